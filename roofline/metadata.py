@@ -1,0 +1,326 @@
+"""Output metadata of the most common operators, without running anything.
+
+Torch's own meta kernels are the fallback and, in the tests, the oracle. Many of them are Python references whose first
+call imports `torch._dynamo` (more than a second); the rules here keep a first trace of a common model free of that.
+A rule gets the operator's arguments and returns (shape, stride, dtype) per output, or None to leave it to torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+aten = torch.ops.aten
+Meta = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+Rule = Callable[..., "list[Meta] | None"]
+
+
+def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
+    """Row-major strides, with torch's convention that an empty dimension counts as one."""
+    stride, out = 1, []
+    for s in reversed(shape):
+        out.append(stride)
+        stride *= max(s, 1)
+    return tuple(reversed(out))
+
+
+def _dense(t: torch.Tensor) -> bool:
+    return t.is_contiguous()
+
+
+def pointwise(*args: Any, **kwargs: Any) -> list[Meta] | None:
+    """Broadcast, result type and TensorIterator's stride order, for floating tensors."""
+    tensors = [a for a in args if isinstance(a, torch.Tensor)]
+    if not tensors or "out" in kwargs or "dtype" in kwargs:
+        return None
+    dtype = tensors[0].dtype
+    if any(isinstance(a, (list, tuple, complex)) for a in args) or any(not t.dtype.is_floating_point for t in tensors):
+        return None
+    if len(tensors) > 1:
+        for t in tensors[1:]:
+            if t.dtype != dtype or (t.dim() == 0) != (tensors[0].dim() == 0):
+                dtype = torch.result_type(tensors[0], tensors[1])
+                if len(tensors) > 2:
+                    return None
+    shape = broadcast([tuple(t.shape) for t in tensors])
+    if shape is None:
+        return None
+    if all([t.stride() == contiguous(t.shape) for t in tensors]):
+        return [(shape, contiguous(shape), dtype)]
+    return [(shape, _iterator_strides(shape, tensors), dtype)]
+
+
+def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
+    """The common shape by torch's rules, None where there is none."""
+    out = shapes[0]
+    for shape in shapes[1:]:
+        if shape == out:
+            continue
+        n = max(len(out), len(shape))
+        a, b = (1,) * (n - len(out)) + out, (1,) * (n - len(shape)) + shape
+        if any(i != j and i != 1 and j != 1 for i, j in zip(a, b, strict=True)):
+            return None
+        out = tuple(j if i == 1 else i for i, j in zip(a, b, strict=True))
+    return out
+
+
+def _iterator_strides(shape: tuple[int, ...], tensors: Sequence[torch.Tensor]) -> tuple[int, ...]:
+    """Strides of a fresh result as TensorIterator lays it out: its operands' own order of dimensions, dense.
+
+    The insertion sort by strides over all operands (the first that tells two dimensions apart decides) is that of
+    ATen/TensorIterator.cpp, reorder_dimensions; operands that all share one dense layout pass it on unsorted.
+    """
+    n = len(shape)
+    strides = []
+    for t in tensors:
+        own = (0,) * (n - t.dim()) + tuple(
+            0 if s == 1 and f != 1 else st for s, st, f in zip(t.shape, t.stride(), shape[n - t.dim() :], strict=True)
+        )
+        strides.append(own)
+    if all(tuple(t.shape) == shape and st == strides[0] for t, st in zip(tensors, strides, strict=True)) and _no_gaps(
+        shape, strides[0]
+    ):
+        return strides[0]
+
+    def later(a: int, b: int) -> int:
+        for st in strides:
+            if st[a] == 0 or st[b] == 0 or (st[a] == st[b] and shape[a] == shape[b]):
+                continue
+            if st[a] != st[b]:
+                return 1 if st[a] > st[b] else -1
+            return 1 if shape[a] > shape[b] else -1
+        return 0
+
+    order = list(range(n - 1, -1, -1))  # fastest first
+    for i in range(1, n):
+        at = i
+        for j in range(i - 1, -1, -1):
+            compared = later(order[j], order[at])
+            if compared > 0:
+                order[j], order[at] = order[at], order[j]
+                at = j
+            elif compared < 0:
+                break
+    out, step = [0] * n, 1
+    for d in order:
+        out[d] = step
+        step *= max(shape[d], 1)
+    return tuple(out)
+
+
+def _no_gaps(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Non-overlapping and dense in some order of its dimensions."""
+    step = 1
+    for st, s in sorted((st, s) for s, st in zip(shape, stride, strict=True) if s != 1):
+        if st != step:
+            return False
+        step *= s
+    return True
+
+
+def same(x: torch.Tensor, *_: Any, **kwargs: Any) -> list[Meta] | None:
+    """A result like the first argument, dense in the same order."""
+    if kwargs or not _dense(x):
+        return None
+    return [(tuple(x.shape), tuple(x.stride()), x.dtype)]
+
+
+def same_contiguous(x: torch.Tensor, *_: Any) -> list[Meta]:
+    return [(tuple(x.shape), contiguous(x.shape), x.dtype)]
+
+
+def _each(value: int | Sequence[int], n: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * n if len(values) == 1 else values
+
+
+def conv(
+    x: torch.Tensor, w: torch.Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> list[Meta] | None:
+    n = w.dim() - 2
+    if (
+        x.dim() != n + 2
+        or x.shape[1] != w.shape[1] * groups
+        or w.shape[0] % groups
+        or x.dtype != w.dtype
+        or isinstance(padding, str)
+    ):
+        return None
+    if not (_dense(x) and _dense(w)):
+        return None
+    strides, pads, dilations = _each(stride, n), _each(padding, n), _each(dilation, n)
+    size = [
+        (i + 2 * p - d * (k - 1) - 1) // s + 1
+        for i, k, s, p, d in zip(x.shape[2:], w.shape[2:], strides, pads, dilations, strict=True)
+    ]
+    if min(size) <= 0:
+        return None
+    shape = (x.shape[0], w.shape[0], *size)
+    return [(shape, contiguous(shape), x.dtype)]
+
+
+def max_pool2d(
+    x: torch.Tensor, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> list[Meta] | None:
+    if x.dim() != 4 or ceil_mode or not _dense(x):
+        return None
+    kernels, pads, dilations = _each(kernel, 2), _each(padding, 2), _each(dilation, 2)
+    strides = _each(stride, 2) if isinstance(stride, int) or len(stride) else kernels
+    size = [
+        (i + 2 * p - d * (k - 1) - 1) // s + 1
+        for i, k, s, p, d in zip(x.shape[2:], kernels, strides, pads, dilations, strict=True)
+    ]
+    if min(size) <= 0 or any(2 * p > k for p, k in zip(pads, kernels, strict=True)):
+        return None
+    shape = (x.shape[0], x.shape[1], *size)
+    return [(shape, contiguous(shape), x.dtype)]
+
+
+def linear(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None = None) -> list[Meta] | None:
+    if x.shape[-1:] != w.shape[-1:] or w.dim() != 2 or x.dtype != w.dtype or x.dim() == 0:
+        return None
+    shape = (*x.shape[:-1], w.shape[0])
+    return [(shape, contiguous(shape), x.dtype)]
+
+
+def addmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, **_: Any) -> list[Meta] | None:
+    return None if bias.dtype != a.dtype else mm(a, b)
+
+
+def mm(a: torch.Tensor, b: torch.Tensor) -> list[Meta] | None:
+    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0] or a.dtype != b.dtype:
+        return None
+    shape = (a.shape[0], b.shape[1])
+    return [(shape, contiguous(shape), a.dtype)]
+
+
+def bmm(a: torch.Tensor, b: torch.Tensor) -> list[Meta] | None:
+    if a.dim() != 3 or b.dim() != 3 or a.shape[2] != b.shape[1] or a.shape[0] != b.shape[0] or a.dtype != b.dtype:
+        return None
+    shape = (a.shape[0], a.shape[1], b.shape[2])
+    return [(shape, contiguous(shape), a.dtype)]
+
+
+def batch_norm(x: torch.Tensor, *_: Any) -> list[Meta] | None:
+    if not (_dense(x) or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))):
+        return None
+    return [(tuple(x.shape), tuple(x.stride()), x.dtype)]
+
+
+def reduce(x: torch.Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> list[Meta] | None:
+    if kwargs or not x.dtype.is_floating_point:
+        return None
+    dims = range(x.dim()) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
+    gone = {d % x.dim() for d in dims} if x.dim() else set()
+    if not _dense(x):
+        return None
+    shape = tuple(1 if i in gone else s for i, s in enumerate(x.shape) if keepdim or i not in gone)
+    return [(shape, contiguous(shape), x.dtype)]
+
+
+def global_average(x: torch.Tensor, output_size: Sequence[int]) -> list[Meta] | None:
+    # other output sizes have a C++ meta kernel
+    if list(output_size) != [1, 1] or not _dense(x):
+        return None
+    shape = (*x.shape[:-2], 1, 1)
+    return [(shape, contiguous(shape), x.dtype)]
+
+
+def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
+    first = tensors[0]
+    if any(t.dim() != first.dim() or t.dtype != first.dtype or not _dense(t) for t in tensors):
+        return None
+    d = dim % first.dim()
+    rest = [s for i, s in enumerate(first.shape) if i != d]
+    if any([s for i, s in enumerate(t.shape) if i != d] != rest for t in tensors):
+        return None
+    shape = (*first.shape[:d], sum(t.shape[d] for t in tensors), *first.shape[d + 1 :])
+    return [(shape, contiguous(shape), first.dtype)]
+
+
+def stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
+    first = tensors[0]
+    if any(t.shape != first.shape or t.dtype != first.dtype or not _dense(t) for t in tensors):
+        return None
+    d = dim % (first.dim() + 1)
+    shape = (*first.shape[:d], len(tensors), *first.shape[d:])
+    return [(shape, contiguous(shape), first.dtype)]
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any, **__: Any) -> list[Meta] | None:
+    """Every fused kernel lays its output out as [b, l, h, e], so that the transpose behind it is free."""
+    if q.dim() != 4:
+        return None
+    b, h, length, _e = q.shape
+    ev = v.shape[-1]
+    if q.stride(-1) != 1 or q.shape[1] == 1 or q.is_contiguous():
+        shape = (b, h, length, ev)
+        return [(shape, contiguous(shape), q.dtype)]
+    return [((b, h, length, ev), (length * h * ev, ev, h * ev, 1), q.dtype)]
+
+
+def upsample2d(x: torch.Tensor, output_size: Any, *rest: Any) -> list[Meta] | None:
+    scale = rest[-1] if rest else None
+    if not _dense(x):
+        return None
+    if output_size is not None:
+        size = list(output_size)
+    elif scale is not None and isinstance(scale, (list, tuple)):
+        size = [int(s * f) for s, f in zip(x.shape[2:], scale, strict=True)]
+    else:
+        return None
+    shape = (*x.shape[:2], *size)
+    return [(tuple(shape), contiguous(shape), x.dtype)]
+
+
+RULES: dict[torch._ops.OpOverload, Rule] = {
+    aten.conv1d.default: conv,
+    aten.conv2d.default: conv,
+    aten.conv3d.default: conv,
+    aten.max_pool2d.default: max_pool2d,
+    aten.linear.default: linear,
+    aten.addmm.default: addmm,
+    aten.mm.default: mm,
+    aten.bmm.default: bmm,
+    aten.batch_norm.default: batch_norm,
+    aten.layer_norm.default: same_contiguous,
+    aten.group_norm.default: same,
+    aten.instance_norm.default: same,
+    aten.rms_norm.default: same,
+    aten.mean.dim: reduce,
+    aten.mean.default: lambda x, **kw: reduce(x, None, False, **kw),
+    aten.amax.default: reduce,
+    aten.amin.default: reduce,
+    aten.adaptive_avg_pool2d.default: global_average,
+    aten.cat.default: cat,
+    aten.stack.default: stack,
+    aten.scaled_dot_product_attention.default: attention,
+    aten.upsample_bilinear2d.vec: upsample2d,
+    aten.upsample_bicubic2d.vec: upsample2d,
+    aten.roll.default: same_contiguous,
+    aten.tril.default: same,
+    aten.triu.default: same,
+}
+
+# Pointwise by tag, but with a result that is not of the inputs' type, or more than one result.
+_NOT_PLAIN = """
+    eq ne lt le gt ge isnan isinf isfinite isposinf isneginf signbit logical_and logical_or logical_not logical_xor isreal
+    frexp _to_copy to clone view_as_real complex polar isclose isin where heaviside bernoulli native_dropout
+"""
+NOT_PLAIN = frozenset(f"aten.{name}" for name in _NOT_PLAIN.split())
+
+# Elementwise, but not tagged so by torch 2.15.
+UNTAGGED_POINTWISE = {"aten.hardswish"}
+
+
+def rule_for(func: torch._ops.OpOverload) -> Rule | None:
+    """The rule for an operator, or None where torch's meta kernel has to answer."""
+    rule = RULES.get(func)
+    tagged = torch.Tag.pointwise in func.tags or str(func.overloadpacket) in UNTAGGED_POINTWISE
+    if rule is None and tagged and str(func.overloadpacket) not in NOT_PLAIN:
+        returns = func._schema.returns
+        if len(returns) == 1 and returns[0].alias_info is None and str(returns[0].type) == "Tensor":
+            return pointwise
+    return rule

@@ -1,0 +1,440 @@
+"""The dispatch mode that records one pass of a model operator by operator, with no memory behind the tensors.
+
+The model runs under `torch.inference_mode` with a dispatch mode, so operators arrive as they were called: `conv2d`,
+`linear`, `scaled_dot_product_attention` before they fall apart. What is one kernel in eager PyTorch is recorded as one
+op; any other composite is taken apart by its own decomposition. Tensors are meta tensors. The result of an op is
+remembered by its arguments' metadata, so a repeated block costs a table look-up for each op.
+
+Liveness comes for free: each tensor carries a reference to the `_Store` of its storage, and when Python drops the last
+tensor over a storage, the store notes the op at which it died.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from roofline import metadata
+from roofline.autocast import POLICIES
+from roofline.records import Op, OpSpec, TensorSpec
+
+aten = torch.ops.aten
+META = torch.device("meta")
+_empty_strided = torch.empty_strided
+
+# Composite operators that eager PyTorch runs as one kernel (or one library call): recorded whole.
+_ONE_KERNEL = """
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear batch_norm layer_norm group_norm
+    instance_norm rms_norm softmax log_softmax scaled_dot_product_attention relu6 selu celu prelu max_pool1d max_pool2d
+    max_pool3d avg_pool1d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d lstm gru rnn_tanh
+    rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d _upsample_nearest_exact1d
+    _upsample_nearest_exact2d _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler
+    embedding_bag pixel_shuffle pixel_unshuffle channel_shuffle pairwise_distance cosine_similarity cdist std var nan_to_num
+    logsumexp cross_entropy_loss repeat_interleave tile
+"""
+ONE_KERNEL = frozenset(f"aten.{name}" for name in _ONE_KERNEL.split())
+
+# Operators that only ask something of the tensor, never touching its data.
+_QUERIES = {
+    "prim.device",
+    "prim.layout",
+    "prim.dtype",
+    "aten.sym_size",
+    "aten.sym_stride",
+    "aten.sym_numel",
+    "aten.is_same_size",
+}
+
+
+class _Meta:
+    """Interned tensor metadata: equal metadata is the same object, so memo keys compare by identity."""
+
+    __slots__ = ("dtype", "shape", "spec", "stride")
+
+    def __init__(self, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.shape, self.stride, self.dtype = shape, stride, dtype
+        plain = stride == metadata.contiguous(shape)
+        self.spec = TensorSpec(shape, str(dtype)[6:], () if plain else stride)
+
+
+class _Func:
+    """What an operator's schema says, worked out once."""
+
+    __slots__ = ("composite", "infer", "mutates", "name", "overload", "pointwise", "query", "tracks")
+
+    def __init__(self, func: torch._ops.OpOverload) -> None:
+        schema = func._schema
+        self.name = str(func.overloadpacket)
+        self.overload = func._overloadname
+        functional = _functional(func) or func
+        self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in metadata.UNTAGGED_POINTWISE
+        self.query = self.name in _QUERIES
+        self.mutates = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
+        self.composite = self.name not in ONE_KERNEL and torch._C._dispatch_has_kernel_for_dispatch_key(
+            str(func._schema.name) + (f".{func._overloadname}" if func._schema.overload_name else ""),
+            "CompositeImplicitAutograd",
+        )
+        self.infer = metadata.rule_for(func)
+        # a write to these can change the tensor's shape, strides or storage
+        self.tracks = torch.Tag.inplace_view in func.tags or self.name in ("aten.set_", "aten.resize_", "aten.set_data")
+
+
+def _functional(func: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
+    """`aten.relu.default` for `aten.relu_.default`: torch does not tag the in-place twins."""
+    name = func._schema.name.partition("::")[2]
+    packet = getattr(torch.ops.aten, name[:-1], None) if name.endswith("_") and not name.endswith("__") else None
+    return getattr(packet, func._overloadname, None) if packet is not None else None
+
+
+class _Entry:
+    """One remembered call: its OpSpec, and how to make its results again.
+
+    `outputs` is the metadata of fresh results; `same` the tensor argument that an in-place op returns as it was.
+    With neither, torch runs again (views keep their aliasing that way).
+    """
+
+    __slots__ = ("outputs", "same", "single", "spec")
+
+    def __init__(self, spec: OpSpec, outputs: tuple[_Meta, ...] | None, single: bool, same: int = -1) -> None:
+        self.spec, self.outputs, self.single, self.same = spec, outputs, single, same
+
+
+_metas: dict[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], _Meta] = {}
+_funcs: dict[torch._ops.OpOverload, _Func] = {}
+_memo: dict[tuple[Any, ...], _Entry] = {}
+_MEMO_LIMIT = 200_000
+
+
+def _meta_of(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> _Meta:
+    key = (shape, stride, dtype)
+    meta = _metas.get(key)
+    if meta is None:
+        meta = _metas[key] = _Meta(*key)
+    return meta
+
+
+class _Store:
+    """A storage in the trace; dies with the last tensor over it."""
+
+    __slots__ = ("born", "died", "id", "kind", "name", "nbytes", "recorder")
+
+    def __init__(self, recorder: Recorder, kind: str, nbytes: int, name: str = "", born: int = -1) -> None:
+        self.recorder, self.kind, self.nbytes, self.name, self.born = recorder, kind, nbytes, name, born
+        self.id = len(recorder.storages)
+        recorder.storages.append((nbytes, kind, name, born))
+
+    def __del__(self) -> None:
+        self.recorder.deaths[self.id] = len(self.recorder.ops)
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    """The dispatch mode: keys, remembers and records every operator."""
+
+    def __init__(self, amp: str | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
+        self.ops: list[Op] = []
+        self.specs: list[OpSpec] = []
+        self.spec_index: dict[int, int] = {}
+        self.storages: list[tuple[int, str, str, int]] = []
+        self.deaths: dict[int, int] = {}
+        self.layer = 0
+        self.phase = "forward"
+        self.policy = POLICIES[amp] if amp else None
+        self.amp_dtype = {"cuda": torch.float16, "cpu": torch.bfloat16}.get(amp or "", torch.float16)
+        self.amp_weights: dict[int, torch.Tensor] = {}
+        # parameters, buffers, inputs and constants: kept alive, and never given an attribute
+        self.known: dict[int, tuple[_Meta, _Store]] = {}
+        self.by_storage: dict[int, _Store] = {}
+        self.kept: list[Any] = []
+        self.swapped: dict[int, torch.Tensor] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True imports torch._dynamo on the first op
+
+    # ---------------------------------------------------------------- tensors
+
+    def adopt(self, t: torch.Tensor, kind: str, name: str = "") -> None:
+        """Take in a tensor that no recorded op made."""
+        cdata = t.untyped_storage()._cdata
+        store = self.by_storage.get(cdata)
+        if store is None:
+            store = self.by_storage[cdata] = _Store(self, kind, t.untyped_storage().nbytes(), name)
+        self.known[id(t)] = (_meta_of(tuple(t.shape), t.stride(), t.dtype), store)
+        self.kept.append(t)
+
+    def _mark(self, t: torch.Tensor, meta: _Meta, store: _Store) -> None:
+        t._roofline = (meta, store)  # type: ignore[attr-defined]
+
+    def _tag(self, t: torch.Tensor) -> tuple[_Meta, _Store]:
+        tag: tuple[_Meta, _Store] | None = getattr(t, "_roofline", None)
+        if tag is not None and tag[1].recorder is self:
+            return tag
+        tag = self.known.get(id(t))
+        if tag is None:
+            self.adopt(t, "constant")
+            tag = self.known[id(t)]
+        return tag
+
+    def _to_meta(self, t: torch.Tensor) -> torch.Tensor:
+        """A real tensor that meets meta tensors (a constant that the model holds outside its buffers)."""
+        swap = self.swapped.get(id(t))
+        if swap is None:
+            swap = self.swapped[id(t)] = _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
+            self.kept.append(t)
+            self.adopt(swap, "constant")
+        return swap
+
+    # ---------------------------------------------------------------- dispatch
+
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        info = _funcs.get(func)
+        if info is None:
+            info = _funcs[func] = _Func(func)
+        kwargs = kwargs or {}
+        if info.query:
+            return func(*args, **kwargs)
+        if self.policy is not None and (cast := self.policy.get(info.name)) is not None:
+            return self._autocast(cast, func, args, kwargs)
+        if info.composite:
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        tensors: list[torch.Tensor] = []
+        key: list[Any] = [func]
+        for value in args:
+            _add_key(value, key, tensors)
+        for name, value in kwargs.items():
+            key.append(name)
+            _add_key(value, key, tensors)
+        real = not all([t.is_meta for t in tensors])
+        if real and any(t.is_meta for t in tensors):
+            args, kwargs = _map_tensors(self._as_meta, args), {k: _map_tensors(self._as_meta, v) for k, v in kwargs.items()}
+            tensors = [self._as_meta(t) for t in tensors]
+            real = False
+        tags = [self._tag(t) for t in tensors]
+        key.extend([tag[0] for tag in tags])
+        fixed = tuple(key)
+        entry = _memo.get(fixed) if not real else None
+        if entry is not None:
+            if entry.outputs is not None:
+                return self._replay(entry, tags)
+            if entry.same >= 0:
+                self._record(entry.spec, tags, (tags[entry.same][1].id,))
+                return tensors[entry.same]
+        return self._run(func, info, args, kwargs, tensors, tags, None if real or not tensors else fixed, entry)
+
+    def _as_meta(self, t: torch.Tensor) -> torch.Tensor:
+        return t if t.is_meta else self._to_meta(t)
+
+    def _replay(self, entry: _Entry, tags: list[tuple[_Meta, _Store]]) -> Any:
+        """The op was seen with these metadata: make its results without asking torch."""
+        results, ids = [], []
+        born = len(self.ops)
+        for meta in entry.outputs or ():
+            t = _empty_strided(meta.shape, meta.stride, dtype=meta.dtype, device=META)
+            store = _Store(self, "activation", meta.spec.nbytes, "", born)
+            t._roofline = (meta, store)  # type: ignore[attr-defined]
+            results.append(t)
+            ids.append(store.id)
+        self._record(entry.spec, tags, tuple(ids))
+        return results[0] if entry.single else tuple(results)
+
+    def _record(self, spec: OpSpec, tags: list[tuple[_Meta, _Store]], outputs: tuple[int, ...]) -> None:
+        index = self.spec_index.get(id(spec))
+        if index is None:
+            index = self.spec_index[id(spec)] = len(self.specs)
+            self.specs.append(spec)
+        self.ops.append(Op(index, self.layer, tuple([tag[1].id for tag in tags]), outputs, self.phase))
+
+    def _run(
+        self,
+        func: torch._ops.OpOverload,
+        info: _Func,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[torch.Tensor],
+        tags: list[tuple[_Meta, _Store]],
+        key: tuple[Any, ...] | None,
+        entry: _Entry | None,
+    ) -> Any:
+        """Ask our metadata rule, else torch; record; remember where the results are fresh."""
+        metas = info.infer(*args, **kwargs) if info.infer is not None and key is not None else None
+        if metas is not None:
+            outputs = tuple(_meta_of(*m) for m in metas)
+            entry = self._remember(key, _Entry(self._spec(info, args, kwargs, tags, outputs, (), False), outputs, True))
+            return self._replay(entry, tags)
+        if key is not None and _pointwise_in_place(info, tensors, tags):
+            spec = self._spec(info, args, kwargs, tags, (tags[0][0],), (0,), False)
+            self._remember(key, _Entry(spec, None, True, 0))
+            self._record(spec, tags, (tags[0][1].id,))
+            return tensors[0]
+        before = {id(t): tag for t, tag in zip(tensors, tags, strict=True)}
+        result = func(*args, **kwargs)
+        flat = [result] if isinstance(result, torch.Tensor) else list(tensors_in(result))
+        born, out_metas, ids, fresh, aliased = len(self.ops), [], [], bool(flat), bool(flat)
+        by_cdata = {t.untyped_storage()._cdata: tag[1] for t, tag in zip(tensors, tags, strict=True)} if flat else {}
+        for t in flat:
+            tag = before.get(id(t))
+            if tag is not None and not info.tracks:
+                fresh = False
+            else:
+                meta = _meta_of(tuple(t.shape), t.stride(), t.dtype)
+                store = by_cdata.get(t.untyped_storage()._cdata)
+                if store is None:
+                    aliased = False
+                    store = _Store(self, "activation", t.untyped_storage().nbytes(), "", born)
+                    by_cdata[t.untyped_storage()._cdata] = store
+                else:
+                    fresh = False
+                tag = (meta, store)
+                if id(t) in self.known:
+                    self.known[id(t)] = tag
+                else:
+                    self._mark(t, meta, store)
+            out_metas.append(tag[0])
+            ids.append(tag[1].id)
+        if entry is None:
+            mutates = _mutated(func, info, args, kwargs, tensors) if info.mutates else ()
+            spec = self._spec(info, args, kwargs, tags, tuple(out_metas), mutates, aliased and not mutates)
+            single = isinstance(result, torch.Tensor)
+            pure = fresh and not info.mutates and isinstance(result, (torch.Tensor, tuple))
+            pure = pure and all(t.is_meta and t.storage_offset() == 0 for t in flat) and (single or len(flat) == len(result))
+            same = next((i for i in mutates if result is tensors[i]), -1) if not info.tracks else -1
+            entry = self._remember(key, _Entry(spec, tuple(out_metas) if pure else None, single, same))
+        self._record(entry.spec, tags, tuple(ids))
+        return result
+
+    def _remember(self, key: tuple[Any, ...] | None, entry: _Entry) -> _Entry:
+        if key is None:
+            self.kept.append(entry.spec)  # spec_index goes by id, so the spec has to outlive the trace
+            return entry
+        if len(_memo) >= _MEMO_LIMIT:
+            _memo.clear()
+        _memo[key] = entry
+        self.kept.append(entry)
+        return entry
+
+    def _spec(
+        self,
+        info: _Func,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tags: list[tuple[_Meta, _Store]],
+        outputs: tuple[_Meta, ...],
+        mutates: tuple[int, ...],
+        view: bool,
+    ) -> OpSpec:
+        return OpSpec(
+            info.name,
+            info.overload,
+            [_plain(self, a) for a in args],
+            {k: _plain(self, v) for k, v in kwargs.items()},
+            tuple(tag[0].spec for tag in tags),
+            tuple(m.spec for m in outputs),
+            info.pointwise,
+            view,
+            mutates,
+        )
+
+    # ---------------------------------------------------------------- autocast
+
+    def _autocast(self, cast: str, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Cast the arguments as torch.autocast would, then run the op with autocast off, as torch does."""
+        policy, self.policy = self.policy, None
+        try:
+            if cast == "set_dtype":
+                halves = any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors_in(args))
+                with self:
+                    return func(*args, **(kwargs | {"dtype": torch.float32} if halves and not kwargs.get("dtype") else kwargs))
+            if cast == "promote":
+                floats = [t for t in tensors_in((args, kwargs)) if t.dtype.is_floating_point]
+                target = torch.float32 if any(t.dtype == torch.float32 for t in floats) else self.amp_dtype
+            else:
+                target = self.amp_dtype if cast == "lower" else torch.float32
+            with self:
+                args = _map_tensors(lambda t: self._cast(t, target), args)
+                kwargs = {k: _map_tensors(lambda t: self._cast(t, target), v) for k, v in kwargs.items()}
+                return func(*args, **kwargs)
+        finally:
+            self.policy = policy
+
+    def _cast(self, t: torch.Tensor, target: torch.dtype) -> torch.Tensor:
+        if not t.dtype.is_floating_point or t.dtype in (target, torch.float64):
+            return t
+        known = self.known.get(id(t))
+        if known is None or known[1].kind != "parameter" or target == torch.float32:
+            return t.to(target)
+        cached = self.amp_weights.get(id(t))
+        if cached is None:
+            cached = self.amp_weights[id(t)] = t.to(target)
+        return cached
+
+
+def _add_key(value: Any, key: list[Any], tensors: list[torch.Tensor]) -> None:
+    """Append what distinguishes this argument, type included (1, 1.0 and True are equal to Python), tensors by place."""
+    if isinstance(value, torch.Tensor):
+        key.append("tensor")
+        tensors.append(value)
+    elif type(value) in (list, tuple):
+        key.append(len(value))
+        for v in value:
+            _add_key(v, key, tensors)
+    else:
+        key.append((type(value), value))
+
+
+def _map_tensors(fn: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return fn(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_map_tensors(fn, v) for v in value)
+    return value
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for v in value:
+            yield from tensors_in(v)
+    elif isinstance(value, Mapping):
+        for v in value.values():
+            yield from tensors_in(v)
+
+
+def _plain(recorder: Recorder, value: Any) -> Any:
+    """An argument as a record: tensors as TensorSpec, torch's enums as text."""
+    if isinstance(value, torch.Tensor):
+        return recorder._tag(value)[0].spec
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(recorder, v) for v in value]
+    return str(value)
+
+
+def _pointwise_in_place(info: _Func, tensors: list[torch.Tensor], tags: list[tuple[_Meta, _Store]]) -> bool:
+    """`x.relu_()`, `x.add_(y)` on floats that surely keep x as it is: no need to ask torch's (Python) meta kernel."""
+    return (
+        info.pointwise
+        and info.mutates == ("self",)
+        and tensors[0].dtype.is_floating_point
+        and all(tag[0].shape == tags[0][0].shape and tag[0].dtype == tags[0][0].dtype for tag in tags)
+    )
+
+
+def _mutated(
+    func: torch._ops.OpOverload, info: _Func, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]
+) -> tuple[int, ...]:
+    """Which of the flattened tensor arguments the schema says are written."""
+    named = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
+    written = {id(t) for name in info.mutates for t in tensors_in(named.get(name))}
+    return tuple(i for i, t in enumerate(tensors) if id(t) in written)

@@ -1,0 +1,444 @@
+"""The records that pass between the stages, and the error tree.
+
+Every record is frozen, holds SI base units (FLOP, byte, second, FLOP/s, B/s) and imports no torch: a trace or an
+analysis read back from disk is as good as a fresh one. The records of one stage are made by that stage alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+from msgspec import Struct, field
+
+# Bits per element by dtype name (torch's names without the `torch.`). Sub-byte types are packed.
+DTYPE_BITS: dict[str, int] = {
+    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16,
+    "float8_e4m3fn": 8, "float8_e5m2": 8, "float8_e4m3fnuz": 8, "float8_e5m2fnuz": 8, "float8_e8m0fnu": 8,
+    "float4_e2m1fn_x2": 8,
+    "complex32": 32, "complex64": 64, "complex128": 128,
+    "int64": 64, "int32": 32, "int16": 16, "int8": 8, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64, "bool": 8,
+    "qint8": 8, "quint8": 8, "qint32": 32, "quint4x2": 4, "quint2x4": 2,
+    **{f"{sign}int{bits}": bits for sign in ("", "u") for bits in range(1, 8)},
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ trace
+
+
+class TensorSpec(Struct, frozen=True, omit_defaults=True):
+    """One tensor's metadata, without its storage.
+
+    `stride` is in elements; the empty tuple means contiguous (row-major).
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    stride: tuple[int, ...] = ()
+
+    @property
+    def numel(self) -> int:
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+    @property
+    def distinct(self) -> int:
+        """Elements that exist in memory: a dimension that is expanded (stride 0) counts once."""
+        n = 1
+        for s, st in zip(self.shape, self.stride or self.shape, strict=True):
+            n *= 1 if self.stride and st == 0 and s else s
+        return n
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its distinct elements."""
+        return (self.distinct * DTYPE_BITS[self.dtype] + 7) // 8
+
+
+# An operator's argument: a scalar, a tensor, or a list of them. Torch's enums (dtype, layout, memory format) are text.
+Scalar = bool | int | float | str | None
+Arg = Any  # Scalar | TensorSpec | list[Scalar | TensorSpec]; msgspec needs it spelled out, see OpSpec
+
+
+class OpSpec(Struct, frozen=True, omit_defaults=True):
+    """What was called, with which shapes: all that a cost rule may see. Calls that agree share one OpSpec."""
+
+    # "aten.conv2d": namespace and operator; the overload apart
+    name: str
+    overload: str
+    # positional arguments by the operator's schema, tensors as TensorSpec in place
+    args: list[bool | int | float | str | TensorSpec | list[bool | int | float | str | TensorSpec | None] | None]
+    kwargs: dict[str, bool | int | float | str | TensorSpec | list[bool | int | float | str | TensorSpec | None] | None]
+    # tensor arguments flattened in order (positional, then keyword by name), and tensor results
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    # torch.Tag.pointwise
+    pointwise: bool = False
+    # every output aliases an input and nothing is written (view, detach, a `reshape` that needs no copy)
+    view: bool = False
+    # indices into `inputs` that the operator writes in place
+    mutates: tuple[int, ...] = ()
+
+    @property
+    def out(self) -> TensorSpec:
+        """The first output."""
+        return self.outputs[0]
+
+
+class Op(Struct, frozen=True, omit_defaults=True):
+    """One ATen operator call: an OpSpec, where it was called, and the storages that it touched."""
+
+    # index into Trace.specs
+    spec: int
+    # index into Trace.layers: the innermost module that was running
+    layer: int
+    # storage ids, parallel to OpSpec.inputs and OpSpec.outputs
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    # "forward", "backward" or "optimizer"
+    phase: str = "forward"
+
+
+class Storage(Struct, frozen=True, omit_defaults=True):
+    """One block of memory. `born` and `died` are op indices; it is allocated by op `born` and freed before op `died`."""
+
+    nbytes: int
+    # "parameter", "buffer", "input", "activation", "constant", "gradient" or "state" (of the optimizer)
+    kind: str
+    # qualified name of the parameter or buffer, else empty
+    name: str = ""
+    # -1: before the first op
+    born: int = -1
+    # -1: lives to the end of the trace
+    died: int = -1
+
+
+class Layer(Struct, frozen=True, omit_defaults=True):
+    """One module. Parents come before their children; the root has the empty path."""
+
+    path: str
+    type: str
+    # parameters owned by this module itself (not its children), a tied parameter at its first owner only
+    params: int = 0
+    # index of the parent in Trace.layers, -1 for the root
+    parent: int = -1
+    # how often it was called
+    calls: int = 0
+
+
+class InputInfo(Struct, frozen=True, omit_defaults=True):
+    """One tensor input of the model; `name` is the keyword or the position."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    name: str = ""
+
+
+class ModelInfo(Struct, frozen=True, omit_defaults=True):
+    """The model that was traced. Sizes in elements and bytes; tied parameters count once."""
+
+    name: str
+    # where it came from: "models/mobilenet_v2.py", "torchvision 0.29.2", ...
+    source: str
+    params: int
+    param_bytes: int
+    # elements in buffers
+    buffers: int
+    buffer_bytes: int
+    inputs: tuple[InputInfo, ...]
+
+
+class Trace(Struct, frozen=True, omit_defaults=True):
+    """One pass of a model: its ops in order, and the tables that they index."""
+
+    model: ModelInfo
+    layers: tuple[Layer, ...]
+    specs: tuple[OpSpec, ...]
+    ops: tuple[Op, ...]
+    storages: tuple[Storage, ...]
+    batch: int
+    dtype: str
+    # "inference" or "training"
+    mode: str = "inference"
+    # what a reader must know to trust the numbers: "traced on real tensors with seed 0; 1000 proposals seen"
+    notes: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------------ cost and kernels
+
+
+class Work(NamedTuple):
+    """The arithmetic of one op. `flops` counts everything, 2 FLOPs for each of its `macs`."""
+
+    flops: int
+    macs: int
+
+
+class Operand(Struct, frozen=True, omit_defaults=True):
+    """One tensor that a kernel reads or writes."""
+
+    # bytes moved for it by this kernel
+    bytes: int
+    storage: int
+    # Storage.kind, and "weight" for what is computed from parameters alone
+    role: str
+    write: bool = False
+    # index of the kernel that last wrote the storage, -1 if none did (parameters, inputs)
+    producer: int = -1
+
+
+class Kernel(Struct, frozen=True, omit_defaults=True):
+    """What one launch executes: one op in eager mode, several in compiled mode."""
+
+    # index into Trace.layers
+    layer: int
+    # "conv2d", or "batch_norm+relu" for a fused one
+    op: str
+    # "gemm", "conv", "grouped_conv", "depthwise_conv", "attention", "rnn", "pointwise", "reduction", "norm", "softmax",
+    # "pool", "layout", "gather", "sort", "fft", "host", "other"
+    klass: str
+    # indices into Trace.ops
+    ops: tuple[int, ...]
+    # the dtype that the arithmetic runs in
+    dtype: str
+    # output shape
+    shape: tuple[int, ...]
+    flops: int
+    macs: int
+    operands: tuple[Operand, ...]
+    # sizes that efficiency depends on: gemm b,m,n,k; conv n,c,o,g,h,w (input), p,q (output), r,s (kernel), stride
+    dims: dict[str, int]
+    # False: no rule knows this op's FLOPs
+    known: bool = True
+    phase: str = "forward"
+
+    @property
+    def bytes(self) -> int:
+        return sum(o.bytes for o in self.operands)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of parameters and buffers, or of what is computed from them alone: they do not grow with the batch."""
+        return sum(o.bytes for o in self.operands if o.role in ("parameter", "buffer", "weight"))
+
+
+class Point(Struct, frozen=True, omit_defaults=True):
+    """One kernel on one device. Seconds; `efficiency` is the fraction of the peak assumed reachable for it."""
+
+    time_s: float
+    # "compute", "memory" or "overhead"
+    bound: str
+    # memory level that sets the memory time: "DRAM", "L3", "L2"
+    level: str
+    compute_s: float
+    memory_s: float
+    overhead_s: float
+    efficiency: float
+
+
+# ------------------------------------------------------------------------------------------------ analysis (JSON schema 1)
+
+
+class ToolInfo(Struct, frozen=True):
+    roofline: str
+    torch: str
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    batch: int
+    dtype: str
+    # "eager", "compiled" or "ideal"
+    runtime: str
+    # "inference" or "training"
+    mode: str
+    device: str
+    # "datasheet", "calibrated" or "measured"; "estimated" for a host that was only detected
+    tier: str
+
+
+class LevelInfo(Struct, frozen=True):
+    """One memory level as used by this analysis: bytes and B/s."""
+
+    name: str
+    # 0: unbounded (DRAM of unknown size)
+    size: int
+    bandwidth: float
+
+
+class DeviceInfo(Struct, frozen=True, kw_only=True):
+    """The device as used by this analysis (its file holds the sources)."""
+
+    name: str
+    title: str
+    # "gpu" or "cpu"
+    kind: str
+    # FLOP/s by dtype key, and the one that this analysis was bounded by
+    peaks: dict[str, float]
+    peak_flops: float
+    # B/s of DRAM
+    bandwidth: float
+    # FLOP/B where the two meet
+    ridge: float
+    levels: list[LevelInfo]
+    notes: list[str] = field(default_factory=list)
+
+
+class Totals(Struct, frozen=True, kw_only=True):
+    flops: int
+    macs: int
+    bytes: int
+    weight_bytes: int
+    # flops / bytes, 0 where no byte moves
+    intensity: float
+    kernels: int
+    time_s: float
+    # samples per second
+    throughput: float
+    # where most of the time goes
+    bound: str
+    # seconds under each bound: "compute", "memory", "overhead"; they add up to time_s
+    time_by_bound: dict[str, float]
+    peak_memory_bytes: int
+    # the same at the peak: "parameters", "buffers", "inputs", "activations", ...
+    peak_memory: dict[str, int]
+    # path of the layer that runs at the peak
+    peak_layer: str
+    # flops / time_s
+    achieved_flops: float
+
+
+class UnknownOp(Struct, frozen=True):
+    op: str
+    count: int
+    layers: list[str]
+
+
+class Coverage(Struct, frozen=True, kw_only=True):
+    # fraction of kernels whose FLOPs a rule knows, and fraction of kernels whose bytes come from known shapes
+    flops_known: float
+    bytes_known: float
+    unknown_ops: list[UnknownOp]
+
+
+class LayerRow(Struct, frozen=True, kw_only=True):
+    """One module with everything that ran inside it."""
+
+    path: str
+    type: str
+    params: int
+    flops: int
+    macs: int
+    bytes: int
+    weight_bytes: int
+    intensity: float
+    time_s: float
+    bound: str
+    # number of kernels
+    kernels: int
+
+
+class OpRow(Struct, frozen=True, kw_only=True):
+    """All kernels of one operator."""
+
+    op: str
+    klass: str = field(name="class")
+    kernels: int
+    flops: int
+    macs: int
+    bytes: int
+    intensity: float
+    time_s: float
+    bound: str
+
+
+class KernelRow(Struct, frozen=True, kw_only=True):
+    """One kernel in launch order."""
+
+    layer: str
+    op: str
+    klass: str = field(name="class")
+    shape: tuple[int, ...]
+    dtype: str
+    flops: int
+    macs: int
+    bytes: int
+    weight_bytes: int
+    intensity: float
+    time_s: float
+    bound: str
+    level: str
+    efficiency: float
+    compute_s: float
+    memory_s: float
+    overhead_s: float
+    # False: no rule knows its FLOPs
+    known: bool
+    phase: str = "forward"
+
+
+class Analysis(Struct, frozen=True, kw_only=True):
+    """One model on one device in one setting: the JSON document of `--json`, field by field.
+
+    `layers` holds every module in call-tree order with its children included, so the first row (path "") equals the
+    totals; `ops` groups the kernels by operator; `kernels` lists them in launch order.
+    """
+
+    SCHEMA: ClassVar[int] = 1
+
+    schema: int
+    tool: ToolInfo
+    model: ModelInfo
+    setting: Setting
+    device: DeviceInfo
+    totals: Totals
+    coverage: Coverage
+    layers: list[LayerRow]
+    ops: list[OpRow]
+    kernels: list[KernelRow]
+    notes: list[str] = field(default_factory=list)
+
+
+# ------------------------------------------------------------------------------------------------ errors
+
+
+class RooflineError(Exception):
+    """Anything that a person can mend. The message is one or two lines: what was wrong, where, what to do."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UsageError(RooflineError):
+    """A flag, an argument, a shape or a path that cannot be used."""
+
+
+class UnknownNameError(UsageError):
+    """No model, device or key of that name; the message lists the nearest."""
+
+
+class DeviceFileError(RooflineError):
+    """A device file that does not hold what it must: the message names file and key."""
+
+
+class BudgetFileError(RooflineError):
+    """A budget file that does not hold what it must: the message names file and key."""
+
+
+class OutputError(RooflineError):
+    """A result that cannot be written."""
+
+
+class SourceError(RooflineError):
+    """A model that cannot be loaded or built."""
+
+
+class ModelError(RooflineError):
+    """The model itself failed while it ran: the message names the module and its input shapes."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class CheckFailed(RooflineError):
+    """A budget or `--strict` failed."""
+
+    exit_code: ClassVar[int] = 1

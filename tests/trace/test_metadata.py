@@ -1,0 +1,159 @@
+"""Our output-metadata rules against torch itself: the meta kernels, and for strides the real CPU kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from roofline import metadata
+from roofline.autocast import POLICIES
+
+aten = torch.ops.aten
+
+
+def e(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def described(t: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], torch.dtype]:
+    """Shape, the strides that mean something (a dimension of size 1 has none), dtype."""
+    return tuple(t.shape), tuple(s for s, n in zip(t.stride(), t.shape, strict=True) if n != 1), t.dtype
+
+
+def of_rule(rows: list[metadata.Meta]) -> list[tuple[tuple[int, ...], tuple[int, ...], torch.dtype]]:
+    return [(shape, tuple(s for s, n in zip(stride, shape, strict=True) if n != 1), dtype) for shape, stride, dtype in rows]
+
+
+CASES: list[tuple[Any, tuple[Any, ...]]] = [
+    (aten.conv1d.default, (e(2, 6, 20), e(8, 3, 5), None, [2], [1], [1], 2)),
+    (aten.conv2d.default, (e(2, 6, 19, 17), e(12, 6, 3, 3), e(12), [2, 1], [1, 0])),
+    (aten.conv2d.default, (e(2, 6, 19, 17), e(6, 1, 5, 5), None, [1, 1], [4, 4], [2, 2], 6)),
+    (aten.conv3d.default, (e(1, 3, 8, 9, 10), e(4, 3, 3, 3, 3), None, [1, 2, 2], [1, 1, 1])),
+    (aten.max_pool2d.default, (e(2, 4, 15, 14), [3, 3], [2, 2], [1, 1])),
+    (aten.max_pool2d.default, (e(2, 4, 16, 14), [2, 2])),
+    (aten.linear.default, (e(2, 5, 7), e(9, 7), e(9))),
+    (aten.linear.default, (e(7), e(9, 7))),
+    (aten.addmm.default, (e(5), e(3, 4), e(4, 5))),
+    (aten.mm.default, (e(3, 4), e(4, 5))),
+    (aten.bmm.default, (e(2, 3, 4), e(2, 4, 5))),
+    (aten.batch_norm.default, (e(2, 4, 5, 5), e(4), e(4), e(4), e(4), False, 0.1, 1e-5, True)),
+    (aten.batch_norm.default, (e(2, 4, 5, 5).to(memory_format=torch.channels_last), None, None, e(4), e(4), False, 0.1, 1e-5, True)),
+    (aten.layer_norm.default, (e(2, 5, 7), [7], e(7), e(7))),
+    (aten.group_norm.default, (e(2, 8, 5, 5), 4, e(8), e(8))),
+    (aten.mean.dim, (e(2, 8, 5, 5), [2, 3])),
+    (aten.mean.dim, (e(2, 8, 5, 5), [-1, -2], True)),
+    (aten.mean.default, (e(2, 8),)),
+    (aten.amax.default, (e(2, 8, 5), [1], True)),
+    (aten.adaptive_avg_pool2d.default, (e(2, 8, 5, 6), [1, 1])),
+    (aten.cat.default, ([e(2, 3, 4), e(2, 5, 4)], 1)),
+    (aten.cat.default, ([e(2, 3), e(2, 3), e(1, 3)],)),
+    (aten.stack.default, ([e(2, 3), e(2, 3)], -1)),
+    (aten.scaled_dot_product_attention.default, (e(2, 4, 10, 8), e(2, 4, 12, 8), e(2, 4, 12, 6))),
+    (aten.upsample_bilinear2d.vec, (e(2, 3, 8, 9), [16, 20], False, None)),
+    (aten.upsample_bilinear2d.vec, (e(2, 3, 8, 9), None, False, [2.0, 1.5])),
+    (aten.upsample_bicubic2d.vec, (e(2, 3, 8, 9), [5, 5], True, None)),
+    (aten.roll.default, (e(2, 4, 4), [1, 1], [1, 2])),
+    (aten.tril.default, (e(4, 4),)),
+    (aten.hardswish.default, (e(2, 3),)),
+    (aten.exp.default, (e(2, 3).t(),)),
+    (aten.add.Tensor, (e(2, 3), 2)),
+    (aten.mul.Tensor, (e(2, 3, 4, 4), e(2, 3, 1, 1))),
+    (aten.add.Tensor, (e(2, 3, dtype=torch.float16), e(2, 3))),
+    (aten.add.Tensor, (e(2, 3, dtype=torch.float16), e())),
+    (aten.clamp.default, (e(2, 3), 0.0, 6.0)),
+    (aten.addcmul.default, (e(4, 1), e(4, 5), e(5))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("func", "args"), CASES, ids=lambda v: str(v) if isinstance(v, torch._ops.OpOverload) else "")
+def test_rule_equals_torch(func: torch._ops.OpOverload, args: tuple[Any, ...]) -> None:
+    rule = metadata.rule_for(func)
+    assert rule is not None
+    ours = rule(*args)
+    assert ours is not None
+    with torch.inference_mode():
+        assert of_rule(ours) == [described(func(*args))]
+
+
+@pytest.mark.parametrize(
+    ("func", "args"),
+    [
+        (aten.conv2d.default, (e(1, 3, 8, 8), e(4, 4, 3, 3))),  # channels do not fit
+        (aten.conv2d.default, (e(1, 3, 2, 2), e(4, 3, 3, 3))),  # the kernel is larger than the image
+        (aten.linear.default, (e(2, 5), e(4, 6))),
+        (aten.mm.default, (e(2, 5), e(4, 6))),
+        (aten.add.Tensor, (e(2, 5), e(4, 5))),
+        (aten.cat.default, ([e(2, 3), e(2, 4)],)),
+        (aten.eq.Tensor, (e(2), e(2))),
+    ],
+)
+def test_what_cannot_be_is_left_to_torch(func: torch._ops.OpOverload, args: tuple[Any, ...]) -> None:
+    """A rule that answered here would let a broken model pass."""
+    rule = metadata.rule_for(func)
+    assert rule is None or rule(*args) is None
+
+
+@st.composite
+def operands(draw: st.DrawFn) -> list[Tensor]:
+    """One to three tensors that may broadcast, each with its dimensions stored in any order, some with gaps."""
+    shape = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        kept = draw(st.integers(1, len(shape)))
+        sizes = [draw(st.sampled_from([1, s])) for s in shape[len(shape) - kept :]]
+        order = draw(st.permutations(range(kept)))
+        step = draw(st.sampled_from([1, 2]))
+        stored = torch.empty([sizes[d] * step for d in order])
+        t = stored.permute([order.index(d) for d in range(kept)])
+        found.append(t[tuple(slice(0, s) for s in sizes)])
+    return found
+
+
+@given(operands())
+@settings(max_examples=300)
+def test_pointwise_strides_equal_real_kernels(tensors: list[Tensor]) -> None:
+    function: dict[int, Callable[..., Tensor]] = {1: torch.exp, 2: torch.add, 3: torch.addcmul}
+    real = function[len(tensors)](*tensors)
+    ours = metadata.pointwise(*tensors)
+    assert ours is not None
+    (shape, stride, dtype) = ours[0]
+    assert (shape, dtype) == (tuple(real.shape), real.dtype)
+    if any(1 in t.shape and not t.stride() == metadata.contiguous(t.shape) for t in tensors):
+        return  # torch's order of dimensions of size 1 is of no consequence, and ours differs there
+    assert of_rule(ours) == [described(real)]
+    assert stride
+
+
+def test_attention_output_layout_follows_the_fused_kernel() -> None:
+    qkv = torch.randn(2, 10, 3, 4, 8).permute(2, 0, 3, 1, 4)
+    real = F.scaled_dot_product_attention(*qkv.unbind(0))
+    ours = metadata.attention(*qkv.unbind(0))
+    assert ours is not None
+    assert of_rule(ours) == [described(real)]
+
+
+def test_autocast_lists_equal_the_installed_header() -> None:
+    """Torch ships the lists of its CUDA autocast in a header."""
+    import re
+    from pathlib import Path
+
+    header = Path(torch.__file__).parent / "include/ATen/autocast_mode.h"
+    if not header.is_file():
+        pytest.skip("this torch ships no headers")
+    text = header.read_text().replace("\\\n", " ")
+    found: dict[str, str] = {}
+    for macro, policy in {"LOWER_PRECISION_FP": "lower", "FP32": "fp32", "FP32_SET_OPT_DTYPE": "set_dtype", "PROMOTE": "promote"}.items():
+        line = re.search(rf"#define AT_FORALL_{macro}\(_\)(.*)", text)
+        assert line is not None, f"torch {torch.__version__} has no AT_FORALL_{macro}"
+        for name in re.findall(r"_\((\w+)", line.group(1)):
+            found[f"aten.{name}"] = policy
+    ours = dict(POLICIES["cuda"])
+    assert ours.pop("aten.norm") == "set_dtype"  # AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE, its own macro
+    assert ours == found

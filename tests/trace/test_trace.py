@@ -1,0 +1,313 @@
+"""What the tracer records, and that it leaves the model alone."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from roofline.records import ModelError, Trace
+from roofline.trace import NeedsValues, trace
+
+
+def ops(t: Trace) -> list[tuple[str, str]]:
+    """(layer path, operator) of every op that is not a view."""
+    return [(t.layers[o.layer].path, t.specs[o.spec].name.removeprefix("aten.")) for o in t.ops if not t.specs[o.spec].view]
+
+
+def names(t: Trace) -> list[str]:
+    return [name for _, name in ops(t)]
+
+
+class Functional(nn.Module):
+    """Calls that module hooks miss: functional, operators, methods, control flow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(8, 4))
+        self.lin = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight)
+        for _ in range(3 if x.shape[0] > 1 else 1):
+            y = self.lin(y) + 1
+        return (y @ y.transpose(-1, -2)).softmax(-1)
+
+
+def test_functional_calls_operators_and_control_flow() -> None:
+    one = trace(Functional(), (torch.empty(1, 5, 4),))
+    assert names(one) == ["linear", "linear", "add", "bmm", "softmax"]
+    two = trace(Functional(), (torch.empty(2, 5, 4),))
+    assert names(two) == ["linear", *(["linear", "add"] * 3), "bmm", "softmax"]
+    assert [path for path, name in ops(two) if name == "linear"] == ["", "lin", "lin", "lin"]
+
+
+def test_reused_module_counts_calls_not_parameters() -> None:
+    shared = nn.Linear(4, 4)
+    t = trace(nn.Sequential(shared, nn.ReLU(), shared), (torch.empty(2, 4),))
+    assert names(t) == ["linear", "relu", "linear"]
+    assert t.model.params == 20
+    assert next(layer for layer in t.layers if layer.path == "0").calls == 2
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(100, 8)
+        self.head = nn.Linear(8, 100, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.embed(ids))
+
+
+def test_tied_weights_are_one_parameter_and_one_storage() -> None:
+    t = trace(Tied(), (torch.zeros(2, 3, dtype=torch.int64),))
+    assert t.model.params == 800
+    assert t.model.param_bytes == 3200
+    linear = next(o for o in t.ops if t.specs[o.spec].name == "aten.linear")
+    embedding = next(o for o in t.ops if t.specs[o.spec].name == "aten.embedding")
+    assert linear.inputs[1] == embedding.inputs[0]
+    assert t.storages[linear.inputs[1]].kind == "parameter"
+
+
+class Keyword(nn.Module):
+    def forward(self, batch: dict[str, Tensor], *, scale: Tensor, pair: tuple[Tensor, Tensor]) -> dict[str, list[Tensor]]:
+        return {"out": [batch["a"] * scale, pair[0] - pair[1]]}
+
+
+def test_any_nesting_of_inputs() -> None:
+    x = torch.empty(2, 3)
+    t = trace(Keyword(), ({"a": x},), {"scale": torch.empty(3), "pair": (torch.empty(4), torch.empty(4))})
+    assert names(t) == ["mul", "sub"]
+    assert [(i.name, i.shape) for i in t.model.inputs] == [("0", (2, 3)), ("scale", (3,)), ("pair", (4,)), ("pair", (4,))]
+
+
+class Caching(nn.Module):
+    """A model that writes to itself while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+        self.tables: dict[int, Tensor] = {}
+        self.register_buffer("steps", torch.zeros(()))
+        self.bn = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.shape[0])
+        self.tables[x.shape[0]] = x * 2
+        self.late = x
+        self.steps += 1
+        return self.bn(x)
+
+
+def test_model_is_left_as_it_was_found() -> None:
+    model = Caching().train()
+    state = copy.deepcopy(model.state_dict())
+    before = {name: set(vars(m)) for name, m in model.named_modules()}
+    tensors = {name: id(t) for name, t in [*model.named_parameters(), *model.named_buffers()]}
+    first = trace(model, (torch.empty(3, 4),))
+    second = trace(model, (torch.empty(3, 4),))
+    assert first.ops == second.ops
+    assert first.specs == second.specs
+    assert first.storages == second.storages
+    assert model.training
+    assert model.bn.training
+    assert {name: set(vars(m)) for name, m in model.named_modules()} == before
+    assert model.seen == []
+    assert model.tables == {}
+    assert {name: id(t) for name, t in [*model.named_parameters(), *model.named_buffers()]} == tensors
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    assert not model._forward_hooks
+    assert not nn.modules.module._global_forward_hooks
+    assert not nn.modules.module._global_forward_pre_hooks
+
+
+def test_a_failing_model_is_left_as_it_was_found() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(9, 2)).train()
+    ids = [id(p) for p in model.parameters()]
+    with pytest.raises(ModelError, match=r"failed in 1 \(Linear\) with input shapes \[3x8\]: RuntimeError"):
+        trace(model, (torch.empty(3, 4),))
+    assert [id(p) for p in model.parameters()] == ids
+    assert all(m.training for m in model.modules())
+    assert not nn.modules.module._global_forward_pre_hooks
+    assert names(trace(nn.Linear(4, 2), (torch.empty(3, 4),))) == ["linear"]
+
+
+class Recovering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bad, self.good = nn.Linear(9, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            return self.bad(x)
+        except RuntimeError:
+            return self.good(x)
+
+
+def test_a_model_that_catches_its_own_exception() -> None:
+    assert ops(trace(Recovering(), (torch.empty(3, 4),))) == [("good", "linear")]
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_transformer_encoder_layer_is_seen_in_eval_mode(norm_first: bool) -> None:
+    """Its fused inference path hides everything from a counter that looks for linear layers."""
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=norm_first).eval()
+    found = names(trace(layer, (torch.empty(2, 10, 32),)))
+    assert found.count("linear") == 4
+    assert found.count("scaled_dot_product_attention") == 1
+    assert found.count("layer_norm") == 2
+
+
+def test_multihead_attention_is_seen() -> None:
+    mha = nn.MultiheadAttention(100, 1, batch_first=True).eval()
+    x = torch.empty(1, 1000, 100)
+    found = names(trace(mha, (x, x, x)))
+    assert found.count("linear") == 2
+    assert "bmm" in found or "baddbmm" in found or "scaled_dot_product_attention" in found
+
+
+def test_attention_is_one_op_and_the_transpose_behind_it_is_free() -> None:
+    class Attention(nn.Module):
+        def forward(self, qkv: Tensor) -> Tensor:
+            q, k, v = qkv.unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4).unbind(0)
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 10, 32)
+
+    assert names(trace(Attention(), (torch.empty(2, 10, 96),))) == ["scaled_dot_product_attention"]
+
+
+def test_views_write_nothing_and_in_place_ops_keep_their_storage() -> None:
+    class InPlace(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2
+            y.view(-1)[:4].add_(1)
+            return y.relu_()
+
+    t = trace(InPlace(), (torch.empty(2, 8),))
+    assert names(t) == ["mul", "add_", "relu_"]
+    by_name = {t.specs[o.spec].name: o for o in t.ops}
+    y = by_name["aten.mul"].outputs[0]
+    assert by_name["aten.add_"].inputs == by_name["aten.add_"].outputs == (y,)
+    assert by_name["aten.relu_"].outputs == (y,)
+    assert t.specs[by_name["aten.relu_"].spec].mutates == (0,)
+
+
+def test_storages_die_when_the_model_drops_them() -> None:
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    t = trace(model, (torch.empty(8, 4),))
+    made = [s for s in t.storages if s.kind == "activation"]
+    # the first linear's output is dropped once relu has read it; the last output is what the caller holds
+    assert [(s.nbytes, s.born, s.died) for s in made] == [(8 * 16 * 4, 0, 2), (8 * 16 * 4, 1, 3), (8 * 2 * 4, 2, -1)]
+
+
+def test_no_weights_are_allocated() -> None:
+    with torch.device("meta"):
+        huge = nn.Linear(200_000, 500_000, bias=False)
+    t = trace(huge, (torch.empty(1, 200_000, device="meta"),))
+    assert t.model.param_bytes == 4 * 200_000 * 500_000
+    assert names(t) == ["linear"]
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("fp16", "float16"), ("bf16", "bfloat16"), ("fp64", "float64"), ("tf32", "float32")])
+def test_dtype_applies_to_parameters_and_inputs(dtype: str, kept: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8))
+    t = trace(model, (torch.empty(2, 4),), dtype=dtype)
+    assert {spec.dtype for s in t.specs for spec in (*s.inputs, *s.outputs)} == {kept}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.fc, self.act = nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.act(self.fc(self.norm(x)))
+        return (x @ x.transpose(-1, -2)).softmax(-1)
+
+
+def test_autocast_casts_as_torch_does() -> None:
+    """Layer norm and softmax come out in fp32, matmuls in fp16, and the casts between them are kernels."""
+    t = trace(Block(), (torch.empty(2, 4, 8),), dtype="amp", device_kind="gpu")
+    found = [(t.specs[o.spec].name.removeprefix("aten."), t.specs[o.spec].out.dtype) for o in t.ops if not t.specs[o.spec].view]
+    assert found == [
+        ("layer_norm", "float32"),
+        ("_to_copy", "float16"),  # its output
+        ("_to_copy", "float16"),  # the weight
+        ("_to_copy", "float16"),  # the bias
+        ("linear", "float16"),
+        ("gelu", "float16"),
+        ("add", "float32"),
+        ("_to_copy", "float16"),
+        ("_to_copy", "float16"),
+        ("bmm", "float16"),
+        ("softmax", "float32"),
+    ]
+
+
+def test_autocast_against_torch_itself_on_the_cpu() -> None:
+    """The same model under torch.autocast on real tensors gives the same dtypes, op by op."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen: list[tuple[str, torch.dtype]] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = func(*args, **(kwargs or {}))
+            first = out[0] if isinstance(out, tuple) else out
+            seen.append((func._schema.name.removeprefix("aten::"), first.dtype))
+            return out
+
+    model = Block().eval()
+    with torch.no_grad(), Watch(), torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(2, 4, 8))
+    t = trace(model, (torch.empty(2, 4, 8),), dtype="amp", device_kind="cpu")
+    ours = [(t.specs[o.spec].name.removeprefix("aten."), getattr(torch, t.specs[o.spec].out.dtype)) for o in t.ops]
+    same_name = {"addmm": "linear", "native_layer_norm": "layer_norm", "_softmax": "softmax"}
+    heavy = {"linear", "layer_norm", "softmax", "gelu", "bmm", "add"}
+    assert [o for o in ours if o[0] in heavy] == [(same_name.get(n, n), d) for n, d in seen if same_name.get(n, n) in heavy]
+
+
+def test_constants_outside_the_state_are_taken_along() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scales = [torch.ones(4)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.scales[0] + torch.arange(4)
+
+    t = trace(Scaled(), (torch.empty(2, 4),))
+    assert names(t) == ["mul", "arange", "add"] or names(t) == ["arange", "mul", "add"]
+    mul = next(o for o in t.ops if t.specs[o.spec].name == "aten.mul")
+    assert t.storages[mul.inputs[1]].kind == "constant"
+
+
+class Dependent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = x[x.sum(-1) > -1.0]
+        return self.fc(kept) if kept.sum().item() > -1e9 else kept
+
+
+def test_data_dependent_models_say_so_and_run_on_real_tensors() -> None:
+    with pytest.raises(NeedsValues):
+        trace(Dependent(), (torch.empty(6, 4),))
+    t = trace(Dependent(), (torch.empty(6, 4, device="meta"),), real=True)
+    linear = next(t.specs[o.spec] for o in t.ops if t.specs[o.spec].name == "aten.linear")
+    assert linear.out.shape == (6, 4)
+
+
+def test_traces_survive_the_disk() -> None:
+    import msgspec
+
+    t = trace(Functional(), (torch.empty(2, 5, 4),), dtype="amp", device_kind="gpu")
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(t), type=Trace) == t
