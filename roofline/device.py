@@ -1,0 +1,306 @@
+"""Devices: peaks, memory levels and overheads of a GPU or CPU, from a TOML file where every number has a source and a status.
+
+`lookup("rtx 4090")` finds a shipped device, an alias, a file path, `cpu` (this machine) or `gpu` (the first CUDA device).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from roofline.records import UnknownNameError, UsageError
+
+LIBRARY = Path(__file__).parent / "devices"
+
+# How far a number can be trusted, best first.
+STATUSES = ("measured", "datasheet", "read", "derived", "estimated", "assumed", "memory")
+TIERS = ("datasheet", "calibrated", "estimated")
+LEVELS = ("L1", "L2", "L3", "SLC", "DRAM")
+DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+# operand type -> keys of the tensor table, the one that PyTorch's libraries use by default first
+_TENSOR_KEYS = {
+    "fp64": ("fp64/fp64",), "fp32": ("fp32/fp32",), "tf32": ("tf32/fp32",), "fp16": ("fp16/fp32", "fp16/fp16"),
+    "bf16": ("bf16/fp32",), "int8": ("int8/int32",), "fp8": ("fp8/fp32", "fp8/fp16"),
+}  # fmt: skip
+TENSOR_NAMES = tuple(key for keys in _TENSOR_KEYS.values() for key in keys)
+VECTOR_NAMES = ("fp64", "fp32", "fp16", "bf16", "int8")
+# torch's names for the same types
+_TORCH_NAMES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16",
+                "float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "qint8": "int8", "quint8": "int8", "uint8": "int8"}  # fmt: skip
+
+PeakUnit = Literal["tensor", "vector", "best"]
+
+
+class Number(Struct, frozen=True):
+    """A value in its SI base unit, and how it is known."""
+
+    value: float
+    source: str = ""
+    status: str = "assumed"
+
+
+class Peak(Struct, frozen=True):
+    """A dense peak in FLOP/s (a multiply-accumulate is 2 FLOPs)."""
+
+    value: float
+    source: str = ""
+    status: str = "assumed"
+    # FLOP per unit (SM, CU, core) and clock cycle; 0: not given
+    per_clock: float = 0.0
+    # Hz, where the vendor quotes this peak at another clock than `Device.clock`; 0: at that clock
+    clock: float = 0.0
+
+
+class Level(Struct, frozen=True):
+    """One memory level of the whole chip. `source` and `status` are those of the bandwidth."""
+
+    name: str
+    # bytes in total; 0: unknown
+    size: int
+    # B/s for the whole chip
+    bandwidth: float
+    source: str = ""
+    status: str = "assumed"
+    size_source: str = ""
+    size_status: str = "assumed"
+    # "GDDR6X", "DDR5", ...; bus width in bits and transfers per second and pin, 0 where not given
+    type: str = ""
+    bus_bits: int = 0
+    rate: float = 0.0
+
+
+class Cores(Struct, frozen=True):
+    """One kind of core of a hybrid CPU. `per_clock` is fp32 FLOP per core and cycle."""
+
+    name: str
+    count: int
+    clock: float
+    per_clock: float
+
+
+class Device(Struct, frozen=True, kw_only=True):
+    """One GPU or CPU."""
+
+    name: str
+    title: str
+    # "gpu" or "cpu"
+    kind: str
+    vendor: str
+    arch: str
+    aliases: tuple[str, ...] = ()
+    released: int | None = None
+    # matrix units, "operand/accumulate" -> peak; SIMD units or CUDA cores, type -> peak
+    tensor: dict[str, Peak]
+    vector: dict[str, Peak]
+    # nearest first, DRAM last
+    levels: tuple[Level, ...]
+    # SMs, CUs or cores; Hz: boost of a GPU, sustained all-core clock of a CPU
+    units: Number
+    clock: Number
+    # CPU only: SIMD register width in bits, hardware threads, kinds of core where they differ
+    simd_bits: int = 0
+    threads: int = 0
+    cores: tuple[Cores, ...] = ()
+    # W
+    tdp: Number | None = None
+    # fraction of `clock` that is kept under a full matrix load
+    sustained: Number = Number(1.0)
+    # s: GPU: gap between two kernels launched back to back; CPU: starting and ending a parallel region
+    launch: Number
+    # s: the host needs to issue one eager op
+    host: Number
+    # "datasheet", "calibrated" or "estimated"
+    tier: str = "datasheet"
+    notes: tuple[str, ...] = ()
+    # id -> document, for every id that a number names
+    sources: dict[str, str] = {}
+
+    def peak(self, dtype: str, unit: PeakUnit = "best") -> float:
+        """Dense FLOP/s for operands of `dtype` on the matrix units, the vector units, or the faster of the two.
+
+        Raises UsageError where the device has no such unit or type; it never falls back to another type.
+        """
+        dtype = _TORCH_NAMES.get(dtype, dtype)
+        if dtype not in DTYPES:
+            raise UsageError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}. Known: {', '.join(DTYPES)}")
+        found = [
+            p for kind in (("tensor", "vector") if unit == "best" else (unit,)) if (p := self._peak(dtype, kind)) is not None
+        ]
+        if not found:
+            have = [
+                d for d in DTYPES for kind in ("tensor", "vector") if unit in ("best", kind) and self._peak(d, kind) is not None
+            ]
+            where = "" if unit == "best" else f" on its {unit} units"
+            near = _nearest_dtype(dtype, have)
+            hint = (
+                f"the nearest it has is {near} (all: {', '.join(dict.fromkeys(have))})" if have else f"it has no {unit} units"
+            )
+            raise UsageError(f"{self.name} has no {dtype} peak{where}: {hint}")
+        return max(found)
+
+    def _peak(self, dtype: str, unit: str) -> float | None:
+        table, keys = (self.tensor, _TENSOR_KEYS[dtype]) if unit == "tensor" else (self.vector, (dtype,))
+        return next((table[key].value for key in keys if key in table), None)
+
+    def has(self, dtype: str, unit: PeakUnit = "best") -> bool:
+        """Whether `peak(dtype, unit)` has an answer."""
+        dtype = _TORCH_NAMES.get(dtype, dtype)
+        return dtype in DTYPES and any(self._peak(dtype, kind) for kind in ("tensor", "vector") if unit in ("best", kind))
+
+    def peaks(self) -> dict[str, float]:
+        """Every peak in FLOP/s: {"tensor fp16/fp32": ..., "vector fp32": ...}."""
+        return {
+            f"{kind} {key}": p.value
+            for kind, table in (("tensor", self.tensor), ("vector", self.vector))
+            for key, p in table.items()
+        }
+
+    @property
+    def bandwidth(self) -> float:
+        """B/s of DRAM."""
+        return self.levels[-1].bandwidth
+
+    def ridge(self, dtype: str, unit: PeakUnit = "best") -> float:
+        """FLOP/B where the compute roof meets the DRAM roof."""
+        return self.peak(dtype, unit) / self.bandwidth
+
+    def level(self, name: str) -> Level:
+        """The memory level of that name. Raises UsageError."""
+        for level in self.levels:
+            if level.name == name:
+                return level
+        raise UsageError(f"{self.name} has no memory level {name!r}: it has {', '.join(level.name for level in self.levels)}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """\"; did you mean 'fp32'?\" or nothing, to hang onto an error."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _nearest_dtype(dtype: str, have: list[str]) -> str:
+    """The type with the nearest width, the wider one of two, then the one of the same family (fp or int)."""
+    width = {"fp64": 64, "fp32": 32, "tf32": 19, "fp16": 16, "bf16": 16, "int8": 8, "fp8": 8}
+    return min(have, key=lambda d: (abs(math.log2(width[d] / width[dtype])), -width[d], d[0] != dtype[0]), default="")
+
+
+# ------------------------------------------------------------------------------------------------ looking one up
+
+_VENDOR_WORDS = ("nvidia", "geforce", "tesla", "quadro", "amd", "instinct", "radeon", "intel", "core", "apple", "aws")
+_ALIASES = re.compile(r"^aliases = \[(.*?)\]", re.MULTILINE | re.DOTALL)
+
+
+def _key(name: str) -> str:
+    """Case, spaces, hyphens and underscores do not count."""
+    return re.sub(r"[\s_-]+", "", name).lower()
+
+
+def _without_vendor(name: str) -> str:
+    """ "NVIDIA GeForce RTX 4090" -> "rtx4090"."""
+    return "".join(word for word in re.split(r"[\s_-]+", name.lower()) if word not in _VENDOR_WORDS)
+
+
+def _files() -> list[Path]:
+    """Shipped device files; a name that starts with `_` is a table for something else."""
+    return sorted(path for path in LIBRARY.glob("*.toml") if not path.name.startswith("_"))
+
+
+def names() -> list[str]:
+    """Names of the shipped devices."""
+    return [path.stem for path in _files()]
+
+
+def library() -> list[Device]:
+    """Every shipped device, by name."""
+    return [_shipped(path) for path in _files()]
+
+
+@cache
+def _shipped(path: Path) -> Device:
+    return load(path)
+
+
+@cache
+def _index() -> dict[str, Path]:
+    """Names and aliases -> file, read without parsing the files."""
+    files = _files()
+    index = {
+        _key(alias): path for path in files
+        for found in _ALIASES.findall(path.read_text(encoding="utf-8")) for alias in re.findall(r'"([^"]*)"', found)
+    }  # fmt: skip
+    return index | {_key(path.stem): path for path in files}
+
+
+def lookup(name: str | Path) -> Device:
+    """The device of that name, alias or file path; `cpu` is this machine and `gpu` the first CUDA device.
+
+    Raises UnknownNameError with the nearest names, or DeviceFileError for a file that does not hold a device.
+    """
+    text = os.fspath(name)
+    if isinstance(name, Path) or text.endswith(".toml") or os.sep in text:
+        return load(text)
+    key = _key(text)
+    if key == "cpu":
+        return host()
+    if key == "gpu":
+        return _first_gpu()
+    by_name = LIBRARY / f"{text}.toml"
+    if not text.startswith(("_", ".")) and by_name.is_file():
+        return _shipped(by_name)
+    index = _index()
+    path = index.get(key) or index.get(_without_vendor(text))
+    if path is not None:
+        return _shipped(path)
+    near = difflib.get_close_matches(key, index, n=5, cutoff=0.6)
+    close = list(dict.fromkeys(index[k].stem for k in near))[:3]
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise UnknownNameError(
+        f"unknown device {text!r}: {hint}`roofline devices` lists the names; `cpu`, `gpu` and a .toml file work too"
+    )
+
+
+def load(path: str | Path) -> Device:
+    """The device in a TOML file. Raises DeviceFileError naming the file, the key and what was expected there."""
+    from roofline.device_file import read
+
+    return read(path)
+
+
+def lint(device: Device) -> list[str]:
+    """What is physically implausible in a device, one sentence each: see `roofline.device_lint`."""
+    from roofline.device_lint import check
+
+    return check(device)
+
+
+def host() -> Device:
+    """This machine: the calibrated file if there is one, else what can be detected, with every estimate named in the notes."""
+    from roofline.host import calibrated_file, detect
+
+    path = calibrated_file()
+    return load(path) if path is not None else detect()
+
+
+def _first_gpu() -> Device:
+    """The first CUDA device that this process may see, matched to the library by the name that the driver gives it."""
+    from roofline.host import cuda_device_name
+
+    found = cuda_device_name()
+    if found is None:
+        gpus = [d.name for d in library() if d.kind == "gpu"]
+        raise UnknownNameError(f"no CUDA device was found here; name the GPU to predict for, e.g. {', '.join(gpus[:3])}\n"
+                               "`roofline devices` lists all names")  # fmt: skip
+    index = _index()
+    path = index.get(_key(found)) or index.get(_without_vendor(found))
+    if path is None:
+        raise UnknownNameError(f"this machine's GPU {found!r} is not in the device library; give the nearest name "
+                               "(`roofline devices` lists them) or a device file with -d FILE.toml")  # fmt: skip
+    return _shipped(path)
