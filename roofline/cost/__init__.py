@@ -1,0 +1,215 @@
+"""What an operator costs: FLOPs, bytes, class and sizes, from its OpSpec alone (shapes, dtypes, arguments; no torch).
+
+`work` knows an operator, knows it to be free, or returns None: unknown. Nothing is guessed, and an error inside a rule is
+never turned into a zero. Families live in the modules of this package; docs/add-an-op.md tells how to add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from roofline.cost import attention, conv, deform, layout, matmul, norm, pointwise, pool, quantized, reduce, rnn, transform
+from roofline.cost import traffic as _traffic
+from roofline.cost.registry import BYTES, KLASSES, RULES, ZERO, Count, Rule, add, qualified
+from roofline.records import DTYPE_BITS, OpSpec, TensorSpec, UsageError, Work
+
+__all__ = ["classify", "compute_dtype", "dims", "mutated", "register_flops", "rule_of", "traffic", "work"]
+
+FAMILIES = (attention, conv, deform, layout, matmul, norm, pointwise, pool, quantized, reduce, rnn, transform)
+
+# The name that an operator was called by -> its rule, filled as operators turn up.
+_found: dict[tuple[str, str], Rule | None] = {}
+_state = {"entry points read": False}
+
+
+def rule_of(name: str, overload: str = "") -> Rule | None:
+    """The rule for an operator: by overload, by name, without the in-place underscore or `_copy`, then by entry point."""
+    key = (name, overload)
+    if key in _found:
+        return _found[key]
+    rule = _search(name, overload)
+    if rule is None and not _state["entry points read"]:
+        _read_entry_points()
+        rule = _search(name, overload)
+    _found[key] = rule
+    return rule
+
+
+def _search(name: str, overload: str) -> Rule | None:
+    rule = RULES.get(f"{name}.{overload}") or RULES.get(name)
+    if rule is not None:
+        return rule
+    space, _, op = name.partition(".")
+    if op.endswith("_") and not op.endswith("__"):
+        return _search(name[:-1], overload)
+    if space == "prims" and op in pointwise.WEIGHTS:
+        return RULES["aten." + op]
+    if space != "aten":
+        return None
+    if op.startswith("_foreach_"):
+        return pointwise.foreach(op.removeprefix("_foreach_"))
+    if op.endswith("_copy") and op.removesuffix("_copy") and f"aten.{op.removesuffix('_copy')}" in RULES:
+        return RULES["aten.copy"]  # view_copy, permute_copy: the view, made real
+    return None
+
+
+def _read_entry_points() -> None:
+    """Let installed packages register rules: entry points of the group `roofline.ops`, modules or functions to call."""
+    from importlib.metadata import entry_points
+
+    _state["entry points read"] = True
+    for point in entry_points(group="roofline.ops"):
+        try:
+            loaded = point.load()
+        except ImportError as error:
+            raise UsageError(f"entry point roofline.ops:{point.name} ({point.value}) cannot be imported: {error}") from error
+        if callable(loaded):
+            loaded()
+
+
+def _result(spec: OpSpec) -> TensorSpec | tuple[TensorSpec, ...]:
+    return spec.outputs[0] if len(spec.outputs) == 1 else spec.outputs
+
+
+def _call(function: Callable[..., Any], spec: OpSpec) -> Any:
+    if "out" in spec.kwargs:
+        kwargs = {k: v for k, v in spec.kwargs.items() if k != "out"}
+        return function(*spec.args, **kwargs, out=_result(spec))
+    return function(*spec.args, **spec.kwargs, out=_result(spec))
+
+
+def work(spec: OpSpec) -> Work | None:
+    """FLOPs and multiply-accumulates of one call, or None where no rule knows them (or shapes do not tell).
+
+    Errors of a rule come through as they are.
+    """
+    if spec.view:
+        return ZERO
+    rule = rule_of(spec.name, spec.overload)
+    if rule is None:
+        return Work(sum(t.numel for t in spec.outputs), 0) if spec.pointwise else None
+    counted: Count = _call(rule.flops, spec)
+    return Work(counted, 0) if isinstance(counted, int) and not isinstance(counted, tuple) else counted
+
+
+def traffic(spec: OpSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Bytes read from each of spec.inputs and written to each of spec.outputs.
+
+    What an operator writes in place without returning it is in `mutated`.
+    """
+    adjust = BYTES.get(spec.name)
+    if adjust is None and spec.name.endswith("_"):
+        adjust = BYTES.get(spec.name[:-1])
+    return _traffic.traffic_of(spec, adjust)
+
+
+def mutated(spec: OpSpec) -> tuple[int, ...]:
+    """Bytes written in place to spec.inputs[i], for i in spec.mutates, that no output carries (`_foreach_add_` and such)."""
+    return _traffic.mutated(spec)
+
+
+def classify(spec: OpSpec) -> str:
+    """The class of kernel that runs it, one of records.Kernel's; convolutions by their groups."""
+    if spec.view:
+        return "host"
+    rule = rule_of(spec.name, spec.overload)
+    if rule is None:
+        return "pointwise" if spec.pointwise else "other"
+    if rule.klass == "conv":
+        sizes = dims(spec)
+        groups = sizes.get("g", 1)
+        if groups == 1:
+            return "conv"
+        return "depthwise_conv" if groups == sizes["c"] else "grouped_conv"
+    if rule.klass == "layout" and _same_layout(spec):
+        return "pointwise"  # a cast or a copy that streams
+    return rule.klass
+
+
+_COPIES = frozenset({"aten.clone", "aten.copy_", "aten.copy", "aten._to_copy", "aten.to", "aten.contiguous"})
+
+
+def _same_layout(spec: OpSpec) -> bool:
+    if spec.name not in _COPIES or not spec.outputs:
+        return False
+    source, result = spec.inputs[-1], spec.outputs[0]
+    return source.shape == result.shape and (source.stride or _row_major(source)) == (result.stride or _row_major(result))
+
+
+def _row_major(t: TensorSpec) -> tuple[int, ...]:
+    strides, step = [], 1
+    for n in reversed(t.shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def dims(spec: OpSpec) -> dict[str, int]:
+    """Sizes that efficiency depends on; empty where the class has none.
+
+    gemm b, m, n, k. conv n, c, o, g, h, w (input), p, q (output), r, s (kernel), stride, transposed, and in 3-d d, z, t.
+    attention b, h, kv_heads, l (queries), s (keys), e, v (widths), causal.
+    rnn t, b, i, h, layers, directions. pool r, s, stride.
+    """
+    if spec.view:
+        return {}
+    rule = rule_of(spec.name, spec.overload)
+    if rule is None or rule.dims is None:
+        return {}
+    sizes: dict[str, int] = _call(rule.dims, spec)
+    return sizes
+
+
+def compute_dtype(spec: OpSpec) -> str:
+    """The dtype that the arithmetic runs in (torch's name).
+
+    Products run in the dtype of their first operand (int8 and fp8 accumulate wider; that is the unit's affair), everything
+    else in the widest floating dtype among operands and results.
+    """
+    rule = rule_of(spec.name, spec.overload)
+    if rule is not None and rule.klass in ("gemm", "conv", "attention", "rnn"):
+        operand = next((a for a in spec.args if isinstance(a, TensorSpec)), None)
+        if (
+            spec.name.startswith(("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm", "aten._addmm"))
+            and len(spec.inputs) > 1
+        ):
+            operand = spec.inputs[1]
+        operand = operand or (spec.inputs[0] if spec.inputs else None)
+        if operand is not None:
+            return operand.dtype
+    tensors = (*spec.inputs, *spec.outputs)
+    if not tensors:
+        return "float32"
+    floats = [t.dtype for t in tensors if "float" in t.dtype or "complex" in t.dtype]
+    if floats:
+        return max(floats, key=DTYPE_BITS.__getitem__)
+    return max((t.dtype for t in tensors if t.dtype != "bool"), key=DTYPE_BITS.__getitem__, default="bool")
+
+
+def register_flops(*names: Any, kind: str | None = None) -> Callable[[Callable[..., Count]], Callable[..., Count]]:
+    """Decorator: count your own operators.
+
+    `names` are operators as text ("mylib.fused_mlp", "mylib::fused_mlp", or with an overload "mylib.op.default") or as torch
+    objects (torch.ops.mylib.fused_mlp). The function is called with the operator's arguments, tensors as TensorSpec (shape,
+    dtype), and `out=` the result (a tuple where there are several); it returns FLOPs, or Work(flops, macs), or None where
+    shapes do not tell. `kind` is the class of kernel (records.Kernel.klass), "other" if not given.
+
+    Raises UsageError where a name has a rule already, or `kind` is no class.
+    """
+    if kind is not None and kind not in KLASSES:
+        raise UsageError(f"kind {kind!r} is no class of kernel; use one of {', '.join(sorted(KLASSES))}")
+    if not names:
+        raise UsageError("register_flops needs the name of an operator, as in @register_flops('mylib.op')")
+
+    def enter(count: Callable[..., Count]) -> Callable[..., Count]:
+        add([_text(n) for n in names], Rule(count, kind or "other"))
+        _found.clear()
+        return count
+
+    return enter
+
+
+def _text(name: Any) -> str:
+    text = qualified(str(name))
+    return text.removesuffix(".default")

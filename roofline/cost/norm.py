@@ -1,0 +1,286 @@
+"""Normalisations and softmax. FLOPs per element, by what the arithmetic needs:
+
+statistics: the mean 1 (add), the variance 3 (subtract, square, add); normalising with constants folded per channel
+(batch, group and instance norm) 2 (multiply, add); layer norm 2 (subtract, multiply) and 1 for each of weight and bias.
+Work per channel or per row (a root, a reciprocal) is left out: it is a thousandth of the work per element.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roofline.cost.registry import Rule, add, first, rule
+from roofline.records import TensorSpec, Work
+
+T = TensorSpec
+Out = TensorSpec | tuple[TensorSpec, ...]
+
+STATISTICS = 4
+FOLDED = 2
+# maximum, subtract, exp, add, divide (log_softmax: maximum, subtract, exp, add, subtract)
+SOFTMAX = 5
+
+
+def _given(*tensors: T | None) -> int:
+    return sum(t is not None for t in tensors)
+
+
+def _batch(x: T, training: bool) -> Work:
+    # [n, c, *]: y = a[c] x + b[c]
+    return Work(x.numel * (FOLDED + STATISTICS * bool(training)), 0)
+
+
+@rule(
+    "batch_norm",
+    "native_batch_norm",
+    "cudnn_batch_norm",
+    "miopen_batch_norm",
+    "_native_batch_norm_legit",
+    "_batch_norm_impl_index",
+    "_native_batch_norm_legit_functional",
+    klass="norm",
+)
+def batch_norm(input: T, weight: T | None, bias: T | None, *args: Any, out: Out, **_: Any) -> Work:
+    # the first bool is `training`; the overload without running statistics always takes its own
+    return _batch(input, next((a for a in args if isinstance(a, bool)), True))
+
+
+@rule("_native_batch_norm_legit_no_training", "_batch_norm_no_update", "quantized_batch_norm", "batch_norm_elemt", klass="norm")
+def batch_norm_inference(input: T, *_: Any, out: Out, **__: Any) -> Work:
+    return _batch(input, False)
+
+
+@rule("_batch_norm_with_update", "_batch_norm_with_update_functional", klass="norm")
+def batch_norm_training(input: T, *_: Any, out: Out, **__: Any) -> Work:
+    return _batch(input, True)
+
+
+@rule("batch_norm_stats", "batch_norm_update_stats", klass="norm")
+def batch_norm_stats(input: T, *_: Any, out: Out, **__: Any) -> Work:
+    # [n, c, *] -> mean [c], invstd [c]
+    return Work(input.numel * STATISTICS, 0)
+
+
+@rule("batch_norm_gather_stats", "batch_norm_gather_stats_with_counts", klass="norm")
+def batch_norm_gather_stats(input: T, mean: T, *_: Any, out: Out, **__: Any) -> Work:
+    # [world, c] -> [c]
+    return Work(mean.numel * STATISTICS, 0)
+
+
+@rule("group_norm", "native_group_norm", klass="norm")
+def group_norm(input: T, *_: Any, out: Out, **__: Any) -> Work:
+    # [n, c, *]: statistics per (n, group), then y = a[n, c] x + b[n, c]
+    return Work(input.numel * (STATISTICS + FOLDED), 0)
+
+
+@rule("instance_norm", klass="norm")
+def instance_norm(
+    input: T,
+    weight: T | None,
+    bias: T | None,
+    running_mean: T | None,
+    running_var: T | None,
+    use_input_stats: bool,
+    *_: Any,
+    out: Out,
+    **__: Any,
+) -> Work:
+    # [n, c, *]: statistics per (n, c) unless the running ones serve
+    return _batch(input, use_input_stats)
+
+
+@rule("layer_norm", "native_layer_norm", klass="norm")
+def layer_norm(
+    input: T, normalized_shape: list[int], weight: T | None = None, bias: T | None = None, *_: Any, out: Out, **__: Any
+) -> Work:
+    # [*, n]: (x - mean) * rstd * w + b
+    return Work(input.numel * (STATISTICS + 2 + _given(weight, bias)), 0)
+
+
+@rule("rms_norm", "_fused_rms_norm", klass="norm")
+def rms_norm(input: T, normalized_shape: list[int], weight: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
+    # [*, n]: x * rsqrt(mean(x^2)) * w: square, add, multiply, and one for the weight
+    return Work(input.numel * (3 + _given(weight)), 0)
+
+
+# --- gradients
+
+
+def _batch_backward(x: T, train: bool, mask: Any) -> Work:
+    # sum(dy) 1 and sum(dy (x - mean)) 3; dx = (dy - c1 - (x - mean) c2) c3: 5, at inference dx = dy c: 1
+    dx, dw, db = (bool(m) for m in mask) if isinstance(mask, list) else (True, True, True)
+    if train:
+        return Work(x.numel * (4 + 5 * dx), 0)
+    return Work(x.numel * (dx + 3 * dw + db), 0)
+
+
+@rule("native_batch_norm_backward", "batch_norm_backward", klass="norm")
+def batch_norm_backward(
+    grad_out: T,
+    input: T,
+    weight: T | None,
+    running_mean: T | None,
+    running_var: T | None,
+    save_mean: T | None,
+    save_invstd: T | None,
+    train: bool,
+    eps: float,
+    output_mask: Any = None,
+    *_: Any,
+    out: Out,
+    **__: Any,
+) -> Work:
+    return _batch_backward(input, train, output_mask)
+
+
+@rule("cudnn_batch_norm_backward", "miopen_batch_norm_backward", klass="norm")
+def cudnn_batch_norm_backward(input: T, grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+    return _batch_backward(input, True, None)
+
+
+@rule("_batch_norm_impl_index_backward", klass="norm")
+def batch_norm_impl_index_backward(
+    impl_index: int,
+    input: T,
+    grad_output: T,
+    weight: T | None,
+    running_mean: T | None,
+    running_var: T | None,
+    save_mean: T | None,
+    save_var: T | None,
+    train: bool,
+    eps: float,
+    output_mask: Any,
+    *_: Any,
+    out: Out,
+) -> Work:
+    return _batch_backward(input, train, output_mask)
+
+
+@rule("batch_norm_backward_reduce", klass="norm")
+def batch_norm_backward_reduce(grad_out: T, input: T, *_: Any, out: Out, **__: Any) -> Work:
+    # sum(dy) and sum(dy (x - mean))
+    return Work(4 * input.numel, 0)
+
+
+@rule("batch_norm_backward_elemt", klass="norm")
+def batch_norm_backward_elemt(grad_out: T, input: T, *_: Any, out: Out, **__: Any) -> Work:
+    # (dy - c1 - (x - mean) c2) c3
+    return Work(5 * input.numel, 0)
+
+
+def _rows_backward(x: T, weight: T | None, dx: bool, dw: bool, db: bool) -> Work:
+    # xhat = (x - mean) rstd: 2. g = dy w: 1; two sums over a row, of g and of g xhat: 3; dx = rstd (g - s1 - xhat s2): 4
+    # dw sums dy xhat: 2; db sums dy: 1
+    per_element = 2 * (dx or dw) + dx * (7 + _given(weight)) + 2 * dw + db
+    return Work(x.numel * per_element, 0)
+
+
+@rule("native_layer_norm_backward", klass="norm")
+def layer_norm_backward(
+    grad_out: T,
+    input: T,
+    normalized_shape: list[int],
+    mean: T,
+    rstd: T,
+    weight: T | None,
+    bias: T | None,
+    output_mask: list[bool],
+    *_: Any,
+    out: Out,
+    **__: Any,
+) -> Work:
+    dx, dw, db = output_mask
+    return _rows_backward(input, weight, bool(dx), bool(dw), bool(db))
+
+
+@rule("native_group_norm_backward", klass="norm")
+def group_norm_backward(
+    grad_out: T,
+    input: T,
+    mean: T,
+    rstd: T,
+    weight: T | None,
+    n: int,
+    c: int,
+    hxw: int,
+    group: int,
+    output_mask: list[bool],
+    *_: Any,
+    out: Out,
+    **__: Any,
+) -> Work:
+    # per (n, c) sums of dy (1) and dy x (2); everything else is per channel but dx = a dy + b x + c: 4
+    return Work(input.numel * (3 + 4 * bool(output_mask[0])), 0)
+
+
+@rule("_fused_rms_norm_backward", klass="norm")
+def rms_norm_backward(
+    grad_out: T,
+    input: T,
+    normalized_shape: list[int],
+    rstd: T,
+    weight: T | None,
+    output_mask: list[bool],
+    *_: Any,
+    out: Out,
+    **__: Any,
+) -> Work:
+    # xhat = x rstd: 1. g = dy w: 1; sum of g xhat: 2; dx = rstd (g - xhat s): 3; dw sums dy xhat: 2
+    dx, dw = map(bool, output_mask)
+    return Work(input.numel * (1 + dx * (5 + _given(weight)) + 2 * dw), 0)
+
+
+# --- softmax
+
+
+@rule(
+    "softmax",
+    "log_softmax",
+    "_softmax",
+    "_log_softmax",
+    "_safe_softmax",
+    "special_softmax",
+    "special_log_softmax",
+    "_sparse_softmax",
+    "_sparse_log_softmax",
+    klass="softmax",
+)
+def softmax(self: T, *_: Any, out: Out, **__: Any) -> Work:
+    # [*, n] -> [*, n]
+    return Work(self.numel * SOFTMAX, 0)
+
+
+@rule("_masked_softmax", klass="softmax")
+def masked_softmax(self: T, mask: T, *_: Any, out: Out, **__: Any) -> Work:
+    # [*, n], the mask selects
+    return Work(self.numel * SOFTMAX, 0)
+
+
+def _softmax_backward(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+    # y (dy - sum(y dy)): multiply, add, subtract, multiply; log: dy - exp(y) sum(dy): add, exp, multiply, subtract
+    return Work(grad_output.numel * 4, 0)
+
+
+add(("_softmax_backward_data", "_log_softmax_backward_data", "_masked_softmax_backward"), Rule(_softmax_backward, "softmax"))
+
+
+# --- weights
+
+
+@rule("_weight_norm", "_weight_norm_interface", "norm_except_dim", klass="norm")
+def weight_norm(v: T, *_: Any, out: Out, **__: Any) -> Work:
+    # v g / |v|: square and add, then one multiply
+    return Work(v.numel * (3 if first(out).numel == v.numel else 2), 0)
+
+
+@rule("_weight_norm_interface_backward", "_weight_norm_differentiable_backward", klass="norm")
+def weight_norm_backward(grad_w: T, *_: Any, out: Out, **__: Any) -> Work:
+    # sum of dw v: 2; dv = c1 dw - c2 v: 3
+    return Work(grad_w.numel * 5, 0)
+
+
+@rule("renorm", "embedding_renorm", klass="norm")
+def renorm(self: T, *_: Any, out: Out, **__: Any) -> Work:
+    # square and add, then one multiply
+    return Work(self.numel * 3, 0)

@@ -1,0 +1,280 @@
+"""Pooling, resizing and sampling: windows over the image."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+from roofline.cost.registry import Count, Dims, Ints, Rule, add, first, many, prod, rule
+from roofline.records import TensorSpec, Work
+
+T = TensorSpec
+Out = TensorSpec | tuple[TensorSpec, ...]
+
+
+def _window(rank: int) -> Any:
+    def dims(self: T, kernel_size: Ints, stride: Ints | None = None, *_: Any, out: Out, **__: Any) -> Dims:
+        kernel = many(kernel_size, rank)
+        step = many(stride, rank) or kernel
+        return {"r": kernel[-2] if rank > 1 else 1, "s": kernel[-1], "stride": step[-1]}
+
+    return dims
+
+
+def _pool(rank: int) -> Rule:
+    def count(self: T, kernel_size: Ints, *_: Any, out: Out, **__: Any) -> Work:
+        # [n, c, *i] -> [n, c, *o]: each output compares its window (maximum), or adds it (k - 1) and divides (average): k
+        return Work(first(out).numel * prod(many(kernel_size, rank)), 0)
+
+    return Rule(count, "pool", _window(rank))
+
+
+for _rank in (1, 2, 3):
+    _d = f"{_rank}d"
+    add((f"max_pool{_d}", f"max_pool{_d}_with_indices", f"avg_pool{_d}", f"quantized_max_pool{_d}"), _pool(_rank))
+    if _rank > 1:
+        add((f"fractional_max_pool{_d}", f"mkldnn_max_pool{_d}"), _pool(_rank))
+add(("quantized.max_pool1d",), _pool(1))
+add(("quantized.max_pool2d",), _pool(2))
+
+
+def adaptive_window(size: int, bins: int) -> int:
+    """Elements of all windows along one axis: bin i covers floor(i size / bins) to ceil((i + 1) size / bins)."""
+    return sum(-(-(i + 1) * size // bins) - i * size // bins for i in range(bins))
+
+
+@rule(
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "_adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "mkldnn_adaptive_avg_pool2d",
+    klass="pool",
+)
+def adaptive_pool(self: T, output_size: Ints, *_: Any, out: Out, **__: Any) -> Work:
+    # [n, c, *i] -> [n, c, *o]: windows of uneven size, which overlap where o does not divide i
+    y = first(out)
+    rank = len(output_size) if isinstance(output_size, list) else 1
+    planes = prod(y.shape[:-rank])
+    return Work(planes * prod(adaptive_window(i, o) for i, o in zip(self.shape[-rank:], y.shape[-rank:], strict=True)), 0)
+
+
+def _spread_average(grad_output: T, self: T, kernel_size: Ints = 1, *_: Any, out: Out, **__: Any) -> Work:
+    # every gradient goes to its window: a divide, and an add per element of the window
+    rank = len(kernel_size) if isinstance(kernel_size, list) else 1
+    return Work(grad_output.numel * (1 + prod(many(kernel_size, rank))), 0)
+
+
+add(("avg_pool2d_backward", "avg_pool3d_backward"), Rule(_spread_average, "pool"))
+
+
+@rule(
+    "_adaptive_avg_pool2d_backward",
+    "_adaptive_avg_pool3d_backward",
+    "adaptive_avg_pool3d_backward",
+    "mkldnn_adaptive_avg_pool2d_backward",
+    klass="pool",
+)
+def adaptive_average_backward(grad_output: T, self: T, *_: Any, out: Out, **__: Any) -> Work:
+    # a divide per gradient, an add per element that it reaches
+    rank = len(self.shape) - 2
+    planes = prod(self.shape[:-rank])
+    reached = planes * prod(adaptive_window(i, o) for i, o in zip(self.shape[-rank:], grad_output.shape[-rank:], strict=True))
+    return Work(grad_output.numel + reached, 0)
+
+
+def _to_maximum(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+    # each gradient is added where the maximum stood
+    return Work(grad_output.numel, 0)
+
+
+add(
+    (
+        "max_pool2d_with_indices_backward",
+        "max_pool3d_with_indices_backward",
+        "max_pool2d_backward",
+        "adaptive_max_pool2d_backward",
+        "adaptive_max_pool3d_backward",
+        "fractional_max_pool2d_backward",
+        "fractional_max_pool3d_backward",
+        "mkldnn_max_pool2d_backward",
+        "mkldnn_max_pool3d_backward",
+    ),
+    Rule(_to_maximum, "pool"),
+)
+
+
+@rule("max_unpool2d", "max_unpool3d", klass="gather")
+def max_unpool(*_: Any, **__: Any) -> Work:
+    return Work(0, 0)
+
+
+# --- resizing. A result of t taps is t multiplies and t - 1 adds; the taps' weights are shared by all channels and left out
+
+
+def _resize(taps: int) -> Rule:
+    def count(*_: Any, out: Out, **__: Any) -> Work:
+        # [n, c, *i] -> [n, c, *o]
+        return Work(first(out).numel * (2 * taps - 1), 0)
+
+    return Rule(count, "pool")
+
+
+def _resize_backward(taps: int) -> Rule:
+    def count(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+        # each gradient is spread over its taps: multiply and add
+        return Work(grad_output.numel * 2 * taps if taps > 1 else grad_output.numel, 0)
+
+    return Rule(count, "pool")
+
+
+def _nearest(*_: Any, **__: Any) -> Work:
+    # copies
+    return Work(0, 0)
+
+
+for _name, _taps in {"linear1d": 2, "bilinear2d": 4, "trilinear3d": 8, "bicubic2d": 16}.items():
+    add((f"upsample_{_name}",), _resize(_taps))
+    add((f"upsample_{_name}_backward",), _resize_backward(_taps))
+for _rank in (1, 2, 3):
+    for _name in (f"upsample_nearest{_rank}d", f"_upsample_nearest_exact{_rank}d"):
+        add((_name,), Rule(_nearest, "gather"))
+        add((f"{_name}_backward",), _resize_backward(1))
+
+
+def _antialiased(reach: int) -> tuple[Rule, Rule]:
+    def taps(size: int, result: int) -> int:
+        # the filter widens with the step: `reach` on either side, times the scale where it shrinks
+        return min(size, 2 * ceil(reach * max(1.0, size / max(result, 1))))
+
+    def work(small: tuple[int, ...], large: tuple[int, ...]) -> int:
+        # rows first, then columns: t multiply-adds (2 t) for each element of each pass
+        h, w, (oh, ow) = *small[-2:], large[-2:]
+        planes: int = prod(small[:-2])
+        return planes * (h * ow * 2 * taps(w, ow) + oh * ow * 2 * taps(h, oh))
+
+    def count(self: T, *_: Any, out: Out, **__: Any) -> Work:
+        # [n, c, h, w] -> [n, c, oh, ow]
+        return Work(work(self.shape, first(out).shape), 0)
+
+    def backward(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+        return Work(work(first(out).shape, grad_output.shape), 0)
+
+    return Rule(count, "pool"), Rule(backward, "pool")
+
+
+for _name, _reach in {"bilinear2d_aa": 1, "bicubic2d_aa": 2, "lanczos2d_aa": 3}.items():
+    _rule, _backward_rule = _antialiased(_reach)
+    add((f"_upsample_{_name}",), _rule)
+    add((f"_upsample_{_name}_backward",), _backward_rule)
+
+
+# --- sampling at real coordinates
+
+
+def _grid_taps(mode: int, rank: int) -> int:
+    # 0 bilinear (trilinear), 1 nearest, 2 bicubic
+    return {0: 2**rank, 1: 1, 2: 4**rank}[mode]
+
+
+def _grid(input: T, grid: T, mode: int) -> int:
+    rank = len(input.shape) - 2
+    taps = _grid_taps(mode, rank)
+    points = prod(grid.shape[:-1])
+    channels = input.shape[1]
+    # per point and axis: to pixels 2, floor 1, two fractions 2, and a product of fractions per tap; per channel 2 taps - 1
+    return points * (5 * rank + (taps if taps > 1 else 0)) + points * channels * (2 * taps - 1 if taps > 1 else 0)
+
+
+@rule(
+    "grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler", "_grid_sampler_2d_cpu_fallback", klass="gather"
+)
+def grid_sampler(input: T, grid: T, interpolation_mode: int = 0, *_: Any, out: Out, **__: Any) -> Work:
+    # [n, c, *i], [n, *o, rank] -> [n, c, *o]
+    return Work(_grid(input, grid, interpolation_mode), 0)
+
+
+@rule("grid_sampler_2d_backward", "grid_sampler_3d_backward", "_grid_sampler_2d_cpu_fallback_backward", klass="gather")
+def grid_sampler_backward(grad_output: T, input: T, grid: T, interpolation_mode: int, *_: Any, out: Out, **__: Any) -> Work:
+    # spread over the taps, and the slope along each axis
+    rank = len(input.shape) - 2
+    return Work((1 + rank) * _grid(input, grid, interpolation_mode), 0)
+
+
+@rule("affine_grid_generator", "cudnn_affine_grid_generator", klass="gemm")
+def affine_grid_generator(theta: T, size: list[int], *_: Any, out: Out, **__: Any) -> Work:
+    # [n, r, r + 1] times the homogeneous coordinates [*, r + 1]
+    rank = theta.shape[1]
+    return Work(2 * first(out).numel * (rank + 1), first(out).numel * (rank + 1))
+
+
+@rule("im2col", "col2im", klass="layout")
+def im2col(self: T, *_: Any, out: Out, **__: Any) -> Work:
+    # unfolding copies; folding back adds where windows overlap
+    return Work(self.numel if first(out).numel < self.numel else 0, 0)
+
+
+# --- regions of interest
+
+
+@rule("torchvision.roi_align", "torchvision.qroi_align", klass="gather")
+def roi_align(
+    input: T,
+    rois: T,
+    spatial_scale: float,
+    pooled_height: int,
+    pooled_width: int,
+    sampling_ratio: int,
+    *_: Any,
+    out: Out,
+    **__: Any,
+) -> Count:
+    # [n, c, h, w], [k, 5] -> [k, c, ph, pw]: ratio^2 bilinear samples (7) are added, then divided
+    if sampling_ratio <= 0:  # as many samples as the box is large: data
+        return None
+    return Work(first(out).numel * (sampling_ratio**2 * 8 + 1), 0)
+
+
+@rule("torchvision.ps_roi_align", klass="gather")
+def ps_roi_align(
+    input: T,
+    rois: T,
+    spatial_scale: float,
+    pooled_height: int,
+    pooled_width: int,
+    sampling_ratio: int,
+    *_: Any,
+    out: Out,
+    **__: Any,
+) -> Count:
+    # [n, c ph pw, h, w], [k, 5] -> [k, c, ph, pw]
+    return None if sampling_ratio <= 0 else Work(first(out).numel * (sampling_ratio**2 * 8 + 1), 0)
+
+
+@rule(
+    "torchvision.roi_pool",
+    "torchvision.ps_roi_pool",
+    "torchvision._roi_align_backward",
+    "torchvision._ps_roi_align_backward",
+    "torchvision._ps_roi_pool_backward",
+    klass="gather",
+)
+def roi_pool(*_: Any, **__: Any) -> Count:
+    # the windows are as large as the boxes: data
+    return None
+
+
+@rule("torchvision._roi_pool_backward", klass="gather")
+def roi_pool_backward(grad: T, *_: Any, out: Out, **__: Any) -> Work:
+    return Work(grad.numel, 0)
+
+
+@rule("torchvision.nms", "torchvision.qnms", klass="sort")
+def nms(dets: T, scores: T, iou_threshold: float, *, out: Out) -> Work:
+    # [k, 4]: at most every pair is compared: 4 corners, 2 sides and their clamps, area, union 2, ratio, compare = 13
+    k = dets.shape[0]
+    return Work(13 * k * (k - 1) // 2, 0)

@@ -1,0 +1,244 @@
+"""Integer operators (`quantized::`, oneDNN's int8 forms). Weights come packed: as the TensorSpec of the unpacked weight, or a
+list [weight, bias] of them, where the trace could look inside; where it could not the count is unknown.
+
+Around the product each output is scaled, rounded, shifted to the zero point and clamped on both sides: 5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roofline.cost.registry import Count, Dims, Rule, add, first, prod, rule, total
+from roofline.records import TensorSpec, Work
+
+T = TensorSpec
+Out = TensorSpec | tuple[TensorSpec, ...]
+
+REQUANTIZE = 5
+
+
+def unpack(packed: Any) -> T | None:
+    """The weight among packed parameters."""
+    if isinstance(packed, T):
+        return packed
+    return next((p for p in packed if isinstance(p, T)), None) if isinstance(packed, list) else None
+
+
+def _has_bias(packed: Any) -> bool:
+    return isinstance(packed, list) and sum(isinstance(p, T) for p in packed) > 1
+
+
+def _conv(extra: int, transposed: bool) -> Rule:
+    def dims(qx: T, packed: Any, *args: Any, out: Out, **_: Any) -> Dims:
+        weight, y = unpack(packed), first(out)
+        if weight is None:
+            return {}
+        spatial = len(weight.shape) - 2
+        groups = weight.shape[0] if transposed else qx.shape[-spatial - 1] // max(weight.shape[1], 1)
+        return {
+            "n": qx.shape[0],
+            "c": qx.shape[-spatial - 1],
+            "o": y.shape[-spatial - 1],
+            "g": 1 if transposed else groups,
+            "h": qx.shape[-2] if spatial > 1 else 1,
+            "w": qx.shape[-1],
+            "p": y.shape[-2] if spatial > 1 else 1,
+            "q": y.shape[-1],
+            "r": weight.shape[-2] if spatial > 1 else 1,
+            "s": weight.shape[-1],
+            "stride": max(1, round(qx.shape[-1] / max(y.shape[-1], 1))),
+            "transposed": int(transposed),
+        }
+
+    def count(qx: T, packed: Any, *_: Any, out: Out, **__: Any) -> Count:
+        # [n, c, *i] int8, [o, c/g, *k] int8 -> [n, o, *j] int8
+        weight = unpack(packed)
+        if weight is None:
+            return None
+        y = first(out)
+        macs = (qx if transposed else y).numel * prod(weight.shape[1:])
+        return Work(2 * macs + y.numel * (REQUANTIZE + extra + _has_bias(packed)), macs)
+
+    return Rule(count, "conv", dims)
+
+
+# relu after requantisation is the lower clamp: it costs nothing more
+for _n in ("1d", "2d", "3d"):
+    add(
+        (
+            f"quantized.conv{_n}",
+            f"quantized.conv{_n}_relu",
+            f"quantized.conv{_n}_dynamic",
+            f"_quantized.conv{_n}",
+            f"_quantized.conv{_n}_relu",
+        )
+        if _n != "1d"
+        else ("quantized.conv1d", "quantized.conv1d_relu", "quantized.conv1d_dynamic"),
+        _conv(0, False),
+    )
+    add((f"quantized.conv_transpose{_n}", f"quantized.conv_transpose{_n}_dynamic"), _conv(0, True))
+add(("quantized.conv2d_add", "quantized.conv2d_add_relu"), _conv(3, False))
+
+
+def _onednn_conv(qx: T, x_scale: Any, x_zero_point: Any, qw: T, *args: Any, out: Out, **_: Any) -> Work:
+    # [n, c, *i] int8, [o, c/g, *k] int8 -> [n, o, *j]
+    y = first(out)
+    macs = y.numel * prod(qw.shape[1:])
+    return Work(2 * macs + y.numel * (REQUANTIZE + 1), macs)
+
+
+add(
+    ("onednn.qconv1d_pointwise", "onednn.qconv2d_pointwise", "onednn.qconv3d_pointwise", "onednn.qconv_pointwise"),
+    Rule(_onednn_conv, "conv"),
+)
+
+
+def _linear_dims(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Dims:
+    return {"b": 1, "m": prod(x.shape[:-1]), "n": first(out).shape[-1], "k": x.shape[-1]}
+
+
+@rule(
+    "quantized.linear",
+    "quantized.linear_relu",
+    "quantized.linear_leaky_relu",
+    "quantized.linear_tanh",
+    "_quantized.linear",
+    "quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
+    klass="gemm",
+    dims=_linear_dims,
+)
+def linear(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
+    # [*m, k] int8 @ [n, k] int8 -> [*m, n] int8; the shapes of x and of the result say all
+    y = first(out)
+    macs = y.numel * x.shape[-1]
+    return Work(2 * macs + y.numel * (REQUANTIZE + _has_bias(packed)), macs)
+
+
+@rule("quantized.linear_dynamic", "quantized.linear_relu_dynamic", "_quantized.linear_dynamic", klass="gemm", dims=_linear_dims)
+def linear_dynamic(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
+    # x is quantised here (its range 2, then 5), and the result is scaled back to float
+    y = first(out)
+    macs = y.numel * x.shape[-1]
+    return Work(2 * macs + 7 * x.numel + y.numel * (1 + _has_bias(packed)), macs)
+
+
+@rule(
+    "quantized.linear_dynamic_fp16",
+    "quantized.linear_relu_dynamic_fp16",
+    "onednn.linear_dynamic_fp16",
+    "onednn.linear_relu_dynamic_fp16",
+    "_quantized.wrapped_fbgemm_linear_fp16_weight",
+    "fbgemm_linear_fp16_weight",
+    "fbgemm_linear_fp16_weight_fp32_activation",
+    "fbgemm_linear_int8_weight",
+    "fbgemm_linear_int8_weight_fp32_activation",
+    "_quantized.wrapped_quantized_linear",
+    "_quantized._wrapped_quantized_linear_prepacked",
+    "_wrapped_quantized_linear_prepacked",
+    klass="gemm",
+    dims=_linear_dims,
+)
+def linear_half(x: T, *args: Any, out: Out, **_: Any) -> Work:
+    # [*m, k] @ [n, k]^T (+ [n])
+    y = first(out)
+    macs = y.numel * x.shape[-1]
+    return Work(2 * macs + y.numel, macs)
+
+
+@rule("onednn.qlinear_pointwise", klass="gemm", dims=_linear_dims)
+def onednn_linear(qx: T, x_scale: Any, *_: Any, out: Out, **__: Any) -> Work:
+    y = first(out)
+    macs = y.numel * qx.shape[-1]
+    return Work(2 * macs + y.numel * (REQUANTIZE + 1), macs)
+
+
+@rule("quantized.matmul", klass="gemm")
+def matmul(qa: T, qb: T, *_: Any, out: Out, **__: Any) -> Work:
+    # [*b, m, k] @ [*b, k, n]
+    y = first(out)
+    macs = y.numel * qa.shape[-1]
+    return Work(2 * macs + REQUANTIZE * y.numel, macs)
+
+
+# --- element by element: dequantise each operand (2), compute, requantise (5)
+
+_ELEMENTWISE: dict[str, int] = {
+    "add": 4 + 1,
+    "add_relu": 4 + 1,
+    "mul": 4 + 1,
+    "mul_relu": 4 + 1,
+    "add_out": 4 + 1,
+    "add_relu_out": 4 + 1,
+    "mul_out": 4 + 1,
+    "mul_relu_out": 4 + 1,
+    "add_scalar": 3,
+    "add_scalar_relu": 3,
+    "mul_scalar": 3,
+    "mul_scalar_relu": 3,
+    "add_scalar_out": 3,
+    "mul_scalar_out": 3,
+    "celu": 2 + 4,
+    "elu": 2 + 3,
+    "hardswish": 2 + 5,
+    "leaky_relu": 2 + 2,
+    "prelu": 2 + 2,
+    "sigmoid": 2 + 3,
+    "batch_norm": 2 + 2,
+    "batch_norm1d": 2 + 2,
+    "batch_norm2d": 2 + 2,
+    "batch_norm3d": 2 + 2,
+    "batch_norm_relu": 2 + 2,
+    "batch_norm1d_relu": 2 + 2,
+    "batch_norm2d_relu": 2 + 2,
+    "batch_norm3d_relu": 2 + 2,
+    "layer_norm": 2 + 8,
+    "group_norm": 2 + 6,
+    "instance_norm": 2 + 6,
+    "softmax": 2 + 5,
+}
+
+
+def _elementwise(weight: int) -> Rule:
+    def count(*_: Any, out: Out, **__: Any) -> Work:
+        # [*] int8 -> [*] int8
+        return Work(first(out).numel * (weight + REQUANTIZE), 0)
+
+    return Rule(count, "pointwise")
+
+
+for _name, _weight in _ELEMENTWISE.items():
+    _klass = "norm" if "norm" in _name else "softmax" if _name == "softmax" else "pointwise"
+    add((f"quantized.{_name}",), _elementwise(_weight)._replace(klass=_klass))
+add(("onednn.qadd", "onednn.qadd_relu", "onednn.qmul", "_quantized.add"), _elementwise(5))
+add(("onednn.qbatch_norm2d",), _elementwise(4)._replace(klass="norm"))
+
+
+@rule("quantized.clamp", "quantized.relu6", "quantized.threshold", klass="pointwise")
+def clamp(*_: Any, out: Out, **__: Any) -> Work:
+    # on the integers: two compares
+    return Work(2 * first(out).numel, 0)
+
+
+@rule("quantized.cat_relu", klass="layout")
+def cat_relu(qx: Any, *_: Any, out: Out, **__: Any) -> Work:
+    return Work(first(out).numel, 0)
+
+
+# --- tables of bytes or nibbles: each row is unpacked (scale, bias) and added
+
+
+@rule("quantized.embedding_byte", "quantized.embedding_4bit", klass="gather")
+def embedding(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> Work:
+    return Work(2 * first(out).numel, 0)
+
+
+@rule(
+    "quantized.embedding_bag_byte",
+    "quantized.embedding_bag_4bit",
+    "quantized.embedding_bag_byte_rowwise_offsets",
+    "quantized.embedding_bag_4bit_rowwise_offsets",
+    "quantized.embedding_bag_2bit_rowwise_offsets",
+    klass="gather",
+)
+def embedding_bag(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> Work:
+    return Work(3 * total(indices) * first(out).shape[-1], 0)
