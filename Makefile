@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python 3.11+ and make, nothing else: they create .venv, install into it, and run.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+# stamps: the program alone, and everything that its tests need
+READY = $(VENV)/.installed
+DEV = $(VENV)/.installed-dev
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# an editable install leaves our own bytecode to the first run; some environments never write it
+COMPILE = $(BIN)/python -m compileall -q roofline models
+DEMO = reports/demo
+WORKERS ?= 2
+
+.PHONY: help demo test lint bench bench-startup wheel clean
+
+help:
+	@echo "make demo    analyse MobileNetV3-Large on this machine's CPU; chart and page in $(DEMO)/"
+	@echo "make test    the whole test suite        make lint    ruff and mypy"
+	@echo "make bench   beside our peers            make wheel   build dist/*.whl"
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "roofline needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml | $(BIN)/python
+	@echo "Installing roofline and its dependencies into $(VENV) (torch is large: this takes minutes on a slow line)"
+	$(PIP) -e .
+	$(COMPILE)
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	@echo "Installing roofline, the model libraries and the test tools into $(VENV) (torch is large)"
+	$(PIP) -e '.[dev]'
+	$(COMPILE)
+	@touch $@ $(READY)
+
+demo: $(READY)
+	@mkdir -p $(DEMO)
+	$(BIN)/roofline analyze mobilenet_v3_large --device cpu -o $(DEMO)/mobilenet_v3_large.png -o $(DEMO)/mobilenet_v3_large.html
+
+test: $(DEV)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(DEV)
+	$(PIP) -e '.[peers]'
+	$(BIN)/python benchmarks/peers.py
+
+bench-startup: $(READY)
+	$(BIN)/python benchmarks/startup.py
+
+wheel: $(DEV)
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:
+	rm -rf $(VENV) build dist $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

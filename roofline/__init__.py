@@ -1,0 +1,64 @@
+"""roofline: what a PyTorch model costs, and why it is as fast as it is.
+
+`analyze` is the whole program in one call. Importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from roofline.device import Device
+from roofline.records import Analysis, RooflineError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from roofline.cost import register_flops as register_flops
+
+__all__ = ["Analysis", "Device", "RooflineError", "__version__", "analyze", "register_flops"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "register_flops":
+        from roofline.cost import register_flops
+
+        return register_flops
+    raise AttributeError(f"module 'roofline' has no attribute {name!r}")
+
+
+def analyze(
+    model: str | nn.Module,
+    *,
+    device: str | Device = "cpu",
+    batch: int | None = None,
+    inputs: Sequence[str] = (),
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    resolution: int | None = None,
+    dtype: str = "fp32",
+    runtime: str = "eager",
+    training: bool = False,
+    settings: Mapping[str, str] | None = None,
+    cache: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Analysis:
+    """Analyse one pass of a model on a device, without running it.
+
+    `model` is what the command line takes ("mobilenet_v3_large", "timm:resnet50", "net.py:Net") or an nn.Module, which
+    is left as it was found. `inputs` are shapes as text ("1,3,224,224", "ids=1,128:int64"); for a module, `args` and
+    `kwargs` may give its call as it is, with any nesting of tensors in it (real or meta: only metadata is used).
+    `batch` and `resolution` resize the default inputs. `dtype` is fp32, tf32, fp16, bf16, amp or fp64; `runtime` is
+    eager or ideal. Times are in seconds, sizes in bytes.
+
+    Raises a RooflineError: UsageError for what cannot be, ModelError where the model's forward fails.
+    """
+    from roofline import pipeline
+
+    request = pipeline.Request(
+        device=device, batch=batch, inputs=tuple(inputs), args=args, kwargs=kwargs, resolution=resolution, dtype=dtype,
+        runtime=runtime, training=training, settings=dict(settings or {}), cache=cache,
+        progress=progress or (lambda text: None),
+    )  # fmt: skip
+    return pipeline.run(model, request)

@@ -1,0 +1,198 @@
+"""From kernels and their points to an Analysis: totals, and the same numbers by layer, by op and by kernel.
+
+Totals are sums of the kernel rows. A layer's numbers include its children's, so the root's row equals the totals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from roofline.device import Device
+from roofline.memory import Peak
+from roofline.records import (
+    Analysis,
+    Coverage,
+    DeviceInfo,
+    Kernel,
+    KernelRow,
+    LayerRow,
+    LevelInfo,
+    OpRow,
+    Point,
+    Setting,
+    ToolInfo,
+    Totals,
+    Trace,
+    UnknownOp,
+    UsageError,
+)
+from roofline.roof import MATRIX
+from roofline.roof import peak as unit_peak
+
+BOUNDS = ("compute", "memory", "overhead")
+
+
+class _Sum:
+    """A running total of kernels."""
+
+    __slots__ = ("by_bound", "bytes", "flops", "kernels", "macs", "weight_bytes")
+
+    def __init__(self) -> None:
+        self.flops = self.macs = self.bytes = self.weight_bytes = self.kernels = 0
+        self.by_bound = [0.0, 0.0, 0.0]
+
+    def add(self, row: KernelRow) -> None:
+        self.flops += row.flops
+        self.macs += row.macs
+        self.bytes += row.bytes
+        self.weight_bytes += row.weight_bytes
+        self.kernels += 1
+        self.by_bound[BOUNDS.index(row.bound)] += row.time_s
+
+    def merge(self, other: _Sum) -> None:
+        self.flops += other.flops
+        self.macs += other.macs
+        self.bytes += other.bytes
+        self.weight_bytes += other.weight_bytes
+        self.kernels += other.kernels
+        for i, t in enumerate(other.by_bound):
+            self.by_bound[i] += t
+
+    @property
+    def time(self) -> float:
+        return sum(self.by_bound)
+
+    @property
+    def bound(self) -> str:
+        """Where most of the time goes; an empty string where nothing ran."""
+        return BOUNDS[self.by_bound.index(max(self.by_bound))] if self.kernels else ""
+
+    @property
+    def intensity(self) -> float:
+        return self.flops / self.bytes if self.bytes else 0.0
+
+
+def summarise(
+    trace: Trace,
+    kernels: Sequence[Kernel],
+    points: Sequence[Point],
+    device: Device,
+    peak: Peak,
+    *,
+    runtime: str,
+    tool: ToolInfo,
+    notes: Iterable[str] = (),
+) -> Analysis:
+    """Fill every field of the document from one trace on one device."""
+    paths = [layer.path for layer in trace.layers]
+    rows = [_kernel_row(k, p, paths[k.layer]) for k, p in zip(kernels, points, strict=True)]
+    total, by_layer, by_op = _Sum(), [_Sum() for _ in trace.layers], dict[str, _Sum]()
+    classes: dict[str, str] = {}
+    for row, kernel in zip(rows, kernels, strict=True):
+        total.add(row)
+        by_layer[kernel.layer].add(row)
+        by_op.setdefault(row.op, _Sum()).add(row)
+        classes[row.op] = row.klass
+    params = [layer.params for layer in trace.layers]
+    for i in range(len(trace.layers) - 1, 0, -1):  # children come after their parents
+        parent = trace.layers[i].parent
+        by_layer[parent].merge(by_layer[i])
+        params[parent] += params[i]
+    layers = [
+        LayerRow(
+            path=layer.path, type=layer.type, params=n, flops=s.flops, macs=s.macs, bytes=s.bytes, weight_bytes=s.weight_bytes,
+            intensity=s.intensity, time_s=s.time, bound=s.bound, kernels=s.kernels,
+        )
+        for layer, s, n in zip(trace.layers, by_layer, params, strict=True)
+    ]  # fmt: skip
+    ops = [
+        OpRow(
+            op=name, klass=classes[name], kernels=s.kernels, flops=s.flops, macs=s.macs, bytes=s.bytes, intensity=s.intensity,
+            time_s=s.time, bound=s.bound,
+        )
+        for name, s in sorted(by_op.items(), key=lambda item: -item[1].time)
+    ]  # fmt: skip
+    time = total.time
+    return Analysis(
+        schema=Analysis.SCHEMA,
+        tool=tool,
+        model=trace.model,
+        setting=Setting(
+            batch=trace.batch, dtype=trace.dtype, runtime=runtime, mode=trace.mode, device=device.name, tier=device.tier
+        ),
+        device=_device_info(device, kernels, trace.dtype),
+        totals=Totals(
+            flops=total.flops, macs=total.macs, bytes=total.bytes, weight_bytes=total.weight_bytes, intensity=total.intensity,
+            kernels=total.kernels, time_s=time, throughput=trace.batch / time if time else 0.0, bound=total.bound,
+            time_by_bound=dict(zip(BOUNDS, total.by_bound, strict=True)), peak_memory_bytes=peak.total,
+            peak_memory=peak.by_kind, peak_layer=paths[peak.layer], achieved_flops=total.flops / time if time else 0.0,
+        ),
+        coverage=_coverage(rows),
+        layers=layers,
+        ops=ops,
+        kernels=rows,
+        notes=[*trace.notes, *notes],
+    )  # fmt: skip
+
+
+def _kernel_row(k: Kernel, p: Point, layer: str) -> KernelRow:
+    nbytes = k.bytes
+    return KernelRow(
+        layer=layer, op=k.op, klass=k.klass, shape=k.shape, dtype=k.dtype, flops=k.flops, macs=k.macs, bytes=nbytes,
+        weight_bytes=k.weight_bytes, intensity=k.flops / nbytes if nbytes else 0.0, time_s=p.time_s, bound=p.bound,
+        level=p.level, efficiency=p.efficiency, compute_s=p.compute_s, memory_s=p.memory_s, overhead_s=p.overhead_s,
+        known=k.known, phase=k.phase,
+    )  # fmt: skip
+
+
+def _device_info(device: Device, kernels: Sequence[Kernel], dtype: str) -> DeviceInfo:
+    """The compute roof of the analysis is that of its heaviest matrix kernel, else fp32 on the vector units."""
+    heaviest = max((k for k in kernels if k.klass in MATRIX), key=lambda k: k.flops, default=None)
+    peak_flops = unit_peak(device, heaviest, dtype) if heaviest else device.peak("fp32", "vector")
+    return DeviceInfo(
+        name=device.name, title=device.title, kind=device.kind, peaks=device.peaks(), peak_flops=peak_flops,
+        bandwidth=device.bandwidth, ridge=peak_flops / device.bandwidth,
+        levels=[LevelInfo(level.name, level.size, level.bandwidth) for level in device.levels], notes=list(device.notes),
+    )  # fmt: skip
+
+
+def _coverage(rows: Sequence[KernelRow]) -> Coverage:
+    unknown: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if not row.known:
+            places = unknown.setdefault(row.op, {})
+            places[row.layer] = places.get(row.layer, 0) + 1
+    missing = sum(sum(places.values()) for places in unknown.values())
+    return Coverage(
+        flops_known=1 - missing / len(rows) if rows else 1.0,
+        bytes_known=1.0,
+        unknown_ops=[UnknownOp(op, sum(places.values()), list(places)) for op, places in unknown.items()],
+    )
+
+
+def to_json(analysis: Analysis) -> bytes:
+    """The document, compact."""
+    return msgspec.json.encode(analysis)
+
+
+def from_json(data: bytes | str, where: str = "analysis") -> Analysis:
+    """Read a document back. Raises UsageError that names the field where it is not one."""
+    try:
+        analysis = msgspec.json.decode(data, type=Analysis)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{where} is not an analysis that `roofline analyze --json` wrote: {error}") from error
+    if analysis.schema != Analysis.SCHEMA:
+        raise UsageError(f"{where} has schema {analysis.schema}; this version of roofline reads schema {Analysis.SCHEMA}")
+    return analysis
+
+
+def load(path: str | Path) -> Analysis:
+    """Read a saved analysis. Raises UsageError where the file cannot be read or is not one."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    return from_json(data, str(path))

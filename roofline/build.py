@@ -1,0 +1,257 @@
+"""From a Source to an nn.Module with no weights behind it, and the tensors to call it with. Imports torch.
+
+A model is built on the meta device. Some read values while they build (a schedule of drop rates, anchor boxes): they
+are built with real small tensors and meta parameters, and what even then needs values is built on the CPU.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from roofline.records import SourceError, UsageError
+
+if TYPE_CHECKING:
+    from roofline.source import Input, Source
+
+META = torch.device("meta")
+# Filling a tensor that holds nothing: skipped while a model is built.
+_FILLS = {
+    "uniform_",
+    "normal_",
+    "fill_",
+    "zero_",
+    "bernoulli_",
+    "exponential_",
+    "erfinv_",
+    "clamp_",
+    "mul_",
+    "add_",
+    "sub_",
+    "div_",
+    "copy_",
+}
+_ALLOCATES = {"empty", "empty_strided", "empty_like", "new_empty"}
+# What a constructor may raise that is a person's to mend.
+BUILD_ERRORS = (
+    RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError, NotImplementedError, ImportError,
+    OSError, ZeroDivisionError,
+)  # fmt: skip
+
+
+class _Build(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    """While a model is built: skip filling meta tensors; with `hybrid`, uninitialised tensors are meta, values are real."""
+
+    def __init__(self, hybrid: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
+        self.hybrid = hybrid
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True imports torch._dynamo
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.partition("::")[2]
+        if name in _FILLS and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+            return args[0]
+        if self.hybrid:
+            if name in _ALLOCATES and kwargs.get("device") in (None, torch.device("cpu")):
+                kwargs = {**kwargs, "device": META}
+            elif any(isinstance(a, torch.Tensor) and a.is_meta for a in args):
+                args = tuple(a.to(META) if isinstance(a, torch.Tensor) else a for a in args)
+        return func(*args, **kwargs)
+
+
+def build(source: Source, real: bool = False) -> nn.Module:
+    """The module, in eval mode; with `real`, on the CPU with random weights (seed 0).
+
+    Raises SourceError where it cannot be loaded or built, UsageError for a wrong argument.
+    """
+    make = _maker(source)
+    if isinstance(make, nn.Module):
+        return make.eval()
+    _check_arguments(make, source)
+    first: Exception | None = None
+    if real:
+        torch.manual_seed(0)
+    for device, hybrid in ((None, None),) if real else ((META, False), (None, True), (None, None)):
+        try:
+            module = _construct(make, source.args, device, hybrid)
+        except BUILD_ERRORS as error:
+            first = first or error
+            continue
+        if not isinstance(module, nn.Module):
+            raise SourceError(f"{source.where}:{source.attribute} gave a {type(module).__name__}, not an nn.Module")
+        return module.eval()
+    assert first is not None
+    text = " ".join(str(first).split("\n")[0].split())
+    raise SourceError(f"{source.name} could not be built: {type(first).__name__}: {text}") from first
+
+
+def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.device | None, hybrid: bool | None) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if hybrid is None:
+            return make(**args)
+        with _Build(hybrid):
+            if device is None:
+                return make(**args)
+            with device:
+                return make(**args)
+
+
+def _maker(source: Source) -> Any:
+    """The callable (or module object) that the source names."""
+    if source.kind in ("torchvision", "timm"):
+        return _zoo_maker(source.kind, source.where)
+    module = _load_file(source.where) if source.kind in ("reference", "file") else _import(source.where)
+    try:
+        found: Any = module
+        for part in source.attribute.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        names = [
+            n
+            for n, v in vars(module).items()
+            if callable(v) and not n.startswith("_") and getattr(v, "__module__", "") == module.__name__
+        ]
+        near = difflib.get_close_matches(source.attribute, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names) or 'no public names'}"
+        raise SourceError(f"{source.where} has no {source.attribute!r}: {hint}") from None
+    if not callable(found):
+        raise SourceError(
+            f"{source.where}:{source.attribute} is a {type(found).__name__}; "
+            "name an nn.Module class, instance or a function that returns one"
+        )
+    return found
+
+
+def _load_file(where: str) -> ModuleType:
+    """Run a Python file as a module of its own; its folder is importable meanwhile, as with `python file.py`."""
+    path = Path(where)
+    name = f"roofline_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise SourceError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except BUILD_ERRORS as error:
+        raise SourceError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise SourceError(
+                f"no module {error.name!r} to import; is it installed, or did you mean the file {name.replace('.', '/')}.py?"
+            ) from None
+        raise SourceError(f"{name} could not be imported: {error}") from error
+    except SyntaxError as error:
+        raise SourceError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except BUILD_ERRORS as error:
+        raise SourceError(f"{name} could not be imported: {type(error).__name__}: {error}") from error
+
+
+def _check_arguments(make: Callable[..., Any], source: Source) -> None:
+    """`--set` with a name that the callable does not take is refused before anything is built."""
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in source.args:
+        if key not in parameters:
+            near = difflib.get_close_matches(key, parameters, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(parameters) or 'none'}"
+            raise UsageError(f"{source.name} takes no argument {key!r}: {hint}")
+
+
+# ------------------------------------------------------------------------------------------------ inputs
+
+
+def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of module(...): an input whose name forward() does not know goes by position.
+
+    Raises UsageError where forward() cannot take them.
+    """
+    parameters = inspect.signature(module.forward).parameters
+    args, kwargs = [], {}
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for i in inputs:
+        t = torch.empty(i.shape, dtype=getattr(torch, i.dtype or "float32"), device=META)
+        if i.name in parameters or (anything and not i.name.isdigit() and i.name != "x"):
+            kwargs[i.name] = t
+        else:
+            args.append(t)
+    return args, kwargs
+
+
+# ------------------------------------------------------------------------------------------------ zoos
+
+
+@cache
+def zoo_names(zoo: str) -> tuple[str, ...]:
+    """Every model name of torchvision or timm; empty where the package is missing."""
+    try:
+        if zoo == "timm":
+            import timm
+
+            return tuple(timm.list_models())
+        import torchvision
+
+        return tuple(torchvision.models.list_models())
+    except ImportError:
+        return ()
+
+
+def zoo_inputs(zoo: str, name: str) -> dict[str, list[int]]:
+    """The input that the model was published with."""
+    if zoo == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        return {"x": [1, *(config.input_size if config is not None else (3, 224, 224))]}
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name)
+    best = next(iter(weights), None)
+    crop = getattr(best.transforms, "keywords", {}).get("crop_size", 224) if best is not None else 224
+    size = crop if isinstance(crop, int) else crop[0]
+    return {"x": [1, 3, size, size]}
+
+
+def _zoo_maker(zoo: str, name: str) -> Callable[..., Any]:
+    if zoo == "timm":
+        import timm
+
+        return lambda **args: timm.create_model(name, pretrained=False, **args)
+    import torchvision
+
+    return lambda **args: torchvision.models.get_model(name, weights=None, **args)

@@ -1,0 +1,240 @@
+"""Results on disk, keyed by the content that they depend on.
+
+An entry is one file: a magic line, a JSON header (length and SHA-256 of the payload, and the files that it depends on)
+and the payload. It is written beside its place and renamed into it, so two writers at once leave one whole entry. An
+entry that is damaged is a miss and is removed; a directory that cannot be written switches storing off with one warning.
+Nothing read from here is executed: payloads are bytes, and callers decode them as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Raised when the layout of an entry changes: old entries are then never read, and are pruned as the oldest.
+_VERSION = "v1"
+_MAGIC = b"roofline cache 1\n"
+_SUFFIX = ".entry"
+_TEMP = ".tmp"
+# A file changed this shortly before it was hashed could change again within one tick of its clock: hash it again.
+_RACY_NS = 2_000_000_000
+# A temporary file this old belongs to a process that died.
+_STALE_S = 3600.0
+
+DEFAULT_LIMIT = 512 * 2**20
+
+
+class CacheInfo(NamedTuple):
+    """What the cache holds. Sizes in bytes."""
+
+    root: Path
+    entries: int
+    nbytes: int
+    limit: int
+    # entries and bytes by kind ("trace", "analysis")
+    kinds: dict[str, tuple[int, int]]
+
+
+def default_root() -> Path:
+    """`$ROOFLINE_CACHE_DIR`, else the user's cache directory of the platform."""
+    named = os.environ.get("ROOFLINE_CACHE_DIR")
+    if named:
+        return Path(named)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("roofline", appauthor=False))
+
+
+def digest(*parts: str | bytes) -> str:
+    """SHA-256 in hex of the parts; each is preceded by its length, so ("ab", "c") and ("a", "bc") differ."""
+    h = sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        h.update(b"%d:" % len(data))
+        h.update(data)
+    return h.hexdigest()
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+class Cache:
+    """A directory of results. All methods survive a missing, read-only, full or damaged directory.
+
+    `warn` receives one line for what a person may want to know; by default it becomes a Python warning.
+    """
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        enabled: bool = True,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.root = Path(root) if root is not None else default_root()
+        self.enabled = enabled
+        self.limit = limit
+        self._warn = warn or _warn
+        self._writable = True
+        # bytes on disk, counted at the first store
+        self._size: int | None = None
+
+    # ------------------------------------------------------------------------------------------ read and write
+
+    def load(self, kind: str, key: str) -> bytes | None:
+        """The payload stored under `kind` and `key`, or None: not there, damaged, or a file it depends on changed."""
+        if not self.enabled:
+            return None
+        path = self._path(kind, key)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        entry = _decode(data)
+        if entry is None:
+            self._remove(path)
+            self._warn(f"cache entry {path} was damaged and has been removed")
+            return None
+        header, payload = entry
+        if not all(_unchanged(record) for record in header["files"]):
+            return None
+        with suppress(OSError):
+            os.utime(path)  # last use, for pruning
+        return payload
+
+    def store(self, kind: str, key: str, payload: bytes, files: Iterable[Path] = ()) -> None:
+        """Keep `payload` under `kind` and `key`, valid for as long as the content of `files` stays the same.
+
+        Call it with the files as they were used: a file that is gone by now makes the entry worthless, and none is written.
+        """
+        if not self.enabled or not self._writable or len(payload) > self.limit:
+            return
+        try:
+            records = [_record(Path(f)) for f in sorted({os.path.abspath(f) for f in files})]
+        except OSError:
+            return
+        header = {"bytes": len(payload), "sha256": sha256(payload).hexdigest(), "files": records}
+        path = self._path(kind, key)
+        temp = path.with_name(f"{path.stem}.{os.getpid()}.{time.monotonic_ns()}{_TEMP}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temp.write_bytes(_MAGIC + json.dumps(header).encode() + b"\n" + payload)
+            temp.replace(path)
+        except OSError as e:
+            self._remove(temp)
+            self._writable = False
+            self._warn(f"cache {self.root} cannot be written ({e.strerror or e}); going on without it")
+            return
+        self._prune(len(payload))
+
+    # ------------------------------------------------------------------------------------------ upkeep
+
+    def clear(self) -> tuple[int, int]:
+        """Remove every entry; returns how many files and bytes. Files that are not the cache's own stay."""
+        files = nbytes = 0
+        for path, stat in self._files():
+            if self._remove(path):
+                files += 1
+                nbytes += stat.st_size
+        base = self.root / _VERSION
+        for folder, _, _ in os.walk(base, topdown=False):
+            with suppress(OSError):
+                os.rmdir(folder)  # only if empty
+        self._size = None
+        return files, nbytes
+
+    def info(self) -> CacheInfo:
+        """Where the cache is and what it holds."""
+        kinds: dict[str, tuple[int, int]] = {}
+        for path, stat in self._files():
+            if path.suffix == _SUFFIX:
+                kind = path.parent.parent.name
+                count, nbytes = kinds.get(kind, (0, 0))
+                kinds[kind] = (count + 1, nbytes + stat.st_size)
+        entries = sum(count for count, _ in kinds.values())
+        size = sum(nbytes for _, nbytes in kinds.values())
+        return CacheInfo(self.root, entries, size, self.limit, dict(sorted(kinds.items())))
+
+    def _prune(self, added: int) -> None:
+        """Keep the size under the limit: when it is passed, the entries used longest ago go until a fifth is free."""
+        if self._size is not None:
+            self._size += added
+            if self._size <= self.limit:
+                return
+        found = sorted(self._files(), key=lambda entry: entry[1].st_mtime)
+        size = sum(stat.st_size for _, stat in found)
+        target = size if size <= self.limit else self.limit * 4 // 5
+        now = time.time()
+        for path, stat in found:
+            stale = path.suffix == _TEMP and now - stat.st_mtime > _STALE_S
+            if (stale or (path.suffix == _SUFFIX and size > target)) and self._remove(path):
+                size -= stat.st_size
+        self._size = size
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Entries and temporary files, links not followed."""
+        for folder, _, names in os.walk(self.root / _VERSION):
+            for name in names:
+                if name.endswith((_SUFFIX, _TEMP)):
+                    path = Path(folder, name)
+                    with suppress(OSError):
+                        yield path, path.lstat()
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self.root / _VERSION / kind / key[:2] / f"{key}{_SUFFIX}"
+
+    @staticmethod
+    def _remove(path: Path) -> bool:
+        try:
+            path.unlink()
+        except OSError:
+            return False
+        return True
+
+
+def _decode(data: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """Header and payload of an entry, or None if it is not whole."""
+    end = data.find(b"\n", len(_MAGIC))
+    if not data.startswith(_MAGIC) or end < 0:
+        return None
+    try:
+        header = json.loads(data[len(_MAGIC) : end])
+    except ValueError:
+        return None
+    payload = data[end + 1 :]
+    if not isinstance(header, dict) or not isinstance(header.get("files"), list):
+        return None
+    if header.get("bytes") != len(payload) or header.get("sha256") != sha256(payload).hexdigest():
+        return None
+    return header, payload
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What `path` holds now: its hash, and the marks that let an unchanged file be recognised without reading it."""
+    stat = path.stat()
+    return {"path": str(path), "marks": _marks(stat), "at": time.time_ns(), "sha256": sha256(path.read_bytes()).hexdigest()}
+
+
+def _marks(stat: os.stat_result) -> list[int]:
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _unchanged(record: Any) -> bool:
+    """Whether the file still holds what it did: by size, times and inode where these can be trusted, else by its hash."""
+    try:
+        path = Path(record["path"])
+        marks = _marks(path.stat())
+        if marks == record["marks"] and record["at"] - max(marks[1], marks[2]) > _RACY_NS:
+            return True
+        return bool(sha256(path.read_bytes()).hexdigest() == record["sha256"])
+    except (OSError, KeyError, TypeError):
+        return False

@@ -1,0 +1,136 @@
+"""Runtimes: how ops become kernels, and which bytes each kernel moves.
+
+`ideal`: every parameter and buffer is read once, every fresh result written once, nothing else moves.
+`eager`: one kernel for each op; it reads all its inputs and writes its outputs. Views launch nothing.
+
+What is computed from parameters alone (a reshaped weight, weight standardisation) keeps the role "weight": it does not
+grow with the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from roofline import cost
+from roofline.records import Kernel, Op, Operand, OpSpec, Trace, UsageError, Work
+
+RUNTIMES = ("eager", "ideal")
+_STATIC = frozenset({"parameter", "buffer", "weight"})
+
+# They reserve memory or ask a question; nothing runs on the device.
+_NO_LAUNCH = frozenset({
+    "aten.empty", "aten.empty_like", "aten.empty_strided", "aten.new_empty", "aten.new_empty_strided", "aten.empty_permuted",
+    "aten.resize_", "aten.set_", "aten.lift", "aten.lift_fresh", "aten.detach", "aten.alias", "aten._unsafe_view",
+})  # fmt: skip
+
+
+class Facts:
+    """All that an OpSpec tells by itself, worked out once for every call that shares it."""
+
+    __slots__ = ("dims", "dtype", "klass", "launches", "name", "reads", "shape", "spec", "work", "writes")
+
+    def __init__(self, spec: OpSpec) -> None:
+        self.spec = spec
+        self.launches = not spec.view and spec.name not in _NO_LAUNCH
+        self.name = spec.name.removeprefix("aten.")
+        if not self.launches:
+            return
+        self.work: Work | None = cost.work(spec)
+        self.reads, self.writes = cost.traffic(spec)
+        self.klass: str = cost.classify(spec)
+        self.dims: dict[str, int] = cost.dims(spec)
+        self.dtype: str = cost.compute_dtype(spec)
+        self.shape: tuple[int, ...] = spec.outputs[0].shape if spec.outputs else ()
+
+
+# Facts by spec identity: specs are shared between traces in one process. The record keeps its spec alive.
+_facts: dict[int, Facts] = {}
+_FACTS_LIMIT = 200_000
+
+
+def facts_of(spec: OpSpec) -> Facts:
+    facts = _facts.get(id(spec))
+    if facts is None or facts.spec is not spec:
+        if len(_facts) >= _FACTS_LIMIT:
+            _facts.clear()
+        facts = _facts[id(spec)] = Facts(spec)
+    return facts
+
+
+def build(trace: Trace, runtime: str = "eager") -> tuple[Kernel, ...]:
+    """The kernels of a trace under a runtime, in launch order. Raises UsageError for an unknown runtime."""
+    if runtime == "eager":
+        return tuple(_eager(trace))
+    if runtime == "ideal":
+        return tuple(_ideal(trace))
+    raise UsageError(f"unknown runtime {runtime!r}; use one of {', '.join(RUNTIMES)}")
+
+
+def _launches(trace: Trace) -> Iterator[tuple[int, Op, Facts]]:
+    facts = [facts_of(spec) for spec in trace.specs]
+    for i, op in enumerate(trace.ops):
+        f = facts[op.spec]
+        if f.launches:
+            yield i, op, f
+
+
+def _roles(trace: Trace) -> list[str]:
+    """The role of each storage: its kind, or "weight" where only parameters, buffers and weights went into it."""
+    roles = [s.kind for s in trace.storages]
+    for op in trace.ops:
+        if op.inputs and op.phase == "forward":
+            for i in op.inputs:
+                if roles[i] not in _STATIC:
+                    break
+            else:
+                for o in op.outputs:
+                    if roles[o] == "activation":
+                        roles[o] = "weight"
+    return roles
+
+
+def _kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kernel:
+    work = f.work
+    return Kernel(
+        op.layer, f.name, f.klass, (index,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0,
+        operands, f.dims, work is not None, op.phase,
+    )  # fmt: skip
+
+
+def _eager(trace: Trace) -> Iterator[Kernel]:
+    roles = _roles(trace)
+    writer: dict[int, int] = {}
+    for number, (index, op, f) in enumerate(_launches(trace)):
+        operands = []
+        read: dict[int, int] = {}
+        for storage, nbytes in zip(op.inputs, f.reads, strict=True):
+            # the same tensor twice (x * x) is read once; two views of one storage are two reads, up to its size
+            if nbytes:
+                seen = read.get(storage, 0)
+                size = trace.storages[storage].nbytes
+                moved = min(nbytes, max(size - seen, 0)) if seen else nbytes
+                read[storage] = seen + moved
+                if moved:
+                    operands.append(Operand(moved, storage, roles[storage], False, writer.get(storage, -1)))
+        for storage, nbytes in zip(op.outputs, f.writes, strict=True):
+            if nbytes:
+                operands.append(Operand(nbytes, storage, roles[storage], True))
+        yield _kernel(index, op, f, tuple(operands))
+        for storage in op.outputs:
+            writer[storage] = number
+
+
+def _ideal(trace: Trace) -> Iterator[Kernel]:
+    roles = _roles(trace)
+    seen: set[int] = set()
+    for index, op, f in _launches(trace):
+        operands = []
+        for storage, spec in zip(op.inputs, f.spec.inputs, strict=True):
+            if roles[storage] in ("parameter", "buffer") and storage not in seen:
+                seen.add(storage)
+                operands.append(Operand(min(spec.nbytes, trace.storages[storage].nbytes), storage, roles[storage]))
+        inputs = set(op.inputs)
+        for storage, spec in zip(op.outputs, f.spec.outputs, strict=True):
+            if storage not in inputs and roles[storage] != "weight":
+                operands.append(Operand(spec.nbytes, storage, roles[storage], True))
+        yield _kernel(index, op, f, tuple(operands))

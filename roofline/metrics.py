@@ -1,0 +1,100 @@
+"""The numbers of an analysis that budgets limit and diffs compare: unit, which way is worse, how to read and print each."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Literal, NamedTuple
+
+from roofline import units
+from roofline.records import Analysis, UsageError
+
+
+class Metric(NamedTuple):
+    """One number of an analysis that can be limited and compared."""
+
+    name: str
+    # of a budget and of --fail-on: "FLOP", "B", "s", or "count" for what has no unit
+    unit: Literal["FLOP", "B", "s", "count"]
+    # whether more of it is worse
+    cost: bool
+    of: Callable[[Analysis], float]
+    # depends on the FLOPs of every op: wrong where an op has no rule
+    needs_rules: bool = False
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("params", "count", True, lambda a: a.model.params),
+    Metric("macs", "count", True, lambda a: a.totals.macs, needs_rules=True),
+    Metric("flops", "FLOP", True, lambda a: a.totals.flops, needs_rules=True),
+    Metric("bytes", "B", True, lambda a: a.totals.bytes),
+    Metric("weight_bytes", "B", True, lambda a: a.totals.weight_bytes),
+    Metric("intensity", "count", False, lambda a: a.totals.intensity, needs_rules=True),
+    Metric("kernels", "count", True, lambda a: a.totals.kernels),
+    Metric("time", "s", True, lambda a: a.totals.time_s, needs_rules=True),
+    Metric("throughput", "count", False, lambda a: a.totals.throughput, needs_rules=True),
+    Metric("peak_memory", "B", True, lambda a: a.totals.peak_memory_bytes),
+)
+BY_NAME = {m.name: m for m in METRICS}
+# the names that the JSON uses are understood too
+_ALIASES = {"time_s": "time", "peak_memory_bytes": "peak_memory"}
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name. Raises UsageError that lists the nearest."""
+    found = BY_NAME.get(_ALIASES.get(name, name))
+    if found is None:
+        raise UsageError(f"no metric {name!r}{nearest(name, BY_NAME)}\nmetrics: {', '.join(BY_NAME)}")
+    return found
+
+
+def text(metric: Metric, value: float) -> str:
+    """`value` as people read it: "216.6 M", "1.23 ms"."""
+    if metric.unit == "s":
+        return units.seconds(value, 4)
+    if metric.unit == "B":
+        return units.binary(value, 4)
+    return units.si(value, "FLOP" if metric.unit == "FLOP" else "")
+
+
+_NUMBER = r"\s*((?:\d+(?:[_,]\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*"
+_EXPONENT = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12, "P": 15}
+# what may follow the number and its prefix
+_NOUNS = {
+    "flops": "FLOPs?", "macs": "MACs?", "params": "params?|parameters?", "kernels": "kernels?", "throughput": "samples/s|/s",
+    "intensity": "FLOPs?/B(?:yte)?",
+}  # fmt: skip
+
+
+def parse(metric: Metric, value: str | float) -> float:
+    """A limit as written ("1 GFLOP", "5.5 M", 250) in the base unit. Raises ValueError that says what was expected.
+
+    Counts are read as decimal text, so that "5.483032 M" is exactly 5,483,032.
+    """
+    noun = _NOUNS.get(metric.name)
+    if noun and isinstance(value, str):
+        match = re.fullmatch(rf"{_NUMBER}([kKMGTP]?)\s*(?:{noun})?\s*", value)
+        if match is None:
+            raise ValueError(f'expected a number like 250 or "5.5 M", got {value!r}')
+        mantissa, _, exponent = match[1].replace(",", "").replace("_", "").lower().partition("e")
+        number = float(f"{mantissa}e{int(exponent or 0) + _EXPONENT[match[2]]}")
+    else:
+        number = units.parse(value, "1" if metric.unit == "count" else metric.unit)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"expected a number of at least 0, got {value!r}")
+    return number
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: "; did you mean 'time'?", or nothing."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def percent(relative: float | None) -> str:
+    """A change as text: "+5.2%", "=" for none, "new" where there was nothing before."""
+    if relative is None:
+        return "new"
+    return f"{relative:+.1%}" if relative else "="

@@ -1,0 +1,86 @@
+"""The arguments and options that several commands share, and the values that they take."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Dtype(StrEnum):
+    fp32 = "fp32"
+    tf32 = "tf32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+    amp = "amp"
+
+
+class Runtime(StrEnum):
+    eager = "eager"
+    compiled = "compiled"
+    ideal = "ideal"
+
+
+class By(StrEnum):
+    layer = "layer"
+    op = "op"
+    kernel = "kernel"
+
+
+class Kind(StrEnum):
+    gpu = "gpu"
+    cpu = "cpu"
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        show_default=False,
+        help="A name that `roofline models` lists (resnet50), a file and a name in it (net.py:Net), or a module and a callable "
+        "(package.module:make).",
+    ),
+]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-d",
+        "--device",
+        metavar="DEVICE",
+        help="Name or file of a device (see `roofline devices`), cpu for this machine, gpu for its first CUDA device. "
+        "Repeat for several.  [default: cpu]",
+        show_default=False,
+    ),
+]
+OneDevice = Annotated[
+    str | None,
+    typer.Option("-d", "--device", metavar="DEVICE", help="Device to analyse on.  [default: cpu]", show_default=False),
+]
+Batch = Annotated[
+    int | None, typer.Option("-b", "--batch", min=1, metavar="N", help="Batch size.  [default: the model's, mostly 1]")
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="SHAPE",
+        help="Input shape 1,3,224,224; named x=1,3,224,224; with a dtype ids=1,128:int64. Repeat for several inputs.",
+        show_default=False,
+    ),
+]
+Resolution = Annotated[int | None, typer.Option("--resolution", min=1, metavar="N", help="Height and width of image inputs.")]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision; amp is what torch.autocast makes of the model.")]
+_RUNTIME_HELP = "How ops become kernels: eager (one each), ideal (every tensor moves once)."
+RuntimeOption = Annotated[Runtime, typer.Option("--runtime", metavar="eager|ideal", help=_RUNTIME_HELP)]
+# accepted so that its refusal can say why, and not shown before it is there
+Training = Annotated[bool, typer.Option("--training", hidden=True, help="A training step: forward, backward, optimizer.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="ARG=VALUE", help="Argument of the model: width_mult=0.5. Repeat.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")]
+# read by main(), which is where errors end
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -1,0 +1,122 @@
+"""Files that are whole or not there.
+
+`targets` refuses a path that cannot work before any time is spent; `write_all` writes every result beside its place
+and renames them into it only when all are written, so a full disk or Ctrl-C leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from roofline.records import Analysis, OutputError, UsageError
+
+By = Literal["layer", "op", "kernel"]
+
+
+FORMATS = (".json", ".csv", ".md", ".png", ".svg", ".pdf", ".html")
+
+
+def targets(paths: Iterable[Path]) -> list[Path]:
+    """The paths, checked: a suffix of FORMATS, a directory that exists, a place that can be written, none twice.
+
+    Raises UsageError for a suffix or a path given twice, OutputError for a place.
+    """
+    seen: set[Path] = set()
+    found = []
+    for path in paths:
+        suffix = path.suffix.lower()
+        if suffix not in FORMATS:
+            near = get_close_matches(suffix, FORMATS, n=1)
+            hint = f"; did you mean {path.stem}{near[0]}?" if near else ""
+            what = f"has the suffix {path.suffix!r}" if path.suffix else "has no suffix"
+            raise UsageError(f"-o {path}: {what}, which names no format{hint}\ngive one of {', '.join(FORMATS)}")
+        place = _place(path)
+        if place in seen:
+            raise UsageError(f"-o {path}: given twice")
+        seen.add(place)
+        found.append(path)
+    return found
+
+
+def _place(path: Path) -> Path:
+    """Where `path` really is (links followed). Raises OutputError if nothing can be written there."""
+    try:
+        place = path.resolve()
+        if place.is_dir():
+            raise OutputError(f"cannot write {path}: it is a directory")
+        if not place.parent.is_dir():
+            raise OutputError(f"cannot write {path}: no directory {place.parent}\nmake it, or choose another path")
+        if not os.access(place if place.exists() else place.parent, os.W_OK):
+            raise OutputError(f"cannot write {path}: permission denied\nchoose another path")
+    except (OSError, RuntimeError, ValueError) as e:  # a name too long, a loop of links, a null byte
+        raise OutputError(f"cannot write {path}: {getattr(e, 'strerror', None) or e}") from None
+    return place
+
+
+def render(analyses: Sequence[Analysis], path: Path, by: By, depth: int) -> bytes:
+    """What belongs into `path`, by its suffix. CSV holds the first analysis alone, by kernel unless `by` is "op".
+
+    Raises OutputError if a chart cannot be drawn.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".html":
+        from roofline.views import page
+
+        return page.render(analyses).encode()
+    if suffix not in (".json", ".csv", ".md"):
+        return _chart(analyses, suffix)
+    from roofline.views import text
+
+    if suffix == ".json":
+        return text.many_to_json(analyses)
+    if suffix == ".csv":
+        return text.to_csv(analyses[0], "kernel" if by == "layer" else by).encode()
+    return "\n".join(text.to_markdown(a, depth) for a in analyses).encode()
+
+
+def _chart(analyses: Sequence[Analysis], suffix: str) -> bytes:
+    from tempfile import TemporaryDirectory
+
+    from roofline.views import chart
+
+    try:
+        with TemporaryDirectory(prefix="roofline-") as folder:
+            place = Path(folder, f"chart{suffix}")
+            chart.draw(analyses, place)
+            return place.read_bytes()
+    except OSError as e:
+        raise OutputError(f"the chart cannot be drawn: {e.strerror or e}") from e
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write every file or none. Raises OutputError that names the file and the reason."""
+    pending: list[tuple[Path, Path]] = []
+    try:
+        for path, data in contents.items():
+            place = _place(path)
+            temp = place.with_name(f".{place.name[:100]}.{os.getpid()}.{len(pending)}.tmp")
+            pending.append((temp, place))
+            _write(temp, data, path)
+            with suppress(OSError):  # keep the permissions of the file that it replaces
+                temp.chmod(place.stat().st_mode & 0o7777)
+        for temp, place in pending:
+            try:
+                temp.replace(place)
+            except OSError as e:
+                raise OutputError(f"cannot write {place}: {e.strerror or e}") from None
+    finally:
+        for temp, _ in pending:
+            with suppress(OSError):
+                temp.unlink()
+
+
+def _write(temp: Path, data: bytes, path: Path) -> None:
+    try:
+        temp.write_bytes(data)
+    except OSError as e:
+        raise OutputError(f"cannot write {path}: {e.strerror or e}\nno file was written") from None

@@ -1,0 +1,175 @@
+"""The stages in order: source -> trace -> kernels -> roof -> analysis, with what the cache can answer in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache as memoized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from roofline import analysis, device, kernels, memory, roof, source, units
+from roofline.cache import Cache, digest
+from roofline.device import Device
+from roofline.records import Analysis, ModelError, ToolInfo, Trace, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# A model whose shapes depend on data has to run: up to this many bytes of parameters.
+REAL_LIMIT = 4 * 2**30
+DTYPES = ("fp32", "tf32", "fp16", "bf16", "amp", "fp64")
+
+
+class Request(NamedTuple):
+    """What analyze() was asked for, as given."""
+
+    device: str | Device
+    batch: int | None
+    inputs: tuple[str, ...]
+    args: Sequence[Any] | None
+    kwargs: Mapping[str, Any] | None
+    resolution: int | None
+    dtype: str
+    runtime: str
+    training: bool
+    settings: dict[str, str]
+    cache: bool
+    progress: Callable[[str], None]
+
+
+def run(model: str | nn.Module, request: Request) -> Analysis:
+    """Answer a request, from the cache where it can."""
+    target = request.device if isinstance(request.device, Device) else device.lookup(request.device)
+    _check(request)
+    if not isinstance(model, str):
+        return _analyse(_trace_module(model, request, target), target, request)
+    found = source.resolve(
+        model, settings=request.settings, inputs=request.inputs, batch=request.batch, resolution=request.resolution
+    )
+    store = Cache(enabled=request.cache)
+    key = digest(_program(), found.key, repr(found.inputs), request.dtype, target.kind if request.dtype == "amp" else "")
+    whole = digest(key, request.runtime, msgspec.json.encode(target))
+    saved = store.load("analysis", whole)
+    if saved is not None:
+        return analysis.from_json(saved)
+    trace = _trace_source(found, key, store, target, request)
+    result = _analyse(trace, target, request)
+    store.store("analysis", whole, analysis.to_json(result), found.files)
+    return result
+
+
+def _check(request: Request) -> None:
+    if request.dtype == "int8":
+        raise UsageError(
+            "int8 needs a quantized model, whose own ops are int8: name one (its dtype is then its own) and leave --dtype out"
+        )
+    if request.dtype not in DTYPES:
+        raise UsageError(f"unknown dtype {request.dtype!r}; use one of {', '.join(DTYPES)}")
+    if request.runtime not in kernels.RUNTIMES:
+        raise UsageError(f"unknown runtime {request.runtime!r}; use one of {', '.join(kernels.RUNTIMES)}")
+    if request.training:
+        raise UsageError("training passes are not traced yet; leave --training out")
+    for name in ("batch", "resolution"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{name} must be at least 1, not {value}")
+
+
+@memoized
+def _program() -> str:
+    """This program and torch: versions, and the state of our own files (a checkout changes without a new version)."""
+    here = Path(__file__).parent
+    files = sorted([*here.glob("*.py"), *here.glob("cost/*.py"), *here.glob("*.toml")])
+    state = ",".join(f"{f.name}:{(s := f.stat()).st_size}:{s.st_mtime_ns}" for f in files)
+    return digest(state, source.package_version("torch"))
+
+
+def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
+    launched = kernels.build(trace, request.runtime)
+    peak = memory.peak(trace)
+    points = roof.place(launched, target, setting=request.dtype, runtime=request.runtime, footprint=peak.total)
+    from roofline import __version__
+
+    tool = ToolInfo(__version__, source.package_version("torch"))
+    return analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool)
+
+
+def _trace_source(found: source.Source, key: str, store: Cache, target: Device, request: Request) -> Trace:
+    saved = store.load("trace", key)
+    if saved is not None:
+        return msgspec.msgpack.decode(saved, type=Trace)
+    request.progress("importing torch")
+    from roofline import build
+
+    request.progress(f"building {found.name}")
+    module = build.build(found)
+    request.progress(f"tracing {found.name}")
+    result = _traced(module, found.inputs, found.name, found.label, target, request, lambda: build.build(found, real=True))
+    if found.notes:
+        result = msgspec.structs.replace(result, notes=(*found.notes, *result.notes))
+    store.store("trace", key, msgspec.msgpack.encode(result), found.files)
+    return result
+
+
+def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
+    from roofline import trace
+    from roofline.recorder import tensors_in
+
+    if request.args is None and request.kwargs is None:
+        shapes = source.shapes(request.inputs, request.batch, request.resolution)
+        return _traced(module, shapes, type(module).__name__, "", target, request, lambda: module)
+    args, kwargs = list(request.args or ()), dict(request.kwargs or {})
+    batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
+    return trace.trace(module, args, kwargs, dtype=request.dtype, device_kind=target.kind, batch=batch)
+
+
+def _traced(
+    module: nn.Module,
+    inputs: Sequence[source.Input],
+    name: str,
+    label: str,
+    target: Device,
+    request: Request,
+    with_values: Callable[[], nn.Module],
+) -> Trace:
+    """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so."""
+    from roofline import build, trace
+
+    def run_on(m: nn.Module, real: bool) -> Trace:
+        args, kwargs = build.call_with(m, inputs)
+        return trace.trace(
+            m,
+            args,
+            kwargs,
+            name=name,
+            source=label,
+            dtype=request.dtype,
+            device_kind=target.kind,
+            batch=_batch(inputs),
+            real=real,
+        )
+
+    try:
+        return run_on(module, False)
+    except trace.NeedsValues as error:
+        nbytes = sum(t.numel() * t.element_size() for t in module.parameters())
+        if nbytes > REAL_LIMIT:
+            raise ModelError(
+                f"{error}\nits shapes depend on data, and {units.binary(nbytes)} of parameters are too much to run for real"
+            ) from error
+        request.progress(f"{name} depends on data: running it once on real tensors")
+        real = with_values()
+        if any(t.is_meta for t in real.parameters()):
+            raise ModelError(
+                f"{error}\nits shapes depend on data, so it needs real weights: give a module that is not on meta"
+            ) from error
+        result = run_on(real, True)
+        return msgspec.structs.replace(
+            result, notes=(*result.notes, "shapes depend on data: traced on real tensors, random weights, seed 0")
+        )
+
+
+def _batch(inputs: Sequence[source.Input]) -> int:
+    return inputs[0].shape[0] if inputs and inputs[0].shape else 1

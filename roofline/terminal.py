@@ -1,0 +1,133 @@
+"""The process around the commands: what goes to stdout and stderr, and how every end becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from roofline.records import CheckFailed, OutputError, RooflineError
+from roofline.views.listing import Painter
+
+
+def out(text: str | bytes) -> None:
+    """A result, on stdout. Raises OutputError if it cannot be written (a full disk), BrokenPipeError if nobody reads it."""
+    if isinstance(text, bytes):
+        text = text.decode()
+    with _written():
+        sys.stdout.write(text)
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        _silence()
+        raise OutputError(f"cannot write to stdout: {e.strerror or e}") from e
+
+
+def out_json(value: object) -> None:
+    """A result as one JSON document, on stdout."""
+    import msgspec
+
+    out(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def note(text: str) -> None:
+    """A line about the work, on stderr."""
+    if sys.stderr:
+        print(f"roofline: {text}", file=sys.stderr)
+
+
+def painter() -> Painter:
+    """Colours for stdout if it is a terminal that wants them."""
+    return Painter(sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None] | None]:
+    """One line on the terminal that says what is being done, and is gone in the end. Nothing in a pipe."""
+    if not sys.stderr or not sys.stderr.isatty():
+        yield None
+        return
+
+    def show(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        show("")
+
+
+def guard(run: Callable[[], int], debug: bool = False) -> int:
+    """The exit code of `run()`, with every error printed as one or two lines on stderr (and its traceback if `debug`)."""
+    if sys.stdout is None:  # closed by the caller (>&-)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without our signs shows others, and does not stop us
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warning
+            code = run()
+            with _written():
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # as a program that SIGPIPE ends: the reader has what it wanted
+        _silence()
+        return 141
+    except KeyboardInterrupt:
+        _silence_if_broken()
+        note("interrupted")
+        return 130
+    except RooflineError as e:
+        _silence_if_broken()
+        note(f"{'' if isinstance(e, CheckFailed) else 'error: '}{e}")
+        _trace(debug)
+        return e.exit_code
+    except Exception as e:  # the boundary: without it a fault would end in exit code 1, which says that a budget failed
+        return _fault(e, debug)
+    return code
+
+
+def _fault(error: Exception, debug: bool) -> int:
+    _silence_if_broken()
+    note(f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    note("this is a fault of roofline; please report it with the output of --debug")
+    _trace(debug)
+    return 70
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+
+
+def _silence_if_broken() -> None:
+    """Bring out what was printed before the error line."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence()
+
+
+def _silence() -> None:
+    """Point stdout nowhere, so that the interpreter's last flush does not complain."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """A warning as one line, without the place in our code that says nothing to its reader."""
+    note(f"warning: {' '.join(str(message).split())}")

@@ -1,0 +1,144 @@
+"""An analysis in two to five plain sentences, each with the numbers that it rests on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from roofline.records import Analysis, KernelRow
+from roofline.units import binary, count, seconds, si
+from roofline.views.style import class_style, percent
+
+# Below this share of the time a class of kernel is not worth a sentence.
+NOTABLE = 0.10
+# A class whose share of the time is this many times its share of the FLOPs is out of proportion.
+LOPSIDED = 2.0
+
+_PLURAL = {
+    "conv": "Convolutions",
+    "depthwise_conv": "Depthwise convolutions",
+    "grouped_conv": "Grouped convolutions",
+    "gemm": "Matrix multiplies",
+    "attention": "Attention kernels",
+    "rnn": "Recurrent layers",
+    "pointwise": "Element-wise kernels",
+    "norm": "Normalisations",
+    "softmax": "Softmax kernels",
+    "reduction": "Reductions",
+    "pool": "Pooling kernels",
+    "fft": "FFTs",
+    "layout": "Copies and layout changes",
+    "gather": "Gathers and scatters",
+    "sort": "Sorts",
+    "host": "Steps on the host",
+}
+
+
+def verdict(analysis: Analysis) -> list[str]:
+    """What the analysis says, most important first: the time, what bounds it, what is out of proportion, what is not known."""
+    if not analysis.kernels or analysis.totals.time_s <= 0:
+        return [f"{analysis.model.name} launches no kernel in this setting, so there is nothing to predict."]
+    sentences = [_time(analysis), _bound(analysis), _lopsided(analysis), _biggest(analysis), _unknown(analysis)]
+    return [s for s in sentences if s]
+
+
+def rate(throughput: float) -> str:
+    """Samples per second: "493 samples/s", "1,984 samples/s", "1.2 M samples/s"."""
+    if 1000 <= throughput < 1e6:
+        return f"{throughput:,.0f} samples/s"
+    return f"{count(throughput)} samples/s"
+
+
+def _time(a: Analysis) -> str:
+    t = a.totals
+    step = "a training step" if a.setting.mode == "training" else "one pass"
+    samples = "1 sample" if a.setting.batch == 1 else f"{a.setting.batch:,} samples"
+    words = {"measured": "took", "calibrated": "should take"}.get(a.setting.tier, "should take about")
+    return (
+        f"On {a.device.title or a.device.name} {step} over {samples} {words} {seconds(t.time_s)} "
+        f"({rate(t.throughput)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
+        f"{percent(t.achieved_flops, a.device.peak_flops)} of its {a.setting.dtype} peak."
+    )
+
+
+def _bound(a: Analysis) -> str:
+    t, ridge = a.totals, a.device.ridge
+    share = percent(t.time_by_bound.get(t.bound, 0.0), t.time_s)
+    at, ridge_text = f"{si(t.intensity, digits=3)} FLOP/B", f"{si(ridge, digits=3)} FLOP/B"
+    if t.bound == "overhead":
+        kernels = [k for k in a.kernels if k.bound == "overhead"]
+        each = sum(k.overhead_s for k in kernels) / len(kernels) if kernels else 0.0
+        ideal = sum(max(k.compute_s, k.memory_s) for k in a.kernels)
+        return (
+            f"Overhead bounds {share} of the time: {len(kernels):,} of {t.kernels:,} kernels wait longer for their start "
+            f"({seconds(each)} on average) than they work. The work alone would take {seconds(ideal)}."
+        )
+    if t.bound == "memory":
+        levels: dict[str, float] = defaultdict(float)
+        for k in a.kernels:
+            if k.bound == "memory":
+                levels[k.level] += k.time_s
+        level = max(levels, key=lambda name: levels[name]) if levels else "DRAM"
+        if t.intensity < ridge:
+            return f"Memory ({level}) bounds {share} of the time: at {at} the model is below the ridge of {ridge_text}."
+        return (
+            f"Memory ({level}) bounds {share} of the time: at {at} the model as a whole is above the ridge of {ridge_text}, "
+            "but the kernels that take the time lie below it."
+        )
+    if t.intensity >= ridge:
+        return f"Compute bounds {share} of the time: at {at} the model is above the ridge of {ridge_text}."
+    return (
+        f"Compute bounds {share} of the time: at {at} the model as a whole is below the ridge of {ridge_text}, "
+        "but the kernels that take the time lie above it, move their bytes in a cache, or cannot use the whole peak."
+    )
+
+
+def _lopsided(a: Analysis) -> str:
+    """The class that takes far more of the time than of the arithmetic."""
+    t = a.totals
+    time: dict[str, float] = defaultdict(float)
+    flops: dict[str, int] = defaultdict(int)
+    for k in a.kernels:
+        time[k.klass] += k.time_s
+        flops[k.klass] += k.flops
+    out = [c for c in time if time[c] >= NOTABLE * t.time_s and time[c] * t.flops >= LOPSIDED * flops[c] * t.time_s]
+    if not out:
+        return ""
+    worst = max(out, key=lambda c: time[c])
+    name = _PLURAL.get(worst) or f"Kernels of class {class_style(worst).title}"
+    number = sum(k.klass == worst for k in a.kernels)
+    why = f": they are {number:,} of the {t.kernels:,} kernels" if t.bound == "overhead" else ""
+    return f"{name} take {percent(time[worst], t.time_s)} of the time for {percent(flops[worst], t.flops)} of the FLOPs{why}."
+
+
+def _biggest(a: Analysis) -> str:
+    k: KernelRow = max(a.kernels, key=lambda row: row.time_s)
+    # where every kernel costs the same few microseconds, the longest says nothing
+    if a.totals.bound == "overhead" and k.time_s < 0.05 * a.totals.time_s and len(a.kernels) > 1:
+        return ""
+    where = f"{k.layer} ({k.op})" if k.layer else k.op
+    share = percent(k.time_s, a.totals.time_s)
+    return f"The longest kernel is {where}: {seconds(k.time_s)}, {share} of the time, {k.bound}-bound."
+
+
+def _unknown(a: Analysis) -> str:
+    ops = a.coverage.unknown_ops
+    if not ops:
+        return ""
+    names = ", ".join(f"{u.op} x{u.count}" for u in ops[:3]) + (f" and {len(ops) - 3} more" if len(ops) > 3 else "")
+    return f"FLOPs are a lower bound: no rule knows {names}. Their bytes are counted."
+
+
+def totals(a: Analysis) -> list[tuple[str, str, str]]:
+    """The figures that head every view: (name, value, what it means or is made of)."""
+    t, m = a.totals, a.model
+    peak = ", ".join(f"{k} {binary(v)}" for k, v in sorted(t.peak_memory.items(), key=lambda kv: -kv[1])[:2] if v)
+    return [
+        ("Time", seconds(t.time_s), rate(t.throughput)),
+        ("FLOPs", si(t.flops, "FLOP"), f"{si(t.achieved_flops, 'FLOP/s', 3)} reached"),
+        ("MACs", si(t.macs), "of convolution, matmul, attention, RNN"),
+        ("Traffic", si(t.bytes, "B"), f"{si(t.weight_bytes, 'B', 3)} of it weights"),
+        ("Intensity", f"{si(t.intensity, digits=3)} FLOP/B", f"ridge {si(a.device.ridge, digits=3)} FLOP/B"),
+        ("Parameters", count(m.params), f"{si(m.param_bytes, 'B', 3)}, {m.params:,}"),
+        ("Peak memory", binary(t.peak_memory_bytes), peak),
+        ("Kernels", f"{t.kernels:,}", f"{percent(a.coverage.flops_known, 1.0)} with known FLOPs"),
+    ]

@@ -1,0 +1,195 @@
+"""Lists as aligned plain text: devices, models, budgets, differences. No rich, so they answer at once and pipe well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from roofline import units
+from roofline.metrics import BY_NAME, percent, text
+
+if TYPE_CHECKING:
+    from roofline.cache import CacheInfo
+    from roofline.device import Device, Level, Number, Peak
+    from roofline.diff import Diff
+    from roofline.gate import Verdict
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+
+
+def safe(name: str) -> str:
+    """A name cannot move the cursor, colour the terminal or break the line."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+class Painter:
+    """Colours text if the stream is a terminal that wants it, else leaves it as it is."""
+
+    def __init__(self, colour: bool) -> None:
+        self.colour = colour
+
+    def __call__(self, text: str, style: str) -> str:
+        return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.colour and text else text
+
+
+PLAIN = Painter(False)
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: str = "", paint: Painter = PLAIN) -> str:
+    """Aligned columns, two blanks apart; `right` has an "r" for each column that is flushed right. Ends with a newline."""
+    cells = [[safe(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(head), *cells]) for i in range(len(head))]
+    align = right.ljust(len(head), "l")
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(c.rjust(w) if a == "r" else c.ljust(w) for c, w, a in zip(row, widths, align, strict=True)).rstrip()
+
+    return "\n".join([paint(line(head), "bold"), *(line(row) for row in cells)]) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------ devices and models
+
+
+def devices(found: Sequence[Device], paint: Painter = PLAIN) -> str:
+    """One line per device: best dense peak in fp32 and in fp16, DRAM bandwidth, fp32 ridge."""
+    rows = []
+    for d in found:
+        fp32 = _best(d, "fp32")
+        half = max(_best(d, "fp16"), _best(d, "bf16"))
+        rows.append(
+            [
+                d.name,
+                d.kind,
+                units.si(fp32, "FLOP/s", 3) if fp32 else "",
+                units.si(half, "FLOP/s", 3) if half else "",
+                units.si(d.bandwidth, "B/s", 3),
+                units.si(fp32 / d.bandwidth, digits=3) if fp32 and d.bandwidth else "",
+                d.title,
+            ]
+        )
+    return columns(["NAME", "KIND", "FP32", "FP16/BF16", "DRAM", "RIDGE", "TITLE"], rows, "llrrrr", paint)
+
+
+def _best(device: Device, dtype: str) -> float:
+    """The dtype's peak in FLOP/s, 0 where the device has none."""
+    return device.peak(dtype) if device.has(dtype) else 0.0
+
+
+def device(d: Device, paint: Painter = PLAIN) -> str:
+    """Every number of one device with its status and source."""
+    facts = [d.kind, d.vendor, d.arch, str(d.released or ""), f"{d.tier} numbers"]
+    out = [f"{paint(safe(d.title), 'bold')}  ({safe(d.name)})", "  " + safe(", ".join(f for f in facts if f))]
+    if d.aliases:
+        out.append("  also called " + safe(", ".join(d.aliases)))
+    rows = []
+
+    def row(name: str, value: str, of: Peak | Level | Number) -> None:
+        rows.append([name, value, of.status, d.sources.get(of.source, of.source)])
+
+    for kind, table in (("tensor", d.tensor), ("vector", d.vector)):
+        for key, peak in table.items():
+            row(f"{kind} {key}", units.si(peak.value, "FLOP/s"), peak)
+    for level in d.levels:
+        size = f"{units.binary(level.size)}, " if level.size else ""
+        row(level.name, size + units.si(level.bandwidth, "B/s"), level)
+    row("units", units.si(d.units.value), d.units)
+    row("clock", units.si(d.clock.value, "Hz"), d.clock)
+    row("sustained", f"{d.sustained.value:.0%}", d.sustained)
+    row("launch", units.seconds(d.launch.value), d.launch)
+    row("host per op", units.seconds(d.host.value), d.host)
+    if d.tdp is not None:
+        row("power", units.si(d.tdp.value, "W"), d.tdp)
+    numbers = columns(["NUMBER", "VALUE", "STATUS", "SOURCE"], rows, "lr", paint)
+    notes = "".join(f"note: {safe(note)}\n" for note in d.notes)
+    return "\n".join(out) + "\n\n" + numbers + notes
+
+
+def models(found: Sequence[dict[str, str]], paint: Painter = PLAIN) -> str:
+    """One line per model: the name to give, where it is defined, what it is."""
+    return columns(["MODEL", "SOURCE", "ABOUT"], [[m["name"], m["source"], m["about"]] for m in found], paint=paint)
+
+
+# ------------------------------------------------------------------------------------------------ budgets
+
+
+def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN) -> str:
+    """One line per limit, the broken ones marked, and a closing line."""
+    rows, broken = [], 0
+    for v in found:
+        for f in v.findings:
+            of = BY_NAME[f.metric]
+            used = f"{f.actual / f.limit:.0%}" if f.limit else ""
+            broken += not f.ok
+            mark = "ok" if f.ok else "FAIL"
+            rows.append([mark, v.budget, v.device, f.key, text(of, f.actual), text(of, f.limit), used, f.why])
+    table = columns(["", "MODEL", "DEVICE", "LIMIT", "IS", "MAY BE", "USED", ""], rows, "llllrrr", paint)
+    lines = [paint(line, "red") if line.startswith("FAIL") else line for line in table.splitlines()]
+    limits = f"{len(rows)} limit{'s' * (len(rows) != 1)}"
+    closing = paint(f"{broken} of {limits} broken", "red") if broken else paint(f"{limits} kept", "green")
+    return "\n".join([*lines, closing]) + "\n"
+
+
+def github(found: Sequence[Verdict], file: str) -> str:
+    """Broken limits as GitHub workflow commands, which mark the lines of the budget file in a pull request."""
+    lines = []
+    for v in found:
+        for f in v.findings:
+            if not f.ok:
+                of = BY_NAME[f.metric]
+                message = f"{v.budget} on {v.device}: {f.key}: is {text(of, f.actual)}, may be {text(of, f.limit)}"
+                place = f"file={_property(file)},line={f.line or 1},title=roofline budget"
+                lines.append(f"::error {place}::{_command(message + (f' ({f.why})' if f.why else ''))}\n")
+    return "".join(lines)
+
+
+def _command(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _command(text).replace(":", "%3A").replace(",", "%2C")
+
+
+# ------------------------------------------------------------------------------------------------ differences
+
+
+def diff(d: Diff, paint: Painter = PLAIN, top: int = 20) -> str:
+    """Settings that differ, every metric on both sides, and the `top` layers that changed, largest change of time first."""
+    out = [f"{paint(safe(d.base), 'bold')} -> {paint(safe(d.head), 'bold')}"]
+    out += [paint(f"setting differs: {safe(line)}", "yellow") for line in d.settings]
+    if d.same:
+        return "\n".join([*out, "no difference"]) + "\n"
+    rows = [[c.metric, text(BY_NAME[c.metric], c.base), text(BY_NAME[c.metric], c.head), percent(c.relative)] for c in d.totals]
+    table = columns(["TOTAL", "BASE", "HEAD", "CHANGE"], rows, "lrrr", paint).splitlines()
+    for index, change in enumerate(d.totals, 1):
+        if change.base != change.head:
+            worse = (change.head > change.base) == BY_NAME[change.metric].cost
+            table[index] = paint(table[index], "red" if worse else "green")
+    out += table
+    layers = [c for c in d.layers if not c.inherited]
+    if layers:
+        rows = [
+            [{"added": "+", "removed": "-", "changed": "~"}[c.what], c.path, c.type, units.si(c.flops[0]), units.si(c.flops[1]),
+             units.seconds(c.time_s[0]), units.seconds(c.time_s[1])]
+            for c in layers[:top]
+        ]  # fmt: skip
+        head = ["", "LAYER", "TYPE", "FLOPS", "->", "TIME", "->"]
+        out += ["", columns(head, rows, "lllrrrr", paint).rstrip("\n")]
+        if len(layers) > top:
+            out.append(f"... and {len(layers) - top} more (--json lists them all)")
+    return "\n".join(out) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------ cache
+
+
+def cache(info: CacheInfo) -> str:
+    """Where it is, what it holds."""
+    lines = [f"{info.root}", f"{entries(info.entries)}, {units.binary(info.nbytes)} of at most {units.binary(info.limit)}"]
+    lines += [f"  {kind}: {count}, {units.binary(nbytes)}" for kind, (count, nbytes) in info.kinds.items()]
+    return "\n".join(lines) + "\n"
+
+
+def entries(count: int) -> str:
+    """As in "1 entry", "2 entries"."""
+    return f"{count} {'entry' if count == 1 else 'entries'}"

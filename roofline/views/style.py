@@ -1,0 +1,103 @@
+"""The colours and names that every view shares, so that one thing looks the same in the terminal, a picture and a page."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+BOUNDS = ("compute", "memory", "overhead")
+BOUND_COLOUR = {"compute": "#3566c9", "memory": "#d9542b", "overhead": "#8b93a1"}
+# for the terminal
+BOUND_STYLE = {"compute": "blue", "memory": "red", "overhead": "bright_black"}
+
+
+class ClassStyle(NamedTuple):
+    """How one class of kernel is drawn. The marker tells families apart without colour."""
+
+    title: str
+    colour: str
+    # "o" matrix work, "D" arithmetic per element, "s" data movement
+    marker: str
+
+
+# Eight hues that stay apart in the common kinds of colour blindness; the rare classes share them under another marker.
+CLASSES: dict[str, ClassStyle] = {
+    "conv": ClassStyle("convolution", "#2f6fde", "o"),
+    "depthwise_conv": ClassStyle("depthwise convolution", "#f08a00", "o"),
+    "grouped_conv": ClassStyle("grouped convolution", "#13a5c8", "o"),
+    "gemm": ClassStyle("matrix multiply", "#7a4fd0", "o"),
+    "attention": ClassStyle("attention", "#d83a8f", "o"),
+    "rnn": ClassStyle("recurrent", "#8a5a2b", "o"),
+    "pointwise": ClassStyle("element-wise", "#14955f", "D"),
+    "norm": ClassStyle("normalisation", "#b8a100", "D"),
+    "softmax": ClassStyle("softmax", "#d83a8f", "D"),
+    "reduction": ClassStyle("reduction", "#13a5c8", "D"),
+    "pool": ClassStyle("pooling", "#7a4fd0", "D"),
+    "fft": ClassStyle("FFT", "#8a5a2b", "D"),
+    "layout": ClassStyle("copy and layout", "#6b7280", "s"),
+    "gather": ClassStyle("gather and scatter", "#14955f", "s"),
+    "sort": ClassStyle("sort", "#b8a100", "s"),
+    "host": ClassStyle("host", "#9ca3af", "s"),
+    "other": ClassStyle("other", "#a8a29e", "s"),
+}
+
+
+def class_style(klass: str) -> ClassStyle:
+    """The style of a class; a class that is not listed keeps its own name."""
+    return CLASSES.get(klass) or CLASSES["other"]._replace(title=klass.replace("_", " "))
+
+
+def percent(part: float, whole: float) -> str:
+    """Share as people read it: "34 %", "2.1 %", "<0.1 %"; empty whole is "0 %"."""
+    share = 100 * part / whole if whole else 0.0
+    if share == 0:
+        return "0 %"
+    if share < 0.1:
+        return "<0.1 %"
+    # one that is not the whole must not read as the whole
+    if 99.5 <= share < 100:
+        return f"{min(share, 99.9):.1f} %"
+    return f"{share:.1f} %" if share < 9.95 else f"{share:.0f} %"
+
+
+def fullest(time_by_bound: dict[str, float]) -> list[tuple[str, float]]:
+    """Bounds with their seconds in the fixed order of BOUNDS, unknown names last, empty ones left out."""
+    order = [*BOUNDS, *(b for b in time_by_bound if b not in BOUNDS)]
+    return [(b, time_by_bound[b]) for b in order if time_by_bound.get(b, 0) > 0]
+
+
+_SHORT = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "qint8": "int8",
+          "quint8": "int8", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8"}  # fmt: skip
+
+
+def roofs(peaks: dict[str, float], used: str, dtypes: set[str], peak_flops: float) -> list[tuple[str, float]]:
+    """The compute roofs worth a line, highest first: the one that bounds the analysis, and those of the kernels' dtypes.
+
+    `peaks` has "tensor fp16/fp32" (operand and accumulate type) for matrix units and "vector fp32" for vector units;
+    `dtypes` are torch names. Roofs within 3 % of each other share a line. Sums in less than fp32 are left out unless
+    they are the bound, as PyTorch does not use them.
+    """
+    wanted = {_SHORT.get(d, d) for d in dtypes} | {"fp16" if used == "amp" else used}
+
+    def near(a: float, b: float) -> bool:
+        return abs(a - b) <= 0.03 * b
+
+    def fits(key: str) -> bool:
+        operand, _, total = key.split(" ")[-1].partition("/")
+        return operand in wanted and total not in ("fp16", "bf16")
+
+    lines: list[tuple[str, float]] = []
+    for key, value in sorted(peaks.items(), key=lambda kv: (-kv[1], not fits(kv[0]))):
+        if (fits(key) or near(value, peak_flops)) and not any(near(value, v) for _, v in lines):
+            lines.append((roof_title(key), value))
+    if not any(near(v, peak_flops) for _, v in lines):
+        lines.append((f"{used} peak", peak_flops))
+    return sorted(lines, key=lambda line: -line[1])
+
+
+def roof_title(key: str) -> str:
+    """ "tensor fp16/fp32" -> "fp16 matrix units", "vector fp32" -> "fp32 vector units"."""
+    unit, _, types = key.partition(" ")
+    operand, _, total = types.partition("/")
+    if unit == "vector":
+        return f"{operand} vector units"
+    return f"{operand} matrix units" + (f" ({total} sums)" if total in ("fp16", "bf16") else "")

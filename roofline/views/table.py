@@ -1,0 +1,299 @@
+"""The terminal view: the verdict in words, the totals, and a table by layer, operator or kernel.
+
+On a colour terminal it is coloured; in a pipe it is plain text no wider than the console (80 columns by default).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from roofline.records import Analysis, KernelRow, LayerRow, OpRow
+from roofline.units import count, seconds, si
+from roofline.verdict import totals, verdict
+from roofline.views.style import BOUND_STYLE, class_style, fullest, percent
+
+By = Literal["layer", "op", "kernel"]
+
+
+class Glyphs(NamedTuple):
+    """The signs that the table is drawn with: box characters where the output can carry them."""
+
+    branch: str
+    last: str
+    pipe: str
+    gap: str
+    bars: str
+    dot: str
+
+
+_UNICODE = Glyphs("├ ", "└ ", "│ ", "  ", " ▏▎▍▌▋▊▉█", "·")
+_ASCII = Glyphs("|-", "`-", "| ", "  ", " #", "-")
+
+Row = LayerRow | OpRow | KernelRow
+
+
+class Column(NamedTuple):
+    """One column of figures; `need` is the console width from which it is shown."""
+
+    title: str
+    cell: Callable[[Row], str]
+    need: int = 0
+
+
+def _params(r: Row) -> str:
+    return count(r.params) if isinstance(r, LayerRow) and r.params else ""
+
+
+def _shape(r: Row) -> str:
+    return "x".join(map(str, r.shape)) if isinstance(r, KernelRow) else ""
+
+
+_FIGURES = (
+    Column("MACs", lambda r: count(r.macs) if r.macs else ""),
+    Column("FLOPs", lambda r: count(r.flops) if r.flops else ""),
+    Column("Traffic", lambda r: si(r.bytes, "B", 3) if r.bytes else ""),
+    Column("FLOP/B", lambda r: si(r.intensity, digits=2) if r.flops else "", 76),
+    Column("Time", lambda r: seconds(r.time_s) if r.time_s else ""),
+)
+
+
+def render(analysis: Analysis, console: Console, by: By = "layer", depth: int | None = 2, top: int | None = None) -> None:
+    """Prints the whole analysis on `console`.
+
+    `depth` is the deepest module level shown by layer (None: all); `top` keeps the rows that take the most time.
+    """
+    if not console.options.ascii_only:
+        _render(analysis, console, by, depth, top, _UNICODE)
+        return
+    # a name may hold what the output cannot carry, and rich itself writes an ellipsis
+    with console.capture() as captured:
+        _render(analysis, console, by, depth, top, _ASCII)
+    console.file.write(captured.get().replace("…", "~").encode("ascii", "replace").decode("ascii"))
+
+
+def _render(analysis: Analysis, console: Console, by: By, depth: int | None, top: int | None, glyphs: Glyphs) -> None:
+    heading(analysis, console, glyphs)
+    table, hidden = _table(analysis, console, glyphs, by, depth, top)
+    console.print(table)
+    if hidden:
+        console.print(Text(hidden, style="dim"))
+    footer(analysis, console)
+
+
+def heading(analysis: Analysis, console: Console, glyphs: Glyphs = _UNICODE) -> None:
+    """Title, verdict and totals."""
+    s = analysis.setting
+    title = Text(_safe(analysis.model.name), style="bold", overflow="fold")
+    title.append(f" on {_safe(analysis.device.title or analysis.device.name)}")
+    console.print(title)
+    facts = [f"batch {s.batch}", s.dtype, s.runtime, s.mode, f"{s.tier} ceilings"]
+    console.print(Text(f" {glyphs.dot} ".join(facts), style="dim"))
+    console.print()
+    for sentence in verdict(analysis):
+        console.print(Text(_safe(sentence)), soft_wrap=False)
+    console.print()
+    _totals(analysis, console)
+    _bounds(analysis, console, glyphs)
+    console.print()
+
+
+def footer(analysis: Analysis, console: Console) -> None:
+    """What the reader must know to trust the numbers."""
+    for u in analysis.coverage.unknown_ops:
+        layers = ", ".join(u.layers[:2]) + (" ..." if len(u.layers) > 2 else "")
+        console.print(Text(_safe(f"FLOPs unknown: {u.op} x{u.count} in {layers}"), style="yellow"))
+    for note in [*analysis.notes, *analysis.device.notes]:
+        console.print(Text(_safe(f"note: {note}"), style="dim"))
+
+
+def _safe(text: str) -> str:
+    """A name cannot move the cursor or break the line."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _totals(analysis: Analysis, console: Console) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(justify="right", style="bold", no_wrap=True)
+    grid.add_column(style="dim", overflow="fold")
+    for name, value, meaning in totals(analysis):
+        grid.add_row(name, value, meaning)
+    console.print(grid)
+
+
+def _bounds(analysis: Analysis, console: Console, glyphs: Glyphs) -> None:
+    t = analysis.totals
+    parts = fullest(t.time_by_bound)
+    if not parts or t.time_s <= 0:
+        return
+    width = min(console.width, 78)
+    full = glyphs.bars[-1]
+    bar, words = Text(), Text()
+    coloured = console.color_system is not None and not console.no_color
+    ends, passed = 0, 0.0
+    for bound, value in parts:
+        passed += value
+        end = round(width * passed / t.time_s)
+        style = BOUND_STYLE.get(bound, "white")
+        # in plain text the shares are told apart by their signs
+        sign = full if coloured else {"compute": full, "memory": "=", "overhead": "."}.get(bound, "?")
+        bar.append(sign * (end - ends), style=style)
+        ends = end
+        words.append(f"{sign} ", style=style)
+        words.append(f"{bound} {percent(value, t.time_s)}   ")
+    words.rstrip()
+    console.print()
+    console.print(bar)
+    console.print(words)
+
+
+_EXTRA: dict[By, tuple[Column, ...]] = {
+    "layer": (Column("Params", _params, 92),),
+    "op": (Column("Class", lambda r: class_style(r.klass).title if isinstance(r, OpRow) else "", 104),
+           Column("Kernels", lambda r: f"{r.kernels:,}" if isinstance(r, OpRow) else "")),
+    "kernel": (Column("Op", lambda r: _safe(r.op) if isinstance(r, KernelRow) else ""), Column("Output", _shape, 110)),
+}  # fmt: skip
+
+
+def _table(
+    analysis: Analysis, console: Console, glyphs: Glyphs, by: By, depth: int | None, top: int | None
+) -> tuple[Table, str]:
+    """The table, and a line about the rows that it leaves out."""
+    labelled, hidden = _rows(analysis, console, glyphs, by, depth, top)
+    whole = analysis.totals.time_s
+    columns = [c for c in (*_EXTRA[by], *_FIGURES) if console.width >= c.need]
+    if by == "kernel" and console.width < 100:
+        columns = [c for c in columns if c.title != "MACs"]
+    # headings and cells fit 80 columns: the name takes what the figures leave
+    bar = max(4, min(16, console.width // 13))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", width=console.width)
+    table.add_column({"layer": "Layer", "op": "Operator", "kernel": "Kernel"}[by], no_wrap=True, ratio=1, overflow="ellipsis")
+    for column in columns:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    table.add_column("Share", justify="right", no_wrap=True)
+    table.add_column("", width=bar, no_wrap=True)
+    table.add_column("Bound", no_wrap=True)
+    for name, row in labelled:
+        style = BOUND_STYLE.get(row.bound, "white")
+        table.add_row(
+            name,
+            *(column.cell(row) for column in columns),
+            percent(row.time_s, whole) if row.time_s else "",
+            Text(_bar(row.time_s / whole if whole else 0.0, bar, glyphs), style=style),
+            Text(_bound_name(row) if row.time_s else "", style=style),
+        )
+    return table, hidden
+
+
+def _bound_name(row: Row) -> str:
+    return row.level if isinstance(row, KernelRow) and row.bound == "memory" else row.bound
+
+
+def _bar(share: float, width: int, glyphs: Glyphs) -> str:
+    """A bar of `share` of `width` cells, with eighths of a cell where the glyphs have them."""
+    steps = len(glyphs.bars) - 1
+    whole, part = divmod(round(min(max(share, 0.0), 1.0) * width * steps), steps)
+    return glyphs.bars[-1] * whole + (glyphs.bars[part] if part else "")
+
+
+def _rows(
+    analysis: Analysis, console: Console, glyphs: Glyphs, by: By, depth: int | None, top: int | None
+) -> tuple[Sequence[tuple[Text, Row]], str]:
+    if by == "layer":
+        return _layer_rows(analysis, glyphs, depth, top)
+    rows: Sequence[OpRow | KernelRow]
+    if by == "op":
+        ranked = sorted(analysis.ops, key=lambda r: -r.time_s)
+        rows = ranked[:top]
+        hidden = len(ranked) - len(rows)
+        shared = Counter(r.op for r in ranked)
+        return [(_op_name(r, shared[r.op] > 1 and console.width < 104), r) for r in rows], _more(hidden, "operators")
+    kept = _longest(analysis.kernels, top)
+    return [(_kernel_name(r, r.known), r) for r in kept], _more(len(analysis.kernels) - len(kept), "kernels")
+
+
+def _op_name(r: OpRow, ambiguous: bool) -> Text:
+    """The operator, and its class where another row has the same operator and no column tells them apart."""
+    name = Text(_safe(r.op))
+    return name.append(f" {r.klass}", style="dim") if ambiguous else name
+
+
+def _kernel_name(r: KernelRow, known: bool) -> Text:
+    return Text(_safe(r.layer or "(root)") + ("" if known else " ?"))
+
+
+def _more(hidden: int, what: str) -> str:
+    return f"{hidden:,} more {what} not shown" if hidden > 0 else ""
+
+
+def _longest(rows: Sequence[KernelRow], top: int | None) -> list[KernelRow]:
+    """The `top` longest in their launch order."""
+    if top is None or top >= len(rows):
+        return list(rows)
+    longest = sorted(range(len(rows)), key=lambda i: -rows[i].time_s)[:top]
+    return [rows[i] for i in sorted(longest)]
+
+
+def _level(path: str) -> int:
+    return path.count(".") + 1 if path else 0
+
+
+def _layer_rows(
+    analysis: Analysis, glyphs: Glyphs, depth: int | None, top: int | None
+) -> tuple[Sequence[tuple[Text, Row]], str]:
+    """Layers to `depth`, the `top` longest leaves of them and all that holds those, with the lines of a tree."""
+    deep = [r for r in analysis.layers if depth is None or _level(r.path) <= depth]
+    # a module that never ran (an auxiliary head, say) has nothing to show
+    ran = [r for r in deep if r.kernels or not r.path]
+    kept = ran
+    if top is not None and len(ran) > top:
+        holders = {parent for r in ran for parent in _parents(r.path)}
+        leaves = sorted((r for r in ran if r.path not in holders), key=lambda r: -r.time_s)[:top]
+        wanted = {r.path for r in leaves} | {p for r in leaves for p in _parents(r.path)}
+        kept = [r for r in ran if r.path in wanted]
+    labels = _tree([r.path for r in kept], glyphs)
+    rows: list[tuple[Text, Row]] = []
+    for r, (guide, name) in zip(kept, labels, strict=True):
+        label = Text().append(guide, style="dim").append(_safe(name or analysis.model.name), style="" if r.path else "bold")
+        rows.append((label.append(f" {_safe(r.type)}", style="dim") if r.type else label, r))
+    return rows, _more(len(ran) - len(kept), "layers") + (
+        f"{' and ' if len(ran) > len(kept) else ''}{len(analysis.layers) - len(deep):,} deeper layers not shown"
+        if len(deep) < len(analysis.layers)
+        else ""
+    )
+
+
+def _parents(path: str) -> Iterable[str]:
+    """Every path above `path`, the root's empty one included."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
+def _tree(paths: Sequence[str], glyphs: Glyphs) -> list[tuple[str, str]]:
+    """For each path its guide lines and the name below the nearest path above it that is also shown.
+
+    Paths come parents first; a layer whose parent is not shown hangs on its nearest shown ancestor.
+    """
+    shown = set(paths)
+    parent = {p: next((q for q in _parents(p) if q in shown), None) for p in paths}
+    last: dict[str | None, str] = {parent[p]: p for p in paths if p}
+    out = []
+    for p in paths:
+        above = parent[p]
+        if above is None:
+            out.append(("", p))
+            continue
+        guide = glyphs.last if last[above] == p else glyphs.branch
+        node = above
+        while (up := parent[node]) is not None:
+            guide = (glyphs.gap if last[up] == node else glyphs.pipe) + guide
+            node = up
+        out.append((guide, p[len(above) + 1 :] if above else p))
+    return out

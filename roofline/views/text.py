@@ -1,0 +1,129 @@
+"""JSON, CSV and Markdown. The JSON is the record itself; the other two are for spreadsheets and pull requests."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+
+import msgspec
+
+from roofline.records import Analysis, KernelRow, LayerRow, OpRow
+from roofline.units import count, seconds, si
+from roofline.verdict import totals, verdict
+from roofline.views.style import percent
+
+By = Literal["layer", "op", "kernel"]
+R = TypeVar("R", LayerRow, OpRow, KernelRow)
+
+
+def to_json(analysis: Analysis) -> bytes:
+    """The analysis as one JSON document (schema 1), indented by two spaces, with a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(analysis), indent=2) + b"\n"
+
+
+def many_to_json(analyses: Sequence[Analysis]) -> bytes:
+    """One document as it is; several under "analyses"."""
+    if len(analyses) == 1:
+        return to_json(analyses[0])
+    return msgspec.json.format(msgspec.json.encode({"analyses": analyses}), indent=2) + b"\n"
+
+
+def to_csv(analysis: Analysis, by: By = "kernel") -> str:
+    """One line per kernel (or layer, or operator) in base units: FLOP, byte, second. Columns are the record's fields.
+
+    A cell that a spreadsheet would run as a formula is written with a quote mark before it.
+    """
+    tables: dict[By, tuple[type[msgspec.Struct], Sequence[msgspec.Struct]]] = {
+        "kernel": (KernelRow, analysis.kernels),
+        "layer": (LayerRow, analysis.layers),
+        "op": (OpRow, analysis.ops),
+    }
+    kind, rows = tables[by]
+    names = [f.encode_name for f in msgspec.structs.fields(kind)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        cells = msgspec.to_builtins(row)
+        writer.writerow([_cell(cells[name]) for name in names])
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return "x".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+def to_markdown(analysis: Analysis, depth: int | None = 2, top: int = 20) -> str:
+    """Title, verdict, totals, layers to `depth`, operators and the `top` longest kernels, as GitHub shows them."""
+    s, t = analysis.setting, analysis.totals
+    device = analysis.device.title or analysis.device.name
+    parts = [
+        f"# {_escape(analysis.model.name)} on {_escape(device)}",
+        f"Batch {s.batch}, {s.dtype}, {s.runtime}, {s.mode}; {s.tier} ceilings. Model: {_escape(analysis.model.source)}.",
+        *(_escape(sentence) for sentence in verdict(analysis)),
+        _grid(["", "Value", ""], "lrl", [[name, value, _escape(meaning)] for name, value, meaning in totals(analysis)]),
+        "## Time by bound",
+        _grid(["Bound", "Time", "Share"], "lrr",
+              [[b, seconds(v), percent(v, t.time_s)] for b, v in sorted(t.time_by_bound.items(), key=lambda kv: -kv[1])]),
+        "## Layers",
+        _rows("Layer", [r for r in analysis.layers if depth is None or _level(r.path) <= depth], t.time_s,
+              lambda r: f"`{_code(r.path)}`" if r.path else f"**{_escape(analysis.model.name)}**"),
+        "## Operators",
+        _rows("Operator", sorted(analysis.ops, key=lambda r: -r.time_s), t.time_s,
+              lambda r: f"`{_code(r.op)}` ({r.klass}), {r.kernels} x"),
+        "## Longest kernels",
+        _rows("Kernel", sorted(analysis.kernels, key=lambda r: -r.time_s)[:top], t.time_s,
+              lambda r: f"`{_code(r.layer)}` {_escape(r.op)}" if r.layer else _escape(r.op)),
+    ]  # fmt: skip
+    caveats = [f"FLOPs unknown: {u.op} x {u.count}" for u in analysis.coverage.unknown_ops]
+    notes = [*caveats, *analysis.notes, *analysis.device.notes]
+    if notes:
+        parts += ["## Notes", "\n".join(f"- {_escape(note)}" for note in notes)]
+    tool = analysis.tool
+    parts.append(f"Made by roofline {tool.roofline} with torch {tool.torch}. 1 MAC is 2 FLOPs; traffic in units of 1000.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _level(path: str) -> int:
+    return path.count(".") + 1 if path else 0
+
+
+def _rows(title: str, rows: Sequence[R], whole: float, name: Callable[[R], str]) -> str:
+    head = [title, "MACs", "FLOPs", "Traffic", "FLOP/B", "Time", "Share", "Bound"]
+    body = [
+        [name(r), count(r.macs), count(r.flops), si(r.bytes, "B", 3), si(r.intensity, digits=3), seconds(r.time_s),
+         percent(r.time_s, whole), r.bound]
+        for r in rows
+    ]  # fmt: skip
+    return _grid(head, "lrrrrrrl", body)
+
+
+def _grid(head: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---:" if a == "r" else "---" for a in align]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+
+
+def _escape(text: str) -> str:
+    """A name stays one line of plain text in Markdown. Underscores inside a word do no harm and stay readable."""
+    text = _line(text)
+    for sign in "\\`*[]<>|#":
+        text = text.replace(sign, "\\" + sign)
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
+
+
+def _code(text: str) -> str:
+    """Text inside a code span of a table cell: the two signs that would end it are replaced."""
+    return _line(text).replace("`", "'").replace("|", "\\|")
+
+
+def _line(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
