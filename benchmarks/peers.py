@@ -3,10 +3,10 @@
     python benchmarks/peers.py [--models resnet50 ...] [--tools roofline ...] [--processes 3] [--json FILE] [--check]
 
 Every measurement is made in a process of its own, tools taken in turn, and the medians over processes are printed; one
-process of each tool goes before and does not count. A tool
-gets the model in the form that suits it best: on the meta device (no weights, no arithmetic) where it works there, else on
-the CPU. Timed is the call on a built model; what the tool imports lazily in its first call belongs to that call. Memory is
-the highest resident size from the end of the imports to the end of the last call: the model, if it holds weights, included.
+process of each tool goes before and does not count. A tool gets the model in the form that suits it best: on the meta device
+(no weights, no arithmetic) where it works there, else on the CPU. Timed is the call on a built model; what the tool imports
+lazily in its first call belongs to that call. Memory is the highest resident size from the end of the imports to the end of
+the last call: the model, if it holds weights, included.
 
 The count is what the tool calls its total, in MACs (the total halved where the tool counts two FLOPs to a multiply-add),
 beside the count that torchvision publishes with the weights, which holds convolutions and matrix products only.

@@ -47,7 +47,7 @@ def once(command: list[str], cache: Path) -> Run:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             err.seek(0)
-            raise subprocess.CalledProcessError(process.returncode, command, stderr=err.read().decode())
+            raise subprocess.CalledProcessError(process.returncode, command, stderr=err.read().decode().strip())
     return Run(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
@@ -86,7 +86,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     options = parser.parse_args()
 
-    found = measure(options.model, options.runs)
+    try:
+        found = measure(options.model, options.runs)
+    except subprocess.CalledProcessError as error:
+        print(f"{' '.join(error.cmd)}: exit code {error.returncode}\n{error.stderr}", file=sys.stderr)
+        return 2
     seconds = {name: statistics.median(run.seconds for run in runs) for name, runs in found.items()}
     peak = {name: statistics.median(run.peak for run in runs) for name, runs in found.items()}
     print(f"Medians of {options.runs} runs in turn; model {options.model}.\n")

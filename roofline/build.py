@@ -10,22 +10,21 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from roofline import zoo
 from roofline.records import SourceError, UsageError
-
-if TYPE_CHECKING:
-    from roofline.source import Input, Source
+from roofline.source import Input, Source, parsed, sized
 
 META = torch.device("meta")
 # Filling a tensor that holds nothing: skipped while a model is built.
@@ -100,6 +99,9 @@ def build(source: Source, real: bool = False) -> nn.Module:
             raise SourceError(f"{source.where}:{source.attribute} gave a {type(module).__name__}, not an nn.Module")
         return module.eval()
     assert first is not None
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(first))
+    if unexpected and unexpected[1] in source.args:
+        raise UsageError(f"{source.name} takes no argument {unexpected[1]!r}") from first
     text = " ".join(str(first).split("\n")[0].split())
     raise SourceError(f"{source.name} could not be built: {type(first).__name__}: {text}") from first
 
@@ -118,8 +120,8 @@ def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.dev
 
 def _maker(source: Source) -> Any:
     """The callable (or module object) that the source names."""
-    if source.kind in ("torchvision", "timm"):
-        return _zoo_maker(source.kind, source.where)
+    if source.kind in zoo.ZOOS:
+        return zoo.maker(source.kind, source.where)
     module = _load_file(source.where) if source.kind in ("reference", "file") else _import(source.where)
     try:
         found: Any = module
@@ -196,6 +198,13 @@ def _check_arguments(make: Callable[..., Any], source: Source) -> None:
 # ------------------------------------------------------------------------------------------------ inputs
 
 
+def inputs(source: Source) -> tuple[Input, ...]:
+    """What the model is called with: as resolved, or the default of the package that builds it, sized as asked."""
+    if source.inputs is not None:
+        return source.inputs
+    return sized(parsed(zoo.inputs(source.kind, source.where, source.args)), source.asked)
+
+
 def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of module(...): an input whose name forward() does not know goes by position.
 
@@ -211,47 +220,3 @@ def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], di
         else:
             args.append(t)
     return args, kwargs
-
-
-# ------------------------------------------------------------------------------------------------ zoos
-
-
-@cache
-def zoo_names(zoo: str) -> tuple[str, ...]:
-    """Every model name of torchvision or timm; empty where the package is missing."""
-    try:
-        if zoo == "timm":
-            import timm
-
-            return tuple(timm.list_models())
-        import torchvision
-
-        return tuple(torchvision.models.list_models())
-    except ImportError:
-        return ()
-
-
-def zoo_inputs(zoo: str, name: str) -> dict[str, list[int]]:
-    """The input that the model was published with."""
-    if zoo == "timm":
-        import timm
-
-        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        return {"x": [1, *(config.input_size if config is not None else (3, 224, 224))]}
-    import torchvision
-
-    weights = torchvision.models.get_model_weights(name)
-    best = next(iter(weights), None)
-    crop = getattr(best.transforms, "keywords", {}).get("crop_size", 224) if best is not None else 224
-    size = crop if isinstance(crop, int) else crop[0]
-    return {"x": [1, 3, size, size]}
-
-
-def _zoo_maker(zoo: str, name: str) -> Callable[..., Any]:
-    if zoo == "timm":
-        import timm
-
-        return lambda **args: timm.create_model(name, pretrained=False, **args)
-    import torchvision
-
-    return lambda **args: torchvision.models.get_model(name, weights=None, **args)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roofline.conversion import quicken
 from roofline.options import (
     Batch,
     By,
@@ -500,6 +501,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     """Typer's own main() without its handling of errors, which would print them in another form."""
     command = typer.main.get_command(app)
+    quicken(command)
     try:
         with command.make_context("roofline", args) as context:
             command.invoke(context)

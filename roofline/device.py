@@ -210,7 +210,7 @@ def _without_vendor(name: str) -> str:
 
 def _files() -> list[Path]:
     """Shipped device files; a name that starts with `_` is a table for something else."""
-    return sorted(path for path in LIBRARY.glob("*.toml") if not path.name.startswith("_"))
+    return sorted((path for path in LIBRARY.glob("*.toml") if not path.name.startswith("_")), key=lambda path: path.stem)
 
 
 def names() -> list[str]:

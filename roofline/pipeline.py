@@ -49,7 +49,7 @@ def run(model: str | nn.Module, request: Request) -> Analysis:
         model, settings=request.settings, inputs=request.inputs, batch=request.batch, resolution=request.resolution
     )
     store = Cache(enabled=request.cache)
-    key = digest(_program(), found.key, repr(found.inputs), request.dtype, target.kind if request.dtype == "amp" else "")
+    key = digest(_program(), found.key, request.dtype, target.kind if request.dtype == "amp" else "")
     whole = digest(key, request.runtime, msgspec.json.encode(target))
     saved = store.load("analysis", whole)
     if saved is not None:
@@ -106,7 +106,8 @@ def _trace_source(found: source.Source, key: str, store: Cache, target: Device, 
     request.progress(f"building {found.name}")
     module = build.build(found)
     request.progress(f"tracing {found.name}")
-    result = _traced(module, found.inputs, found.name, found.label, target, request, lambda: build.build(found, real=True))
+    inputs = build.inputs(found)
+    result = _traced(module, inputs, found.name, found.label, target, request, lambda: build.build(found, real=True))
     if found.notes:
         result = msgspec.structs.replace(result, notes=(*found.notes, *result.notes))
     store.store("trace", key, msgspec.msgpack.encode(result), found.files)

@@ -4,6 +4,9 @@
     net.py:Net                    a class, function or module object in a Python file
     package.module:make           the same in an importable package
     torchvision:NAME, timm:NAME   a model of those packages; a bare name is looked up there after the reference models
+    hf:NAME                       a transformers class with its default config, or a local config.json
+    net.pt2                       a program saved by torch.export
+    net.onnx                      an ONNX graph
 
 `resolve` finds a model without importing torch, so that a cached analysis needs none; `build.build` makes the module.
 """
@@ -13,19 +16,23 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from roofline import zoo
 from roofline.records import SourceError, UnknownNameError, UsageError
+from roofline.zoo import ZOOS
 
 DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
-ZOOS = ("torchvision", "timm")
+# The package that builds the models of a kind.
+PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers", "exported": "torch", "onnx": "onnx"}
+EXTRAS = {"torchvision": "vision", "timm": "vision", "hf": "hf", "onnx": "onnx"}
 _BLOCK = re.compile(r"^ROOFLINE\b[^=\n]*= (\{.*?^\})", re.MULTILINE | re.DOTALL)
 _INT_TYPES = {"int64", "int32", "int16", "int8", "uint8", "bool"}
 _DTYPES = _INT_TYPES | {"float64", "float32", "float16", "bfloat16", "complex64"}
@@ -40,18 +47,29 @@ class Input(Struct, frozen=True):
     dtype: str = ""
 
 
+class Asked(Struct, frozen=True):
+    """What a person said about the inputs."""
+
+    # as text: "1,3,224,224", "ids=1,128:int64"
+    inputs: tuple[str, ...] = ()
+    batch: int | None = None
+    resolution: int | None = None
+
+
 class Source(Struct, frozen=True, kw_only=True):
     """A model that can be built: which kind of place it is in, and what it takes."""
 
     name: str
-    # "reference", "file", "module", "torchvision" or "timm"
+    # "reference", "file", "module", "torchvision", "timm", "hf", "exported" or "onnx"
     kind: str
     # file path, module name, or model name within its zoo
     where: str
     # callable or attribute in it
     attribute: str = ""
     args: dict[str, Any] = {}
-    inputs: tuple[Input, ...]
+    # None: only the package that builds the model knows them, see `build.inputs`
+    inputs: tuple[Input, ...] | None
+    asked: Asked = Asked()
     # what was assumed, for the notes of the analysis
     notes: tuple[str, ...] = ()
 
@@ -60,19 +78,22 @@ class Source(Struct, frozen=True, kw_only=True):
         """For people: "models/mobilenet_v2.py", "torchvision 0.29.2"."""
         if self.kind == "reference":
             return f"models/{Path(self.where).name}"
-        if self.kind in ZOOS:
-            return f"{self.kind} {package_version(self.kind)}"
+        if self.kind in (*ZOOS, "hf"):
+            return f"{PACKAGES[self.kind]} {package_version(PACKAGES[self.kind])}"
         return self.where
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (Path(self.where),) if self.kind in ("reference", "file") else ()
+        """Files whose content the model depends on."""
+        local = self.kind in ("reference", "file", "exported", "onnx") or self.where.endswith(".json")
+        return (Path(self.where),) if local else ()
 
     @property
     def key(self) -> str:
-        """What the module depends on besides the content of `files`."""
-        version = package_version(self.kind) if self.kind in ZOOS else ""
-        return repr((self.kind, self.where, self.attribute, sorted(self.args.items()), version))
+        """What the trace depends on besides the content of `files`."""
+        version = package_version(PACKAGES[self.kind]) if self.kind in PACKAGES else ""
+        asked = (self.asked.inputs, self.asked.batch, self.asked.resolution) if self.inputs is None else self.inputs
+        return repr((self.kind, self.where, self.attribute, sorted(self.args.items()), version, asked, self.notes))
 
 
 # ------------------------------------------------------------------------------------------------ finding
@@ -106,11 +127,17 @@ def reference_models() -> dict[str, tuple[Path, dict[str, Any]]]:
 
 
 def catalogue() -> list[dict[str, str]]:
-    """The models that are known by name without importing anything: name, source, about."""
-    return [
+    """The models that are known by name, reference models first: name, source, about, paper. Imports none of them."""
+    known = [
         {"name": name, "source": f"models/{path.name}", "about": entry.get("about", ""), "paper": entry.get("paper", "")}
         for name, (path, entry) in reference_models().items()
     ]
+    known += [
+        {"name": f"{z}:{name}", "source": f"{z} {package_version(z)}", "about": module, "paper": ""}
+        for z in ZOOS
+        for name, module in zoo.names(z).items()
+    ]
+    return known
 
 
 @cache
@@ -140,64 +167,78 @@ def resolve(
     Raises UnknownNameError with the nearest names, UsageError for inputs that cannot be.
     """
     source = _find(model)
-    args = source.args | {k: _typed(v) for k, v in (settings or {}).items()}
-    notes = () if inputs else source.notes
-    shapes = _shapes(source.inputs, inputs, batch, resolution)
-    return Source(
-        name=source.name,
-        kind=source.kind,
-        where=source.where,
-        attribute=source.attribute,
-        args=args,
-        inputs=shapes,
-        notes=notes,
+    asked = Asked(tuple(inputs), batch, resolution)
+    given = {k: _typed(v) for k, v in (settings or {}).items()}
+    if resolution is not None and not inputs:
+        given = zoo.resized(source.kind, source.where, resolution) | given
+    return replace(
+        source,
+        args=source.args | given,
+        inputs=None if source.inputs is None else sized(source.inputs, asked),
+        notes=tuple(n for n in source.notes if not (inputs and n == _ASSUMED)),
+        asked=asked,
     )
 
 
 def shapes(inputs: Sequence[str], batch: int | None = None, resolution: int | None = None) -> tuple[Input, ...]:
     """The inputs of a module that nothing is known of: as given, else one image."""
-    return _shapes(_inputs(DEFAULT_INPUT), inputs, batch, resolution)
+    return sized(parsed(DEFAULT_INPUT), Asked(tuple(inputs), batch, resolution))
 
 
-def _shapes(default: tuple[Input, ...], given: Sequence[str], batch: int | None, resolution: int | None) -> tuple[Input, ...]:
-    return _sized(_merged(default, tuple(_parse_input(text, i) for i, text in enumerate(given))), batch, resolution)
+def sized(default: tuple[Input, ...], asked: Asked) -> tuple[Input, ...]:
+    """The default inputs as a person asked for them. Raises UsageError for a shape that cannot be."""
+    given = tuple(_parse_input(text, i) for i, text in enumerate(asked.inputs))
+    return _sized(_merged(default, given), asked.batch, asked.resolution)
 
 
 def _find(model: str) -> Source:
     known = reference_models()
+    place, colon, attribute = model.rpartition(":")
     if model in known:
         path, entry = known[model]
-        return _declared_source("reference", model, path, entry)
-    place, colon, attribute = model.rpartition(":")
+        return _declared_source("reference", model, path, entry, notes=_ambiguous(model, "the reference model", ZOOS))
     if place in ZOOS:
         return _zoo(place, attribute)
-    if Path(model).suffix == ".pt" or Path(model).suffix == ".pth":
+    if place == "hf":
+        return _hf(attribute)
+    if model.endswith(PICKLES):
         raise UsageError(
             f"{model}: a pickled model runs code when it is loaded, so it is refused; "
             "name the Python file and class instead (net.py:Net), or torch.export.save it and give the .pt2 file"
         )
+    if model.endswith((".pt2", ".onnx")):
+        return _graph(model)
     if place.endswith(".py") or model.endswith(".py"):
         return _file(place if place.endswith(".py") else model, attribute if place.endswith(".py") else "")
     if colon and place:
         return Source(
-            name=attribute, kind="module", where=place, attribute=attribute, inputs=_inputs(DEFAULT_INPUT), notes=(_ASSUMED,)
+            name=attribute, kind="module", where=place, attribute=attribute, inputs=parsed(DEFAULT_INPUT), notes=(_ASSUMED,)
         )
-    for zoo in ZOOS:
-        if package_version(zoo) and (found := _zoo_has(zoo, model)):
-            return found
-    names = [*known, *(name for zoo in ZOOS for name in _zoo_names(zoo))]
+    for i, z in enumerate(ZOOS):
+        if zoo.has(z, model):
+            return replace(_zoo(z, model), notes=_ambiguous(model, f"{z}'s", ZOOS[i + 1 :]))
+    names = [*known, *(name for z in ZOOS for name in zoo.names(z))]
     near = difflib.get_close_matches(model, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UnknownNameError(f"unknown model {model!r}: {hint}`roofline models` lists the names; a file is given as net.py:Net")
 
 
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+def _ambiguous(name: str, chosen: str, others: Sequence[str]) -> tuple[str, ...]:
+    """A note where other zoos know the name too."""
+    also = [f"{z}:{name}" for z in others if zoo.has(z, name)]
+    return (f"{name} is {chosen}; say {' or '.join(also)} for the other",) if also else ()
+
+
 _ASSUMED = "input not declared: 1,3,224,224 assumed; give --input to change it"
 
 
-def _declared_source(kind: str, name: str, path: Path, entry: Mapping[str, Any]) -> Source:
+def _declared_source(kind: str, name: str, path: Path, entry: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Source:
     return Source(
         name=name, kind=kind, where=str(path), attribute=entry.get("make", name), args=dict(entry.get("args", {})),
-        inputs=_inputs(entry.get("inputs", DEFAULT_INPUT)),
+        inputs=parsed(entry.get("inputs", DEFAULT_INPUT)), notes=notes,
     )  # fmt: skip
 
 
@@ -214,39 +255,62 @@ def _file(file: str, attribute: str) -> Source:
     if attribute in table:
         return _declared_source("file", attribute, path, table[attribute])
     return Source(
-        name=attribute, kind="file", where=str(path), attribute=attribute, inputs=_inputs(DEFAULT_INPUT), notes=(_ASSUMED,)
+        name=attribute, kind="file", where=str(path), attribute=attribute, inputs=parsed(DEFAULT_INPUT), notes=(_ASSUMED,)
     )
 
 
-def _zoo_names(zoo: str) -> Iterator[str]:
-    """Model names of a zoo, where its package has been imported already (importing one takes seconds)."""
-    if zoo in sys.modules:
-        from roofline import build
-
-        yield from build.zoo_names(zoo)
-
-
-def _zoo_has(zoo: str, name: str) -> Source | None:
-    from roofline import build
-
-    return _zoo(zoo, name) if name in build.zoo_names(zoo) else None
+def _zoo(name_of_zoo: str, name: str) -> Source:
+    _needs(name_of_zoo, name)
+    if not zoo.has(name_of_zoo, name):
+        near = difflib.get_close_matches(name, zoo.names(name_of_zoo), n=3, cutoff=0.5)
+        raise UnknownNameError(
+            f"{name_of_zoo} has no model {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        )
+    return Source(name=name, kind=name_of_zoo, where=name, inputs=None)
 
 
-def _zoo(zoo: str, name: str) -> Source:
-    if not package_version(zoo):
-        raise UsageError(f"{zoo}:{name} needs the package {zoo}, which is not installed: pip install 'roofline[vision]'")
-    from roofline import build
+def _needs(kind: str, name: str) -> None:
+    """Raise UsageError where the package that builds this kind is missing."""
+    if not package_version(PACKAGES[kind]):
+        raise UsageError(
+            f"{name} needs the package {PACKAGES[kind]}, which is not installed: pip install 'roofline[{EXTRAS[kind]}]'"
+        )
 
-    if name not in build.zoo_names(zoo):
-        near = difflib.get_close_matches(name, build.zoo_names(zoo), n=3, cutoff=0.5)
-        raise UnknownNameError(f"{zoo} has no model {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
-    return Source(name=name, kind=zoo, where=name, inputs=_inputs(build.zoo_inputs(zoo, name)))
+
+def _hf(name: str) -> Source:
+    """A class name or a local config.json: nothing else, since a name of the hub would be a download."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = path / "config.json"
+    if path.suffix == ".json" or "/" in name:
+        if not path.is_file():
+            raise UsageError(
+                f"hf:{name}: no such file; nothing is downloaded, so give a local config.json "
+                "or a class name (hf:LlamaForCausalLM)"
+            )
+        _needs("hf", name)
+        return Source(name=path.resolve().parent.name, kind="hf", where=str(path.resolve()), inputs=None)
+    _needs("hf", name)
+    if not name.isidentifier():
+        raise UsageError(f"hf:{name} is neither a class name (hf:LlamaForCausalLM) nor a config.json")
+    return Source(name=name, kind="hf", where=name, inputs=None)
+
+
+def _graph(file: str) -> Source:
+    path = Path(file).expanduser().resolve()
+    if not path.is_file():
+        raise UsageError(f"no such file: {file}")
+    kind = "exported" if path.suffix == ".pt2" else "onnx"
+    if kind == "onnx":
+        _needs("onnx", file)
+    return Source(name=path.stem, kind=kind, where=str(path), inputs=None)
 
 
 # ------------------------------------------------------------------------------------------------ inputs and settings
 
 
-def _inputs(table: Mapping[str, Any]) -> tuple[Input, ...]:
+def parsed(table: Mapping[str, Any]) -> tuple[Input, ...]:
+    """Inputs from a table of name -> shape, as a list of sizes or as text with a dtype."""
     out = []
     for name, value in table.items():
         if isinstance(value, str):

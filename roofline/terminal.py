@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -11,24 +12,15 @@ from contextlib import contextmanager
 from roofline.records import CheckFailed, OutputError, RooflineError
 from roofline.views.listing import Painter
 
+# What writing to stdout may raise; files are written elsewhere, and their errors are RooflineErrors by then.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF, errno.EINVAL)
+
 
 def out(text: str | bytes) -> None:
-    """A result, on stdout. Raises OutputError if it cannot be written (a full disk), BrokenPipeError if nobody reads it."""
+    """A result, on stdout."""
     if isinstance(text, bytes):
         text = text.decode()
-    with _written():
-        sys.stdout.write(text)
-
-
-@contextmanager
-def _written() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        _silence()
-        raise OutputError(f"cannot write to stdout: {e.strerror or e}") from e
+    sys.stdout.write(text)
 
 
 def out_json(value: object) -> None:
@@ -77,8 +69,7 @@ def guard(run: Callable[[], int], debug: bool = False) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warning
             code = run()
-            with _written():
-                sys.stdout.flush()
+            sys.stdout.flush()
     except BrokenPipeError:
         # as a program that SIGPIPE ends: the reader has what it wanted
         _silence()
@@ -92,6 +83,13 @@ def guard(run: Callable[[], int], debug: bool = False) -> int:
         note(f"{'' if isinstance(e, CheckFailed) else 'error: '}{e}")
         _trace(debug)
         return e.exit_code
+    except OSError as e:
+        if e.errno not in _CANNOT_WRITE or e.filename is not None:
+            return _fault(e, debug)
+        _silence()
+        note(f"error: cannot write to stdout: {e.strerror}")
+        _trace(debug)
+        return OutputError.exit_code
     except Exception as e:  # the boundary: without it a fault would end in exit code 1, which says that a budget failed
         return _fault(e, debug)
     return code

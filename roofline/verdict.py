@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from roofline.records import Analysis, KernelRow
 from roofline.units import binary, count, seconds, si
@@ -126,6 +127,35 @@ def _unknown(a: Analysis) -> str:
         return ""
     names = ", ".join(f"{u.op} x{u.count}" for u in ops[:3]) + (f" and {len(ops) - 3} more" if len(ops) > 3 else "")
     return f"FLOPs are a lower bound: no rule knows {names}. Their bytes are counted."
+
+
+def facts(a: Analysis) -> list[str]:
+    """The setting in words: batch, dtype, runtime, mode, tier."""
+    s = a.setting
+    return [f"batch {s.batch}", s.dtype, s.runtime, s.mode, f"{s.tier} ceilings"]
+
+
+def label(a: Analysis, among: Sequence[Analysis]) -> str:
+    """The shortest name that tells `a` from the others: what they do not all share."""
+    own, others = _marks(a), [_marks(x) for x in among]
+    parts = [mark for i, mark in enumerate(own) if len({other[i] for other in others}) > 1]
+    return " · ".join(parts) or f"{own[0]} on {own[1]}"
+
+
+def _marks(a: Analysis) -> list[str]:
+    return [a.model.name, a.device.title or a.device.name, *facts(a)]
+
+
+def compare(analyses: Sequence[Analysis]) -> str:
+    """One sentence that ranks several analyses by time per sample; empty for fewer than two, or where nothing ran."""
+    ran = [a for a in analyses if a.totals.throughput > 0]
+    if len(ran) < 2:
+        return ""
+    ranked = sorted(ran, key=lambda a: -a.totals.throughput)
+    best = ranked[0].totals.throughput
+    slower = [f"{label(a, ran)} takes {si(best / a.totals.throughput, digits=2)} times as long" for a in ranked[1:5]]
+    rest = f", and {len(ranked) - 5} more" if len(ranked) > 5 else ""
+    return f"Per sample, {label(ranked[0], ran)} is the fastest ({seconds(1 / best)}); {', '.join(slower)}{rest}."
 
 
 def totals(a: Analysis) -> list[tuple[str, str, str]]:

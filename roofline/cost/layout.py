@@ -43,7 +43,7 @@ mkldnn._nbytes
 
 # Bytes are moved or set: copies, casts, layout changes, constants.
 LAYOUT = """
-copy copy_ _copy_from _copy_from_and_resize _to_copy to contiguous reshape reshape_as flatten ravel type_as cat concat
+copy copy_ clone _copy_from _copy_from_and_resize _to_copy to contiguous reshape reshape_as flatten ravel type_as cat concat
 concatenate stack hstack vstack dstack column_stack row_stack _stack _chunk_cat block_diag repeat tile repeat_interleave
 roll flip fliplr flipud rot90 constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d
 replication_pad2d replication_pad3d _pad_circular _pad_enum tril triu tril_indices triu_indices diag diag_embed diagflat

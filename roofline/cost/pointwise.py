@@ -102,7 +102,7 @@ WEIGHTS: dict[str, int] = {
 
 # Elements are moved or chosen, none is computed: no FLOPs.
 _MOVED = """
-clone where masked_fill positive masked_scatter_backward real imag _conj _neg_view resolve_conj resolve_neg
+where masked_fill positive masked_scatter_backward real imag _conj _neg_view resolve_conj resolve_neg
 prims.convert_element_type prims.device_put prims.broadcast_in_dim prims.iota prims.fill prims.copy_to prims.copy_strided
 prims.where
 """

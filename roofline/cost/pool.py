@@ -149,13 +149,13 @@ for _rank in (1, 2, 3):
 def _antialiased(reach: int) -> tuple[Rule, Rule]:
     def taps(size: int, result: int) -> int:
         # the filter widens with the step: `reach` on either side, times the scale where it shrinks
-        return min(size, 2 * ceil(reach * max(1.0, size / max(result, 1))))
+        width: int = 2 * ceil(reach * max(1.0, size / max(result, 1)))
+        return min(size, width)
 
     def work(small: tuple[int, ...], large: tuple[int, ...]) -> int:
         # rows first, then columns: t multiply-adds (2 t) for each element of each pass
-        h, w, (oh, ow) = *small[-2:], large[-2:]
-        planes: int = prod(small[:-2])
-        return planes * (h * ow * 2 * taps(w, ow) + oh * ow * 2 * taps(h, oh))
+        (h, w), (oh, ow) = small[-2:], large[-2:]
+        return prod(small[:-2]) * (h * ow * 2 * taps(w, ow) + oh * ow * 2 * taps(h, oh))
 
     def count(self: T, *_: Any, out: Out, **__: Any) -> Work:
         # [n, c, h, w] -> [n, c, oh, ow]

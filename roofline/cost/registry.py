@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import prod as _prod
+from math import prod as product
 from typing import Any, NamedTuple
 
 from roofline.records import OpSpec, TensorSpec, UsageError, Work
@@ -60,6 +60,11 @@ def rule(*names: str, klass: str, dims: Sizer | None = None) -> Callable[[Counte
         return count
 
     return enter
+
+
+def prod(sizes: Iterable[int]) -> int:
+    """The product of some sizes."""
+    return product(sizes)
 
 
 def first(out: TensorSpec | tuple[TensorSpec, ...]) -> TensorSpec:

@@ -28,7 +28,7 @@ from matplotlib.transforms import Bbox
 from roofline.records import Analysis, DeviceInfo, KernelRow, LayerRow
 from roofline.units import binary, count, si
 from roofline.units import seconds as plain_seconds
-from roofline.verdict import rate, verdict
+from roofline.verdict import compare, facts, label, rate, verdict
 from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, fullest, percent, roofs
 
 By = Literal["kernel", "layer"]
@@ -52,7 +52,7 @@ RC: Any = {
     "pdf.fonttype": 42,
 }
 # A kernel further below the peak than this is drawn on the lower edge: one cast must not squash the picture.
-DECADES = 6.5
+DECADES = 5.5
 WIDTH, HEIGHT = 12.6, 7.4
 DPI = 150
 
@@ -195,12 +195,12 @@ def _panel(part: SubFigure, group: Sequence[Analysis], by: By) -> None:
     spots = [b for a in group for b in bubbles(_rows(a, by))]
     lines = _roofs(main, frame, device, first.setting.dtype, {k.dtype for a in group for k in a.kernels}, spots)
     if len(group) == 1:
-        _title(part, printable(first.model.name), device, _facts(first), printable(verdict(first)[1]) if first.kernels else "")
+        _title(part, printable(first.model.name), device, " · ".join(facts(first)), printable(verdict(first)[1]) if first.kernels else "")
         labels = _kernels(main, frame, first, by)
         _side_one(part, first)
     else:
         _title(part, f"{len(group)} models" if len({a.model.name for a in group}) > 1 else printable(first.model.name),
-               device, _shared(group), "")  # fmt: skip
+               device, _shared(group), printable(compare(group)))  # fmt: skip
         labels = _compare(main, frame, group)
         _side_many(part, group)
     _place(main, lines, _marks(main, frame, device, labels, spots), labels)
@@ -208,21 +208,16 @@ def _panel(part: SubFigure, group: Sequence[Analysis], by: By) -> None:
     part.text(0.985, 0.018, f"roofline {tool.roofline}, torch {tool.torch}", ha="right", fontsize=8, color=FAINT)
 
 
-def _facts(a: Analysis) -> str:
-    s = a.setting
-    return f"batch {s.batch} · {s.dtype} · {s.runtime} · {s.mode} · {s.tier} ceilings"
-
-
 def _shared(group: Sequence[Analysis]) -> str:
     """The settings that all have in common."""
-    facts = [_facts(a).split(" · ") for a in group]
-    return " · ".join(fact[0] for fact in zip(*facts, strict=True) if len(set(fact)) == 1)
+    settings = [facts(a) for a in group]
+    return " · ".join(fact[0] for fact in zip(*settings, strict=True) if len(set(fact)) == 1)
 
 
-def _title(part: SubFigure, name: str, device: DeviceInfo, facts: str, sentence: str) -> None:
+def _title(part: SubFigure, name: str, device: DeviceInfo, setting: str, sentence: str) -> None:
     name = name if len(name) <= 44 else name[:43] + "…"
     part.text(0.02, 0.955, f"{name} on {printable(device.title or device.name)}", fontsize=17, fontweight="bold", va="center")
-    part.text(0.02, 0.912, facts, fontsize=10.5, color=SOFT, va="center")
+    part.text(0.02, 0.912, setting, fontsize=10.5, color=SOFT, va="center")
     lines = textwrap.wrap(re.sub(r"\bus\b", "µs", sentence), 108)
     part.text(0.02, 0.889, "\n".join(lines[:2]), fontsize=10.5, color=INK, va="top", linespacing=1.35)
 
@@ -397,17 +392,8 @@ def _compare(ax: Axes, frame: Frame, group: Sequence[Analysis]) -> list[Label]:
         spots = [b for b in bubbles(a.kernels) if b.y >= frame.low]
         ax.scatter([b.x for b in spots], [b.y for b in spots], s=[0.4 * _area(b.time_s / a.totals.time_s) for b in spots],
                    color=colour, alpha=0.28, linewidths=0, zorder=3)  # fmt: skip
-        labels += _whole(ax, frame, a, colour, printable(_series(a, group)))
+        labels += _whole(ax, frame, a, colour, printable(label(a, group)))
     return labels
-
-
-def _series(a: Analysis, group: Sequence[Analysis]) -> str:
-    """The name of one analysis among several: what the others do not share."""
-    names = {x.model.name for x in group}
-    parts = [a.model.name] if len(names) > 1 else []
-    own, all_ = _facts(a).split(" · "), [_facts(x).split(" · ") for x in group]
-    parts += [fact for i, fact in enumerate(own) if len({other[i] for other in all_}) > 1]
-    return " ".join(parts) or a.model.name
 
 
 def _place(ax: Axes, words: list[Bbox], marks: list[Bbox], labels: Sequence[Label]) -> None:
@@ -552,7 +538,7 @@ def _side_many(part: SubFigure, group: Sequence[Analysis]) -> None:
     for i, a in enumerate(group):
         t = a.totals
         colour = SERIES[i % len(SERIES)]
-        name = printable(_series(a, group))
+        name = printable(label(a, group))
         ax.text(0, i + 0.2, "★", color=colour, fontsize=11, va="center")
         ax.text(0.065, i + 0.2, name if len(name) < 30 else name[:29] + "…", fontsize=10, fontweight="bold", va="center")
         ax.text(1, i + 0.2, seconds(t.time_s), fontsize=10, fontweight="bold", va="center", ha="right")

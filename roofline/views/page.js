@@ -63,7 +63,7 @@ class Chart {
   home() {
     const d = this.d, xs = this.spots.map(s => s.x), ys = this.spots.map(s => s.y);
     const high = Math.max(...d.roofs.map(r => r[1]), ...ys) * 2.4;
-    const low = Math.min(Math.max(Math.min(...ys, d.peak) / 2.5, high / 10 ** 6.5), d.peak / 300);
+    const low = Math.min(Math.max(Math.min(...ys, d.peak) / 2.5, high / 10 ** 5.5), d.peak / 300);
     const ridge = d.ridge || 1;
     this.view = [Math.min(...xs.map(x => x / 1.8), ridge / 30), Math.max(...xs.map(x => x * 2.2), ridge * 12), low, high].map(Math.log10);
   }

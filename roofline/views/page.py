@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from roofline.records import Analysis, KernelRow, LayerRow
 from roofline.units import binary, count, seconds, si
-from roofline.verdict import rate, totals, verdict
+from roofline.verdict import compare, label, rate, totals, verdict
 from roofline.views.style import BOUND_COLOUR, class_style, fullest, percent, roofs
 
 # Layers open at first; deeper ones fold away.
@@ -33,6 +33,7 @@ def render(analyses: Sequence[Analysis]) -> str:
     return _environment().get_template("page.html.j2").render(
         views=views,
         title=_title(analyses),
+        ranking=compare(analyses),
         tool=analyses[0].tool,
         data=_script_json([_data(a) for a in analyses]),
         bound_colours=BOUND_COLOUR,
@@ -75,17 +76,6 @@ def _title(analyses: Sequence[Analysis]) -> str:
     devices = list(dict.fromkeys(a.device.title or a.device.name for a in analyses))
     model = models[0] if len(models) == 1 else f"{len(models)} models"
     return f"{model} on {devices[0] if len(devices) == 1 else f'{len(devices)} devices'}"
-
-
-def label(a: Analysis, analyses: Sequence[Analysis]) -> str:
-    """The shortest name that tells this analysis from the others."""
-    facts = []
-    for x in analyses:
-        s = x.setting
-        facts.append((x.model.name, x.device.title or x.device.name, f"batch {s.batch}", s.dtype, s.runtime, s.mode))
-    own = facts[next(i for i, x in enumerate(analyses) if x is a)]
-    parts = [fact for i, fact in enumerate(own) if len({other[i] for other in facts}) > 1]
-    return " · ".join(parts) or f"{own[0]} on {own[1]}"
 
 
 def _view(a: Analysis, index: int, analyses: Sequence[Analysis]) -> dict[str, Any]:

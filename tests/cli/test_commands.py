@@ -414,3 +414,17 @@ def test_no_stdout(monkeypatch: Patch, calls: Calls) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     assert cli.main(["analyze", "m", "-d", "t4"]) == 0
     sys.stdout.close()
+
+
+def test_conversion_does_not_wait_for_pydantic() -> None:
+    """Typer's own conversion imports it, which takes as long as a cached analysis."""
+    import subprocess
+
+    program = """
+import sys
+from roofline import cli
+code = cli.main(["devices", "t4", "--kind", "gpu", "--json"])
+sys.exit("imported pydantic" if "pydantic" in sys.modules else code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -118,7 +118,8 @@ sys.exit(f"imported {heavy}" if heavy else code)
     "args",
     [
         "--help", "--version", "analyze --help", "devices", "devices t4", "models", "models mobilenet", "cache info",
-        "analyze mobilenet_v3_large -d t4 --json", "analyze mobilenet_v3_large -d t4 --by op", "check BUDGET", "diff SAVED SAVED",
+        "analyze mobilenet_v3_large -d t4 --json", "analyze mobilenet_v3_large -d t4 --by op",
+        "check BUDGET", "diff SAVED SAVED",
     ],
 )  # fmt: skip
 def test_answers_without_torch(args: str, saved: Path) -> None:
@@ -161,18 +162,18 @@ def test_unknown_device(run_cli: RunCli) -> None:
 
 def test_gpu_where_there_is_none(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("analyze", "resnet50", "-d", "gpu", env={"PATH": str(tmp_path)})
-    refused(done, 2, "gpu", "rtx-4090")
+    refused(done, 2, "no CUDA device", "roofline devices")
 
 
 def test_unknown_setting(run_cli: RunCli) -> None:
     refused(run_cli("analyze", "mobilenet_v3_large", "-d", "t4", "--set", "width_mul=0.5"), 2, "width_mul", "width_mult")
-    refused(run_cli("analyze", "mobilenet_v3_large", "-d", "t4", "--set", "width_mult=half"), 2, "width_mult", "half")
+    refused(run_cli("analyze", "mobilenet_v3_large", "-d", "t4", "--set", "width_mult=half"), 2, "mobilenet_v3_large")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda text: "[[[", ["not TOML"]),
+        (lambda text: "[[[", ["TOML"]),
         (lambda text: "", []),
         (lambda text: text.replace("kind =", "knid ="), ["knid", "kind"]),
         (lambda text: text.replace('kind = "gpu"', 'kind = "gqu"'), ["gqu", "gpu"]),
@@ -197,12 +198,12 @@ def test_device_file_that_is_not_there(tmp_path: Path, run_cli: RunCli) -> None:
 
 def test_a_model_that_raises(net: Path, run_cli: RunCli) -> None:
     done = run_cli("analyze", f"{net}:Broken", SHAPE, "-d", "t4")
-    refused(done, 3, "inner.1", "[1, 4, 32, 32]")
+    refused(done, 3, "inner.1", "1x4x32x32")
     refused(run_cli("analyze", f"{net}:Raises", SHAPE, "-d", "t4"), 3, "weights of a colleague")
 
 
 def test_an_input_that_does_not_fit(net: Path, run_cli: RunCli) -> None:
-    refused(run_cli("analyze", f"{net}:Net", "--input=1,4,32,32", "-d", "t4"), 3, "conv", "[1, 4, 32, 32]")
+    refused(run_cli("analyze", f"{net}:Net", "--input=1,4,32,32", "-d", "t4"), 3, "conv", "1x4x32x32")
     refused(run_cli("analyze", "resnet50", "--input=1,3,banana", "-d", "t4"), 2, "banana")
     refused(run_cli("analyze", "resnet50", "--input=1,3,0,-5", "-d", "t4"), 2, "-5")
     refused(run_cli("analyze", "resnet50", "--input=1,3,32,32:float31", "-d", "t4"), 2, "float31")
@@ -342,18 +343,21 @@ def test_a_reader_that_goes_away(saved: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdout.read(1)
-        process.stdout.close()
+        process.stdout.close()  # before the program has anything to say
         errors = process.stderr.read()
         assert process.wait(timeout=60) == 141
     assert errors == b""
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("args", ["--help", "devices", "analyze mobilenet_v3_large -d t4 --json", "analyze mobilenet_v3_large -d t4"])
+@pytest.mark.parametrize(
+    "args",
+    ["--help", "devices", "analyze mobilenet_v3_large -d t4 --json", "analyze mobilenet_v3_large -d t4"],
+)
 def test_a_full_disk_behind_stdout(args: str, saved: Path) -> None:
+    command = [*PROGRAM, *args.split()]
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*PROGRAM, *args.split()], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.stderr == "roofline: error: cannot write to stdout: No space left on device\n"
     assert done.returncode == 2
 

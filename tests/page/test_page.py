@@ -19,7 +19,8 @@ from test_views_words import hostile
 
 from roofline.views.page import render
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
 VOID = {"meta", "link", "input", "br"}
@@ -133,7 +134,8 @@ def test_hostile_names_do_not_run(tmp_path: Path) -> None:
 def test_tree_search_sort_tabs_and_keys(tmp_path: Path) -> None:
     script = """
     const log = {}, section = document.querySelector("section.analysis"), $ = q => section.querySelector(q);
-    const rows = () => [...section.querySelectorAll("tr[data-path]")], seen = () => rows().filter(r => !r.hidden).map(r => r.dataset.path);
+    const rows = () => [...section.querySelectorAll("tr[data-path]")];
+    const seen = () => rows().filter(r => !r.hidden).map(r => r.dataset.path);
     log.start = seen().length;
     $("[data-do=open]").click(); log.open = seen().length;
     $("[data-do=close]").click(); log.close = seen();
@@ -144,7 +146,8 @@ def test_tree_search_sort_tabs_and_keys(tmp_path: Path) -> None:
     log.sorted = rows().map(r => [r.dataset.parent, +r.cells[time].dataset.v]);
     log.order = rows().map(r => r.dataset.path);
     const svg = $("[data-chart] svg"), key = k => svg.dispatchEvent(new KeyboardEvent("keydown", { key: k, bubbles: true }));
-    key("ArrowRight"); log.tip = $(".tip").innerText; log.live = $("[aria-live]").textContent; key("Escape"); log.hidden = $(".tip").hidden;
+    key("ArrowRight"); log.tip = $(".tip").innerText; log.live = $("[aria-live]").textContent;
+    key("Escape"); log.hidden = $(".tip").hidden;
     $(".pick[title='features.1']").click(); log.lit = section.querySelectorAll(".dot.lit").length;
     $("[data-class=conv]").click(); log.off = $("[data-class=conv]").getAttribute("aria-pressed");
     section.querySelector("details").open = true;

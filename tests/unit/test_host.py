@@ -200,7 +200,8 @@ def test_a_machine_that_tells_nothing(tree: Tree) -> None:
         ({}, 0),
         ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
         ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000"}, 0),
-        ({"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/cpu.max": "50000 100000", "sys/fs/cgroup/a/b/cpu.max": "200000 100000"}, 0.5),
+        ({"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/cpu.max": "50000 100000",
+          "sys/fs/cgroup/a/b/cpu.max": "200000 100000"}, 0.5),
         # a container sees the host's path in /proc but its own group at the top
         ({"proc/self/cgroup": "0::/docker/123", "sys/fs/cgroup/cpu.max": "300000 100000"}, 3),
         ({"proc/self/cgroup": "0::/../x", "sys/fs/cgroup/cpu.max": "300000 100000"}, 3),
@@ -208,7 +209,8 @@ def test_a_machine_that_tells_nothing(tree: Tree) -> None:
             {"proc/self/cgroup": "4:cpu,cpuacct:/docker/1", "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "200000",
              "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000"}, 2,
         ),
-        ({"proc/self/cgroup": "1:cpu:/", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 0),
+        ({"proc/self/cgroup": "1:cpu:/", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+          "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 0),
         ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "rubbish"}, 0),
     ],
 )  # fmt: skip
@@ -243,7 +245,8 @@ APPLE = {
 }  # fmt: skip
 INTEL_MAC = {
     "machdep.cpu.brand_string": "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz", "hw.physicalcpu": "6", "hw.logicalcpu": "12",
-    "machdep.cpu.features": "FPU SSE2 FMA AVX1.0", "machdep.cpu.leaf7_features": "AVX2 BMI2", "hw.cpufrequency_max": "2600000000",
+    "machdep.cpu.features": "FPU SSE2 FMA AVX1.0", "machdep.cpu.leaf7_features": "AVX2 BMI2",
+    "hw.cpufrequency_max": "2600000000",
     "hw.l2cachesize": "262144", "hw.l3cachesize": "12582912", "machdep.cpu.model": "158", "hw.memsize": "17179869184",
 }  # fmt: skip
 
@@ -308,7 +311,7 @@ def test_no_gpu_or_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_smi(monkeypatch, "", code=9)
     with pytest.raises(UnknownNameError, match="no CUDA device was found"):
         device.lookup("gpu")
-    monkeypatch.setattr(host.shutil, "which", lambda _: None)
+    monkeypatch.setattr("roofline.host.shutil.which", lambda _: None)
     with pytest.raises(UnknownNameError, match="no CUDA device was found"):
         device.lookup("gpu")
 
@@ -320,6 +323,6 @@ def fake_smi(monkeypatch: pytest.MonkeyPatch, printed: str, code: int = 0) -> li
         asked.append(command)
         return subprocess.CompletedProcess(command, code, printed, "")
 
-    monkeypatch.setattr(host.shutil, "which", lambda _: "nvidia-smi")
-    monkeypatch.setattr(host.subprocess, "run", run)
+    monkeypatch.setattr("roofline.host.shutil.which", lambda _: "nvidia-smi")
+    monkeypatch.setattr("roofline.host.subprocess.run", run)
     return asked

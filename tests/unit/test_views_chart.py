@@ -54,7 +54,9 @@ def test_svg_is_well_formed() -> None:
     ET.fromstring(chart.picture([hostile()], "svg"))
 
 
-@pytest.mark.parametrize(("kind", "blocks", "batch"), [("gpu", 1, 1), ("gpu", 13, 256), ("gpu", 66, 64), ("cpu", 1, 1), ("cpu", 66, 1)])
+@pytest.mark.parametrize(
+    ("kind", "blocks", "batch"), [("gpu", 1, 1), ("gpu", 13, 256), ("gpu", 66, 64), ("cpu", 1, 1), ("cpu", 66, 1)]
+)
 def test_labels_do_not_collide(monkeypatch: pytest.MonkeyPatch, kind: Any, blocks: int, batch: int) -> None:
     figure = drawn(monkeypatch, [sample(kind, blocks, batch)])
     axes = figure.subfigs[0].axes[0]

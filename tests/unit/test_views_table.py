@@ -17,7 +17,8 @@ from roofline.views.table import By, render
 def show(a: Analysis, width: int = 80, *, by: By = "layer", depth: int | None = 2, top: int | None = None,
          terminal: bool = False) -> str:  # fmt: skip
     out = io.StringIO()
-    render(a, Console(file=out, width=width, force_terminal=terminal, color_system="truecolor" if terminal else None), by, depth, top)
+    console = Console(file=out, width=width, force_terminal=terminal, color_system="truecolor" if terminal else None)
+    render(a, console, by, depth, top)
     return out.getvalue()
 
 

@@ -7,7 +7,7 @@ import pytest
 from sample import CPU, GPU, sample
 
 from roofline.records import Analysis
-from roofline.verdict import rate, totals, verdict
+from roofline.verdict import compare, label, rate, totals, verdict
 from roofline.views.style import BOUNDS, CLASSES, class_style, fullest, percent, roof_title, roofs
 
 
@@ -32,7 +32,8 @@ def test_percent(part: float, whole: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.5, "0.5 samples/s"), (493.4, "493 samples/s"), (9442.1, "9,442 samples/s"), (2.5e6, "2.5 M samples/s")]
+    ("value", "text"),
+    [(0.5, "0.5 samples/s"), (493.4, "493 samples/s"), (9442.1, "9,442 samples/s"), (2.5e6, "2.5 M samples/s")],
 )
 def test_rate(value: float, text: str) -> None:
     assert rate(value) == text
@@ -41,7 +42,7 @@ def test_rate(value: float, text: str) -> None:
 def test_batch_one_on_a_gpu_is_overhead() -> None:
     first, second, third = verdict(sample("gpu"))
     assert "RTX 3090 one pass over 1 sample should take about 504 us" in first
-    assert second.startswith("Overhead bounds 100 % of the time: 84 of 84 kernels wait longer for their start (6 us on average)")
+    assert second.startswith("Overhead bounds 100 % of the time: 84 of 84 kernels wait longer for their start (6 us on av")
     assert third == "Normalisations take 32 % of the time for 0.9 % of the FLOPs: they are 27 of the 84 kernels."
 
 
@@ -77,6 +78,19 @@ def test_totals_name_both_counts() -> None:
     assert figures["Kernels"] == "84"
 
 
+def test_comparison_is_per_sample() -> None:
+    # 256 samples in 27.1 ms are 106 us each; 504 us for one is 4.8 times that
+    a, b = sample(), sample(batch=256)
+    assert compare([a, b]) == "Per sample, batch 256 is the fastest (106 us); batch 1 takes 4.8 times as long."
+    assert compare([a]) == ""
+    assert label(a, [a, sample("cpu")]) == "NVIDIA GeForce RTX 3090 · fp16 · datasheet ceilings"
+
+
+def test_labels_of_equals_are_whole() -> None:
+    a = sample()
+    assert label(a, [a, a]) == "mobilenet_v1 on NVIDIA GeForce RTX 3090"
+
+
 def test_classes_have_distinct_looks() -> None:
     assert len({(c.colour, c.marker) for c in CLASSES.values()}) == len(CLASSES)
     assert {k.klass for k in sample().kernels} <= set(CLASSES)
@@ -90,7 +104,8 @@ def test_bounds_in_a_fixed_order() -> None:
 
 def test_roofs() -> None:
     # 142 TFLOP/s needs fp16 sums, which PyTorch does not use; no kernel is fp32 or bf16
-    assert roofs(GPU.peaks, "fp16", {"float16"}, GPU.peak_flops) == [("fp16 matrix units", 71e12), ("fp16 vector units", 35.58e12)]
+    half = [("fp16 matrix units", 71e12), ("fp16 vector units", 35.58e12)]
+    assert roofs(GPU.peaks, "fp16", {"float16"}, GPU.peak_flops) == half
     assert roofs(GPU.peaks, "bf16", {"bfloat16"}, GPU.peak_flops) == [("bf16 matrix units", 71e12)]
     assert roofs(GPU.peaks, "fp16", {"float16"}, 142e12)[0] == ("fp16 matrix units (fp16 sums)", 142e12)
     assert roofs(CPU.peaks, "fp32", {"float32"}, CPU.peak_flops) == [("fp32 vector units", 1.43e12)]

@@ -1,0 +1,179 @@
+"""The model zoos: torchvision and timm. Names are read from the packages' source, so listing them imports neither.
+
+A torchvision model is built in its published form: as its default weights configure it (frozen batch norms, auxiliary
+heads removed, class counts), with nothing downloaded. `weights=NAME` among the arguments names another of its forms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from roofline.records import UnknownNameError
+
+ZOOS = ("torchvision", "timm")
+# `@register_model` or `@register_model(name="...")`, other decorators, and the function below
+_ENTRY = re.compile(
+    r"""^@(?:_\w+\.)?register_model\b (?:\( (?:name=)? (?:["'](\w+)["'])? \))? [^\n]*\n
+        (?:[@)\ ][^\n]*\n)* def\ (\w+)""",
+    re.MULTILINE | re.VERBOSE,
+)
+# Frames of a video clip, as torchvision counted its published operations.
+FRAMES = 16
+# Pixels of an optical-flow pair likewise (a multiple of 8, at least 128).
+FLOW = 512
+_TWO_STAGE = ("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet", "fcos")
+_DETECTION = (*_TWO_STAGE, "ssd")
+
+
+@cache
+def names(zoo: str) -> dict[str, str]:
+    """Every model name of a zoo -> the module file that registers it, sorted; empty where the package is missing."""
+    spec = util.find_spec(zoo)
+    found: dict[str, str] = {}
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for path in (Path(place) / "models").rglob("*.py"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            for given, function in _ENTRY.findall(text):
+                found[given or function] = path.stem
+    return dict(sorted(found.items()))
+
+
+def has(zoo: str, name: str) -> bool:
+    """Whether the zoo builds a model of that name; a timm name may carry the tag of its weights."""
+    return (name.partition(".")[0] if zoo == "timm" else name) in names(zoo)
+
+
+def resized(zoo: str, name: str, resolution: int) -> dict[str, Any]:
+    """The builder's arguments for inputs of `resolution` pixels, where the model's construction depends on them."""
+    if zoo == "torchvision" and name.startswith("vit_"):
+        return {"image_size": resolution}
+    if zoo == "torchvision" and name.startswith(_TWO_STAGE):
+        return {"min_size": resolution}
+    return {}
+
+
+# ------------------------------------------------------------------------------------------------ inputs
+
+
+def inputs(zoo: str, name: str, args: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The input that the model was published with: names of forward()'s parameters -> shapes."""
+    return _timm_inputs(name, args) if zoo == "timm" else _torchvision_inputs(name, args)
+
+
+def _timm_inputs(name: str, args: Mapping[str, Any]) -> dict[str, list[int]]:
+    import timm
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    channels, height, width = config.input_size if config is not None else (3, 224, 224)
+    size = args.get("img_size")
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else size
+    return {"x": [1, args.get("in_chans", channels), height, width]}
+
+
+def _torchvision_inputs(name: str, args: Mapping[str, Any]) -> dict[str, list[int]]:
+    if name.startswith("raft"):
+        return {"image1": [1, 3, FLOW, FLOW], "image2": [1, 3, FLOW, FLOW]}
+    if name.startswith(_DETECTION):
+        size = 300 if "ssd300" in name else 320 if "320" in name else args.get("min_size", 800)
+        return {"images": [1, 3, size, size]}
+    weights = _weights(name, args)
+    options = getattr(weights.transforms, "keywords", {}) if weights is not None else {}
+    size = options.get("crop_size") or options.get("resize_size") or 224
+    if isinstance(args.get("image_size"), int):
+        size = args["image_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if getattr(getattr(weights.transforms if weights else None, "func", None), "__name__", "") == "VideoClassification":
+        return {"x": [1, 3, FRAMES, height, width]}
+    return {"x": [1, 3, height, width]}
+
+
+def notes(zoo: str, name: str, args: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the model does with its images before anything else."""
+    if zoo == "torchvision" and name.startswith(_TWO_STAGE):
+        size = args.get("min_size", 320 if "320" in name else 800)
+        return (f"the model resizes its images to a shorter side of {size} px itself",)
+    if zoo == "torchvision" and name.startswith("ssd"):
+        size = 300 if "ssd300" in name else 320
+        return (f"the model resizes its images to {size} x {size} px itself",)
+    return ()
+
+
+# ------------------------------------------------------------------------------------------------ building
+
+
+def maker(zoo: str, name: str) -> Callable[..., Any]:
+    """The callable that builds the model from keyword arguments."""
+    if zoo == "timm":
+        import timm
+
+        return lambda **args: timm.create_model(name, pretrained=False, **args)
+
+    def make(**args: Any) -> Any:
+        return _torchvision(name, args)
+
+    return make
+
+
+def _weights(name: str, args: Mapping[str, Any]) -> Any:
+    """The weights entry whose form is meant: named by `weights`, else the default; None where there is none."""
+    from torchvision.models import get_model_builder, get_model_weights
+
+    entries = get_model_weights(get_model_builder(name))
+    wanted = args.get("weights", "DEFAULT")
+    if wanted is None or not len(entries):
+        return None
+    if wanted == "DEFAULT":
+        return entries["DEFAULT"] if "DEFAULT" in entries.__members__ else next(iter(entries))
+    if wanted not in entries.__members__:
+        raise UnknownNameError(f"{name} has no weights {wanted!r}; it has {', '.join(w.name for w in entries)}")
+    return entries[wanted]
+
+
+def _torchvision(name: str, args: dict[str, Any]) -> Any:
+    import inspect
+
+    from torchvision.models import get_model_builder
+
+    builder = get_model_builder(name)
+    rest = {k: v for k, v in args.items() if k != "weights"}
+    if name.startswith("quantized_"):
+        rest = {"quantize": True} | rest
+    weights = _weights(name, args)
+    if weights is not None and name.startswith("quantized_") and not rest["quantize"]:
+        weights = weights.meta["unquantized"]
+    with _no_downloads():
+        if weights is None:
+            if "weights_backbone" in inspect.signature(builder).parameters:
+                rest = {"weights_backbone": None} | rest
+            return builder(weights=None, **rest)
+        try:
+            return builder(weights=weights, **rest)
+        except ValueError as error:
+            # other arguments than those of the weights: then it has none, only its backbone has
+            if "expected value" not in str(error) or "weights" in args:
+                raise
+            return builder(weights=None, **rest)
+
+
+@contextmanager
+def _no_downloads() -> Iterator[None]:
+    """A builder that asks for weights gets none, and loads none."""
+    from torch import nn
+    from torchvision.models import WeightsEnum
+
+    fetch, load = WeightsEnum.get_state_dict, nn.Module.load_state_dict
+    empty: dict[str, Any] = {}
+    WeightsEnum.get_state_dict = lambda self, *_, **__: empty
+    nn.Module.load_state_dict = lambda self, state, *a, **k: None if state is empty else load(self, state, *a, **k)  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        WeightsEnum.get_state_dict = fetch
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]
