@@ -1,9 +1,11 @@
-"""Run what the README tells people to type: each `$ roofline ...` line of its console blocks, and each Python block.
+"""Do what the README tells people to do, and compare what it shows with what comes out.
 
-    python readme.py README.md
+    python readme.py README.md            run everything; exits 1 at the first that does not do as the README says
+    python readme.py README.md --write    run everything, and put the output of now under the commands that show any
 
-Everything runs in one fresh folder, in order, with the environment that runs this script. A line that is meant to fail ends
-in `# exits with 1`. Exits 1 at the first that does not do as the README says.
+Each `$ roofline ...` line of a console block is run, in order, in one fresh folder with the environment that runs this script;
+lines under it are its output, to be matched exactly (trailing blanks apart). A command that is meant to fail ends in
+`# exits with 1`. A block whose first line is `# name.py` or `# name.toml` is written to that file; another Python block is run.
 """
 
 from __future__ import annotations
@@ -20,35 +22,62 @@ EXIT = re.compile(r"\s+# exits with (\d)$")
 FILE = re.compile(r"\A# (\S+\.(?:toml|py))\n")
 
 
-def steps(text: str) -> list[tuple[str, str]]:
-    """("run", shell line), ("python", code) and ("file", text whose first line is `# name`), in the order of the page."""
-    found: list[tuple[str, str]] = []
-    for kind, body in BLOCK.findall(text):
-        if FILE.match(body):
-            found.append(("file", body))
-        elif kind == "python":
-            found.append(("python", body))
-        elif kind == "console":
-            found += [("run", line[2:]) for line in body.splitlines() if line.startswith("$ roofline ")]
-    return found
+class Differs(Exception):
+    """The README says one thing and the program does another."""
+
+
+def run(command: list[str], folder: Path, expected: int = 0) -> str:
+    """Standard output, without trailing blanks."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "80"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != expected:
+        raise Differs(f"exit code {done.returncode}, not {expected}\n{done.stdout}{done.stderr}")
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines()).strip("\n")
+
+
+def console(body: str, folder: Path, write: bool) -> str:
+    """Run the commands of a console block. Returns the block with the output of now where it shows output."""
+    lines: list[str] = []
+    for step in re.split(r"^(?=\$ )", body, flags=re.MULTILINE)[1:]:
+        command, _, shown = step.partition("\n")
+        lines.append(command)
+        if not command.startswith("$ roofline "):
+            lines += shown.splitlines()
+            continue
+        print(f"-- {command[2:]}", flush=True)
+        code = EXIT.search(command)
+        now = run(["sh", "-c", EXIT.sub("", command[2:])], folder, int(code[1]) if code else 0)
+        if shown.strip():
+            if now != shown.strip("\n") and not write:
+                raise Differs(f"the README shows other output; `--write` puts this there:\n{now}")
+            lines += now.splitlines()
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    with tempfile.TemporaryDirectory() as folder:
-        for kind, body in steps(Path(sys.argv[1]).read_text(encoding="utf-8")):
-            if kind == "file":
-                name = FILE.match(body)
-                assert name is not None
-                (Path(folder) / name[1]).write_text(body, encoding="utf-8")
-                continue
-            expected = EXIT.search(body)
-            command = [sys.executable, "-c", body] if kind == "python" else ["sh", "-c", EXIT.sub("", body)]
-            print(f"-- {body.splitlines()[0]}", flush=True)
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode != (int(expected[1]) if expected else 0):
-                print(f"exit code {done.returncode}\n{done.stdout}{done.stderr}", file=sys.stderr)
-                return 1
+    readme, write = Path(sys.argv[1]), sys.argv[2:] == ["--write"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        def block(match: re.Match[str]) -> str:
+            kind, body = match.groups()
+            if file := FILE.match(body):
+                (folder / file[1]).write_text(body, encoding="utf-8")
+            elif kind == "python":
+                print(f"-- {body.splitlines()[0]} ...", flush=True)
+                run([sys.executable, "-c", body], folder)
+            elif kind == "console":
+                body = console(body, folder, write)
+            return f"```{kind}\n{body}```"
+
+        try:
+            text = BLOCK.sub(block, readme.read_text(encoding="utf-8"))
+        except Differs as problem:
+            print(problem, file=sys.stderr)
+            return 1
+    if write:
+        readme.write_text(text, encoding="utf-8")
     return 0
 
 

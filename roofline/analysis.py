@@ -89,13 +89,11 @@ def summarise(
     """Fill every field of the document from one trace on one device."""
     paths = [layer.path for layer in trace.layers]
     rows = [_kernel_row(k, p, paths[k.layer]) for k, p in zip(kernels, points, strict=True)]
-    total, by_layer, by_op = _Sum(), [_Sum() for _ in trace.layers], dict[str, _Sum]()
-    classes: dict[str, str] = {}
+    total, by_layer, by_op = _Sum(), [_Sum() for _ in trace.layers], dict[tuple[str, str], _Sum]()
     for row, kernel in zip(rows, kernels, strict=True):
         total.add(row)
         by_layer[kernel.layer].add(row)
-        by_op.setdefault(row.op, _Sum()).add(row)
-        classes[row.op] = row.klass
+        by_op.setdefault((row.op, row.klass), _Sum()).add(row)
     params = [layer.params for layer in trace.layers]
     for i in range(len(trace.layers) - 1, 0, -1):  # children come after their parents
         parent = trace.layers[i].parent
@@ -110,10 +108,10 @@ def summarise(
     ]  # fmt: skip
     ops = [
         OpRow(
-            op=name, klass=classes[name], kernels=s.kernels, flops=s.flops, macs=s.macs, bytes=s.bytes, intensity=s.intensity,
+            op=op, klass=klass, kernels=s.kernels, flops=s.flops, macs=s.macs, bytes=s.bytes, intensity=s.intensity,
             time_s=s.time, bound=s.bound,
         )
-        for name, s in sorted(by_op.items(), key=lambda item: -item[1].time)
+        for (op, klass), s in sorted(by_op.items(), key=lambda item: -item[1].time)
     ]  # fmt: skip
     time = total.time
     return Analysis(

@@ -22,7 +22,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import zoo
+from roofline import hf, zoo
+from roofline.recorder import is_packed
 from roofline.records import SourceError, UsageError
 from roofline.source import Input, Source, parsed, sized
 
@@ -122,6 +123,8 @@ def _maker(source: Source) -> Any:
     """The callable (or module object) that the source names."""
     if source.kind in zoo.ZOOS:
         return zoo.maker(source.kind, source.where)
+    if source.kind == "hf":
+        return hf.maker(source.where)
     module = _load_file(source.where) if source.kind in ("reference", "file") else _import(source.where)
     try:
         found: Any = module
@@ -195,6 +198,11 @@ def _check_arguments(make: Callable[..., Any], source: Source) -> None:
             raise UsageError(f"{source.name} takes no argument {key!r}: {hint}")
 
 
+def is_quantized(module: nn.Module) -> bool:
+    """Whether its weights are packed for quantized kernels, which run on real CPU tensors only."""
+    return any(is_packed(value) for m in module.modules() for value in m.__dict__.values())
+
+
 # ------------------------------------------------------------------------------------------------ inputs
 
 
@@ -202,7 +210,8 @@ def inputs(source: Source) -> tuple[Input, ...]:
     """What the model is called with: as resolved, or the default of the package that builds it, sized as asked."""
     if source.inputs is not None:
         return source.inputs
-    return sized(parsed(zoo.inputs(source.kind, source.where, source.args)), source.asked)
+    ask = hf.inputs(source.where, source.args) if source.kind == "hf" else zoo.inputs(source.kind, source.where, source.args)
+    return sized(parsed(ask), source.asked)
 
 
 def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], dict[str, Any]]:

@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import typer
+
 
 class Quick:
     """Stands in for typer's converter of one parameter."""
@@ -47,11 +49,12 @@ class Quick:
         return found
 
 
-def quicken(command: Any) -> None:
+def quicken(command: Any, parent: typer.Context | None = None) -> None:
     """Give every parameter of `command` and its subcommands the quick conversion, where this typer has a place for it."""
+    context = typer.Context(command, parent=parent, **command.context_settings)
     for sub in getattr(command, "commands", {}).values():
-        quicken(sub)
-    for param in command.params:
+        quicken(sub, context)
+    for param in command.get_params(context):  # with --help, which `command.params` is without
         descriptor = getattr(param, "type_descriptor", None)
         if descriptor is None or not hasattr(param, "_runtime_param"):
             continue

@@ -283,10 +283,17 @@ def lint(device: Device) -> list[str]:
 
 def host() -> Device:
     """This machine: the calibrated file if there is one, else what can be detected, with every estimate named in the notes."""
-    from roofline.host import calibrated_file, detect
+    from roofline.host import calibrated_file
 
     path = calibrated_file()
-    return load(path) if path is not None else detect()
+    return load(path) if path is not None else _detected()
+
+
+@cache
+def _detected() -> Device:
+    from roofline.host import detect
+
+    return detect()
 
 
 def _first_gpu() -> Device:

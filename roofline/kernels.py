@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from roofline import cost
-from roofline.records import Kernel, Op, Operand, OpSpec, Trace, UsageError, Work
+from roofline.records import RUNTIMES, Kernel, Op, Operand, OpSpec, Trace, UsageError, Work
 
-RUNTIMES = ("eager", "ideal")
 _STATIC = frozenset({"parameter", "buffer", "weight"})
 
 # They reserve memory or ask a question; nothing runs on the device.
@@ -63,10 +62,14 @@ def build(trace: Trace, runtime: str = "eager") -> tuple[Kernel, ...]:
         return tuple(_eager(trace))
     if runtime == "ideal":
         return tuple(_ideal(trace))
+    if runtime == "compiled":
+        from roofline import fusion  # it builds on this module
+
+        return tuple(fusion.build(trace))
     raise UsageError(f"unknown runtime {runtime!r}; use one of {', '.join(RUNTIMES)}")
 
 
-def _launches(trace: Trace) -> Iterator[tuple[int, Op, Facts]]:
+def launches(trace: Trace) -> Iterator[tuple[int, Op, Facts]]:
     facts = [facts_of(spec) for spec in trace.specs]
     for i, op in enumerate(trace.ops):
         f = facts[op.spec]
@@ -74,7 +77,7 @@ def _launches(trace: Trace) -> Iterator[tuple[int, Op, Facts]]:
             yield i, op, f
 
 
-def _roles(trace: Trace) -> list[str]:
+def roles_of(trace: Trace) -> list[str]:
     """The role of each storage: its kind, or "weight" where only parameters, buffers and weights went into it."""
     roles = [s.kind for s in trace.storages]
     for op in trace.ops:
@@ -98,9 +101,9 @@ def _kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kern
 
 
 def _eager(trace: Trace) -> Iterator[Kernel]:
-    roles = _roles(trace)
+    roles = roles_of(trace)
     writer: dict[int, int] = {}
-    for number, (index, op, f) in enumerate(_launches(trace)):
+    for number, (index, op, f) in enumerate(launches(trace)):
         operands = []
         read: dict[int, int] = {}
         for storage, nbytes in zip(op.inputs, f.reads, strict=True):
@@ -121,9 +124,9 @@ def _eager(trace: Trace) -> Iterator[Kernel]:
 
 
 def _ideal(trace: Trace) -> Iterator[Kernel]:
-    roles = _roles(trace)
+    roles = roles_of(trace)
     seen: set[int] = set()
-    for index, op, f in _launches(trace):
+    for index, op, f in launches(trace):
         operands = []
         for storage, spec in zip(op.inputs, f.spec.inputs, strict=True):
             if roles[storage] in ("parameter", "buffer") and storage not in seen:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from roofline import analysis, device, kernels, memory, roof, source, units
+from roofline import analysis, dependencies, device, source, units
 from roofline.cache import Cache, digest
 from roofline.device import Device
-from roofline.records import Analysis, ModelError, ToolInfo, Trace, UsageError
+from roofline.records import RUNTIMES, Analysis, ModelError, ToolInfo, Trace, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,9 +54,10 @@ def run(model: str | nn.Module, request: Request) -> Analysis:
     saved = store.load("analysis", whole)
     if saved is not None:
         return analysis.from_json(saved)
-    trace = _trace_source(found, key, store, target, request)
+    trace, files = _trace_source(found, key, store, target, request)
     result = _analyse(trace, target, request)
-    store.store("analysis", whole, analysis.to_json(result), found.files)
+    if files is not None:
+        store.store("analysis", whole, analysis.to_json(result), files)
     return result
 
 
@@ -67,8 +68,8 @@ def _check(request: Request) -> None:
         )
     if request.dtype not in DTYPES:
         raise UsageError(f"unknown dtype {request.dtype!r}; use one of {', '.join(DTYPES)}")
-    if request.runtime not in kernels.RUNTIMES:
-        raise UsageError(f"unknown runtime {request.runtime!r}; use one of {', '.join(kernels.RUNTIMES)}")
+    if request.runtime not in RUNTIMES:
+        raise UsageError(f"unknown runtime {request.runtime!r}; use one of {', '.join(RUNTIMES)}")
     if request.training:
         raise UsageError("training passes are not traced yet; leave --training out")
     for name in ("batch", "resolution"):
@@ -87,6 +88,9 @@ def _program() -> str:
 
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
+    # here and not above: a cached analysis needs none of it
+    from roofline import kernels, memory, roof
+
     launched = kernels.build(trace, request.runtime)
     peak = memory.peak(trace)
     points = roof.place(launched, target, setting=request.dtype, runtime=request.runtime, footprint=peak.total)
@@ -96,22 +100,41 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     return analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool)
 
 
-def _trace_source(found: source.Source, key: str, store: Cache, target: Device, request: Request) -> Trace:
+def _trace_source(
+    found: source.Source, key: str, store: Cache, target: Device, request: Request
+) -> tuple[Trace, Sequence[Path] | None]:
+    """The trace, from the cache where it is there, and the files that it depends on (None: it must not be kept)."""
     saved = store.load("trace", key)
     if saved is not None:
-        return msgspec.msgpack.decode(saved, type=Trace)
-    request.progress("importing torch")
+        entry = msgspec.msgpack.decode(saved, type=tuple[list[str], Trace])
+        return entry[1], [Path(f) for f in entry[0]]
+    with dependencies.watched() as opened:
+        result = trace_source(found, target, request.dtype, request.progress)
+    files = list(found.files)
+    if found.kind in ("file", "module"):
+        try:
+            files += dependencies.own_files(opened, found.where if found.kind == "module" else "")
+        except dependencies.Changed:
+            return result, None
+    store.store("trace", key, msgspec.msgpack.encode((list(map(str, files)), result)), files)
+    return result, files
+
+
+def trace_source(
+    found: source.Source, target: Device, dtype: str = "fp32", progress: Callable[[str], None] = lambda text: None
+) -> Trace:
+    """Build the model and trace it; no cache."""
+    progress("importing torch")
     from roofline import build
 
-    request.progress(f"building {found.name}")
+    progress(f"building {found.name}")
     module = build.build(found)
-    request.progress(f"tracing {found.name}")
+    progress(f"tracing {found.name}")
     inputs = build.inputs(found)
-    result = _traced(module, inputs, found.name, found.label, target, request, lambda: build.build(found, real=True))
-    if found.notes:
-        result = msgspec.structs.replace(result, notes=(*found.notes, *result.notes))
-    store.store("trace", key, msgspec.msgpack.encode(result), found.files)
-    return result
+    result = _traced(
+        module, inputs, found.name, found.label, target, dtype, progress, lambda: build.build(found, real=True)
+    )
+    return _noted(result, *found.notes, *source.also_known(found))
 
 
 def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
@@ -120,7 +143,7 @@ def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
 
     if request.args is None and request.kwargs is None:
         shapes = source.shapes(request.inputs, request.batch, request.resolution)
-        return _traced(module, shapes, type(module).__name__, "", target, request, lambda: module)
+        return _traced(module, shapes, type(module).__name__, "", target, request.dtype, request.progress, lambda: module)
     args, kwargs = list(request.args or ()), dict(request.kwargs or {})
     batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
     return trace.trace(module, args, kwargs, dtype=request.dtype, device_kind=target.kind, batch=batch)
@@ -132,7 +155,8 @@ def _traced(
     name: str,
     label: str,
     target: Device,
-    request: Request,
+    dtype: str,
+    progress: Callable[[str], None],
     with_values: Callable[[], nn.Module],
 ) -> Trace:
     """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so."""
@@ -146,12 +170,14 @@ def _traced(
             kwargs,
             name=name,
             source=label,
-            dtype=request.dtype,
+            dtype=dtype,
             device_kind=target.kind,
             batch=_batch(inputs),
             real=real,
         )
 
+    if build.is_quantized(module):
+        return _noted(run_on(module, True), "quantized kernels run on real tensors only: traced on them, random weights")
     try:
         return run_on(module, False)
     except trace.NeedsValues as error:
@@ -160,16 +186,33 @@ def _traced(
             raise ModelError(
                 f"{error}\nits shapes depend on data, and {units.binary(nbytes)} of parameters are too much to run for real"
             ) from error
-        request.progress(f"{name} depends on data: running it once on real tensors")
+        progress(f"{name} depends on data: running it once on real tensors")
         real = with_values()
         if any(t.is_meta for t in real.parameters()):
             raise ModelError(
                 f"{error}\nits shapes depend on data, so it needs real weights: give a module that is not on meta"
             ) from error
         result = run_on(real, True)
-        return msgspec.structs.replace(
-            result, notes=(*result.notes, "shapes depend on data: traced on real tensors, random weights, seed 0")
-        )
+        return _noted(result, "shapes depend on data: traced on real tensors, random weights, seed 0", *_saw(result))
+
+
+def _noted(result: Trace, *notes: str) -> Trace:
+    return msgspec.structs.replace(result, notes=(*result.notes, *notes))
+
+
+def _saw(result: Trace) -> list[str]:
+    """How many boxes a detector pooled and suppressed: its cost depends on them."""
+    pooled: dict[str, int] = {}
+    suppressed = 0
+    for op in result.ops:
+        spec = result.specs[op.spec]
+        if spec.name == "torchvision.nms":
+            suppressed += spec.inputs[0].shape[0]
+        elif spec.name in ("torchvision.roi_align", "torchvision.roi_pool", "torchvision.ps_roi_align"):
+            path = result.layers[op.layer].path
+            pooled[path] = pooled.get(path, 0) + spec.inputs[1].shape[0]
+    out = [f"{count:,} proposals pooled by {path}" for path, count in pooled.items()]
+    return out + ([f"{suppressed:,} boxes went into non-maximum suppression"] if suppressed else [])
 
 
 def _batch(inputs: Sequence[source.Input]) -> int:

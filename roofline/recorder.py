@@ -5,7 +5,7 @@ The model runs under `torch.inference_mode` with a dispatch mode, so operators a
 op; any other composite is taken apart by its own decomposition. Tensors are meta tensors. The result of an op is
 remembered by its arguments' metadata, so a repeated block costs a table look-up for each op.
 
-Liveness comes for free: each tensor carries a reference to the `_Store` of its storage, and when Python drops the last
+Liveness comes for free: each tensor carries a reference to the `Store` of its storage, and when Python drops the last
 tensor over a storage, the store notes the op at which it died.
 """
 
@@ -109,7 +109,7 @@ _memo: dict[tuple[Any, ...], _Entry] = {}
 _MEMO_LIMIT = 200_000
 
 
-def _meta_of(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> _Meta:
+def meta_of(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> _Meta:
     key = (shape, stride, dtype)
     meta = _metas.get(key)
     if meta is None:
@@ -117,7 +117,7 @@ def _meta_of(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype
     return meta
 
 
-class _Store:
+class Store:
     """A storage in the trace; dies with the last tensor over it."""
 
     __slots__ = ("born", "died", "id", "kind", "name", "nbytes", "recorder")
@@ -142,15 +142,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.storages: list[tuple[int, str, str, int]] = []
         self.deaths: dict[int, int] = {}
         self.layer = 0
+        # modules whose forward is running
+        self.running = 0
         self.phase = "forward"
         self.policy = POLICIES[amp] if amp else None
         self.amp_dtype = {"cuda": torch.float16, "cpu": torch.bfloat16}.get(amp or "", torch.float16)
         self.amp_weights: dict[int, torch.Tensor] = {}
         # parameters, buffers, inputs and constants: kept alive, and never given an attribute
-        self.known: dict[int, tuple[_Meta, _Store]] = {}
-        self.by_storage: dict[int, _Store] = {}
+        self.known: dict[int, tuple[_Meta, Store]] = {}
+        self.by_storage: dict[int, Store] = {}
         self.kept: list[Any] = []
         self.swapped: dict[int, torch.Tensor] = {}
+        # packed weights of quantized operators by identity, as tensors
+        self.packed: dict[int, list[torch.Tensor | None]] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -158,20 +162,47 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     # ---------------------------------------------------------------- tensors
 
+    def close(self) -> None:
+        """Let go of every tensor: stores point back here, and a cycle would wait for the garbage collector."""
+        for held in (self.known, self.by_storage, self.swapped, self.amp_weights, self.packed):
+            held.clear()
+        self.kept.clear()
+
     def adopt(self, t: torch.Tensor, kind: str, name: str = "") -> None:
         """Take in a tensor that no recorded op made."""
-        cdata = t.untyped_storage()._cdata
-        store = self.by_storage.get(cdata)
+        storage = t.untyped_storage()
+        store = self.by_storage.get(storage._cdata)
         if store is None:
-            store = self.by_storage[cdata] = _Store(self, kind, t.untyped_storage().nbytes(), name)
-        self.known[id(t)] = (_meta_of(tuple(t.shape), t.stride(), t.dtype), store)
+            store = self.by_storage[storage._cdata] = Store(self, kind, storage.nbytes(), name)
+        self.known[id(t)] = (meta_of(tuple(t.shape), t.stride(), t.dtype), store)
         self.kept.append(t)
 
-    def _mark(self, t: torch.Tensor, meta: _Meta, store: _Store) -> None:
+    def adopt_packed(self, packed: Any, name: str = "") -> list[torch.Tensor | None]:
+        """Take in the packed weight of a quantized operator as [weight, bias or None, scales, zero points].
+
+        Per-tensor scales are two numbers and not listed.
+        """
+        known = self.packed.get(id(packed))
+        if known is not None:
+            return known
+        parts: list[torch.Tensor | None] = [*packed.unpack(), None][:2]
+        for t, label in zip(parts, ("weight", "bias"), strict=True):
+            if t is not None:
+                self.adopt(t, "parameter", f"{name}.{label}" if name else label)
+        weight = parts[0]
+        if weight is not None and weight.is_quantized and weight.qscheme() in _PER_CHANNEL:
+            for t in (weight.q_per_channel_scales(), weight.q_per_channel_zero_points()):
+                self.adopt(t, "buffer", f"{name}.scale" if name else "scale")
+                parts.append(t)
+        self.kept.append(packed)
+        self.packed[id(packed)] = parts
+        return parts
+
+    def _mark(self, t: torch.Tensor, meta: _Meta, store: Store) -> None:
         t._roofline = (meta, store)  # type: ignore[attr-defined]
 
-    def _tag(self, t: torch.Tensor) -> tuple[_Meta, _Store]:
-        tag: tuple[_Meta, _Store] | None = getattr(t, "_roofline", None)
+    def _tag(self, t: torch.Tensor) -> tuple[_Meta, Store]:
+        tag: tuple[_Meta, Store] | None = getattr(t, "_roofline", None)
         if tag is not None and tag[1].recorder is self:
             return tag
         tag = self.known.get(id(t))
@@ -209,7 +240,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
                 return out
         tensors: list[torch.Tensor] = []
         key: list[Any] = [func]
-        for value in args:
+        seen = args
+        if any([type(a) is torch.ScriptObject for a in args]):
+            seen = tuple(self.adopt_packed(a) if is_packed(a) else a for a in args)
+        for value in seen:
             _add_key(value, key, tensors)
         for name, value in kwargs.items():
             key.append(name)
@@ -218,7 +252,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if real and any(t.is_meta for t in tensors):
             args, kwargs = _map_tensors(self._as_meta, args), {k: _map_tensors(self._as_meta, v) for k, v in kwargs.items()}
             tensors = [self._as_meta(t) for t in tensors]
-            real = False
+            real, seen = False, args
         tags = [self._tag(t) for t in tensors]
         key.extend([tag[0] for tag in tags])
         fixed = tuple(key)
@@ -229,25 +263,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if entry.same >= 0:
                 self._record(entry.spec, tags, (tags[entry.same][1].id,))
                 return tensors[entry.same]
-        return self._run(func, info, args, kwargs, tensors, tags, None if real or not tensors else fixed, entry)
+        return self._run(func, info, args, seen, kwargs, tensors, tags, None if real or not tensors else fixed, entry)
 
     def _as_meta(self, t: torch.Tensor) -> torch.Tensor:
         return t if t.is_meta else self._to_meta(t)
 
-    def _replay(self, entry: _Entry, tags: list[tuple[_Meta, _Store]]) -> Any:
+    def _replay(self, entry: _Entry, tags: list[tuple[_Meta, Store]]) -> Any:
         """The op was seen with these metadata: make its results without asking torch."""
         results, ids = [], []
         born = len(self.ops)
         for meta in entry.outputs or ():
             t = _empty_strided(meta.shape, meta.stride, dtype=meta.dtype, device=META)
-            store = _Store(self, "activation", meta.spec.nbytes, "", born)
-            t._roofline = (meta, store)  # type: ignore[attr-defined]
+            store = Store(self, "activation", meta.spec.nbytes, "", born)
+            self._mark(t, meta, store)
             results.append(t)
             ids.append(store.id)
         self._record(entry.spec, tags, tuple(ids))
         return results[0] if entry.single else tuple(results)
 
-    def _record(self, spec: OpSpec, tags: list[tuple[_Meta, _Store]], outputs: tuple[int, ...]) -> None:
+    def _record(self, spec: OpSpec, tags: list[tuple[_Meta, Store]], outputs: tuple[int, ...]) -> None:
         index = self.spec_index.get(id(spec))
         if index is None:
             index = self.spec_index[id(spec)] = len(self.specs)
@@ -259,16 +293,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         func: torch._ops.OpOverload,
         info: _Func,
         args: tuple[Any, ...],
+        seen: tuple[Any, ...],
         kwargs: dict[str, Any],
         tensors: list[torch.Tensor],
-        tags: list[tuple[_Meta, _Store]],
+        tags: list[tuple[_Meta, Store]],
         key: tuple[Any, ...] | None,
         entry: _Entry | None,
     ) -> Any:
-        """Ask our metadata rule, else torch; record; remember where the results are fresh."""
+        """Ask our metadata rule, else torch; record; remember where the results are fresh.
+
+        `seen` is `args` as the record shows them: packed weights as lists of tensors.
+        """
         metas = info.infer(*args, **kwargs) if info.infer is not None and key is not None else None
         if metas is not None:
-            outputs = tuple(_meta_of(*m) for m in metas)
+            outputs = tuple(meta_of(*m) for m in metas)
             entry = self._remember(key, _Entry(self._spec(info, args, kwargs, tags, outputs, (), False), outputs, True))
             return self._replay(entry, tags)
         if key is not None and _pointwise_in_place(info, tensors, tags):
@@ -286,11 +324,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if tag is not None and not info.tracks:
                 fresh = False
             else:
-                meta = _meta_of(tuple(t.shape), t.stride(), t.dtype)
+                meta = meta_of(tuple(t.shape), t.stride(), t.dtype)
                 store = by_cdata.get(t.untyped_storage()._cdata)
                 if store is None:
                     aliased = False
-                    store = _Store(self, "activation", t.untyped_storage().nbytes(), "", born)
+                    store = Store(self, "activation", t.untyped_storage().nbytes(), "", born)
                     by_cdata[t.untyped_storage()._cdata] = store
                 else:
                     fresh = False
@@ -303,7 +341,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             ids.append(tag[1].id)
         if entry is None:
             mutates = _mutated(func, info, args, kwargs, tensors) if info.mutates else ()
-            spec = self._spec(info, args, kwargs, tags, tuple(out_metas), mutates, aliased and not mutates)
+            spec = self._spec(info, seen, kwargs, tags, tuple(out_metas), mutates, aliased and not mutates)
             single = isinstance(result, torch.Tensor)
             pure = fresh and not info.mutates and isinstance(result, (torch.Tensor, tuple))
             pure = pure and all(t.is_meta and t.storage_offset() == 0 for t in flat) and (single or len(flat) == len(result))
@@ -327,7 +365,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         info: _Func,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        tags: list[tuple[_Meta, _Store]],
+        tags: list[tuple[_Meta, Store]],
         outputs: tuple[_Meta, ...],
         mutates: tuple[int, ...],
         view: bool,
@@ -378,6 +416,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return cached
 
 
+_PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
+
+
+def is_packed(value: Any) -> bool:
+    """The packed weight of a quantized operator: an object of C++ that can be unpacked into tensors."""
+    return type(value) is torch.ScriptObject and hasattr(value, "unpack")
+
+
 def _add_key(value: Any, key: list[Any], tensors: list[torch.Tensor]) -> None:
     """Append what distinguishes this argument, type included (1, 1.0 and True are equal to Python), tensors by place."""
     if isinstance(value, torch.Tensor):
@@ -421,7 +467,7 @@ def _plain(recorder: Recorder, value: Any) -> Any:
     return str(value)
 
 
-def _pointwise_in_place(info: _Func, tensors: list[torch.Tensor], tags: list[tuple[_Meta, _Store]]) -> bool:
+def _pointwise_in_place(info: _Func, tensors: list[torch.Tensor], tags: list[tuple[_Meta, Store]]) -> bool:
     """`x.relu_()`, `x.add_(y)` on floats that surely keep x as it is: no need to ask torch's (Python) meta kernel."""
     return (
         info.pointwise

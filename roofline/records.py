@@ -2,6 +2,9 @@
 
 Every record is frozen, holds SI base units (FLOP, byte, second, FLOP/s, B/s) and imports no torch: a trace or an
 analysis read back from disk is as good as a fresh one. The records of one stage are made by that stage alone.
+
+Those that come by the hundred are left out of garbage collection (`gc=False`): they hold no cycles, and a collection in
+a process that has torch loaded costs more than making them.
 """
 
 from __future__ import annotations
@@ -9,6 +12,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 from msgspec import Struct, field
+
+# How ops become kernels.
+RUNTIMES = ("eager", "ideal")
 
 # Bits per element by dtype name (torch's names without the `torch.`). Sub-byte types are packed.
 DTYPE_BITS: dict[str, int] = {
@@ -25,7 +31,7 @@ DTYPE_BITS: dict[str, int] = {
 # ------------------------------------------------------------------------------------------------ trace
 
 
-class TensorSpec(Struct, frozen=True, omit_defaults=True):
+class TensorSpec(Struct, frozen=True, omit_defaults=True, gc=False):
     """One tensor's metadata, without its storage.
 
     `stride` is in elements; the empty tuple means contiguous (row-major).
@@ -61,7 +67,7 @@ Scalar = bool | int | float | str | None
 Arg = Any  # Scalar | TensorSpec | list[Scalar | TensorSpec]; msgspec needs it spelled out, see OpSpec
 
 
-class OpSpec(Struct, frozen=True, omit_defaults=True):
+class OpSpec(Struct, frozen=True, omit_defaults=True, gc=False):
     """What was called, with which shapes: all that a cost rule may see. Calls that agree share one OpSpec."""
 
     # "aten.conv2d": namespace and operator; the overload apart
@@ -86,7 +92,7 @@ class OpSpec(Struct, frozen=True, omit_defaults=True):
         return self.outputs[0]
 
 
-class Op(Struct, frozen=True, omit_defaults=True):
+class Op(Struct, frozen=True, omit_defaults=True, gc=False):
     """One ATen operator call: an OpSpec, where it was called, and the storages that it touched."""
 
     # index into Trace.specs
@@ -100,7 +106,7 @@ class Op(Struct, frozen=True, omit_defaults=True):
     phase: str = "forward"
 
 
-class Storage(Struct, frozen=True, omit_defaults=True):
+class Storage(Struct, frozen=True, omit_defaults=True, gc=False):
     """One block of memory. `born` and `died` are op indices; it is allocated by op `born` and freed before op `died`."""
 
     nbytes: int
@@ -114,7 +120,7 @@ class Storage(Struct, frozen=True, omit_defaults=True):
     died: int = -1
 
 
-class Layer(Struct, frozen=True, omit_defaults=True):
+class Layer(Struct, frozen=True, omit_defaults=True, gc=False):
     """One module. Parents come before their children; the root has the empty path."""
 
     path: str
@@ -175,7 +181,7 @@ class Work(NamedTuple):
     macs: int
 
 
-class Operand(Struct, frozen=True, omit_defaults=True):
+class Operand(Struct, frozen=True, omit_defaults=True, gc=False):
     """One tensor that a kernel reads or writes."""
 
     # bytes moved for it by this kernel
@@ -188,7 +194,7 @@ class Operand(Struct, frozen=True, omit_defaults=True):
     producer: int = -1
 
 
-class Kernel(Struct, frozen=True, omit_defaults=True):
+class Kernel(Struct, frozen=True, omit_defaults=True, gc=False):
     """What one launch executes: one op in eager mode, several in compiled mode."""
 
     # index into Trace.layers
@@ -223,7 +229,7 @@ class Kernel(Struct, frozen=True, omit_defaults=True):
         return sum(o.bytes for o in self.operands if o.role in ("parameter", "buffer", "weight"))
 
 
-class Point(Struct, frozen=True, omit_defaults=True):
+class Point(Struct, frozen=True, omit_defaults=True, gc=False):
     """One kernel on one device. Seconds; `efficiency` is the fraction of the peak assumed reachable for it."""
 
     time_s: float
@@ -273,7 +279,7 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     title: str
     # "gpu" or "cpu"
     kind: str
-    # FLOP/s by dtype key, and the one that this analysis was bounded by
+    # FLOP/s by unit and dtype ("tensor fp16/fp32", "vector fp32"), and the one that this analysis was bounded by
     peaks: dict[str, float]
     peak_flops: float
     # B/s of DRAM
@@ -321,7 +327,7 @@ class Coverage(Struct, frozen=True, kw_only=True):
     unknown_ops: list[UnknownOp]
 
 
-class LayerRow(Struct, frozen=True, kw_only=True):
+class LayerRow(Struct, frozen=True, kw_only=True, gc=False):
     """One module with everything that ran inside it."""
 
     path: str
@@ -338,8 +344,8 @@ class LayerRow(Struct, frozen=True, kw_only=True):
     kernels: int
 
 
-class OpRow(Struct, frozen=True, kw_only=True):
-    """All kernels of one operator."""
+class OpRow(Struct, frozen=True, kw_only=True, gc=False):
+    """All kernels of one operator and class (depthwise convolutions apart from the others)."""
 
     op: str
     klass: str = field(name="class")
@@ -352,7 +358,7 @@ class OpRow(Struct, frozen=True, kw_only=True):
     bound: str
 
 
-class KernelRow(Struct, frozen=True, kw_only=True):
+class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
     """One kernel in launch order."""
 
     layer: str

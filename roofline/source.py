@@ -196,7 +196,7 @@ def _find(model: str) -> Source:
     place, colon, attribute = model.rpartition(":")
     if model in known:
         path, entry = known[model]
-        return _declared_source("reference", model, path, entry, notes=_ambiguous(model, "the reference model", ZOOS))
+        return _declared_source("reference", model, path, entry)
     if place in ZOOS:
         return _zoo(place, attribute)
     if place == "hf":
@@ -226,19 +226,24 @@ def _find(model: str) -> Source:
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
+def also_known(source: Source) -> tuple[str, ...]:
+    """A note where a zoo has a model of a reference model's name; it reads the zoos' files, so ask when tracing only."""
+    return _ambiguous(source.name, "the reference model", ZOOS) if source.kind == "reference" else ()
+
+
 def _ambiguous(name: str, chosen: str, others: Sequence[str]) -> tuple[str, ...]:
     """A note where other zoos know the name too."""
-    also = [f"{z}:{name}" for z in others if zoo.has(z, name)]
+    also = [f"{z}:{name}" for z in others if zoo.defines(z, name)]
     return (f"{name} is {chosen}; say {' or '.join(also)} for the other",) if also else ()
 
 
 _ASSUMED = "input not declared: 1,3,224,224 assumed; give --input to change it"
 
 
-def _declared_source(kind: str, name: str, path: Path, entry: Mapping[str, Any], notes: tuple[str, ...] = ()) -> Source:
+def _declared_source(kind: str, name: str, path: Path, entry: Mapping[str, Any]) -> Source:
     return Source(
         name=name, kind=kind, where=str(path), attribute=entry.get("make", name), args=dict(entry.get("args", {})),
-        inputs=parsed(entry.get("inputs", DEFAULT_INPUT)), notes=notes,
+        inputs=parsed(entry.get("inputs", DEFAULT_INPUT)),
     )  # fmt: skip
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from roofline.recorder import META, Recorder, tensors_in
+from roofline.recorder import META, Recorder, is_packed, tensors_in
 from roofline.records import InputInfo, Layer, ModelError, ModelInfo, Storage, Trace, UsageError
+from roofline.training import NOTE, Step, TrainingRecorder, whole
 
 # What a model may raise on its own account.
 MODEL_ERRORS = (
@@ -25,7 +26,15 @@ MODEL_ERRORS = (
     OSError,
 )
 # Torch's words where a value is asked of a tensor that has none.
-_NO_VALUE = ("data-independent", "meta tensor", "on meta", "'meta' device", "'Meta' backend", "with arguments from the 'Meta'", "data-dependent")
+_NO_VALUE = (
+    "data-independent",
+    "meta tensor",
+    "on meta",
+    "'meta' device",
+    "'Meta' backend",
+    "with arguments from the 'Meta'",
+    "data-dependent",
+)
 FLOATS = {
     "fp32": torch.float32,
     "tf32": torch.float32,
@@ -51,25 +60,31 @@ def trace(
     device_kind: str = "cpu",
     batch: int = 1,
     real: bool = False,
+    optimizer: str = "",
 ) -> Trace:
     """Run `module(*args, **kwargs)` once and record it.
 
     Inputs are any nesting of tuples, lists and mappings; tensors in them may be real or meta, only their metadata is
     used. Parameters, buffers and floating inputs take the dtype that `dtype` stands for; "amp" applies autocast's
     own lists for `device_kind` ("gpu" or "cpu"). `real=True` runs on real CPU tensors, for models whose shapes depend
-    on data (floating inputs drawn uniformly with seed 0, integer ones zero). Raises ModelError, with the module's path
+    on data (floating inputs drawn uniformly with seed 0, integer ones zero). With an `optimizer` (sgd, adam, adamw) the
+    pass is a training step, in training mode: forward, backward, update. Raises ModelError, with the module's path
     and its input shapes, where the model itself fails; its subclass NeedsValues where meta tensors are not enough.
     """
     if dtype not in FLOATS:
         raise UsageError(f"dtype {dtype!r} cannot be applied to a floating-point model; use one of {', '.join(FLOATS)}")
-    recorder = Recorder(("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None)
+    amp = ("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None
+    recorder = TrainingRecorder(amp, device_kind == "gpu") if optimizer else Recorder(amp)
+    step: Step | None = None
     modules = _Modules(module, recorder)
     training = [m.training for m in modules.by_id.values()]
     with ExitStack() as stack:
+        stack.callback(recorder.close)
         stack.enter_context(_left_as_found(modules))
-        stack.enter_context(torch.inference_mode())
-        swap = _Swap(None if real else META, FLOATS[dtype])
+        stack.enter_context(torch.enable_grad() if optimizer else torch.inference_mode())
+        swap = _Swap(None if real else META, FLOATS[dtype], bool(optimizer))
         params, buffers = swap.module(modules)
+        packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.named[i][0], p) for i, p in modules.packed)]
         run_args, run_kwargs = swap.tree(tuple(args)), swap.tree(dict(kwargs or {}))
         for path, p in params:
             recorder.adopt(p, "parameter", path)
@@ -78,19 +93,26 @@ def trace(
         inputs = list(_named_inputs(run_args, run_kwargs))
         for path, t in inputs:
             recorder.adopt(t, "input", path)
-        if any(training):
-            module.eval()
+        if optimizer or any(training):
+            module.train(bool(optimizer))
+        if isinstance(recorder, TrainingRecorder):
+            step = Step(recorder, params, optimizer)
+            step.prepare(modules.owners())
+            stack.enter_context(whole(recorder))
         stack.enter_context(modules.tracked())
         try:
             with recorder:
                 output = module(*run_args, **run_kwargs)
+                loss = step.run(output) if step else None
         except MODEL_ERRORS as error:
             raise modules.failure(error, real) from error
         deaths = dict(recorder.deaths)  # while the output is still held
-    del output
+    del output, loss
+    for path, parts in packed:
+        params += [(f"{path}.weight", t) for t in parts[:2] if t is not None]
+        buffers += [(f"{path}.scale", t) for t in parts[2:] if t is not None]
     storages = tuple(
-        Storage(nbytes, kind, label, born, deaths.get(i, -1))
-        for i, (nbytes, kind, label, born) in enumerate(recorder.storages)
+        Storage(nbytes, kind, label, born, deaths.get(i, -1)) for i, (nbytes, kind, label, born) in enumerate(recorder.storages)
     )
     info = ModelInfo(
         name=name or type(module).__name__,
@@ -101,7 +123,8 @@ def trace(
         buffer_bytes=_bytes(buffers),
         inputs=tuple(InputInfo(tuple(t.shape), str(t.dtype)[6:], path) for path, t in inputs),
     )
-    return Trace(info, modules.layers(), tuple(recorder.specs), tuple(recorder.ops), storages, batch, dtype)
+    mode = ("training", (NOTE.format(optimizer),)) if optimizer else ()
+    return Trace(info, modules.layers(), tuple(recorder.specs), tuple(recorder.ops), storages, batch, dtype, *mode)
 
 
 def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:
@@ -120,21 +143,23 @@ def _named_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[
 class _Swap:
     """Meta stand-ins: one for each tensor, over one for each storage, so ties and views survive."""
 
-    def __init__(self, device: torch.device | None, dtype: torch.dtype) -> None:
+    def __init__(self, device: torch.device | None, dtype: torch.dtype, grad: bool = False) -> None:
         self.device, self.dtype = device, dtype
+        # a pass that writes to parameters and gives them gradients gets stand-ins for all
+        self.grad = grad
         self.random = torch.Generator().manual_seed(0) if device is None else None
         self.done: dict[int, torch.Tensor] = {}
         self.storages: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
     def tensor(self, t: torch.Tensor) -> torch.Tensor:
         dtype = self.dtype if t.is_floating_point() and t.dtype.itemsize >= 2 else t.dtype
-        if (t.is_meta or self.device is None) and t.dtype == dtype:
+        if not self.grad and (t.is_meta or self.device is None) and t.dtype == dtype:
             return t
         new = self.done.get(id(t))
         if new is None:
-            new = t.to(dtype) if self.device is None else self._stand_in(t, dtype)
+            new = t.detach().to(dtype, copy=self.grad) if self.device is None else self._stand_in(t, dtype)
             if isinstance(t, nn.Parameter):
-                new = nn.Parameter(new, requires_grad=False)
+                new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
             self.done[id(t)] = new
         return new
 
@@ -195,6 +220,13 @@ class _Modules:
         self.by_id = {id(m): m for _, m in self.named}
         self.calls = [0] * len(self.named)
         self.stack: list[tuple[int, Any]] = []
+        # packed weights of quantized modules: (index of the module, the object)
+        self.packed: list[tuple[int, Any]] = [
+            (i, v)
+            for i, (_, m) in enumerate(self.named)
+            for v in m.__dict__.values()
+            if type(v) is torch.ScriptObject and is_packed(v)
+        ]
         self.owned = self._own_params()
         self.parents = self._parents()
 
@@ -202,10 +234,23 @@ class _Modules:
         seen: set[int] = set()
         owned = []
         for _, m in self.named:
-            fresh = {id(p): p.numel() for p in m._parameters.values() if p is not None and id(p) not in seen}
-            seen.update(fresh)
-            owned.append(sum(fresh.values()))
+            own = 0
+            for p in m.__dict__["_parameters"].values():
+                if p is not None and id(p) not in seen:
+                    seen.add(id(p))
+                    own += p.numel()
+            owned.append(own)
+        for i, packed in self.packed:
+            owned[i] += sum(t.numel() for t in packed.unpack()[:2] if t is not None)
         return owned
+
+    def owners(self) -> dict[int, int]:
+        """The module that owns each parameter, a tied one its first: parameter by id -> index."""
+        found: dict[int, int] = {}
+        for i, (_, m) in enumerate(self.named):
+            for p in m._parameters.values():
+                found.setdefault(id(p), i)
+        return found
 
     def _parents(self) -> list[int]:
         at = {path: i for i, (path, _) in enumerate(self.named)}
@@ -228,6 +273,7 @@ class _Modules:
             i = index.get(id(m))
             if i is not None:
                 stack.append((recorder.layer, inputs))
+                recorder.running = len(stack)
                 recorder.layer = i
                 calls[i] += 1
 
@@ -238,6 +284,7 @@ class _Modules:
                 while recorder.layer != i:
                     recorder.layer = stack.pop()[0]
                 recorder.layer = stack.pop()[0]
+                recorder.running = len(stack)
 
         handles = [
             nn.modules.module.register_module_forward_pre_hook(enter),
@@ -266,12 +313,14 @@ class _Modules:
         )
 
 
+_CONTAINERS = frozenset({dict, list, set})
+
+
 @contextmanager
 def _left_as_found(modules: _Modules) -> Iterator[None]:
     """Put every module's attributes back: swapped tensors, the training flag, caches that a forward pass fills."""
     saved = [
-        (m, dict(m.__dict__), {k: v.copy() for k, v in m.__dict__.items() if type(v) in (dict, list, set)})
-        for _, m in modules.named
+        (m, m.__dict__.copy(), [(v, v.copy()) for v in m.__dict__.values() if type(v) in _CONTAINERS]) for _, m in modules.named
     ]
     try:
         yield
@@ -279,7 +328,7 @@ def _left_as_found(modules: _Modules) -> Iterator[None]:
         for m, attributes, containers in saved:
             m.__dict__.clear()
             m.__dict__.update(attributes)
-            for key, before in containers.items():
-                now = m.__dict__[key]
-                now.clear()
-                now.extend(before) if type(now) is list else now.update(before)
+            for now, before in containers:
+                if now or before:
+                    now.clear()
+                    now.extend(before) if type(now) is list else now.update(before)

@@ -44,6 +44,14 @@ def names(zoo: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def defines(zoo: str, name: str) -> bool:
+    """Whether a function of that name stands in the zoo's models: `has` without parsing what registers it."""
+    spec = util.find_spec(zoo)
+    wanted = f"\ndef {name}(".encode()
+    places = (spec.submodule_search_locations or ()) if spec else ()
+    return any(wanted in path.read_bytes() for place in places for path in (Path(place) / "models").rglob("*.py"))
+
+
 def has(zoo: str, name: str) -> bool:
     """Whether the zoo builds a model of that name; a timm name may carry the tag of its weights."""
     return (name.partition(".")[0] if zoo == "timm" else name) in names(zoo)

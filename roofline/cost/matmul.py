@@ -394,7 +394,7 @@ def foreach_mm(self: list[T], mat2: list[T], *, out: Out, **_: Any) -> Work:
 
 @rule("cdist", "_cdist_forward", klass="gemm")
 def cdist(x1: T, x2: T, p: float = 2.0, compute_mode: int | None = None, *, out: Out, **_: Any) -> Work:
-    # [*b, p, m], [*b, r, m] -> [*b, p, r]. Where p = 2 and a side is over 25, torch uses |x|^2 - 2 x.y + |y|^2, a product over m
+    # [*b, p, m], [*b, r, m] -> [*b, p, r]. Where p = 2 and a side is over 25, torch uses |x|^2 - 2 x.y + |y|^2
     y = first(out)
     m, big = x1.shape[-1], x1.shape[-2] > 25 or x2.shape[-2] > 25
     if p == 2.0 and (compute_mode == 1 or (compute_mode in (None, 0) and big)):

@@ -53,51 +53,51 @@ WEIGHTS: dict[str, int] = {
     "rrelu_with_noise": 2,
     "rrelu_with_noise_functional": 2,
     "elu": 3,  # compare, expm1, multiply
-    "celu": 4,
-    "selu": 4,  # and one more multiply
+    "celu": 4,  # compare, divide, expm1, multiply
+    "selu": 4,  # compare, expm1, two multiplies
     "softplus": 3,  # exp, add, log
     "log_sigmoid": 3,
     "log_sigmoid_forward": 3,
     "mish": 5,  # x * tanh(softplus(x))
-    "softshrink": 3,
-    "hardshrink": 2,
+    "softshrink": 3,  # two compares, an add
+    "hardshrink": 2,  # two compares
     "glu": 4,  # a * sigmoid(b)
     "lerp": 3,  # a + w (b - a)
     "addcmul": 3,  # a + value * b * c
     "addcdiv": 3,
-    "logaddexp": 4,  # max + log1p(exp(-|a - b|))
-    "logaddexp2": 4,
-    "xlogy": 2,
+    "logaddexp": 6,  # maximum, difference, absolute value, exp, log1p, add
+    "logaddexp2": 6,
+    "xlogy": 2,  # log, multiply
     "special_xlogy": 2,
     "special_xlog1py": 2,
-    "sinc": 3,
+    "sinc": 3,  # multiply, sin, divide
     "special_sinc": 3,
     "nan_to_num": 3,  # three compares
-    "isclose": 5,
+    "isclose": 5,  # subtract, absolute value, multiply, add, compare
     "polar": 4,  # sin, cos, two multiplies
-    "complex": 0,
-    "_add_relu": 2,
+    "complex": 0,  # moves two numbers together
+    "_add_relu": 2,  # add, compare
     "native_dropout": 2,  # draw and compare, scale
     "native_dropout_backward": 2,
     "_fused_dropout": 2,
     "_masked_scale": 2,
-    "bernoulli": 1,
+    "bernoulli": 1,  # draw and compare
     # gradients
     "sigmoid_backward": 3,  # dy * y * (1 - y)
     "tanh_backward": 3,  # dy * (1 - y * y)
     "silu_backward": 8,  # s: 3; dy * s * (1 + x * (1 - s)): 5
     "hardswish_backward": 5,  # compares 2, x / 3 + 1/2: 2, multiply
-    "hardsigmoid_backward": 3,
-    "leaky_relu_backward": 2,
-    "_prelu_kernel_backward": 4,
-    "rrelu_with_noise_backward": 2,
-    "elu_backward": 4,
-    "softplus_backward": 4,
-    "log_sigmoid_backward": 5,
+    "hardsigmoid_backward": 3,  # two compares, multiply
+    "leaky_relu_backward": 2,  # compare, multiply
+    "_prelu_kernel_backward": 4,  # compare and multiply, for the input and for the slope
+    "rrelu_with_noise_backward": 2,  # compare, multiply
+    "elu_backward": 4,  # compare, exp, two multiplies
+    "softplus_backward": 4,  # exp, add, divide, multiply
+    "log_sigmoid_backward": 5,  # exp, add, divide, compare, multiply
     "mish_backward": 11,  # softplus 3, tanh, sigmoid 3, dy * (t + x * s * (1 - t * t)): 4 and the square
-    "glu_backward": 8,
-    "logit_backward": 3,
-    "infinitely_differentiable_gelu_backward": 11,
+    "glu_backward": 8,  # sigmoid 3; one multiply for a; 1 - s and three multiplies for b
+    "logit_backward": 3,  # 1 - x, multiply, divide
+    "infinitely_differentiable_gelu_backward": 11,  # as gelu_backward
 }
 
 # Elements are moved or chosen, none is computed: no FLOPs.

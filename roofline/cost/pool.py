@@ -178,7 +178,8 @@ for _name, _reach in {"bilinear2d_aa": 1, "bicubic2d_aa": 2, "lanczos2d_aa": 3}.
 
 def _grid_taps(mode: int, rank: int) -> int:
     # 0 bilinear (trilinear), 1 nearest, 2 bicubic
-    return {0: 2**rank, 1: 1, 2: 4**rank}[mode]
+    along_axis = {0: 2, 1: 1, 2: 4}[mode]
+    return prod([along_axis] * rank)
 
 
 def _grid(input: T, grid: T, mode: int) -> int:

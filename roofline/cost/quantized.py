@@ -1,5 +1,5 @@
 """Integer operators (`quantized::`, oneDNN's int8 forms). Weights come packed: as the TensorSpec of the unpacked weight, or a
-list [weight, bias] of them, where the trace could look inside; where it could not the count is unknown.
+list [weight, bias or None, scales, ...] of them, where the trace could look inside; where it could not the count is unknown.
 
 Around the product each output is scaled, rounded, shifted to the zero point and clamped on both sides: 5.
 """
@@ -25,7 +25,7 @@ def unpack(packed: Any) -> T | None:
 
 
 def _has_bias(packed: Any) -> bool:
-    return isinstance(packed, list) and sum(isinstance(p, T) for p in packed) > 1
+    return isinstance(packed, list) and len(packed) > 1 and isinstance(packed[1], T)
 
 
 def _conv(extra: int, transposed: bool) -> Rule:

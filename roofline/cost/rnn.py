@@ -21,7 +21,7 @@ MODES = ("rnn_relu", "rnn_tanh", "lstm", "gru")
 
 
 def _work(kind: str, rows: int, x: T, weights: list[T]) -> Work:
-    """`rows` is steps times sequences; matrices are [gates * h, i], [gates * h, h], projected also [p, h]; biases [gates * h]."""
+    """`rows` is steps times sequences. Matrices: [gates * h, i], [gates * h, h], projected also [p, h]; biases: [gates * h]."""
     matrices = [w for w in weights if len(w.shape) == 2]
     biases = sum(w.numel for w in weights if len(w.shape) == 1)
     # the two matrices of a layer have the same gates * h rows; a projection [p, h] comes third and has none

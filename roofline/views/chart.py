@@ -28,7 +28,8 @@ from matplotlib.transforms import Bbox
 from roofline.records import Analysis, DeviceInfo, KernelRow, LayerRow
 from roofline.units import binary, count, si
 from roofline.units import seconds as plain_seconds
-from roofline.verdict import compare, facts, label, rate, verdict
+from roofline.verdict import compare, facts, rate, verdict
+from roofline.verdict import label as distinct_name
 from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, fullest, percent, roofs
 
 By = Literal["kernel", "layer"]
@@ -53,6 +54,7 @@ RC: Any = {
 }
 # A kernel further below the peak than this is drawn on the lower edge: one cast must not squash the picture.
 DECADES = 5.5
+LONGEST_NAME = 26
 WIDTH, HEIGHT = 12.6, 7.4
 DPI = 150
 
@@ -170,10 +172,12 @@ def _rows(a: Analysis, by: By) -> Sequence[KernelRow] | Sequence[LayerRow]:
 
 
 def _name(row: KernelRow | LayerRow) -> str:
-    """The last pieces of the path, and the operator of a kernel."""
-    pieces = row.path.split(".") if isinstance(row, LayerRow) else row.layer.split(".")
-    short = ".".join(pieces[-3:])
-    short = ("…" if len(pieces) > 3 else "") + short
+    """The path, cut from the left at a dot where it is long, and the operator of a kernel."""
+    path = row.path if isinstance(row, LayerRow) else row.layer
+    short = path
+    while len(short) > LONGEST_NAME and "." in short:
+        short = short.partition(".")[2]
+    short = ("…" if short != path else "") + short
     if isinstance(row, LayerRow):
         return short or "whole model"
     return f"{short} {row.op}".strip()
@@ -195,7 +199,8 @@ def _panel(part: SubFigure, group: Sequence[Analysis], by: By) -> None:
     spots = [b for a in group for b in bubbles(_rows(a, by))]
     lines = _roofs(main, frame, device, first.setting.dtype, {k.dtype for a in group for k in a.kernels}, spots)
     if len(group) == 1:
-        _title(part, printable(first.model.name), device, " · ".join(facts(first)), printable(verdict(first)[1]) if first.kernels else "")
+        sentence = printable(verdict(first)[1]) if first.kernels else ""
+        _title(part, printable(first.model.name), device, " · ".join(facts(first)), sentence)
         labels = _kernels(main, frame, first, by)
         _side_one(part, first)
     else:
@@ -216,7 +221,11 @@ def _shared(group: Sequence[Analysis]) -> str:
 
 def _title(part: SubFigure, name: str, device: DeviceInfo, setting: str, sentence: str) -> None:
     name = name if len(name) <= 44 else name[:43] + "…"
-    part.text(0.02, 0.955, f"{name} on {printable(device.title or device.name)}", fontsize=17, fontweight="bold", va="center")
+    words = f"{name} on {printable(device.title or device.name)}"
+    title = part.text(0.02, 0.955, words, fontsize=17, fontweight="bold", va="center")
+    room = 0.69 * part.bbox.width
+    if (wide := title.get_window_extent().width) > room:
+        title.set_fontsize(17 * room / wide)
     part.text(0.02, 0.912, setting, fontsize=10.5, color=SOFT, va="center")
     lines = textwrap.wrap(re.sub(r"\bus\b", "µs", sentence), 108)
     part.text(0.02, 0.889, "\n".join(lines[:2]), fontsize=10.5, color=INK, va="top", linespacing=1.35)
@@ -392,7 +401,7 @@ def _compare(ax: Axes, frame: Frame, group: Sequence[Analysis]) -> list[Label]:
         spots = [b for b in bubbles(a.kernels) if b.y >= frame.low]
         ax.scatter([b.x for b in spots], [b.y for b in spots], s=[0.4 * _area(b.time_s / a.totals.time_s) for b in spots],
                    color=colour, alpha=0.28, linewidths=0, zorder=3)  # fmt: skip
-        labels += _whole(ax, frame, a, colour, printable(label(a, group)))
+        labels += _whole(ax, frame, a, colour, printable(distinct_name(a, group)))
     return labels
 
 
@@ -538,7 +547,7 @@ def _side_many(part: SubFigure, group: Sequence[Analysis]) -> None:
     for i, a in enumerate(group):
         t = a.totals
         colour = SERIES[i % len(SERIES)]
-        name = printable(label(a, group))
+        name = printable(distinct_name(a, group))
         ax.text(0, i + 0.2, "★", color=colour, fontsize=11, va="center")
         ax.text(0.065, i + 0.2, name if len(name) < 30 else name[:29] + "…", fontsize=10, fontweight="bold", va="center")
         ax.text(1, i + 0.2, seconds(t.time_s), fontsize=10, fontweight="bold", va="center", ha="right")

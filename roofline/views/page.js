@@ -19,7 +19,7 @@ function seconds(v) {
 }
 function percent(part, whole) {
   const p = whole ? 100 * part / whole : 0;
-  return p === 0 ? "0 %" : p < .1 ? "<0.1 %" : p >= 99.5 && p < 100 ? `${Math.min(p, 99.9).toFixed(1)} %` : `${p < 9.95 ? p.toFixed(1) : p.toFixed(0)} %`;
+  return p === 0 ? "0 %" : p < .1 ? "<0.1 %" : p >= 99.5 && p < 100 - 1e-6 ? `${Math.min(p, 99.9).toFixed(1)} %` : `${p < 9.95 ? p.toFixed(1) : p.toFixed(0)} %`;
 }
 function el(name, attributes = {}, ...children) {
   const svg = ["svg", "g", "path", "circle", "line", "text", "rect", "polygon", "clipPath", "defs"].includes(name);
@@ -162,7 +162,9 @@ class Chart {
       if (shown >= 8 || s.time < .02 * this.d.total[2]) break;
       if (this.off.has(s.k.klass)) continue;
       const many = s.all.length > 1;
-      const path = s.k.layer.split("."), short = (path.length > 3 ? "…" : "") + path.slice(-3).join(".");
+      let short = s.k.layer;
+      while (short.length > 26 && short.includes(".")) short = short.slice(short.indexOf(".") + 1);
+      if (short !== s.k.layer) short = "…" + short;
       const what = (many ? (s.k.klass === "depthwise_conv" ? "depthwise " : "") + s.k.op + ` ×${s.all.length}` : `${short} ${s.k.op}`).trim();
       shown += this.beside(plot, taken, s.px, s.py, this.radius(s), `${what}\u2002${percent(s.time, this.d.total[2])}`, "halo", this.d.classes[s.k.klass][1]);
     }

@@ -53,8 +53,8 @@ def percent(part: float, whole: float) -> str:
         return "0 %"
     if share < 0.1:
         return "<0.1 %"
-    # one that is not the whole must not read as the whole
-    if 99.5 <= share < 100:
+    # one that is not the whole must not read as the whole; sums in another order differ in their last digits
+    if 99.5 <= share < 100 - 1e-6:
         return f"{min(share, 99.9):.1f} %"
     return f"{share:.1f} %" if share < 9.95 else f"{share:.0f} %"
 

@@ -17,8 +17,16 @@ def flat(value: Any) -> list[TensorSpec]:
     return [x for v in value for x in flat(v)] if isinstance(value, list | tuple) else []
 
 
-def op(name: str, *args: Any, out: Any, overload: str = "default", pointwise: bool = False, view: bool = False,
-       mutates: tuple[int, ...] = (), **kwargs: Any) -> OpSpec:  # fmt: skip
+def op(
+    name: str,
+    *args: Any,
+    out: Any,
+    overload: str = "default",
+    pointwise: bool = False,
+    view: bool = False,
+    mutates: tuple[int, ...] = (),
+    **kwargs: Any,
+) -> OpSpec:
     name = name if "." in name else f"aten.{name}"
     inputs = tuple(flat(list(args)) + flat(list(kwargs.values())))
     return OpSpec(name, overload, list(args), kwargs, inputs, tuple(flat(out)), pointwise, view, mutates)

@@ -33,13 +33,17 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     groups = draw(st.integers(1, 3))
     top = 3 if rank == 3 else 5
     c = {
-        "rank": rank, "groups": groups, "n": draw(st.integers(1, 2)), "c": groups * draw(st.integers(1, 2)), "o": groups * draw(st.integers(1, 2)),
+        "rank": rank,
+        "groups": groups,
+        "n": draw(st.integers(1, 2)),
+        "c": groups * draw(st.integers(1, 2)),
+        "o": groups * draw(st.integers(1, 2)),
         "kernel": draw(st.lists(st.integers(1, 3), min_size=rank, max_size=rank)),
         "stride": draw(st.lists(st.integers(1, 3), min_size=rank, max_size=rank)),
         "padding": draw(st.lists(st.integers(0, 2), min_size=rank, max_size=rank)),
         "dilation": draw(st.lists(st.integers(1, 2), min_size=rank, max_size=rank)),
         "bias": draw(st.booleans()),
-    }  # fmt: skip
+    }
     reach = [d * (k - 1) + 1 for d, k in zip(c["dilation"], c["kernel"], strict=True)]
     c["image"] = [draw(st.integers(max(1, r - 2 * p), r + top)) for r, p in zip(reach, c["padding"], strict=True)]
     return c
@@ -120,7 +124,10 @@ def test_matmul(data: st.DataObject) -> None:
     full = data.draw(st.lists(st.integers(1, 3), max_size=2))
     left = [s if data.draw(st.booleans()) else 1 for s in full][data.draw(st.integers(0, len(full))) :]
     right = [s if data.draw(st.booleans()) else 1 for s in full][data.draw(st.integers(0, len(full))) :]
-    batch = [max([*left[-i : len(left) - i + 1], *right[-i : len(right) - i + 1]], default=1) for i in range(max(len(left), len(right)), 0, -1)]
+    batch = [
+        max([*left[-i : len(left) - i + 1], *right[-i : len(right) - i + 1]], default=1)
+        for i in range(max(len(left), len(right)), 0, -1)
+    ]
     row, column = (not left and data.draw(st.booleans())), (not right and data.draw(st.booleans()))
     macs = sum(1 for _ in spaces(*batch, 1 if row else m, 1 if column else n, k))
     a, b = t(*left, *([] if row else [m]), k), t(*right, k, *([] if column else [n]))
@@ -156,8 +163,12 @@ def test_einsum_of_two(data: st.DataObject) -> None:
     result = [c for c in letters if (c in first) != (c in second) or data.draw(st.booleans())]
     products = sum(1 for _ in spaces(*(size[c] for c in letters)))
     summed = any(c not in result for c in letters)
-    spec = op("einsum", f"{''.join(first)},{''.join(second)}->{''.join(result)}", [t(*(size[c] for c in first)), t(*(size[c] for c in second))],
-              out=t(*(size[c] for c in result)))  # fmt: skip
+    spec = op(
+        "einsum",
+        f"{''.join(first)},{''.join(second)}->{''.join(result)}",
+        [t(*(size[c] for c in first)), t(*(size[c] for c in second))],
+        out=t(*(size[c] for c in result)),
+    )
     assert counted(spec) == (Work(2 * products, products) if summed else Work(products, 0))
 
 
@@ -178,22 +189,55 @@ def test_attention(b: int, kv: int, repeat: int, length: int, s: int, e: int, v:
     want = Work(2 * macs + per_score, macs)
     assert counted(op("scaled_dot_product_attention", q, key, value, mask, enable_gqa=True, out=y)) == want
     assert counted(op("_scaled_dot_product_efficient_attention", q, key, value, mask, True, out=[y, t(b, h, length)])) == want
-    assert counted(op("_scaled_dot_product_flash_attention_for_cpu", q, key, value, attn_mask=mask, out=[y, t(b, h, length)])) == want
+    assert (
+        counted(op("_scaled_dot_product_flash_attention_for_cpu", q, key, value, attn_mask=mask, out=[y, t(b, h, length)]))
+        == want
+    )
     last = [t(b, length, h, e), t(b, s, kv, e), t(b, s, kv, v)]
-    assert counted(op("_efficient_attention_forward", *last, mask, None, None, None, None, 0.0, 0, out=[t(b, length, h, v)])) == want
+    assert (
+        counted(op("_efficient_attention_forward", *last, mask, None, None, None, None, 0.0, 0, out=[t(b, length, h, v)]))
+        == want
+    )
     # backward: the scores again (e), dP = dO V^T (v), dV (v), dQ (e), dK (e)
     back = sum(1 for _ in spaces(b, h, length, s, 3 * e + 2 * v))
-    spec = op("_scaled_dot_product_flash_attention_backward", y, q, key, value, y, t(b, h, length), None, None, length, s, 0.0, False,
-              t(2), t(), out=[q, key, value])  # fmt: skip
+    spec = op(
+        "_scaled_dot_product_flash_attention_backward",
+        y,
+        q,
+        key,
+        value,
+        y,
+        t(b, h, length),
+        None,
+        None,
+        length,
+        s,
+        0.0,
+        False,
+        t(2),
+        t(),
+        out=[q, key, value],
+    )
     assert counted(spec).macs == back
     if e == v:
         assert 2 * back == 5 * macs
 
 
 @few
-@given(st.sampled_from(["lstm", "gru", "rnn_tanh", "rnn_relu"]), st.integers(1, 3), st.integers(1, 3), small, st.integers(2, 4),
-       st.integers(1, 3), st.booleans(), st.booleans(), st.booleans())  # fmt: skip
-def test_recurrent(kind: str, steps: int, batch: int, i: int, h: int, layers: int, both: bool, bias: bool, projected: bool) -> None:
+@given(
+    st.sampled_from(["lstm", "gru", "rnn_tanh", "rnn_relu"]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    small,
+    st.integers(2, 4),
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_recurrent(
+    kind: str, steps: int, batch: int, i: int, h: int, layers: int, both: bool, bias: bool, projected: bool
+) -> None:
     projected = projected and kind == "lstm"
     gates = {"lstm": 4, "gru": 3}.get(kind, 1)
     state = h - 1 if projected else h
@@ -212,14 +256,46 @@ def test_recurrent(kind: str, steps: int, batch: int, i: int, h: int, layers: in
     hx = t(layers * (1 + both), batch, state)
     out = t(steps, batch, state * (1 + both))
     state_arg = [hx, t(layers * (1 + both), batch, h)] if kind == "lstm" else hx
-    spec = op(kind, t(steps, batch, i), state_arg, params, bias, layers, 0.0, False, both, False, out=[out, hx], overload="input")
+    spec = op(
+        kind, t(steps, batch, i), state_arg, params, bias, layers, 0.0, False, both, False, out=[out, hx], overload="input"
+    )
     assert counted(spec).macs == macs
-    packed = op(kind, t(steps * batch, i), t(steps, dtype="int64"), state_arg, params, bias, layers, 0.0, False, both,
-                out=[t(steps * batch, state * (1 + both)), hx], overload="data")  # fmt: skip
+    packed = op(
+        kind,
+        t(steps * batch, i),
+        t(steps, dtype="int64"),
+        state_arg,
+        params,
+        bias,
+        layers,
+        0.0,
+        False,
+        both,
+        out=[t(steps * batch, state * (1 + both)), hx],
+        overload="data",
+    )
     assert counted(packed) == counted(spec)
     mode = ["rnn_relu", "rnn_tanh", "lstm", "gru"].index(kind)
-    cudnn = op("_cudnn_rnn", t(steps, batch, i), params, 4, None, hx, hx if kind == "lstm" else None, mode, h, state if projected else 0,
-               layers, False, 0.0, False, both, [], None, out=[out, hx])  # fmt: skip
+    cudnn = op(
+        "_cudnn_rnn",
+        t(steps, batch, i),
+        params,
+        4,
+        None,
+        hx,
+        hx if kind == "lstm" else None,
+        mode,
+        h,
+        state if projected else 0,
+        layers,
+        False,
+        0.0,
+        False,
+        both,
+        [],
+        None,
+        out=[out, hx],
+    )
     assert counted(cudnn) == counted(spec)
 
 

@@ -1,0 +1,157 @@
+"""transformers architectures: a class name with its default configuration, or a local config.json. Nothing is downloaded,
+no weights are read, and a configuration that brings its own code (`auto_map`) is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from roofline.records import SourceError, UnknownNameError, UsageError
+
+# Tokens of a text input where nothing else is said.
+TOKENS = 128
+# Samples of an audio input: one second at 16 kHz.
+SAMPLES = 16_000
+# What a configuration class may raise for values that it rejects.
+_REJECTS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError)
+
+
+def maker(where: str) -> Callable[..., Any]:
+    """The callable that builds the model from keyword arguments, which are fields of its configuration."""
+
+    def make(**settings: Any) -> Any:
+        cls, config = _configured(where, settings)
+        with _offline():
+            return cls._from_config(config)
+
+    return make
+
+
+def inputs(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The default call: names of forward()'s parameters -> shapes, or text with a dtype."""
+    cls, config = _configured(where, settings)
+    text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
+    known = inspect.signature(cls.forward).parameters
+    main = cls.main_input_name
+    names = [main if main in known else next(n for n in known if n != "self")]
+    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in known:
+        names.append("decoder_input_ids")
+    # two towers side by side; where the image becomes tokens of the text, text alone is a whole call
+    if text is not None and vision is not None and not any(hasattr(config, f"image_token_{n}") for n in ("id", "index")):
+        names += [n for n in ("input_ids", "pixel_values") if n in known and n not in names]
+    return {name: _default(name, config) for name in names}
+
+
+def _default(name: str, config: Any) -> Any:
+    def field(*keys: str, default: Any) -> Any:
+        for part in (config, getattr(config, "text_config", None), getattr(config, "vision_config", None)):
+            for key in keys:
+                value = getattr(part, key, None)
+                if value is not None:
+                    return value
+        return default
+
+    if name in ("input_ids", "decoder_input_ids"):
+        tokens = min(TOKENS, field("max_position_embeddings", "n_positions", default=TOKENS))
+        return f"1,{tokens}:int64"
+    if name == "input_values":
+        return [1, SAMPLES]
+    if name == "input_features":
+        return [1, field("num_mel_bins", "input_feat_per_channel", default=80), 2 * field("max_source_positions", default=1500)]
+    size = field("image_size", "input_size", default=224)
+    height, width = (size, size) if isinstance(size, int) else size
+    frames = [config.num_frames] if hasattr(config, "num_frames") else []
+    return [1, *frames, field("num_channels", "in_channels", default=3), height, width]
+
+
+def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The model class, and its configuration with the settings applied."""
+    cls, config = _from_file(Path(where)) if where.endswith(".json") else _from_class(where)
+    for key, value in settings.items():
+        if not hasattr(config, key):
+            near = difflib.get_close_matches(key, list(config.to_dict()), n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see its documentation for the fields"
+            raise UsageError(f"{type(config).__name__} has no field {key!r}: {hint}")
+    if settings:
+        try:
+            config = type(config).from_dict(config.to_dict() | dict(settings))
+        except _REJECTS as error:
+            raise UsageError(f"transformers rejects the settings of {cls.__name__}: {_line(error)}") from error
+    return cls, config
+
+
+def _from_class(name: str) -> tuple[Any, Any]:
+    import transformers
+
+    try:
+        cls = getattr(transformers, name)
+    except (AttributeError, ImportError) as error:
+        near = difflib.get_close_matches(name, [n for n in dir(transformers) if n.endswith(_HEADS)], n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownNameError(f"transformers has no class {name!r}{hint}") from error
+    if getattr(cls, "config_class", None) is None:
+        raise UsageError(f"hf:{name} is no model class of transformers; give one such as LlamaForCausalLM or BertModel")
+    try:
+        return cls, cls.config_class()
+    except _REJECTS as error:
+        raise SourceError(
+            f"{cls.config_class.__name__} has no usable default: {_line(error)}\ngive a local config.json instead"
+        ) from error
+
+
+_HEADS = ("Model", "LM", "ForCausalLM", "Classification", "Generation", "Detection", "Segmentation", "Answering", "Transformer")
+
+
+def _from_file(path: Path) -> tuple[Any, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise SourceError(f"{path} is not readable as JSON: {_line(error)}") from error
+    kind = table.get("model_type") if isinstance(table, dict) else None
+    if not isinstance(kind, str):
+        raise SourceError(f"{path} has no `model_type`: it is not a configuration of transformers")
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if table.get("auto_map"):
+        raise SourceError(
+            f"{path} brings code of its own (`auto_map`), which is not run; remove that key if transformers knows {kind!r} itself"
+        )
+    if kind not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(kind, CONFIG_MAPPING.keys(), n=1)
+        raise SourceError(f"{path}: transformers knows no model_type {kind!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    try:
+        config = CONFIG_MAPPING[kind].from_dict(table)
+    except _REJECTS as error:
+        raise SourceError(f"transformers rejects {path}: {_line(error)}") from error
+    named = (table.get("architectures") or [""])[0]
+    cls = getattr(transformers, named, None) if isinstance(named, str) and named.isidentifier() else None
+    if cls is None:
+        try:
+            cls = transformers.AutoModel._model_mapping[type(config)]
+        except KeyError:
+            raise SourceError(f"{path} names no architecture that transformers has (`architectures`)") from None
+    return cls, config
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Whatever asks the hub while a model is built is refused."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

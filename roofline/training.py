@@ -1,0 +1,306 @@
+"""A training step on meta tensors: forward, backward, one step of the optimizer.
+
+The backward pass is autograd's own. With gradients on, composite operators fall apart before a dispatch mode sees them,
+into the operators that have a derivative: `convolution`, `addmm`, `native_batch_norm`, as on a real device. Where a real
+device would keep one kernel and meta tensors would not (attention, recurrent layers, dropout on a GPU), the composite is
+caught at the autograd key of meta tensors and given the operators of the target.
+
+What differs from inference in the bookkeeping: autograd keeps tensors alive behind Python's back, so a storage's record
+hangs on the storage itself; and a backward op belongs to the layer whose forward op made its autograd node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.library import Library
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from roofline.recorder import Recorder, Store, meta_of, tensors_in
+from roofline.records import OpSpec, UsageError
+
+aten = torch.ops.aten
+OPTIMIZERS = ("sgd", "adam", "adamw")
+NOTE = "training step: loss is the sum of the model's floating outputs; {} with its state in place before the step"
+# C++ references to a tensor and to its storage, seen from the dispatch mode, that autograd's buffer alone holds: it then
+# adds in place, which it does not do (ATen's isTensorSubclassLike) while a dispatch mode is on.
+_SOLE_TENSOR, _SOLE_STORAGE = 4, 2
+
+
+class TrainingRecorder(Recorder):
+    """The recorder for a pass with gradients."""
+
+    def __init__(self, amp: str | None, gpu: bool) -> None:
+        super().__init__(None)
+        self.amp, self.gpu = amp, gpu
+        # autograd node (by its sequence number) -> layer that was running when it was made
+        self.node_layer: dict[int, int] = {}
+        # parameter by id, and storages of parameters, gradients and optimizer state -> the layer that owns it
+        self.param_layer: dict[int, int] = {}
+        self.storage_layer: dict[int, int] = {}
+
+    # ---------------------------------------------------------------- tensors
+
+    def _mark(self, t: torch.Tensor, meta: Any, store: Store) -> None:
+        t._roofline = (meta, store)  # type: ignore[attr-defined]
+        t.untyped_storage()._roofline = store  # type: ignore[attr-defined]
+
+    def _tag(self, t: torch.Tensor) -> tuple[Any, Store]:
+        tag: tuple[Any, Store] | None = getattr(t, "_roofline", None)
+        if tag is not None and tag[1].recorder is self:
+            return tag
+        if id(t) not in self.known:
+            # a tensor that autograd made or unpacked: the storage tells
+            store: Store | None = getattr(t.untyped_storage(), "_roofline", None)
+            if store is not None and store.recorder is self:
+                tag = (meta_of(tuple(t.shape), t.stride(), t.dtype), store)
+                t._roofline = tag  # type: ignore[attr-defined]
+                return tag
+        return super()._tag(t)
+
+    def store_of(self, t: torch.Tensor) -> int:
+        """Index of a tensor's storage in the trace."""
+        return int(self._tag(t)[1].id)
+
+    def rename(self, storage: int, kind: str, name: str, layer: int) -> None:
+        """Say what a storage has turned out to be."""
+        nbytes, _kind, _name, born = self.storages[storage]
+        self.storages[storage] = (nbytes, kind, name, born)
+        self.storage_layer[storage] = layer
+
+    # ---------------------------------------------------------------- dispatch
+
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is aten.add.Tensor and self.phase == "backward" and not kwargs and len(args) == 2 and _sole(args[0]):
+            func = aten.add_.Tensor
+        elif self.gpu and self.phase == "optimizer" and _on_host(args):
+            return func(*args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _record(self, spec: OpSpec, tags: list[Any], outputs: tuple[int, ...]) -> None:
+        if self.phase == "forward":
+            self.node_layer.setdefault(torch.autograd._get_sequence_nr() - 1, self.layer)  # type: ignore[attr-defined]
+        elif self.phase == "backward":
+            self.layer = self._backward_layer()
+        else:
+            owners = {self.storage_layer[tag[1].id] for tag in tags if tag[1].id in self.storage_layer}
+            self.layer = owners.pop() if len(owners) == 1 else 0 if owners else self.layer
+        super()._record(spec, tags, outputs)
+
+    def _backward_layer(self) -> int:
+        if self.running:  # a forward pass within the backward one: recomputed activations
+            return self.layer
+        node = torch._C._current_autograd_node()
+        if node is None:
+            return 0
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            return self.param_layer.get(id(variable), 0)
+        number = node._sequence_nr()
+        while number >= 0 and number not in self.node_layer:
+            number -= 1
+        return self.node_layer.get(number, 0)
+
+
+def _sole(t: torch.Tensor) -> bool:
+    """Whether autograd's buffer is the only holder of a gradient, so that it would add to it in place."""
+    storage = t.untyped_storage()
+    return (
+        t._use_count() == _SOLE_TENSOR  # type: ignore[attr-defined]
+        and torch._C._storage_Use_Count(storage._cdata) == _SOLE_STORAGE
+        and torch.ops.aten.is_non_overlapping_and_dense(t)
+    )
+
+
+def _on_host(args: tuple[Any, ...]) -> bool:
+    """Step counters: numbers on the host, whatever the device."""
+    found = list(tensors_in(args))
+    return bool(found) and all(not t.is_meta and t.dim() == 0 for t in found)
+
+
+# ------------------------------------------------------------------------------------------------ the step
+
+
+def check(optimizer: str) -> str:
+    """The optimizer's name. Raises UsageError where there is none of that name."""
+    name = optimizer.lower()
+    if name not in OPTIMIZERS:
+        raise UsageError(f"unknown optimizer {optimizer!r}; use one of {', '.join(OPTIMIZERS)}")
+    return name
+
+
+class Step:
+    """What surrounds the forward pass: the optimizer's state before it, backward and the update after it."""
+
+    def __init__(self, recorder: TrainingRecorder, params: Sequence[tuple[str, torch.Tensor]], optimizer: str) -> None:
+        self.recorder, self.optimizer = recorder, optimizer
+        self.params = [(path, p) for path, p in params if p.requires_grad]
+        if not self.params:
+            raise UsageError("nothing to train: no parameter of the model requires a gradient")
+        self.state: dict[str, list[torch.Tensor]] = {}
+
+    def prepare(self, owners: dict[int, int]) -> None:
+        """Make the optimizer's state, as it stands after earlier steps; `owners` says which layer has a parameter."""
+        recorder = self.recorder
+        recorder.param_layer = owners
+        for key in ("momentum_buffer",) if self.optimizer == "sgd" else ("exp_avg", "exp_avg_sq"):
+            self.state[key] = []
+            for path, p in self.params:
+                t = torch.empty_like(p, requires_grad=False)
+                if not t.is_meta:
+                    t.zero_()
+                recorder.adopt(t, "state", f"{path}.{key}")
+                recorder.storage_layer[recorder.store_of(t)] = owners.get(id(p), 0)
+                self.state[key].append(t)
+        for path, p in self.params:
+            recorder.storage_layer[recorder.store_of(p)] = owners.get(id(p), 0)
+            if self.optimizer != "sgd":
+                counter = torch.ones(())  # on the host, a number that the update reads
+                recorder.adopt(counter, "state", f"{path}.step")
+                recorder.storage_layer[recorder.store_of(counter)] = owners.get(id(p), 0)
+                self.state.setdefault("step", []).append(counter)
+
+    def run(self, output: Any) -> torch.Tensor:
+        """Backward and the optimizer's step; returns the loss, which stays alive as it does in a training loop."""
+        recorder = self.recorder
+        recorder.layer = 0
+        floats = [t for t in tensors_in(output) if t.requires_grad]
+        if not floats:
+            raise UsageError("nothing to train: no floating output of the model depends on its parameters")
+        loss = floats[0].sum()
+        for t in floats[1:]:
+            loss = loss + t.sum()
+        recorder.phase = "backward"
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        recorder.phase, recorder.layer = "optimizer", 0
+        for path, p in self.params:
+            if p.grad is not None:
+                recorder.rename(recorder.store_of(p.grad), "gradient", path, recorder.param_layer.get(id(p), 0))
+        with torch.no_grad():
+            self._update()
+        return loss
+
+    def _update(self) -> None:
+        """Torch's own update, a loop over the parameters on a CPU, multi-tensor kernels on a GPU: the defaults there."""
+        at = [i for i, (_, p) in enumerate(self.params) if p.grad is not None]
+        params = [self.params[i][1] for i in at]
+        grads = [p.grad for p in params]
+        state = {key: [tensors[i] for i in at] for key, tensors in self.state.items()}
+        if self.optimizer == "sgd":
+            sgd(
+                params, grads, state["momentum_buffer"], foreach=self.recorder.gpu, fused=False, weight_decay=0.0,
+                momentum=0.9, lr=0.1, dampening=0.0, nesterov=False, maximize=False,
+            )  # fmt: skip
+            return
+        decoupled = self.optimizer == "adamw"
+        (adamw if decoupled else adam)(
+            params, grads, state["exp_avg"], state["exp_avg_sq"], [], state["step"], foreach=self.recorder.gpu, fused=False,
+            amsgrad=False, beta1=0.9, beta2=0.999, lr=0.001, weight_decay=0.01 if decoupled else 0.0, eps=1e-8, maximize=False,
+        )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ kept whole
+
+
+@contextmanager
+def whole(recorder: TrainingRecorder) -> Iterator[None]:
+    """Catch composite operators on meta tensors above autograd, for as long as the trace runs."""
+    library = Library("aten", "IMPL")  # noqa: TOR901
+    catch: dict[str, Callable[..., Any]] = {"scaled_dot_product_attention": _attention(recorder.gpu)}
+    if recorder.gpu:
+        catch["dropout"] = _dropout
+    try:
+        for name, function in catch.items():
+            library.impl(name, function, "AutogradMeta")
+        yield
+    finally:
+        library._destroy()
+
+
+def _dropout(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
+    if not train or p in (0.0, 1.0) or not x.numel():
+        return aten.dropout.default.decompose(x, p, train)  # type: ignore[no-any-return]
+    result: torch.Tensor = aten.native_dropout(x, p, train)[0]
+    return result
+
+
+def _attention(gpu: bool) -> Callable[..., torch.Tensor]:
+    choose = _gpu_attention if gpu else _cpu_attention
+
+    def attention(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        result = None
+        if q.dim() == k.dim() == v.dim() == 4 and min(q.numel(), k.numel(), v.numel()) > 0:
+            result = choose(q, k, v, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+        if result is None:
+            whole_op = aten.scaled_dot_product_attention.default
+            result = whole_op.decompose(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        return result
+
+    return attention
+
+
+def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """A boolean mask as the kernels take it: 0 where it is true, minus infinity elsewhere."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask.logical_not(), float("-inf"))
+
+
+def _cpu_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float, causal: bool,
+    scale: float | None, gqa: bool,
+) -> torch.Tensor | None:  # fmt: skip
+    """The CPU's flash kernel under the conditions of ATen's sdp_utils_cpp.cpp; None: the decomposition runs."""
+    heads = q.shape[1] == k.shape[1] == v.shape[1] or (gqa and q.shape[1] % k.shape[1] == 0)
+    width = q.shape[-1] == k.shape[-1] == v.shape[-1]
+    fits = heads and width and all(t.stride(-1) == 1 for t in (q, k, v)) and not (causal and mask is not None)
+    if dropout_p or not fits or (mask is not None and (mask.requires_grad or mask.dim() not in (2, 4))):
+        return None
+    result: torch.Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, causal, attn_mask=_additive(mask, q.dtype), scale=scale
+    )[0]
+    return result
+
+
+def _gpu_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float, causal: bool,
+    scale: float | None, gqa: bool,
+) -> torch.Tensor | None:  # fmt: skip
+    """Flash attention in half precision without a mask, else the memory-efficient kernel, as torch chooses on CUDA."""
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    width = q.shape[-1]
+    same = width == k.shape[-1] == v.shape[-1]
+    if half and mask is None and same and width <= 256 and all(t.stride(-1) == 1 for t in (q, k, v)):
+        scale = width**-0.5 if scale is None else scale
+        short = -width % 8
+        if short:
+            q, k, v = (nn.functional.pad(t, (0, short)) for t in (q, k, v))
+        result: torch.Tensor = aten._scaled_dot_product_flash_attention(q, k, v, dropout_p, causal, False, scale=scale)[0]
+        return result[..., :width] if short else result
+    grouped = q.shape[1] != k.shape[1]
+    aligned = 8 if half else 4
+    if grouped or q.dtype == torch.float64 or (causal and mask is not None) or width % aligned or v.shape[-1] % aligned:
+        return None
+    bias = _additive(mask, q.dtype)
+    if bias is not None:
+        bias = bias.expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    result = aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, dropout_p, causal, scale=scale)[0]
+    return result

@@ -1,0 +1,196 @@
+"""The cost rules beside torch itself: its schemas, its own counter, its fused paths, its autograd."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from roofline import cost
+from roofline.cost.registry import RULES
+from roofline.records import OpSpec, TensorSpec, Work
+from roofline.trace import trace
+
+
+def spec_of(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> OpSpec:
+    def plain(v: Any) -> Any:
+        if isinstance(v, torch.Tensor):
+            return TensorSpec(tuple(v.shape), str(v.dtype)[6:], v.stride())
+        if isinstance(v, list | tuple):
+            return [plain(x) for x in v]
+        return v if v is None or isinstance(v, bool | int | float | str) else str(v)
+
+    def flat(v: Any) -> list[TensorSpec]:
+        return [v] if isinstance(v, TensorSpec) else [x for y in v for x in flat(y)] if isinstance(v, list) else []
+
+    a, k, out = plain(args), {key: plain(v) for key, v in kwargs.items()}, flat([plain(result)])
+    tags = torch.Tag.pointwise in func.tags
+    return OpSpec(
+        str(func.overloadpacket),
+        func._overloadname,
+        a,
+        k,
+        tuple(flat(a) + flat(list(k.values()))),
+        tuple(out),
+        tags,
+        func.is_view,
+    )
+
+
+class Collect(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.specs: list[OpSpec] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.specs.append(spec_of(func, args, kwargs or {}, result))
+        return result
+
+
+def summed(specs: list[OpSpec]) -> Work:
+    found = [(s.name, cost.work(s)) for s in specs]
+    assert not [n for n, w in found if w is None]
+    return Work(sum(w.flops for _, w in found if w), sum(w.macs for _, w in found if w))
+
+
+def test_every_rule_takes_what_torch_passes() -> None:
+    pytest.importorskip("torchvision")
+    refused, seen = [], set()
+    for schema in torch._C._jit_get_all_schemas():
+        space, _, op = schema.name.partition("::")
+        name = f"{space}.{op}"
+        seen |= {name, name.removesuffix("_")}
+        rule = cost.rule_of(name, schema.overload_name)
+        if rule is None or name == "aten.einsum" or not any("Tensor" in str(a.type) for a in schema.arguments):
+            continue
+        given = [a for a in schema.arguments if not (a.is_out or a.name == "out")]
+        for function in filter(None, (rule.flops, rule.dims)):
+            for needed in (given, [a for a in given if not a.has_default_value()]):
+                positional = [a for a in needed if not a.kwarg_only]
+                keywords = {a.name: None for a in needed if a.kwarg_only}
+                try:
+                    inspect.signature(function).bind(*positional, **keywords, out=None)
+                except TypeError as error:
+                    refused.append(f"{schema}: {error}")
+    assert refused == []
+    # a rule for a name that no operator has is a slip of the pen (prims and the decomposed forms register on demand)
+    late = ("prims.", "quantized_decomposed.", "_quantized.", "rngprims.", "aten.__", "_c10d_functional.")
+    assert sorted(n for n in RULES if n not in seen and not n.startswith(late)) == []
+
+
+EINSUMS = [
+    ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)),
+    ("bhld,bhsd->bhls", (2, 3, 4, 5), (2, 3, 6, 5)),
+    ("bhwc,hkc->bhwk", (2, 3, 4, 5), (3, 6, 5)),
+    ("...ij,...jk->...ik", (2, 1, 3, 4), (7, 4, 5)),
+    ("ij,jk,kl->il", (3, 4), (4, 5), (5, 6)),
+    ("a,a->", (5,), (5,)),
+    ("i,j->ij", (3,), (4,)),
+    ("ij,jk->ik", (3, 1), (4, 5)),
+    ("ii,i->i", (4, 4), (4,)),
+    ("nctkv,kvw->nctw", (2, 3, 4, 2, 5), (2, 5, 5)),
+]
+
+
+@pytest.mark.parametrize("case", EINSUMS, ids=lambda c: c[0])
+def test_einsum_costs_what_torch_makes_of_it(case: tuple[Any, ...]) -> None:
+    equation, *shapes = case
+    operands = [torch.empty(s, device="meta") for s in shapes]
+    with FlopCounterMode(display=False) as counter:
+        out = torch.einsum(equation, *operands)
+    spec = spec_of(torch.ops.aten.einsum.default, (equation, operands), {}, out)
+    work = cost.work(spec)
+    assert work is not None
+    assert 2 * work.macs == counter.get_total_flops()
+    # without autograd's view of it: the ops that einsum is made of
+    collect = Collect()
+    with collect:
+        torch.einsum(equation, *operands)
+    assert work == summed([s for s in collect.specs if s.name != "aten.einsum"])
+
+
+LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "conv": (lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1), (2, 4, 9, 9)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2), (2, 4, 5, 5)),
+    "linear": (lambda: nn.Linear(8, 5), (3, 8)),
+    "mlp": (lambda: nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4)), (3, 8)),
+    "depthwise": (lambda: nn.Conv2d(4, 4, 3, groups=4), (2, 4, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_backward_is_twice_forward(name: str) -> None:
+    make, shape = LAYERS[name]
+    with torch.device("meta"):
+        module, x = make(), torch.empty(shape, requires_grad=True)
+    forward, backward = Collect(), Collect()
+    with forward:
+        y = module(x).sum()
+    with backward:
+        y.backward()
+    assert summed(backward.specs).macs == 2 * summed(forward.specs).macs
+
+
+def test_training_of_a_small_net_is_known_op_by_op() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(
+                nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, groups=2), nn.Hardswish()
+            )
+            self.norm, self.mix = nn.LayerNorm(8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.rnn, self.head = nn.LSTM(8, 8, batch_first=True), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.mix(self.norm(self.stem(x).flatten(2).transpose(1, 2)))
+            return self.head(self.rnn(x)[0].mean(1))
+
+    net = Net()
+    optimizers = [torch.optim.AdamW(net.parameters(), foreach=True), torch.optim.SGD(net.parameters(), momentum=0.9)]
+    collect = Collect()
+    with collect:
+        nn.functional.cross_entropy(net(torch.rand(2, 3, 14, 14)), torch.tensor([0, 1]), label_smoothing=0.1).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert sorted({s.name for s in collect.specs if cost.work(s) is None}) == []
+
+
+def macs(module: nn.Module, *args: Any) -> int:
+    found = trace(module, args)
+    works = [cost.work(s) for s in found.specs]
+    return sum(w.macs for o in found.ops if (w := works[o.spec]) is not None)
+
+
+def test_fused_encoder_layer_counts_as_its_parts() -> None:
+    layer, x = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval(), torch.rand(2, 10, 64)
+    # projections 4 * 64 * 64, feed-forward 2 * 64 * 128, scores and their use 2 * 10 * 64, for each of 20 rows
+    want = 20 * (4 * 64 * 64 + 2 * 64 * 128 + 2 * 10 * 64)
+    assert macs(layer, x) == want
+    assert macs(layer.train(), x) == want
+
+
+def test_multihead_attention() -> None:
+    # known case: 1000 rows of 100: projections 4 * 100 * 100, scores and their use 2 * 1000 * 100 -> 240 M
+    x = torch.rand(1, 1000, 100)
+    assert (
+        macs(nn.MultiheadAttention(100, 1, batch_first=True), x, x, x) == 1000 * (4 * 100 * 100 + 2 * 1000 * 100) == 240_000_000
+    )
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_modules(kind: type[nn.RNNBase], gates: int) -> None:
+    steps, batch = 7, 3
+    assert macs(kind(10, 20), torch.rand(steps, batch, 10)) == gates * 20 * (10 + 20) * steps * batch
+    # two layers, both directions: the second takes 2 * 20 features
+    each = 2 * gates * 20 * (10 + 20) + 2 * gates * 20 * (40 + 20)
+    assert macs(kind(10, 20, num_layers=2, bidirectional=True), torch.rand(steps, batch, 10)) == each * steps * batch
