@@ -17,7 +17,7 @@ WORKERS ?= 2
 help:
 	@echo "make demo    analyse MobileNetV3-Large on this machine's CPU; chart and page in $(DEMO)/"
 	@echo "make test    the whole test suite        make lint    ruff and mypy"
-	@echo "make bench   beside our peers            make wheel   build dist/*.whl"
+	@echo "make bench   beside other counters       make wheel   build dist/*.whl"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "roofline needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 2; }

@@ -22,7 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from roofline import kernels, pipeline, source
+from roofline import kernels, pipeline, source, zoo
 from roofline.device import lookup
 from roofline.records import RooflineError
 
@@ -98,7 +98,7 @@ def load_state() -> dict[str, dict[str, Any]]:
 
 
 def timm_rows(only: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    for name in source.zoo.names("timm"):
+    for name in zoo.names("timm"):
         if fnmatch(name, only):
             yield f"timm:{name}", f"timm:{name}", {}
 
@@ -107,7 +107,7 @@ def torchvision_rows(only: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     """One row per published weights entry, in the form and with the input of those weights; and the models without any."""
     from torchvision.models import get_model_weights
 
-    for name in source.zoo.names("torchvision"):
+    for name in zoo.names("torchvision"):
         if not fnmatch(name, only):
             continue
         entries = list(get_model_weights(name))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.autograd.profiler import profile
 
-from roofline import build, memory, source
+from roofline import build, device, memory, source
 from roofline.recorder import tensors_in
 from roofline.trace import trace
 
@@ -107,10 +107,13 @@ def compare(model: str, optimizer: str = "", **settings: int) -> tuple[int, int]
     found = source.resolve(model, **settings)  # type: ignore[arg-type]
     module = build.build(found, real=True)
     args, kwargs = build.call_with(module, build.inputs(found))
-    predicted = memory.peak(trace(module, args, kwargs, optimizer=optimizer)).total
-    real_args = [torch.rand(t.shape, dtype=t.dtype) if t.is_floating_point() else torch.zeros_like(t, device="cpu") for t in args]
-    real_kwargs = {k: torch.zeros_like(v, device="cpu") for k, v in kwargs.items()}
-    return predicted, measured(module, real_args, real_kwargs, optimizer)
+    predicted = memory.peak(trace(module, args, kwargs, optimizer=optimizer), device.lookup("cpu")).total
+    return predicted, measured(module, [filled(t) for t in args], {k: filled(t) for k, t in kwargs.items()}, optimizer)
+
+
+def filled(t: torch.Tensor) -> torch.Tensor:
+    """A real tensor of the same shape: noise, or zeros where it holds indices."""
+    return torch.rand(t.shape, dtype=t.dtype) if t.is_floating_point() else torch.zeros(t.shape, dtype=t.dtype)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import hf, zoo
+from roofline import exported, hf, zoo
 from roofline.recorder import is_packed
 from roofline.records import SourceError, UsageError
 from roofline.source import Input, Source, parsed, sized
@@ -83,8 +83,10 @@ def build(source: Source, real: bool = False) -> nn.Module:
 
     Raises SourceError where it cannot be loaded or built, UsageError for a wrong argument.
     """
-    make = _maker(source)
+    make: Any = exported.load(source.where) if source.kind == "exported" else _maker(source)
     if isinstance(make, nn.Module):
+        if source.args:
+            raise UsageError(f"{source.name} is a finished module: --set cannot change it")
         return make.eval()
     _check_arguments(make, source)
     first: Exception | None = None
@@ -210,6 +212,10 @@ def inputs(source: Source) -> tuple[Input, ...]:
     """What the model is called with: as resolved, or the default of the package that builds it, sized as asked."""
     if source.inputs is not None:
         return source.inputs
+    if source.kind == "exported":
+        found = sized(parsed(exported.inputs(source.where)), source.asked)
+        exported.check(source.where, {i.name: i.shape for i in found})
+        return found
     ask = hf.inputs(source.where, source.args) if source.kind == "hf" else zoo.inputs(source.kind, source.where, source.args)
     return sized(parsed(ask), source.asked)
 

@@ -73,7 +73,7 @@ def _default(name: str, config: Any) -> Any:
 def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
     """The model class, and its configuration with the settings applied."""
     cls, config = _from_file(Path(where)) if where.endswith(".json") else _from_class(where)
-    for key, value in settings.items():
+    for key in settings:
         if not hasattr(config, key):
             near = difflib.get_close_matches(key, list(config.to_dict()), n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else "see its documentation for the fields"
@@ -121,7 +121,8 @@ def _from_file(path: Path) -> tuple[Any, Any]:
 
     if table.get("auto_map"):
         raise SourceError(
-            f"{path} brings code of its own (`auto_map`), which is not run; remove that key if transformers knows {kind!r} itself"
+            f"{path} brings code of its own (`auto_map`), which is not run"
+            f"\nremove that key if transformers knows {kind!r} itself"
         )
     if kind not in CONFIG_MAPPING:
         near = difflib.get_close_matches(kind, CONFIG_MAPPING.keys(), n=1)

@@ -53,15 +53,23 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 @cache
-def _table() -> dict[str, Any]:
-    return tomllib.loads((LIBRARY / "_cores.toml").read_text(encoding="utf-8"))
+def _chunks() -> tuple[str, ...]:
+    text = (LIBRARY / "_cores.toml").read_text(encoding="utf-8")
+    return tuple(re.split(r"^(?=\[)", text, flags=re.MULTILINE))
+
+
+def _rows(header: str) -> Iterator[dict[str, Any]]:
+    """The tables under `header`, each parsed when it is asked for: the first few usually do."""
+    for chunk in _chunks():
+        if chunk.startswith(header):
+            found = tomllib.loads(chunk)[header.strip("[]")]
+            yield found[0] if isinstance(found, list) else found
 
 
 def _family(section: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Defaults overlaid by the first row of `section` that fits."""
-    table = _table()
-    row = next((row for row in table[section] if fits(row)), {"name": "unknown core"})
-    return {**table["defaults"], **row}
+    row = next((row for row in _rows(f"[[{section}]]") if fits(row)), {"name": "unknown core"})
+    return {**next(_rows("[defaults]")), **row}
 
 
 # ------------------------------------------------------------------------------------------------ Linux

@@ -2,17 +2,20 @@
 
 An op allocates its fresh results while its inputs are still alive; a storage is freed when the last tensor over it is
 dropped, as in eager PyTorch. Blocks are counted at their own size: the allocator's rounding and its cache are not.
+Scratch memory inside kernels is counted where it is known (convolutions on x86 CPUs, `workspace.py`).
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
+from roofline import workspace
+from roofline.device import Device
 from roofline.records import Trace
 
 _NAMES = {
     "parameter": "parameters", "buffer": "buffers", "input": "inputs", "activation": "activations", "constant": "constants",
-    "gradient": "gradients", "state": "optimizer_state",
+    "gradient": "gradients", "state": "optimizer_state", "workspace": "workspace",
 }  # fmt: skip
 
 
@@ -24,8 +27,11 @@ class Peak(Struct, frozen=True):
     layer: int
 
 
-def peak(trace: Trace) -> Peak:
-    """Peak bytes of one pass, parameters and inputs included."""
+def peak(trace: Trace, device: Device | None = None) -> Peak:
+    """Peak bytes of one pass, parameters and inputs included; with a device, its kernels' scratch memory too."""
+    scratch = [0] * len(trace.specs)
+    if device is not None and device.kind == "cpu" and device.vendor in ("Intel", "AMD"):
+        scratch = [workspace.onednn(spec) for spec in trace.specs]
     n = len(trace.ops)
     delta: list[dict[str, int]] = [{} for _ in range(n + 1)]
     now: dict[str, int] = {}
@@ -38,11 +44,12 @@ def peak(trace: Trace) -> Peak:
             delta[s.died][s.kind] = delta[s.died].get(s.kind, 0) - s.nbytes
     best, at, layer = sum(now.values()), dict(now), 0
     for op, change in zip(trace.ops, delta, strict=False):
-        if not change:
-            continue
         for kind, nbytes in change.items():
             now[kind] = now.get(kind, 0) + nbytes
-        total = sum(now.values())
+        extra = scratch[op.spec]
+        if not change and not extra:
+            continue
+        total = sum(now.values()) + extra
         if total > best:
-            best, at, layer = total, dict(now), op.layer
+            best, at, layer = total, now | {"workspace": extra}, op.layer
     return Peak(best, {_NAMES[k]: v for k, v in at.items() if v}, layer)

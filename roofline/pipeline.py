@@ -124,6 +124,9 @@ def trace_source(
     found: source.Source, target: Device, dtype: str = "fp32", progress: Callable[[str], None] = lambda text: None
 ) -> Trace:
     """Build the model and trace it; no cache."""
+    if found.kind == "onnx":
+        progress(f"reading {found.name}")
+        return _trace_onnx(found, dtype)
     progress("importing torch")
     from roofline import build
 
@@ -135,6 +138,19 @@ def trace_source(
         module, inputs, found.name, found.label, target, dtype, progress, lambda: build.build(found, real=True)
     )
     return _noted(result, *found.notes, *source.also_known(found))
+
+
+def _trace_onnx(found: source.Source, dtype: str) -> Trace:
+    from roofline import onnx
+
+    if found.args:
+        raise UsageError(f"{found.name} is a finished graph: --set cannot change it")
+    if found.asked.resolution is not None:
+        raise UsageError(f"{found.name} is an ONNX graph: give its shape with --input instead of --resolution")
+    if dtype not in ("fp32", "tf32"):
+        raise UsageError(f"{found.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
+    asked = [(i.name, i.shape, i.dtype) for i in source.given(found.asked)]
+    return onnx.trace(found.where, found.name, onnx.sized(found.where, asked, found.asked.batch))
 
 
 def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from msgspec import Struct, field
 
 # How ops become kernels.
-RUNTIMES = ("eager", "ideal")
+RUNTIMES = ("eager", "compiled", "ideal")
 
 # Bits per element by dtype name (torch's names without the `torch.`). Sub-byte types are packed.
 DTYPE_BITS: dict[str, int] = {

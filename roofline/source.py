@@ -168,12 +168,12 @@ def resolve(
     """
     source = _find(model)
     asked = Asked(tuple(inputs), batch, resolution)
-    given = {k: _typed(v) for k, v in (settings or {}).items()}
+    set_by_hand = {k: _typed(v) for k, v in (settings or {}).items()}
     if resolution is not None and not inputs:
-        given = zoo.resized(source.kind, source.where, resolution) | given
+        set_by_hand = zoo.resized(source.kind, source.where, resolution) | set_by_hand
     return replace(
         source,
-        args=source.args | given,
+        args=source.args | set_by_hand,
         inputs=None if source.inputs is None else sized(source.inputs, asked),
         notes=tuple(n for n in source.notes if not (inputs and n == _ASSUMED)),
         asked=asked,
@@ -187,8 +187,12 @@ def shapes(inputs: Sequence[str], batch: int | None = None, resolution: int | No
 
 def sized(default: tuple[Input, ...], asked: Asked) -> tuple[Input, ...]:
     """The default inputs as a person asked for them. Raises UsageError for a shape that cannot be."""
-    given = tuple(_parse_input(text, i) for i, text in enumerate(asked.inputs))
-    return _sized(_merged(default, given), asked.batch, asked.resolution)
+    return _sized(_merged(default, given(asked)), asked.batch, asked.resolution)
+
+
+def given(asked: Asked) -> tuple[Input, ...]:
+    """The inputs that a person wrote out. Raises UsageError for text that is no shape."""
+    return tuple(_parse_input(text, i) for i, text in enumerate(asked.inputs))
 
 
 def _find(model: str) -> Source:

@@ -17,18 +17,22 @@ from typing import Any
 from roofline.records import UnknownNameError
 
 ZOOS = ("torchvision", "timm")
-# `@register_model` or `@register_model(name="...")`, other decorators, and the function below
-_ENTRY = re.compile(
-    r"""^@(?:_\w+\.)?register_model\b (?:\( (?:name=)? (?:["'](\w+)["'])? \))? [^\n]*\n
-        (?:[@)\ ][^\n]*\n)* def\ (\w+)""",
-    re.MULTILINE | re.VERBOSE,
-)
 # Frames of a video clip, as torchvision counted its published operations.
 FRAMES = 16
 # Pixels of an optical-flow pair likewise (a multiple of 8, at least 128).
 FLOW = 512
 _TWO_STAGE = ("fasterrcnn", "maskrcnn", "keypointrcnn", "retinanet", "fcos")
 _DETECTION = (*_TWO_STAGE, "ssd")
+
+
+@cache
+def _entry() -> re.Pattern[str]:
+    """`@register_model` or `@register_model(name="...")`, other decorators, and the function below."""
+    return re.compile(
+        r"""^@(?:_\w+\.)?register_model\b (?:\( (?:name=)? (?:["'](\w+)["'])? \))? [^\n]*\n
+            (?:[@)\ ][^\n]*\n)* def\ (\w+)""",
+        re.MULTILINE | re.VERBOSE,
+    )
 
 
 @cache
@@ -39,7 +43,7 @@ def names(zoo: str) -> dict[str, str]:
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for path in (Path(place) / "models").rglob("*.py"):
             text = path.read_text(encoding="utf-8", errors="replace")
-            for given, function in _ENTRY.findall(text):
+            for given, function in _entry().findall(text):
                 found[given or function] = path.stem
     return dict(sorted(found.items()))
 
@@ -179,7 +183,7 @@ def _no_downloads() -> Iterator[None]:
     fetch, load = WeightsEnum.get_state_dict, nn.Module.load_state_dict
     empty: dict[str, Any] = {}
     WeightsEnum.get_state_dict = lambda self, *_, **__: empty
-    nn.Module.load_state_dict = lambda self, state, *a, **k: None if state is empty else load(self, state, *a, **k)  # type: ignore[assignment,method-assign]
+    nn.Module.load_state_dict = lambda self, state, *a, **k: None if state is empty else load(self, state, *a, **k)  # type: ignore[method-assign]
     try:
         yield
     finally:
