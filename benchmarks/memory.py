@@ -126,7 +126,9 @@ def main() -> None:
     passes = [""] * (not options.training) + ["adam"] * (not options.inference)
     rows = []
     if not options.json:
-        print("| model | batch | pass | predicted MiB | allocator MiB | difference |\n| --- | ---: | --- | ---: | ---: | ---: |")
+        print(
+            "| model | batch | pass | predicted MiB | allocator MiB | difference |\n| --- | ---: | --- | ---: | ---: | ---: |"
+        )
     for model in options.models:
         settings = MODELS.get(model, {})
         for optimizer in passes:

@@ -1,6 +1,6 @@
 """Run both benchmarks and put what they print into docs/benchmarks.md, between its markers. For an idle machine.
 
-    python benchmarks/publish.py [--processes 3] [--runs 7]
+python benchmarks/publish.py [--processes 3] [--runs 7]
 """
 
 from __future__ import annotations

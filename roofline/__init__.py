@@ -40,6 +40,9 @@ def analyze(
     dtype: str = "fp32",
     runtime: str = "eager",
     training: bool = False,
+    optimizer: str = "adam",
+    prefill: int | None = None,
+    decode: int | None = None,
     settings: Mapping[str, str] | None = None,
     cache: bool = True,
     progress: Callable[[str], None] | None = None,
@@ -50,7 +53,9 @@ def analyze(
     is left as it was found. `inputs` are shapes as text ("1,3,224,224", "ids=1,128:int64"); for a module, `args` and
     `kwargs` may give its call as it is, with any nesting of tensors in it (real or meta: only metadata is used).
     `batch` and `resolution` resize the default inputs. `dtype` is fp32, tf32, fp16, bf16, amp or fp64; `runtime` is
-    eager or ideal. Times are in seconds, sizes in bytes.
+    eager or ideal. `training` makes it a training step: forward, backward, and a step of the `optimizer` (sgd with
+    momentum, adam, adamw). For a causal language model of transformers, `prefill` is the number of tokens of a prompt and
+    `decode` the number of tokens in the KV cache when one more is computed. Times are in seconds, sizes in bytes.
 
     Raises a RooflineError: UsageError for what cannot be, ModelError where the model's forward fails.
     """
@@ -59,6 +64,6 @@ def analyze(
     request = pipeline.Request(
         device=device, batch=batch, inputs=tuple(inputs), args=args, kwargs=kwargs, resolution=resolution, dtype=dtype,
         runtime=runtime, training=training, settings=dict(settings or {}), cache=cache,
-        progress=progress or (lambda text: None),
+        progress=progress or (lambda text: None), optimizer=optimizer, prefill=prefill, decode=decode,
     )  # fmt: skip
     return pipeline.run(model, request)

@@ -13,7 +13,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -83,16 +83,33 @@ def build(source: Source, real: bool = False) -> nn.Module:
 
     Raises SourceError where it cannot be loaded or built, UsageError for a wrong argument.
     """
-    make: Any = exported.load(source.where) if source.kind == "exported" else _maker(source)
-    if isinstance(make, nn.Module):
-        if source.args:
-            raise UsageError(f"{source.name} is a finished module: --set cannot change it")
-        return make.eval()
-    _check_arguments(make, source)
+    return Builder(source)(real)
+
+
+class Builder:
+    """Builds one source's module, as often as asked; what the source names is loaded once."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.make: Any = exported.load(source.where) if source.kind == "exported" else _maker(source)
+
+    def __call__(self, real: bool = False) -> nn.Module:
+        if isinstance(self.make, nn.Module):
+            if self.source.args:
+                raise UsageError(f"{self.source.name} is a finished module: --set cannot change it")
+            return self.make.eval()
+        _check_arguments(self.make, self.source)
+        if not real:
+            return _built(self.make, self.source, ((META, False), (None, True), (None, None)))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return _built(self.make, self.source, ((None, None),))
+
+
+def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.device | None, bool | None]]) -> nn.Module:
+    """The module, in the first way that works: (device, whether values are real while it is built; None: everything is)."""
     first: Exception | None = None
-    if real:
-        torch.manual_seed(0)
-    for device, hybrid in ((None, None),) if real else ((META, False), (None, True), (None, None)):
+    for device, hybrid in ways:
         try:
             module = _construct(make, source.args, device, hybrid)
         except BUILD_ERRORS as error:
@@ -124,7 +141,7 @@ def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.dev
 def _maker(source: Source) -> Any:
     """The callable (or module object) that the source names."""
     if source.kind in zoo.ZOOS:
-        return zoo.maker(source.kind, source.where)
+        return zoo.maker(source.kind, source.where, source.asked.resolution)
     if source.kind == "hf":
         return hf.maker(source.where)
     module = _load_file(source.where) if source.kind in ("reference", "file") else _import(source.where)
@@ -225,7 +242,10 @@ def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], di
 
     Raises UsageError where forward() cannot take them.
     """
-    parameters = inspect.signature(module.forward).parameters
+    try:
+        parameters: Mapping[str, inspect.Parameter] = inspect.signature(module.forward).parameters
+    except ValueError:  # a forward() of TorchScript's tells no names
+        parameters = {}
     args, kwargs = [], {}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for i in inputs:

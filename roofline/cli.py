@@ -20,6 +20,7 @@ from roofline.options import (
     Batch,
     By,
     Debug,
+    Decode,
     Devices,
     Dtype,
     DtypeOption,
@@ -29,6 +30,9 @@ from roofline.options import (
     Model,
     NoCache,
     OneDevice,
+    Optimizer,
+    OptimizerOption,
+    Prefill,
     Resolution,
     Runtime,
     RuntimeOption,
@@ -91,6 +95,9 @@ def analyze(
     dtype: DtypeOption = Dtype.fp32,
     runtime: RuntimeOption = Runtime.eager,
     training: Training = False,
+    optimizer: OptimizerOption = Optimizer.adam,
+    prefill: Prefill = None,
+    decode: Decode = None,
     by: Annotated[By, typer.Option("--by", help="Rows of the table.")] = By.layer,
     depth: Annotated[int, typer.Option("--depth", min=0, metavar="N", help="Deepest level of layers in the table.")] = 2,
     top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Only the N rows with the most time.")] = None,
@@ -118,6 +125,8 @@ def analyze(
     roofline analyze mobilenet_v1 --set width_mult=0.5 --resolution 160
     roofline analyze net.py:Net --input x=1,3,64,64 --input ids=1,128:int64
     roofline analyze vgg16 -d t4 -o vgg16.html -o vgg16.png
+    roofline analyze resnet50 -d rtx-4090 --training -b 64 --dtype amp
+    roofline analyze hf:LlamaForCausalLM -d h100-sxm --dtype bf16 --decode 8192
     roofline analyze resnet50 -d rtx-4090 --json > resnet50.json
     """
     from roofline import output as files
@@ -133,6 +142,9 @@ def analyze(
         "dtype": dtype.value,
         "runtime": runtime.value,
         "training": training,
+        "optimizer": optimizer.value,
+        "prefill": prefill,
+        "decode": decode,
         "settings": _pairs(settings or []),
         "cache": not no_cache,
     }
@@ -317,16 +329,17 @@ def list_models(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The models that can be given by name.
+    """The models that can be given by name: the reference models, and with QUERY those of torchvision and timm too.
 
     \b
     roofline models
     roofline models mobilenet
+    roofline models timm: convnext
     """
     from roofline.source import catalogue
     from roofline.views import listing
 
-    everything = catalogue()
+    everything = catalogue(zoos=query is not None)
     words = (query or "").lower().split()
     found = [m for m in everything if all(word in " ".join(m.values()).lower() for word in words)]
     if not found:
@@ -335,6 +348,46 @@ def list_models(
         out_json({"models": found})
     else:
         out(listing.models(found, painter()))
+
+
+@app.command(short_help="Our counts beside fvcore's, torch's and published ones.")
+def crosscheck(
+    model: Model,
+    batch: Batch = None,
+    inputs: Inputs = None,
+    resolution: Resolution = None,
+    top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="At most N layers.")] = 20,
+    everything: Annotated[bool, typer.Option("--all", help="Also the layers where all agree.")] = False,
+    settings: Settings = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Multiply-accumulates of every layer as we, fvcore and torch's FlopCounterMode count them, and the numbers in print.
+
+    The model runs here once, on random weights. fvcore counts one FLOP for a multiply-accumulate.
+
+    \b
+    roofline crosscheck mobilenet_v3_large
+    roofline crosscheck torchvision:vit_b_16 --all
+    roofline crosscheck timm:sequencer2d_s --json
+    """
+    from roofline.views import counts
+
+    with progress() as report, redirect_stdout(sys.stderr):
+        from roofline.crosscheck import crosscheck as compare
+
+        found = compare(
+            model,
+            inputs=tuple(inputs or ()),
+            batch=batch,
+            resolution=resolution,
+            settings=_pairs(settings or []),
+            progress=report or str,
+        )
+    if json:
+        out_json(found)
+    else:
+        out(counts.render(found, painter(), top, everything))
 
 
 cache_app = typer.Typer(help="Traces and analyses kept on disk: info, clear.", rich_markup_mode=None)

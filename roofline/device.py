@@ -45,6 +45,10 @@ class Number(Struct, frozen=True):
     value: float
     source: str = ""
     status: str = "assumed"
+    # of a measured value: what the data sheet or the detection said (0: nothing), and the distance between the quartiles
+    # of its samples as a fraction of it
+    nominal: float = 0.0
+    spread: float = 0.0
 
 
 class Peak(Struct, frozen=True):
@@ -57,6 +61,9 @@ class Peak(Struct, frozen=True):
     per_clock: float = 0.0
     # Hz, where the vendor quotes this peak at another clock than `Device.clock`; 0: at that clock
     clock: float = 0.0
+    # as in Number
+    nominal: float = 0.0
+    spread: float = 0.0
 
 
 class Level(Struct, frozen=True):
@@ -75,6 +82,18 @@ class Level(Struct, frozen=True):
     type: str = ""
     bus_bits: int = 0
     rate: float = 0.0
+    # as in Number: of the bandwidth, and of the size
+    nominal: float = 0.0
+    spread: float = 0.0
+    size_nominal: int = 0
+
+
+class Scaling(Struct, frozen=True):
+    """What a number of threads reaches: fp32 GEMM in FLOP/s, copying in DRAM in B/s."""
+
+    threads: int
+    fp32: float
+    dram: float
 
 
 class Cores(Struct, frozen=True):
@@ -117,6 +136,12 @@ class Device(Struct, frozen=True, kw_only=True):
     launch: Number
     # s: the host needs to issue one eager op
     host: Number
+    # measured by `roofline calibrate`, empty elsewhere: what threads bring; by class of kernel, s to run one op on a few
+    # elements (dispatch and the library's fixed cost), and FLOP/s or B/s of a well-shaped large one
+    scaling: tuple[Scaling, ...] = ()
+    fixed: dict[str, Number] = {}
+    flops: dict[str, Number] = {}
+    bytes: dict[str, Number] = {}
     # "datasheet", "calibrated" or "estimated"
     tier: str = "datasheet"
     notes: tuple[str, ...] = ()

@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from roofline import units
-from roofline.device import LEVELS, STATUSES, TENSOR_NAMES, TIERS, VECTOR_NAMES, Cores, Device, Level, Number, Peak, nearest
+from roofline.device import (
+    LEVELS,
+    STATUSES,
+    TENSOR_NAMES,
+    TIERS,
+    VECTOR_NAMES,
+    Cores,
+    Device,
+    Level,
+    Number,
+    Peak,
+    Scaling,
+    nearest,
+)
 from roofline.records import DeviceFileError
 
 
@@ -73,7 +86,7 @@ class _Table:
         source = table.text("source", "" if status == "assumed" else ...)
         if source and source not in self.sources:
             raise table.fail("source", f"{source!r} is not in [sources]{nearest(source, self.sources)}")
-        return Number(value, source, status), table
+        return Number(value, source, status, table.quantity("nominal", unit, 0), table.quantity("spread", "1", 0)), table
 
     def plain(self, key: str, unit: units.Unit, *, zero: bool = False) -> Number:
         number, table = self.number(key, unit, zero=zero)
@@ -105,8 +118,9 @@ def _peak_table(parent: _Table, key: str, names: tuple[str, ...]) -> dict[str, P
     for name in [n for n in table.data if n in names]:
         number, row = table.number(name, "FLOP/s")
         peaks[name] = Peak(
-            number.value, number.source, number.status, row.quantity("per_clock", "1", 0), row.quantity("clock", "Hz", 0)
-        )
+            number.value, number.source, number.status, row.quantity("per_clock", "1", 0), row.quantity("clock", "Hz", 0),
+            number.nominal, number.spread,
+        )  # fmt: skip
         row.done()
     table.done()
     return peaks
@@ -119,6 +133,7 @@ def _level(row: _Table) -> Level:
     level = Level(
         name, int(size.value), bandwidth.value, bandwidth.source, bandwidth.status, size.source, size.status,
         row.text("type", ""), row.integer("bus_bits"), row.quantity("rate", "Hz", 0),
+        bandwidth.nominal, bandwidth.spread, int(size.nominal),
     )  # fmt: skip
     row.done()
     return level
@@ -138,6 +153,18 @@ def _cores(row: _Table) -> Cores:
     cores = Cores(row.text("name"), row.integer("count"), row.quantity("clock", "Hz"), row.quantity("per_clock", "1"))
     row.done()
     return cores
+
+
+def _scaling(row: _Table) -> Scaling:
+    scaling = Scaling(row.integer("threads"), row.quantity("fp32", "FLOP/s"), row.quantity("dram", "B/s"))
+    row.done()
+    return scaling
+
+
+def _numbers(top: _Table, key: str, unit: units.Unit) -> dict[str, Number]:
+    """A table of sourced numbers by class of kernel; the classes are those that its writer measured."""
+    table = top.table(key, "a table of numbers by class of kernel", {})
+    return {name: table.plain(name, unit) for name in list(table.data)}
 
 
 def read(path: str | Path) -> Device:
@@ -165,6 +192,8 @@ def read(path: str | Path) -> Device:
         launch=top.plain("launch", "s", zero=True), host=top.plain("host", "s", zero=True),
         tensor=_peak_table(top, "tensor", TENSOR_NAMES), vector=_peak_table(top, "vector", VECTOR_NAMES),
         levels=_levels(top), cores=tuple(_cores(row) for row in top.tables("cores", [])),
+        scaling=tuple(_scaling(row) for row in top.tables("scaling", [])),
+        fixed=_numbers(top, "fixed", "s"), flops=_numbers(top, "flops", "FLOP/s"), bytes=_numbers(top, "bytes", "B/s"),
     )  # fmt: skip
     top.known.extend(("tdp", "sustained", "sources"))
     top.done()

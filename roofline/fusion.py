@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from roofline.kernels import Facts, launches, roles_of
 from roofline.records import DTYPE_BITS, Kernel, Op, Operand, OpSpec, Trace, Work
 
@@ -22,7 +24,7 @@ LIBRARY = frozenset({"gemm", "conv", "grouped_conv", "depthwise_conv", "attentio
 _MAX_WINDOW = 25
 # Reads its input more than once, so what produces the input is not computed inside it.
 _REREADS = frozenset({"pool", "gather"})
-_REDUCES = frozenset({"reduction", "softmax"})
+_CONVS = frozenset({"conv", "grouped_conv", "depthwise_conv"})
 # the most telling class of a fused kernel, first
 _ORDER = ("softmax", "norm", "reduction", "pool", "gather", "layout", "pointwise")
 
@@ -59,11 +61,37 @@ class _Launch(NamedTuple):
     facts: Facts
 
 
-def build(trace: Trace) -> Iterator[Kernel]:
-    """The kernels of a trace under torch.compile, in launch order."""
+def build(trace: Trace, kind: str = "gpu") -> list[Kernel]:
+    """The kernels of a trace under torch.compile on a kind of device ("gpu", "cpu"), in launch order."""
     launched = [_Launch(*found) for found in launches(trace)]
-    nodes = _group(trace, launched)
-    yield from _emit(trace, launched, nodes)
+    last = _channels_last([la.facts for la in launched], kind)
+    return _emit(trace, launched, _group(trace, launched), last)
+
+
+def _channels_last(facts: list[Facts], kind: str) -> bool:
+    """Whether Inductor runs the convolutions channels-last: always on a CPU; on a GPU by a weighted sum of their FLOPs.
+
+    The weights are those of torch/_inductor/graph.py, decide_layout_opt: grouped convolutions lose, the others gain.
+    """
+    convs = [f for f in facts if f.klass in _CONVS]
+    if not convs or kind == "cpu":
+        return bool(convs)
+    if len(facts) >= 300 * len(convs):
+        return False
+    total = weighted = 0.0
+    for f in convs:
+        d, macs = f.dims, f.work.macs if f.work else 0
+        inner = d.get("c", 1) // max(d.get("g", 1), 1)
+        factor = 0.823
+        if f.klass == "grouped_conv":
+            factor = 1.358
+        elif d.get("o", 0) <= 64 and inner <= 64:
+            factor = 0.783
+        elif 2 * d.get("o", 0) <= inner and d.get("r", 1) > 1:
+            factor = 0.725
+        total += macs
+        weighted += macs * factor
+    return weighted <= total
 
 
 def _loop(spec: OpSpec, klass: str) -> tuple[int, _Loop | None]:
@@ -192,22 +220,27 @@ def _cycle(parts: list[_Node]) -> bool:
 # ------------------------------------------------------------------------------------------------ from groups to kernels
 
 
-def _emit(trace: Trace, launched: list[_Launch], of: list[_Node]) -> Iterator[Kernel]:
+def _emit(trace: Trace, launched: list[_Launch], of: list[_Node], last: bool) -> list[Kernel]:
     roles = roles_of(trace)
     reads, writes = _outside(trace, launched, of)
     # a kernel runs once everything it reads is there: at its last member
-    order = sorted({id(n): n for n in of}.values(), key=lambda n: n.last)
-    place = {id(n): i for i, n in enumerate(order)}
-    for node in order:
+    place: dict[int, int] = {}
+    done: list[Kernel] = []
+    for node in sorted({id(n): n for n in of}.values(), key=lambda n: n.last):
         operands = [
-            Operand(nbytes, s, roles[s], False, place[id(made)] if made is not None else -1)
-            for (s, _), (nbytes, made) in reads[id(node)].items()
+            Operand(nbytes, s, roles[s], False, place.get(id(made), -1)) for (s, _), (nbytes, made) in reads[id(node)].items()
         ]
         operands += [Operand(nbytes, s, roles[s], True) for s, nbytes in writes[id(node)].items()]
         members = [launched[m] for m in sorted(node.members)]
         if node.fusable and not operands:
             continue
-        yield _fused(members, tuple(operands)) if node.fusable else _library(members[0], tuple(operands))
+        kernel = _fused(members, tuple(operands)) if node.fusable else _library(members[0], tuple(operands))
+        if last and kernel.klass in _CONVS:
+            done += _weight_copy(kernel)
+            kernel = msgspec.structs.replace(kernel, dims=kernel.dims | {"last": 1})
+        place[id(node)] = len(done)
+        done.append(kernel)
+    return done
 
 
 _Reads = dict[int, dict[tuple[int, int], tuple[int, "_Node | None"]]]
@@ -237,6 +270,17 @@ def _outside(trace: Trace, launched: list[_Launch], of: list[_Node]) -> tuple[_R
         if trace.storages[s].died < 0 or not node.fusable:
             writes[id(node)][s] = max(writes[id(node)].get(s, 0), nbytes)
     return reads, writes
+
+
+def _weight_copy(conv: Kernel) -> Iterator[Kernel]:
+    """A row-major k x k weight is copied to channels-last before every call; one that a generated kernel made came out so."""
+    d = conv.dims
+    if d.get("r", 1) * d.get("s", 1) == 1 or d.get("c", 1) == d.get("g", 1) or d.get("transposed"):
+        return
+    weight = max((o for o in conv.operands if o.role == "parameter"), key=lambda o: o.bytes, default=None)
+    if weight is not None and weight.producer < 0:
+        copied = (Operand(weight.bytes, weight.storage, weight.role), Operand(weight.bytes, weight.storage, "weight", True))
+        yield Kernel(conv.layer, "channels_last", "layout", conv.ops, conv.dtype, conv.shape, 0, 0, copied, {}, phase=conv.phase)
 
 
 def _library(launch: _Launch, operands: tuple[Operand, ...]) -> Kernel:

@@ -18,8 +18,6 @@ from roofline.records import SourceError, UnknownNameError, UsageError
 TOKENS = 128
 # Samples of an audio input: one second at 16 kHz.
 SAMPLES = 16_000
-# What a configuration class may raise for values that it rejects.
-_REJECTS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError)
 
 
 def maker(where: str) -> Callable[..., Any]:
@@ -81,7 +79,7 @@ def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
     if settings:
         try:
             config = type(config).from_dict(config.to_dict() | dict(settings))
-        except _REJECTS as error:
+        except _rejections() as error:
             raise UsageError(f"transformers rejects the settings of {cls.__name__}: {_line(error)}") from error
     return cls, config
 
@@ -99,7 +97,7 @@ def _from_class(name: str) -> tuple[Any, Any]:
         raise UsageError(f"hf:{name} is no model class of transformers; give one such as LlamaForCausalLM or BertModel")
     try:
         return cls, cls.config_class()
-    except _REJECTS as error:
+    except _rejections() as error:
         raise SourceError(
             f"{cls.config_class.__name__} has no usable default: {_line(error)}\ngive a local config.json instead"
         ) from error
@@ -129,7 +127,7 @@ def _from_file(path: Path) -> tuple[Any, Any]:
         raise SourceError(f"{path}: transformers knows no model_type {kind!r}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
         config = CONFIG_MAPPING[kind].from_dict(table)
-    except _REJECTS as error:
+    except _rejections() as error:
         raise SourceError(f"transformers rejects {path}: {_line(error)}") from error
     named = (table.get("architectures") or [""])[0]
     cls = getattr(transformers, named, None) if isinstance(named, str) and named.isidentifier() else None
@@ -152,6 +150,15 @@ def _offline() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def _rejections() -> tuple[type[Exception], ...]:
+    """What a configuration class may raise for values that it rejects."""
+    from huggingface_hub import errors
+
+    # newer releases check fields with errors of their own
+    strict = getattr(errors, "StrictDataclassError", ValueError)
+    return (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError, strict)
 
 
 def _line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from roofline import cost
+from roofline import access, cost
 from roofline.records import RUNTIMES, Kernel, Op, Operand, OpSpec, Trace, UsageError, Work
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})
@@ -26,7 +26,7 @@ _NO_LAUNCH = frozenset({
 class Facts:
     """All that an OpSpec tells by itself, worked out once for every call that shares it."""
 
-    __slots__ = ("dims", "dtype", "klass", "launches", "name", "reads", "shape", "spec", "work", "writes")
+    __slots__ = ("dims", "dtype", "klass", "launches", "mutated", "name", "reads", "shape", "spec", "work", "writes")
 
     def __init__(self, spec: OpSpec) -> None:
         self.spec = spec
@@ -36,8 +36,10 @@ class Facts:
             return
         self.work: Work | None = cost.work(spec)
         self.reads, self.writes = cost.traffic(spec)
+        # bytes written in place that no output carries, parallel to spec.mutates
+        self.mutated = cost.mutated(spec)
         self.klass: str = cost.classify(spec)
-        self.dims: dict[str, int] = cost.dims(spec)
+        self.dims: dict[str, int] = cost.dims(spec) | access.sizes(spec, self.klass)
         self.dtype: str = cost.compute_dtype(spec)
         self.shape: tuple[int, ...] = spec.outputs[0].shape if spec.outputs else ()
 
@@ -56,8 +58,8 @@ def facts_of(spec: OpSpec) -> Facts:
     return facts
 
 
-def build(trace: Trace, runtime: str = "eager") -> tuple[Kernel, ...]:
-    """The kernels of a trace under a runtime, in launch order. Raises UsageError for an unknown runtime."""
+def build(trace: Trace, runtime: str = "eager", kind: str = "gpu") -> tuple[Kernel, ...]:
+    """The kernels of a trace under a runtime on a kind of device, in launch order. Raises UsageError for an unknown runtime."""
     if runtime == "eager":
         return tuple(_eager(trace))
     if runtime == "ideal":
@@ -65,7 +67,7 @@ def build(trace: Trace, runtime: str = "eager") -> tuple[Kernel, ...]:
     if runtime == "compiled":
         from roofline import fusion  # it builds on this module
 
-        return tuple(fusion.build(trace))
+        return tuple(fusion.build(trace, kind))
     raise UsageError(f"unknown runtime {runtime!r}; use one of {', '.join(RUNTIMES)}")
 
 
@@ -118,6 +120,10 @@ def _eager(trace: Trace) -> Iterator[Kernel]:
         for storage, nbytes in zip(op.outputs, f.writes, strict=True):
             if nbytes:
                 operands.append(Operand(nbytes, storage, roles[storage], True))
+        for i, nbytes in zip(f.spec.mutates, f.mutated, strict=True):
+            if nbytes:
+                operands.append(Operand(nbytes, op.inputs[i], roles[op.inputs[i]], True))
+                writer[op.inputs[i]] = number
         yield _kernel(index, op, f, tuple(operands))
         for storage in op.outputs:
             writer[storage] = number

@@ -16,6 +16,7 @@ from roofline.records import Trace
 _NAMES = {
     "parameter": "parameters", "buffer": "buffers", "input": "inputs", "activation": "activations", "constant": "constants",
     "gradient": "gradients", "state": "optimizer_state", "workspace": "workspace",
+    "cache": "kv_cache",
 }  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def peak(trace: Trace, device: Device | None = None) -> Peak:
     """Peak bytes of one pass, parameters and inputs included; with a device, its kernels' scratch memory too."""
     scratch = [0] * len(trace.specs)
     if device is not None and device.kind == "cpu" and device.vendor in ("Intel", "AMD"):
-        scratch = [workspace.onednn(spec) for spec in trace.specs]
+        scratch = [workspace.onednn(spec, device.threads) for spec in trace.specs]
     n = len(trace.ops)
     delta: list[dict[str, int]] = [{} for _ in range(n + 1)]
     now: dict[str, int] = {}

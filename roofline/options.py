@@ -23,6 +23,12 @@ class Runtime(StrEnum):
     ideal = "ideal"
 
 
+class Optimizer(StrEnum):
+    sgd = "sgd"
+    adam = "adam"
+    adamw = "adamw"
+
+
 class By(StrEnum):
     layer = "layer"
     op = "op"
@@ -74,8 +80,16 @@ Resolution = Annotated[int | None, typer.Option("--resolution", min=1, metavar="
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision; amp is what torch.autocast makes of the model.")]
 _RUNTIME_HELP = "How ops become kernels: eager (one each), ideal (every tensor moves once)."
 RuntimeOption = Annotated[Runtime, typer.Option("--runtime", metavar="eager|ideal", help=_RUNTIME_HELP)]
-# accepted so that its refusal can say why, and not shown before it is there
-Training = Annotated[bool, typer.Option("--training", hidden=True, help="A training step: forward, backward, optimizer.")]
+Training = Annotated[bool, typer.Option("--training", help="A training step: forward, backward, optimizer.")]
+OptimizerOption = Annotated[Optimizer, typer.Option("--optimizer", help="Of the training step; sgd has momentum.")]
+Prefill = Annotated[
+    int | None,
+    typer.Option("--prefill", min=1, metavar="N", help="A causal language model reading a prompt of N tokens.", show_default=False),
+]
+Decode = Annotated[
+    int | None,
+    typer.Option("--decode", min=1, metavar="N", help="... and writing one token after N in its KV cache.", show_default=False),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="ARG=VALUE", help="Argument of the model: width_mult=0.5. Repeat.", show_default=False),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # A model whose shapes depend on data has to run: up to this many bytes of parameters.
 REAL_LIMIT = 4 * 2**30
+OPTIMIZERS = ("sgd", "adam", "adamw")
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "amp", "fp64")
 
 
@@ -37,6 +38,31 @@ class Request(NamedTuple):
     settings: dict[str, str]
     cache: bool
     progress: Callable[[str], None]
+    optimizer: str = "adam"
+    prefill: int | None = None
+    decode: int | None = None
+
+    @property
+    def what(self) -> Pass:
+        return Pass(self.dtype, self.optimizer.lower() if self.training else "", self.prefill, self.decode)
+
+
+class Pass(NamedTuple):
+    """Which pass of a model is traced, and in which dtype."""
+
+    dtype: str = "fp32"
+    # of a training step; empty for inference
+    optimizer: str = ""
+    # tokens of a language model's prompt, or in its cache before one more
+    prefill: int | None = None
+    decode: int | None = None
+
+    def key(self, target: Device) -> str:
+        """What a trace depends on; some passes are not the same on a GPU and a CPU."""
+        return repr((*self, target.kind if self.dtype == "amp" or self.optimizer else ""))
+
+
+FORWARD = Pass()
 
 
 def run(model: str | nn.Module, request: Request) -> Analysis:
@@ -49,7 +75,7 @@ def run(model: str | nn.Module, request: Request) -> Analysis:
         model, settings=request.settings, inputs=request.inputs, batch=request.batch, resolution=request.resolution
     )
     store = Cache(enabled=request.cache)
-    key = digest(_program(), found.key, request.dtype, target.kind if request.dtype == "amp" else "")
+    key = digest(_program(), found.key, request.what.key(target))
     whole = digest(key, request.runtime, msgspec.json.encode(target))
     saved = store.load("analysis", whole)
     if saved is not None:
@@ -61,6 +87,14 @@ def run(model: str | nn.Module, request: Request) -> Analysis:
     return result
 
 
+def traced(found: source.Source, request: Request) -> tuple[Trace, Analysis]:
+    """A model by name, uncached: its trace, and the analysis made of it. The request's device is a Device."""
+    assert isinstance(request.device, Device)
+    _check(request)
+    trace = trace_source(found, request.device, request.what, request.progress)
+    return trace, _analyse(trace, request.device, request)
+
+
 def _check(request: Request) -> None:
     if request.dtype == "int8":
         raise UsageError(
@@ -70,9 +104,11 @@ def _check(request: Request) -> None:
         raise UsageError(f"unknown dtype {request.dtype!r}; use one of {', '.join(DTYPES)}")
     if request.runtime not in RUNTIMES:
         raise UsageError(f"unknown runtime {request.runtime!r}; use one of {', '.join(RUNTIMES)}")
-    if request.training:
-        raise UsageError("training passes are not traced yet; leave --training out")
-    for name in ("batch", "resolution"):
+    if request.optimizer.lower() not in OPTIMIZERS:
+        raise UsageError(f"unknown optimizer {request.optimizer!r}; use one of {', '.join(OPTIMIZERS)}")
+    if (request.prefill is not None) + (request.decode is not None) + request.training > 1:
+        raise UsageError("prefill, decode and training are three different passes; ask for one of them")
+    for name in ("batch", "resolution", "prefill", "decode"):
         value = getattr(request, name)
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
@@ -89,15 +125,19 @@ def _program() -> str:
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
-    from roofline import kernels, memory, roof
+    from roofline import kernels, language, memory, roof
 
-    launched = kernels.build(trace, request.runtime)
-    peak = memory.peak(trace)
+    launched = kernels.build(trace, request.runtime, target.kind)
+    peak = memory.peak(trace, target)
     points = roof.place(launched, target, setting=request.dtype, runtime=request.runtime, footprint=peak.total)
     from roofline import __version__
 
     tool = ToolInfo(__version__, source.package_version("torch"))
-    return analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool)
+    result = analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool)
+    if request.prefill or request.decode:
+        info = language.summary(trace, launched, result.totals.time_s, request.prefill, request.decode)
+        result = msgspec.structs.replace(result, language=info, notes=[language.sentence(info), *result.notes])
+    return result
 
 
 def _trace_source(
@@ -109,7 +149,7 @@ def _trace_source(
         entry = msgspec.msgpack.decode(saved, type=tuple[list[str], Trace])
         return entry[1], [Path(f) for f in entry[0]]
     with dependencies.watched() as opened:
-        result = trace_source(found, target, request.dtype, request.progress)
+        result = trace_source(found, target, request.what, request.progress)
     files = list(found.files)
     if found.kind in ("file", "module"):
         try:
@@ -121,33 +161,36 @@ def _trace_source(
 
 
 def trace_source(
-    found: source.Source, target: Device, dtype: str = "fp32", progress: Callable[[str], None] = lambda text: None
+    found: source.Source, target: Device, what: Pass = FORWARD, progress: Callable[[str], None] = lambda text: None
 ) -> Trace:
     """Build the model and trace it; no cache."""
     if found.kind == "onnx":
         progress(f"reading {found.name}")
-        return _trace_onnx(found, dtype)
+        return _trace_onnx(found, what)
     progress("importing torch")
     from roofline import build
 
     progress(f"building {found.name}")
-    module = build.build(found)
+    builder = build.Builder(found)
+    module = builder()
     progress(f"tracing {found.name}")
     inputs = build.inputs(found)
     result = _traced(
-        module, inputs, found.name, found.label, target, dtype, progress, lambda: build.build(found, real=True)
+        module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True)
     )
     return _noted(result, *found.notes, *source.also_known(found))
 
 
-def _trace_onnx(found: source.Source, dtype: str) -> Trace:
+def _trace_onnx(found: source.Source, what: Pass) -> Trace:
     from roofline import onnx
 
     if found.args:
         raise UsageError(f"{found.name} is a finished graph: --set cannot change it")
     if found.asked.resolution is not None:
         raise UsageError(f"{found.name} is an ONNX graph: give its shape with --input instead of --resolution")
-    if dtype not in ("fp32", "tf32"):
+    if what.optimizer or what.prefill or what.decode:
+        raise UsageError(f"{found.name} is an ONNX graph, which is one forward pass: no training, prefill or decode")
+    if what.dtype not in ("fp32", "tf32"):
         raise UsageError(f"{found.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
     asked = [(i.name, i.shape, i.dtype) for i in source.given(found.asked)]
     return onnx.trace(found.where, found.name, onnx.sized(found.where, asked, found.asked.batch))
@@ -159,10 +202,13 @@ def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
 
     if request.args is None and request.kwargs is None:
         shapes = source.shapes(request.inputs, request.batch, request.resolution)
-        return _traced(module, shapes, type(module).__name__, "", target, request.dtype, request.progress, lambda: module)
+        return _traced(module, shapes, type(module).__name__, "", target, request.what, request.progress, lambda: module)
     args, kwargs = list(request.args or ()), dict(request.kwargs or {})
     batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
-    return trace.trace(module, args, kwargs, dtype=request.dtype, device_kind=target.kind, batch=batch)
+    what = request.what
+    return trace.trace(
+        module, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.optimizer
+    )
 
 
 def _traced(
@@ -171,26 +217,33 @@ def _traced(
     name: str,
     label: str,
     target: Device,
-    dtype: str,
+    what: Pass,
     progress: Callable[[str], None],
     with_values: Callable[[], nn.Module],
 ) -> Trace:
     """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so."""
-    from roofline import build, trace
+    from roofline import build, language, trace
 
     def run_on(m: nn.Module, real: bool) -> Trace:
-        args, kwargs = build.call_with(m, inputs)
-        return trace.trace(
+        notes: list[str] = []
+        if what.prefill or what.decode:
+            args: list[Any] = []
+            kwargs, notes = language.call(m, what.prefill, what.decode, _batch(inputs))
+        else:
+            args, kwargs = build.call_with(m, inputs)
+        result = trace.trace(
             m,
             args,
             kwargs,
             name=name,
             source=label,
-            dtype=dtype,
+            dtype=what.dtype,
             device_kind=target.kind,
             batch=_batch(inputs),
             real=real,
+            optimizer=what.optimizer,
         )
+        return _noted(result, *notes)
 
     if build.is_quantized(module):
         return _noted(run_on(module, True), "quantized kernels run on real tensors only: traced on them, random weights")
@@ -209,7 +262,8 @@ def _traced(
                 f"{error}\nits shapes depend on data, so it needs real weights: give a module that is not on meta"
             ) from error
         result = run_on(real, True)
-        return _noted(result, "shapes depend on data: traced on real tensors, random weights, seed 0", *_saw(result))
+        why = "an operator has no meta kernel" if "Meta kernel" in str(error) else "shapes depend on data"
+        return _noted(result, f"{why}: traced on real tensors, random weights, seed 0", *_saw(result))
 
 
 def _noted(result: Trace, *notes: str) -> Trace:

@@ -74,9 +74,11 @@ class _Func:
         self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in metadata.UNTAGGED_POINTWISE
         self.query = self.name in _QUERIES
         self.mutates = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
-        self.composite = self.name not in ONE_KERNEL and torch._C._dispatch_has_kernel_for_dispatch_key(
-            str(func._schema.name) + (f".{func._overloadname}" if func._schema.overload_name else ""),
-            "CompositeImplicitAutograd",
+        full = func.name()
+        self.composite = (
+            self.name not in ONE_KERNEL
+            and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeImplicitAutograd")
+            and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")  # silu_backward: whole on real devices
         )
         self.infer = metadata.rule_for(func)
         # a write to these can change the tensor's shape, strides or storage
@@ -142,8 +144,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.storages: list[tuple[int, str, str, int]] = []
         self.deaths: dict[int, int] = {}
         self.layer = 0
-        # modules whose forward is running
-        self.running = 0
+        # modules whose forward is running: the layer around each, and its inputs
+        self.stack: list[tuple[int, Any]] = []
         self.phase = "forward"
         self.policy = POLICIES[amp] if amp else None
         self.amp_dtype = {"cuda": torch.float16, "cpu": torch.bfloat16}.get(amp or "", torch.float16)
@@ -167,6 +169,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         for held in (self.known, self.by_storage, self.swapped, self.amp_weights, self.packed):
             held.clear()
         self.kept.clear()
+
+    def entered(self) -> None:
+        """A module's forward begins."""
 
     def adopt(self, t: torch.Tensor, kind: str, name: str = "") -> None:
         """Take in a tensor that no recorded op made."""
@@ -207,7 +212,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             return tag
         tag = self.known.get(id(t))
         if tag is None:
-            self.adopt(t, "constant")
+            self.adopt(t, getattr(t, "_roofline_kind", "constant"))
             tag = self.known[id(t)]
         return tag
 
@@ -225,10 +230,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def __torch_dispatch__(
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
         info = _funcs.get(func)
         if info is None:
             info = _funcs[func] = _Func(func)
-        kwargs = kwargs or {}
         if info.query:
             return func(*args, **kwargs)
         if self.policy is not None and (cast := self.policy.get(info.name)) is not None:
@@ -373,8 +378,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return OpSpec(
             info.name,
             info.overload,
-            [_plain(self, a) for a in args],
-            {k: _plain(self, v) for k, v in kwargs.items()},
+            [plain(self, a) for a in args],
+            {k: plain(self, v) for k, v in kwargs.items()},
             tuple(tag[0].spec for tag in tags),
             tuple(m.spec for m in outputs),
             info.pointwise,
@@ -388,21 +393,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         """Cast the arguments as torch.autocast would, then run the op with autocast off, as torch does."""
         policy, self.policy = self.policy, None
         try:
-            if cast == "set_dtype":
-                halves = any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors_in(args))
-                with self:
-                    return func(*args, **(kwargs | {"dtype": torch.float32} if halves and not kwargs.get("dtype") else kwargs))
-            if cast == "promote":
-                floats = [t for t in tensors_in((args, kwargs)) if t.dtype.is_floating_point]
-                target = torch.float32 if any(t.dtype == torch.float32 for t in floats) else self.amp_dtype
-            else:
-                target = self.amp_dtype if cast == "lower" else torch.float32
             with self:
-                args = _map_tensors(lambda t: self._cast(t, target), args)
-                kwargs = {k: _map_tensors(lambda t: self._cast(t, target), v) for k, v in kwargs.items()}
+                args, kwargs = self.cast_arguments(cast, args, kwargs)
                 return func(*args, **kwargs)
         finally:
             self.policy = policy
+
+    def cast_arguments(self, cast: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """An operator's arguments under the policy `cast` of autocast."""
+        if cast == "set_dtype":
+            halves = any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors_in(args))
+            return args, kwargs | {"dtype": torch.float32} if halves and not kwargs.get("dtype") else kwargs
+        if cast == "promote":
+            floats = [t for t in tensors_in((args, kwargs)) if t.dtype.is_floating_point]
+            target = torch.float32 if any(t.dtype == torch.float32 for t in floats) else self.amp_dtype
+        else:
+            target = self.amp_dtype if cast == "lower" else torch.float32
+        # from the last to the first, as compiled: autograd goes back through the casts in that order
+        back = [_map_tensors(lambda t: self._cast(t, target), a) for a in reversed(args)]
+        return tuple(reversed(back)), {k: _map_tensors(lambda t: self._cast(t, target), v) for k, v in kwargs.items()}
 
     def _cast(self, t: torch.Tensor, target: torch.dtype) -> torch.Tensor:
         if not t.dtype.is_floating_point or t.dtype in (target, torch.float64):
@@ -456,14 +465,14 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
             yield from tensors_in(v)
 
 
-def _plain(recorder: Recorder, value: Any) -> Any:
+def plain(recorder: Recorder, value: Any) -> Any:
     """An argument as a record: tensors as TensorSpec, torch's enums as text."""
     if isinstance(value, torch.Tensor):
         return recorder._tag(value)[0].spec
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(recorder, v) for v in value]
+        return [plain(recorder, v) for v in value]
     return str(value)
 
 

@@ -110,7 +110,8 @@ class Storage(Struct, frozen=True, omit_defaults=True, gc=False):
     """One block of memory. `born` and `died` are op indices; it is allocated by op `born` and freed before op `died`."""
 
     nbytes: int
-    # "parameter", "buffer", "input", "activation", "constant", "gradient" or "state" (of the optimizer)
+    # "parameter", "buffer", "input", "activation", "constant", "gradient", "state" (of the optimizer) or "cache" (keys and
+    # values of earlier tokens)
     kind: str
     # qualified name of the parameter or buffer, else empty
     name: str = ""
@@ -342,6 +343,8 @@ class LayerRow(Struct, frozen=True, kw_only=True, gc=False):
     bound: str
     # number of kernels
     kernels: int
+    # s, where the model was run (`roofline measure`)
+    measured_s: float | None = None
 
 
 class OpRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -356,6 +359,7 @@ class OpRow(Struct, frozen=True, kw_only=True, gc=False):
     intensity: float
     time_s: float
     bound: str
+    measured_s: float | None = None
 
 
 class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -381,6 +385,57 @@ class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
     # False: no rule knows its FLOPs
     known: bool
     phase: str = "forward"
+    measured_s: float | None = None
+
+
+class LanguageInfo(Struct, frozen=True, kw_only=True):
+    """One pass of a causal language model. Bytes are those of the whole pass unless they are per token."""
+
+    # "prefill" or "decode"
+    mode: str
+    # sequences side by side, tokens computed in this pass over all of them, and tokens of one sequence after it
+    sequences: int
+    tokens: int
+    context: int
+    flops_per_token: int
+    macs_per_token: int
+    # bytes of weights that the pass reads
+    weight_bytes: int
+    # the KV cache after the pass, and its traffic
+    cache_bytes: int
+    cache_read_bytes: int
+    cache_written_bytes: int
+    cache_bytes_per_token: int
+    tokens_per_s: float
+
+
+class Gap(Struct, frozen=True, kw_only=True, gc=False):
+    """What one class of kernel adds to the difference between measured and predicted time. Seconds."""
+
+    klass: str = field(name="class")
+    kernels: int
+    predicted_s: float
+    measured_s: float
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """A run of the model on this machine: the untimed whole, and how far it can be trusted. Seconds."""
+
+    time_s: float
+    # samples per second
+    throughput: float
+    # distance between the quartiles of the runs, as a fraction of their median
+    spread: float
+    # runs of the whole, and those in which no thread waited for a core
+    runs: int
+    undisturbed: int
+    # False: no whole run was undisturbed, and `time_s` is the sum of its ops
+    whole: bool
+    threads: int
+    # kernels of which every run was disturbed
+    unsure_kernels: int
+    # largest difference first
+    gap: list[Gap]
 
 
 class Analysis(Struct, frozen=True, kw_only=True):
@@ -403,6 +458,10 @@ class Analysis(Struct, frozen=True, kw_only=True):
     ops: list[OpRow]
     kernels: list[KernelRow]
     notes: list[str] = field(default_factory=list)
+    # where the model was run; the rows' `measured_s` add up to its `time_s`
+    measurement: Measurement | None = None
+    # of a prefill or decode pass
+    language: LanguageInfo | None = None
 
 
 # ------------------------------------------------------------------------------------------------ errors

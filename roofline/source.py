@@ -126,15 +126,18 @@ def reference_models() -> dict[str, tuple[Path, dict[str, Any]]]:
     return found
 
 
-def catalogue() -> list[dict[str, str]]:
-    """The models that are known by name, reference models first: name, source, about, paper. Imports none of them."""
+def catalogue(zoos: bool = True) -> list[dict[str, str]]:
+    """The models that are known by name, reference models first, then the zoos': name, source, about, paper.
+
+    None of them is imported: the zoos' names are read from their source.
+    """
     known = [
         {"name": name, "source": f"models/{path.name}", "about": entry.get("about", ""), "paper": entry.get("paper", "")}
         for name, (path, entry) in reference_models().items()
     ]
     known += [
         {"name": f"{z}:{name}", "source": f"{z} {package_version(z)}", "about": module, "paper": ""}
-        for z in ZOOS
+        for z in (ZOOS if zoos else ())
         for name, module in zoo.names(z).items()
     ]
     return known
@@ -171,11 +174,13 @@ def resolve(
     set_by_hand = {k: _typed(v) for k, v in (settings or {}).items()}
     if resolution is not None and not inputs:
         set_by_hand = zoo.resized(source.kind, source.where, resolution) | set_by_hand
+    args = source.args | set_by_hand
+    known = zoo.notes(source.kind, source.where, args) if source.kind in ZOOS else ()
     return replace(
         source,
-        args=source.args | set_by_hand,
+        args=args,
         inputs=None if source.inputs is None else sized(source.inputs, asked),
-        notes=tuple(n for n in source.notes if not (inputs and n == _ASSUMED)),
+        notes=(*known, *(n for n in source.notes if not (inputs and n == _ASSUMED))),
         asked=asked,
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from roofline.recorder import META, Recorder, is_packed, tensors_in
 from roofline.records import InputInfo, Layer, ModelError, ModelInfo, Storage, Trace, UsageError
@@ -34,6 +36,7 @@ _NO_VALUE = (
     "'Meta' backend",
     "with arguments from the 'Meta'",
     "data-dependent",
+    "no fake impl or Meta kernel",
 )
 FLOATS = {
     "fp32": torch.float32,
@@ -76,6 +79,9 @@ def trace(
     amp = ("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None
     recorder = TrainingRecorder(amp, device_kind == "gpu") if optimizer else Recorder(amp)
     step: Step | None = None
+    if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
+        module = cast(nn.Module, module._orig_mod)
+    _refuse_lazy(module)
     modules = _Modules(module, recorder)
     training = [m.training for m in modules.by_id.values()]
     with ExitStack() as stack:
@@ -84,6 +90,7 @@ def trace(
         stack.enter_context(torch.enable_grad() if optimizer else torch.inference_mode())
         swap = _Swap(None if real else META, FLOATS[dtype], bool(optimizer))
         params, buffers = swap.module(modules)
+        recorder.swapped.update(swap.done)  # for a model that holds a parameter in another place too
         packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.named[i][0], p) for i, p in modules.packed)]
         run_args, run_kwargs = swap.tree(tuple(args)), swap.tree(dict(kwargs or {}))
         for path, p in params:
@@ -100,6 +107,7 @@ def trace(
             step.prepare(modules.owners())
             stack.enter_context(whole(recorder))
         stack.enter_context(modules.tracked())
+        stack.enter_context(_uncompiled())
         try:
             with recorder:
                 output = module(*run_args, **run_kwargs)
@@ -127,6 +135,18 @@ def trace(
     return Trace(info, modules.layers(), tuple(recorder.specs), tuple(recorder.ops), storages, batch, dtype, *mode)
 
 
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Runs what torch.compile has wrapped as it was written: kernels after fusion are a matter of the runtime."""
+    # set_stance imports dynamo, and without dynamo nothing is wrapped
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def _refuse_lazy(module: nn.Module) -> None:
+    for name, p in module.named_parameters():
+        if is_lazy(p):
+            raise UsageError(f"the lazy parameter {name} has no shape yet; call the model once on an example first")
+
+
 def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:
     return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for _, t in tensors}.values())
 
@@ -140,6 +160,12 @@ def _named_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[
             yield key, t
 
 
+def _table(m: nn.Module, name: str) -> dict[str, Any]:
+    """A module's own parameters or buffers; those of a TorchScript module are a copy, since they live in C++."""
+    own = m.__dict__.get(name)
+    return own if own is not None else dict(getattr(m, name).items())
+
+
 class _Swap:
     """Meta stand-ins: one for each tensor, over one for each storage, so ties and views survive."""
 
@@ -148,7 +174,9 @@ class _Swap:
         # a pass that writes to parameters and gives them gradients gets stand-ins for all
         self.grad = grad
         self.random = torch.Generator().manual_seed(0) if device is None else None
+        # identity of the original -> its stand-in; the originals are kept, or their identities would be given out again
         self.done: dict[int, torch.Tensor] = {}
+        self.originals: list[torch.Tensor] = []
         self.storages: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
     def tensor(self, t: torch.Tensor) -> torch.Tensor:
@@ -161,6 +189,7 @@ class _Swap:
             if isinstance(t, nn.Parameter):
                 new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
             self.done[id(t)] = new
+            self.originals.append(t)
         return new
 
     def _filled(self, t: torch.Tensor) -> torch.Tensor:
@@ -196,7 +225,7 @@ class _Swap:
         seen: set[int] = set()
         for path, m in modules.named:
             tables: list[tuple[dict[str, Any], list[tuple[str, torch.Tensor]]]]
-            tables = [(m.__dict__["_parameters"], found[0]), (m.__dict__["_buffers"], found[1])]
+            tables = [(_table(m, "_parameters"), found[0]), (_table(m, "_buffers"), found[1])]
             for table, out in tables:
                 for key, t in table.items():
                     if t is None:
@@ -219,7 +248,7 @@ class _Modules:
         self.index = {id(m): i for i, (_, m) in enumerate(self.named)}
         self.by_id = {id(m): m for _, m in self.named}
         self.calls = [0] * len(self.named)
-        self.stack: list[tuple[int, Any]] = []
+        self.stack = recorder.stack
         # packed weights of quantized modules: (index of the module, the object)
         self.packed: list[tuple[int, Any]] = [
             (i, v)
@@ -235,7 +264,7 @@ class _Modules:
         owned = []
         for _, m in self.named:
             own = 0
-            for p in m.__dict__["_parameters"].values():
+            for p in _table(m, "_parameters").values():
                 if p is not None and id(p) not in seen:
                     seen.add(id(p))
                     own += p.numel()
@@ -273,7 +302,7 @@ class _Modules:
             i = index.get(id(m))
             if i is not None:
                 stack.append((recorder.layer, inputs))
-                recorder.running = len(stack)
+                recorder.entered()
                 recorder.layer = i
                 calls[i] += 1
 
@@ -284,7 +313,6 @@ class _Modules:
                 while recorder.layer != i:
                     recorder.layer = stack.pop()[0]
                 recorder.layer = stack.pop()[0]
-                recorder.running = len(stack)
 
         handles = [
             nn.modules.module.register_module_forward_pre_hook(enter),

@@ -16,17 +16,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 from torch.library import Library
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from roofline.recorder import Recorder, Store, meta_of, tensors_in
+from roofline.composite import attention, recurrent
+from roofline.recorder import Recorder, Store, meta_of, plain, tensors_in
 from roofline.records import OpSpec, UsageError
 
 aten = torch.ops.aten
-OPTIMIZERS = ("sgd", "adam", "adamw")
 NOTE = "training step: loss is the sum of the model's floating outputs; {} with its state in place before the step"
 # C++ references to a tensor and to its storage, seen from the dispatch mode, that autograd's buffer alone holds: it then
 # adds in place, which it does not do (ATen's isTensorSubclassLike) while a dispatch mode is on.
@@ -37,8 +36,14 @@ class TrainingRecorder(Recorder):
     """The recorder for a pass with gradients."""
 
     def __init__(self, amp: str | None, gpu: bool) -> None:
-        super().__init__(None)
-        self.amp, self.gpu = amp, gpu
+        super().__init__(amp)
+        # autocast works above autograd (see `whole`), not in the dispatch mode
+        self.amp, self.policy = self.policy, None
+        self.gpu = gpu
+        # the autograd node within which a module's forward began last
+        self.node = -1
+        # whether an operator that autocast has dealt with is running
+        self.casting = False
         # autograd node (by its sequence number) -> layer that was running when it was made
         self.node_layer: dict[int, int] = {}
         # parameter by id, and storages of parameters, gradients and optimizer state -> the layer that owns it
@@ -68,6 +73,16 @@ class TrainingRecorder(Recorder):
         """Index of a tensor's storage in the trace."""
         return int(self._tag(t)[1].id)
 
+    def emit(self, name: str, args: list[Any], results: Sequence[torch.Tensor]) -> None:
+        """Record an operator that is not called: a library kernel that meta tensors do not have."""
+        inputs = [self._tag(t) for t in tensors_in(args)]
+        spec = OpSpec(
+            name, "", [plain(self, a) for a in args], {}, tuple(tag[0].spec for tag in inputs),
+            tuple(self._tag(t)[0].spec for t in results),
+        )  # fmt: skip
+        self.kept.append(spec)  # spec_index goes by id
+        self._record(spec, inputs, tuple(self.store_of(t) for t in results))
+
     def rename(self, storage: int, kind: str, name: str, layer: int) -> None:
         """Say what a storage has turned out to be."""
         nbytes, _kind, _name, born = self.storages[storage]
@@ -95,19 +110,27 @@ class TrainingRecorder(Recorder):
             self.layer = owners.pop() if len(owners) == 1 else 0 if owners else self.layer
         super()._record(spec, tags, outputs)
 
+    def entered(self) -> None:
+        if self.phase == "backward":
+            self.node = _node_number(torch._C._current_autograd_node())
+
     def _backward_layer(self) -> int:
-        if self.running:  # a forward pass within the backward one: recomputed activations
-            return self.layer
         node = torch._C._current_autograd_node()
-        if node is None:
-            return 0
+        number = _node_number(node)
+        if self.stack:  # a forward pass within the backward one: recomputed activations
+            if number == self.node:
+                return self.layer
+            self.stack.clear()  # it stops in the middle, when all that is needed is there
         variable = getattr(node, "variable", None)
         if variable is not None:
             return self.param_layer.get(id(variable), 0)
-        number = node._sequence_nr()
         while number >= 0 and number not in self.node_layer:
             number -= 1
         return self.node_layer.get(number, 0)
+
+
+def _node_number(node: Any) -> int:
+    return int(node._sequence_nr()) if node is not None else -1
 
 
 def _sole(t: torch.Tensor) -> bool:
@@ -127,14 +150,6 @@ def _on_host(args: tuple[Any, ...]) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------ the step
-
-
-def check(optimizer: str) -> str:
-    """The optimizer's name. Raises UsageError where there is none of that name."""
-    name = optimizer.lower()
-    if name not in OPTIMIZERS:
-        raise UsageError(f"unknown optimizer {optimizer!r}; use one of {', '.join(OPTIMIZERS)}")
-    return name
 
 
 class Step:
@@ -179,6 +194,7 @@ class Step:
         for t in floats[1:]:
             loss = loss + t.sum()
         recorder.phase = "backward"
+        recorder.amp_weights.clear()  # autocast forgets its casts where the forward pass ends
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         recorder.phase, recorder.layer = "optimizer", 0
         for path, p in self.params:
@@ -214,93 +230,66 @@ class Step:
 def whole(recorder: TrainingRecorder) -> Iterator[None]:
     """Catch composite operators on meta tensors above autograd, for as long as the trace runs."""
     library = Library("aten", "IMPL")  # noqa: TOR901
-    catch: dict[str, Callable[..., Any]] = {"scaled_dot_product_attention": _attention(recorder.gpu)}
+    catch: dict[torch._ops.OpOverload, Callable[..., Any]] = {
+        aten.scaled_dot_product_attention.default: attention(recorder.gpu),
+        **recurrent(recorder),
+    }
     if recorder.gpu:
-        catch["dropout"] = _dropout
+        catch[aten.dropout.default] = _dropout
+    for name, cast in (recorder.amp or {}).items():
+        for func in _overloads(name):
+            catch[func] = _autocast(recorder, cast, func, catch.get(func) or _original(func))
     try:
-        for name, function in catch.items():
-            library.impl(name, function, "AutogradMeta")
+        for func, function in catch.items():
+            library.impl(func, function, "AutogradMeta")
         yield
     finally:
         library._destroy()
+
+
+def _overloads(name: str) -> Iterator[torch._ops.OpOverload]:
+    """The overloads of an operator that make new results; none where this torch does not have it."""
+    packet = getattr(aten, name.partition(".")[2], None)
+    for overload in packet.overloads() if packet is not None else ():
+        func = getattr(packet, overload)
+        known = torch._C._dispatch_has_kernel(func.name())  # some exist for TorchScript alone
+        if known and not func._schema.is_mutable and all(a.alias_info is None for a in func._schema.arguments):
+            yield func
+
+
+def _original(func: torch._ops.OpOverload) -> Callable[..., Any]:
+    """What an operator did at the autograd key of meta tensors before it was caught."""
+    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+        return func.decompose
+    # autograd's kernel is the same for every backend; asked for by the CPU's key it is the one that was not replaced
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU) | torch._C.DispatchKeySet(torch._C.DispatchKey.Python)
+
+    def original(*args: Any, **kwargs: Any) -> Any:
+        return func.redispatch(keys, *args, **kwargs)
+
+    return original
+
+
+def _autocast(
+    recorder: TrainingRecorder, cast: str, func: torch._ops.OpOverload, original: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`func` as torch.autocast has it: arguments cast, where the user calls it in the forward pass."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if recorder.casting or recorder.phase != "forward":
+            return original(*args, **kwargs)
+        recorder.casting = True
+        try:
+            args, kwargs = recorder.cast_arguments(cast, args, kwargs)
+            return original(*args, **kwargs)
+        finally:
+            recorder.casting = False
+
+    return run
 
 
 def _dropout(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
     if not train or p in (0.0, 1.0) or not x.numel():
         return aten.dropout.default.decompose(x, p, train)  # type: ignore[no-any-return]
     result: torch.Tensor = aten.native_dropout(x, p, train)[0]
-    return result
-
-
-def _attention(gpu: bool) -> Callable[..., torch.Tensor]:
-    choose = _gpu_attention if gpu else _cpu_attention
-
-    def attention(
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        attn_mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        *,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> torch.Tensor:
-        result = None
-        if q.dim() == k.dim() == v.dim() == 4 and min(q.numel(), k.numel(), v.numel()) > 0:
-            result = choose(q, k, v, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-        if result is None:
-            whole_op = aten.scaled_dot_product_attention.default
-            result = whole_op.decompose(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-        return result
-
-    return attention
-
-
-def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """A boolean mask as the kernels take it: 0 where it is true, minus infinity elsewhere."""
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask.logical_not(), float("-inf"))
-
-
-def _cpu_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float, causal: bool,
-    scale: float | None, gqa: bool,
-) -> torch.Tensor | None:  # fmt: skip
-    """The CPU's flash kernel under the conditions of ATen's sdp_utils_cpp.cpp; None: the decomposition runs."""
-    heads = q.shape[1] == k.shape[1] == v.shape[1] or (gqa and q.shape[1] % k.shape[1] == 0)
-    width = q.shape[-1] == k.shape[-1] == v.shape[-1]
-    fits = heads and width and all(t.stride(-1) == 1 for t in (q, k, v)) and not (causal and mask is not None)
-    if dropout_p or not fits or (mask is not None and (mask.requires_grad or mask.dim() not in (2, 4))):
-        return None
-    result: torch.Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
-        q, k, v, 0.0, causal, attn_mask=_additive(mask, q.dtype), scale=scale
-    )[0]
-    return result
-
-
-def _gpu_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float, causal: bool,
-    scale: float | None, gqa: bool,
-) -> torch.Tensor | None:  # fmt: skip
-    """Flash attention in half precision without a mask, else the memory-efficient kernel, as torch chooses on CUDA."""
-    half = q.dtype in (torch.float16, torch.bfloat16)
-    width = q.shape[-1]
-    same = width == k.shape[-1] == v.shape[-1]
-    if half and mask is None and same and width <= 256 and all(t.stride(-1) == 1 for t in (q, k, v)):
-        scale = width**-0.5 if scale is None else scale
-        short = -width % 8
-        if short:
-            q, k, v = (nn.functional.pad(t, (0, short)) for t in (q, k, v))
-        result: torch.Tensor = aten._scaled_dot_product_flash_attention(q, k, v, dropout_p, causal, False, scale=scale)[0]
-        return result[..., :width] if short else result
-    grouped = q.shape[1] != k.shape[1]
-    aligned = 8 if half else 4
-    if grouped or q.dtype == torch.float64 or (causal and mask is not None) or width % aligned or v.shape[-1] % aligned:
-        return None
-    bias = _additive(mask, q.dtype)
-    if bias is not None:
-        bias = bias.expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-    result = aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, dropout_p, causal, scale=scale)[0]
     return result

@@ -106,6 +106,12 @@ def _torchvision_inputs(name: str, args: Mapping[str, Any]) -> dict[str, list[in
     return {"x": [1, 3, height, width]}
 
 
+def published(name: str, args: Mapping[str, Any]) -> tuple[str, int, float] | None:
+    """What torchvision prints of a model's weights: (entry, parameters, GMAC); None where it has none."""
+    weights = _weights(name, args)
+    return (str(weights), weights.meta["num_params"], weights.meta["_ops"]) if weights is not None else None
+
+
 def notes(zoo: str, name: str, args: Mapping[str, Any]) -> tuple[str, ...]:
     """What the model does with its images before anything else."""
     if zoo == "torchvision" and name.startswith(_TWO_STAGE):
@@ -120,12 +126,14 @@ def notes(zoo: str, name: str, args: Mapping[str, Any]) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------------------------ building
 
 
-def maker(zoo: str, name: str) -> Callable[..., Any]:
-    """The callable that builds the model from keyword arguments."""
+def maker(zoo: str, name: str, resolution: int | None = None) -> Callable[..., Any]:
+    """The callable that builds the model from keyword arguments, for inputs of `resolution` pixels where that matters."""
     if zoo == "timm":
         import timm
 
-        return lambda **args: timm.create_model(name, pretrained=False, **args)
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        sized = {"img_size": resolution} if resolution and config is not None and config.fixed_input_size else {}
+        return lambda **args: timm.create_model(name, pretrained=False, **(sized | args))
 
     def make(**args: Any) -> Any:
         return _torchvision(name, args)

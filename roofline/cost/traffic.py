@@ -146,6 +146,15 @@ def _gathers(spec: OpSpec, traffic: Traffic) -> None:
     _table(spec, traffic, 0, spec.outputs[0].numel if spec.outputs else 0, "self")
 
 
+@_bytes("_grouped_mm")
+def _active(spec: OpSpec, traffic: Traffic) -> None:
+    # [rows, k] @ [g, k, n]: of the g matrices only those that a row goes through, at most one each
+    rows, matrices = spec.inputs[:2]
+    if len(rows.shape) == 2 and len(matrices.shape) == 3:
+        g, k, n = matrices.shape
+        _table(spec, traffic, 1, min(g, rows.shape[0]) * k * n)
+
+
 @_bytes("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
 def _gathers_bags(spec: OpSpec, traffic: Traffic) -> None:
     # [v, e], [k]: k rows of e

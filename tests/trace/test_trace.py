@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from roofline.records import ModelError, Trace
+from roofline.records import ModelError, Trace, UsageError
 from roofline.trace import NeedsValues, trace
 
 
@@ -213,7 +214,9 @@ def test_no_weights_are_allocated() -> None:
     assert names(t) == ["linear"]
 
 
-@pytest.mark.parametrize(("dtype", "kept"), [("fp16", "float16"), ("bf16", "bfloat16"), ("fp64", "float64"), ("tf32", "float32")])
+@pytest.mark.parametrize(
+    ("dtype", "kept"), [("fp16", "float16"), ("bf16", "bfloat16"), ("fp64", "float64"), ("tf32", "float32")]
+)
 def test_dtype_applies_to_parameters_and_inputs(dtype: str, kept: str) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8))
     t = trace(model, (torch.empty(2, 4),), dtype=dtype)
@@ -311,3 +314,34 @@ def test_traces_survive_the_disk() -> None:
 
     t = trace(Functional(), (torch.empty(2, 5, 4),), dtype="amp", device_kind="gpu")
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(t), type=Trace) == t
+
+
+def test_compiled_and_scripted_modules_are_traced_as_written() -> None:
+    plain = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    x = torch.empty(3, 4)
+    expected = names(trace(plain, (x,)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated; models in it still come
+        scripted, traced = torch.jit.script(plain), torch.jit.trace(plain, torch.rand(3, 4))
+    for form in (torch.compile(plain), scripted, traced):
+        assert names(trace(form, (x,))) == expected
+
+
+def test_lazy_parameters_are_refused_with_the_way_out() -> None:
+    with pytest.raises(UsageError, match="call the model once on an example first"):
+        trace(nn.Sequential(nn.LazyLinear(8)), (torch.empty(3, 4),))
+
+
+def test_parameters_held_in_a_list_as_well_stay_parameters() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.all = [self.fc.weight]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x, self.all[0])
+
+    t = trace(Listed(), (torch.empty(3, 4),))
+    (linear,) = [o for o in t.ops if t.specs[o.spec].name == "aten.linear"]
+    assert t.storages[linear.inputs[1]].kind == "parameter"

@@ -1,0 +1,104 @@
+"""How an operator walks through memory: the layout of its tensors, as far as a kernel's speed depends on it."""
+
+from __future__ import annotations
+
+from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
+
+# Elements per row that the masks of fused attention have to be a multiple of, else they are copied first.
+_MASK_ALIGNMENT = 8
+
+
+def sizes(spec: OpSpec, klass: str) -> dict[str, int]:
+    """What to add to Kernel.dims: `last` (channels-last input) for convolutions, pools and norms; `run` (bytes in a row that
+    the most scattered large input offers in the order of the result, 0 where all stream) for pointwise and layout kernels;
+    `passes` (how often a norm reads its input from memory); `copied` (bytes of an input that the operator makes contiguous for
+    itself) for norms and linear layers; `mask` (bytes of an additive mask), `misaligned` and `math` (no fused kernel takes
+    it) for attention.
+    """
+    if klass in ("conv", "grouped_conv", "depthwise_conv", "pool"):
+        return {"last": int(bool(spec.inputs) and channels_last(spec.inputs[0]))}
+    if klass in ("pointwise", "layout"):
+        return {"run": run(spec)}
+    if klass == "norm":
+        return {"last": int(bool(spec.inputs) and channels_last(spec.inputs[0])), "passes": passes(spec), "copied": copied(spec)}
+    if klass == "gemm":
+        return {"copied": copied(spec)}
+    if klass == "attention":
+        return _attention(spec)
+    return {}
+
+
+def strides(t: TensorSpec) -> tuple[int, ...]:
+    """Its strides in elements, row-major ones made explicit."""
+    if t.stride:
+        return t.stride
+    out, step = [], 1
+    for n in reversed(t.shape):
+        out.append(step)
+        step *= n
+    return tuple(reversed(out))
+
+
+def channels_last(t: TensorSpec) -> bool:
+    """Whether a 4-d tensor has its channels innermost (and is not row-major at the same time)."""
+    return len(t.shape) == 4 and bool(t.stride) and t.shape[1] > 1 and t.stride[1] == 1
+
+
+def run(spec: OpSpec) -> int:
+    """Bytes that lie in a row in the most scattered large input, walking in the result's order; 0 where every input streams."""
+    if not spec.outputs:
+        return 0
+    out = spec.outputs[0]
+    steps = strides(out)
+    order = [d for d in sorted(range(len(out.shape)), key=steps.__getitem__) if out.shape[d] > 1]
+    shortest = 0
+    for t in spec.inputs:
+        if len(t.shape) != len(out.shape) or 2 * t.distinct < out.numel:
+            continue
+        own, length, whole = strides(t), 1, True
+        for d in order:
+            if t.shape[d] != out.shape[d] or own[d] != length:
+                whole = False
+                break
+            length *= t.shape[d]
+        if not whole:
+            nbytes = max(length * DTYPE_BITS[t.dtype] // 8, 1)
+            shortest = min(shortest, nbytes) if shortest else nbytes
+    return shortest
+
+
+def passes(spec: OpSpec) -> int:
+    """GroupNorm takes its statistics in one kernel and applies them in another; a layer's row stays in cache between."""
+    return 2 if spec.name in ("aten.group_norm", "aten.native_group_norm", "aten.instance_norm") else 1
+
+
+def copied(spec: OpSpec) -> int:
+    """Bytes of the input that `layer_norm` and `linear` copy because they want it contiguous (rows that fold into one)."""
+    if spec.name not in ("aten.layer_norm", "aten.linear") or not spec.inputs or not spec.inputs[0].stride:
+        return 0
+    x = spec.inputs[0]
+    length = 1
+    kept = [(n, s) for n, s in zip(x.shape, x.stride, strict=True) if n > 1]
+    rows = kept[:-1] if spec.name == "aten.linear" else kept
+    if spec.name == "aten.linear":
+        if kept and kept[-1][1] != 1:
+            return x.nbytes
+        length = rows[-1][1] if rows else 1
+    for n, step in reversed(rows):
+        if step != length:
+            return x.nbytes
+        length *= n
+    return 0
+
+
+def _attention(spec: OpSpec) -> dict[str, int]:
+    mask = next((t for t in spec.inputs[3:4] if len(t.shape) >= 2), None)
+    rank = len(spec.inputs[0].shape) if spec.inputs else 4
+    if mask is None:
+        return {"mask": 0, "misaligned": 0, "math": int(rank != 4)}
+    steps = strides(mask)[:-1]
+    return {
+        "mask": mask.nbytes,
+        "misaligned": int(any(s % _MASK_ALIGNMENT for s in steps)),
+        "math": int(rank != 4),
+    }

@@ -1,0 +1,123 @@
+"""A timm model as timm's own benchmark runs it: re-parameterised for inference, in a memory layout, with its fast norms.
+
+The published tables were measured so: branches of RepVGG-like nets are fused, and under autocast timm's own norm layers
+(not torch's) stay in half precision. Imports torch and timm.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from timm.layers import set_fast_norm
+from timm.utils.model import reparameterize_model
+from torch import nn
+from torch.nn import functional
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from roofline import build, trace
+from roofline.recorder import Recorder
+from roofline.records import RooflineError, SourceError, Trace
+from roofline.source import Source
+
+_FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
+
+
+def make(name: str, size: int, millions: float | None = None) -> nn.Module:
+    """The model in eval mode on meta, for square inputs of `size`; SourceError where timm cannot build it.
+
+    `millions` is the table's parameter count: it tells whether the model was timed re-parameterised or as it trains.
+    """
+    with _fast_norms():
+        module = _build(name, size)
+        plain = _millions(module)
+        try:
+            with torch.inference_mode(False), torch.no_grad(), torch.device("meta"):
+                fused = reparameterize_model(module).eval()
+        except (RuntimeError, NotImplementedError):  # it reads its weights: fuse real ones
+            module = _build(name, size, real=True)
+            with torch.no_grad():
+                fused = reparameterize_model(module).to("meta").eval()
+        if millions is None or abs(_millions(fused) - millions) <= abs(plain - millions):
+            return fused
+        return _build(name, size)
+
+
+def _millions(module: nn.Module) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+def record(module: nn.Module, name: str, size: int, batch: int, *, dtype: str, kind: str, layout: str) -> Trace:
+    """Trace one batch. `kind` is the device's ("gpu", "cpu"), `layout` "nchw" or "nhwc" (channels last)."""
+    memory_format = _FORMATS[layout]
+    if layout == "nhwc":
+        module.to(memory_format=memory_format)
+    channels = getattr(module, "in_chans", None) or 3
+    x = torch.empty((batch, channels, size, size), device="meta").contiguous(memory_format=memory_format)
+    with _fast_norms():
+        return trace.trace(module, [x], name=name, source="timm", dtype=dtype, device_kind=kind, batch=batch)
+
+
+def _build(name: str, size: int, real: bool = False) -> nn.Module:
+    """Some models fix their input size when they are built, others refuse the argument."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    default = config.input_size[-1] if config is not None else 224
+    attempts: list[dict[str, Any]] = [{}] if size == default else [{"img_size": size}, {}]
+    for args in attempts:
+        try:
+            return build.build(Source(name=name, kind="timm", where=name, args=args, inputs=()), real=real)
+        except RooflineError as error:
+            failure = error
+    raise SourceError(str(failure))
+
+
+def _half(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """`plain` with its tensors in autocast's dtype and autocast off, where autocast is on."""
+
+    def norm(*args: Any, **kwargs: Any) -> torch.Tensor:
+        recorder = _get_current_dispatch_mode()
+        if not isinstance(recorder, Recorder) or recorder.policy is None:
+            return plain(*args, **kwargs)
+        policy, recorder.policy = recorder.policy, None
+        try:
+            cast = [a.to(recorder.amp_dtype) if isinstance(a, torch.Tensor) else a for a in args]
+            return plain(*cast, **kwargs)
+        finally:
+            recorder.policy = policy
+
+    return norm
+
+
+@contextmanager
+def _fast_norms() -> Iterator[None]:
+    """timm asks autocast for the tensor's device, and autocast does not know meta: stand in for its functions meanwhile."""
+    from timm.layers import fast_norm
+
+    plain = {
+        "fast_group_norm": functional.group_norm,
+        "fast_layer_norm": functional.layer_norm,
+        "fast_rms_norm": functional.rms_norm,
+        "fast_rms_norm2d": fast_norm.rms_norm2d,
+        "fast_simple_norm": fast_norm.simple_norm,
+    }
+    saved = [
+        (module, name, vars(module)[name])
+        for module in [sys.modules["timm.layers.norm"], sys.modules["timm.layers.norm_act"]]
+        for name in plain
+        if name in vars(module)
+    ]
+    before = fast_norm.is_fast_norm()
+    set_fast_norm(True)
+    for module, name, _ in saved:
+        setattr(module, name, _half(plain[name]))
+    try:
+        yield
+    finally:
+        set_fast_norm(before)
+        for module, name, function in saved:
+            setattr(module, name, function)

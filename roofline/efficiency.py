@@ -1,0 +1,219 @@
+"""How close a kernel comes to the roofs: arithmetic and bytes that its shape really costs, by class of kernel.
+
+Every formula is written once and takes plain numbers (roof.py: one kernel) or numpy arrays (fit.py: all kernels of a table at
+once); `xp` brings `ceil`, `maximum`, `minimum` and `where` for either. Constants come from constants.toml.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from roofline.device import Device
+
+# numbers or arrays of them
+Value = Any
+Constants = dict[str, float]
+
+# Sizes of Kernel.dims that the formulas read; those that a class does not have are 0 (groups: 1).
+DIMS = (
+    "b", "m", "n", "k", "c", "o", "g", "h", "w", "p", "q", "r", "s", "stride", "transposed", "last", "run", "passes", "copied",
+    "mask", "misaligned", "math", "l", "e", "v", "t", "layers",
+)  # fmt: skip
+
+
+class Plain:
+    """The few array functions that the formulas use, for plain numbers."""
+
+    ceil = staticmethod(math.ceil)
+    maximum = staticmethod(max)
+    minimum = staticmethod(min)
+
+    @staticmethod
+    def where(condition: bool, yes: float, no: float) -> float:
+        return yes if condition else no
+
+
+class Machine(NamedTuple):
+    """What the formulas need of a device. FLOP/s, B/s, bytes, seconds."""
+
+    gpu: bool
+    # matrix units by operand bits: half, single, double; and the vector units in fp32
+    half: float
+    single: float
+    double: float
+    vector: float
+    # SMs, CUs, cores; fp32 lanes of a SIMD register
+    units: float
+    lanes: float
+    # fraction of the clock kept under a full matrix load
+    sustained: float
+    # nearest first: bytes, B/s
+    levels: tuple[tuple[float, float], ...]
+    launch: float
+    host: float
+
+    @classmethod
+    def of(cls, device: Device, setting: str = "amp") -> Machine:
+        """The rates that a dtype setting uses: "tf32" lets fp32 products run on tensor cores."""
+        vector = device.peak("fp32", "vector")
+
+        def rate(*names: str) -> float:
+            return next((device.peak(n, "best") for n in names if device.has(n)), vector)
+
+        half = ("bf16", "fp16") if setting == "bf16" else ("fp16", "bf16")
+        return cls(
+            device.kind == "gpu", rate(*half), rate("tf32") if setting == "tf32" else vector,
+            rate("fp64") if device.has("fp64") else vector / 2, vector, device.units.value, max(device.simd_bits // 32, 1),
+            device.sustained.value, tuple((float(x.size), x.bandwidth) for x in device.levels), device.launch.value,
+            device.host.value,
+        )  # fmt: skip
+
+
+def up(x: Value, tile: float, xp: Any) -> Value:
+    """`x` rounded up to whole tiles."""
+    return xp.ceil(x / tile) * tile
+
+
+# ------------------------------------------------------------------------------------------------ GPU, arithmetic
+
+
+def gpu_gemm(f: Any, c: Constants, peak: Value, units: float, xp: Any) -> Value:
+    """Seconds of b products [m, k] x [k, n]: padded to tiles, a start-up per tile, one tile's time at the end."""
+    k = up(f.k, 8, xp) + c["start_k"]
+    m, n = up(f.m, c["tile_m"], xp), up(f.n, c["tile_n"], xp)
+    rate = peak * c["gemm"]
+    full = 2 * f.b * m * n * k / rate
+    return full + c["tail"] * 2 * 128 * 128 * k / (rate / units)
+
+
+def gpu_conv(f: Any, c: Constants, peak: Value, units: float, xp: Any) -> Value:
+    """An implicit product: m = pixels of the batch, n = output channels, k = input channels x taps."""
+    k = up(f.c, 8, xp) * f.r * f.s + c["start_k"]
+    n = up(f.o, c["tile_n"], xp)
+    m = f.n * xp.where(f.transposed > 0, f.h * f.w, f.p * f.q)
+    rate = peak * c["conv"]
+    return 2 * m * n * k / rate + c["tail"] * 2 * 128 * 128 * k / (rate / units)
+
+
+def gpu_grouped(f: Any, c: Constants, peak: Value, units: float, xp: Any) -> Value:
+    """One narrow product per group, channels padded to the group kernel's tiles."""
+    k = up(f.c / f.g, c["group_tile_c"], xp) * f.r * f.s
+    n = f.g * up(f.o / f.g, c["group_tile_o"], xp)
+    m = f.n * xp.where(f.transposed > 0, f.h * f.w, f.p * f.q)
+    return 2 * m * n * k / (peak * xp.where(f.last > 0, c["grouped_last"], c["grouped_conv"]))
+
+
+def gpu_depthwise(f: Any, c: Constants, vector: Value, xp: Any) -> Value:
+    """Each tap is a load and a multiply-add on the vector units; kernels of 1, 3 and 5 are unrolled, others loop."""
+    unrolled = (f.r == f.s) & (f.r <= 5)
+    rate = xp.where(f.last > 0, c["depthwise_last"], xp.where(unrolled, c["depthwise_conv"], c["depthwise_loop"]))
+    return 2 * f.macs / (vector * rate)
+
+
+def gpu_attention(f: Any, c: Constants, peak: Value, vector: Value, xp: Any) -> Value:
+    """Two products over tiles of queries and keys, and one exponential per score (a sixteenth of the vector rate)."""
+    scores = f.b * f.h * up(f.l, 64, xp) * up(f.s, 64, xp)
+    rate = peak * xp.where(f.mask > 0, c["attention_mask"], c["attention"])
+    return 2 * scores * (up(f.e, 32, xp) + up(f.v, 32, xp)) / rate + scores * 16 * c["attention_exp"] / vector
+
+
+def gpu_rnn(f: Any, c: Constants, peak: Value, launch: float) -> Value:
+    """Products of all gates, and a kernel pair for each step, layer and direction that has to wait for the one before."""
+    return f.flops / (peak * c["gemm"]) + 2 * f.t * f.layers * launch
+
+
+# ------------------------------------------------------------------------------------------------ GPU, bytes
+
+
+def gpu_conv_copies(f: Any, c: Constants, xp: Any) -> Value:
+    """Bytes of the layout copies around a tensor-core convolution on row-major (NCHW) tensors."""
+    one = (f.r * f.s == 1) & (f.stride == 1)
+    return xp.where(f.last > 0, 0.0, xp.where(one, c["copy_1x1"], c["copy_kxk"])) * (f.read + f.write)
+
+
+def gpu_grouped_copies(f: Any, c: Constants, xp: Any) -> Value:
+    return xp.where(f.last > 0, 0.0, c["copy_grouped"]) * (f.read + f.write)
+
+
+def gpu_norm_passes(f: Any, xp: Any) -> Value:
+    """GroupNorm reads its input once for the statistics and once more for the result."""
+    return xp.where(f.passes > 1, f.read, 0.0)
+
+
+def gpu_attention_bytes(f: Any, c: Constants, xp: Any) -> Value:
+    """A misaligned mask is copied. Without a fused kernel (operands that are not 4-d) everything goes to memory in fp32.
+
+    Then each score is written and read by product, softmax, product (16 bytes), and each element of q, k and v is cast,
+    scaled and read, and the result written and cast back (56 bytes for the four).
+    """
+    scores, elements = f.b * f.h * f.l * f.s, f.b * f.h * f.l * f.e
+    return xp.where(f.misaligned > 0, 2.0 * f.mask, 0.0) + xp.where(f.math > 0, 16.0 * scores + 56.0 * elements, 0.0)
+
+
+# ------------------------------------------------------------------------------------------------ putting them together
+
+
+def resident(apart: Value, capacity: float, xp: Any) -> Value:
+    """Share of a tensor that a cache still holds after `apart` bytes have moved since it was written."""
+    return xp.minimum(xp.maximum(1.5 - apart / max(capacity, 1.0), 0.0), 1.0)
+
+
+def traffic(f: Any, c: Constants, machine: Machine, xp: Any) -> list[Value]:
+    """Bytes that each memory level has to deliver, nearest first: what the nearer ones do not hold."""
+    out: list[Value] = [f.static + f.write + sum(n for n, _ in f.reads)]
+    for size, _ in machine.levels[:-1]:
+        capacity = size * c["residency"]
+        missed = f.static * (1 - resident(f.footprint, capacity, xp)) + f.write * (1 - resident(f.write, capacity, xp))
+        for n, apart in f.reads:
+            missed = missed + n * (1 - resident(apart, capacity, xp))
+        out.append(missed)
+    return out
+
+
+def _gpu(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+    """(seconds of arithmetic, bytes moved on top of the operands, fraction of the bandwidth)."""
+    matrix = xp.where(f.bits <= 16, machine.half, xp.where(f.bits == 64, machine.double, machine.single)) * machine.sustained
+    streams = c["stream"]
+    copies = 2.0 * f.copied / c["scattered"] * streams
+    if klass == "gemm":
+        return gpu_gemm(f, c, matrix, machine.units, xp), copies, c["stream_gemm"]
+    if klass == "conv":
+        return gpu_conv(f, c, matrix, machine.units, xp), xp.where(f.bits <= 16, gpu_conv_copies(f, c, xp), 0.0), c["stream_conv"]
+    if klass == "grouped_conv":
+        extra = xp.where(f.bits <= 16, gpu_grouped_copies(f, c, xp), 0.0)
+        return gpu_grouped(f, c, matrix, machine.units, xp), extra, c["stream_conv"]
+    if klass == "depthwise_conv":
+        return gpu_depthwise(f, c, machine.vector, xp), 0.0, c["stream_conv"]
+    if klass == "attention":
+        return gpu_attention(f, c, matrix, machine.vector, xp), gpu_attention_bytes(f, c, xp), c["stream_gemm"]
+    if klass == "rnn":
+        return gpu_rnn(f, c, matrix, machine.launch), 0.0, c["stream_gemm"]
+    arithmetic = f.flops / (machine.vector * c["vector"])
+    if klass in ("pointwise", "layout"):
+        scattered = xp.where((f.run > 0) & (f.run < 32), c["scattered"], c["stream"] if klass == "pointwise" else c["layout"])
+        return arithmetic, 0.0, scattered
+    if klass == "norm":
+        return arithmetic, copies + gpu_norm_passes(f, xp), c["norm"]
+    return arithmetic, 0.0, c[klass] if klass in ("reduction", "softmax", "pool", "gather") else c["gather"]
+
+
+def work(klass: str, f: Any, c: Constants, machine: Machine, setting: str, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
+    """(seconds without overheads, of arithmetic, of memory, of each memory level) of a kernel or an array of kernels."""
+    f.read = f.static + sum(n for n, _ in f.reads)
+    compute, extra, efficiency = (_gpu if machine.gpu else _cpu)(klass, f, c, machine, xp)
+    levels = [
+        (moved + extra) / (bandwidth * (efficiency if i == len(machine.levels) - 1 else c["cache"]))
+        for i, (moved, (_, bandwidth)) in enumerate(zip(traffic(f, c, machine, xp), machine.levels, strict=True))
+    ]
+    memory = levels[0]
+    for seconds in levels[1:]:
+        memory = xp.maximum(memory, seconds)
+    p = c["overlap"]
+    return (compute**p + memory**p) ** (1 / p), compute, memory, levels
+
+
+def overheads(machine: Machine, c: Constants) -> tuple[float, float]:
+    """Seconds that every kernel costs the device on top of its work, and the host to issue it."""
+    return machine.launch + c["drain"] * 1e-6, machine.host

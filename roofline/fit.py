@@ -1,0 +1,107 @@
+"""All kernels of many traces as arrays, so that the constants of the time model can be fitted in minutes.
+
+The arrays go through the same formulas (efficiency.py) as single kernels do in roof.py; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from roofline import efficiency, kernels, memory
+from roofline.device import Device
+from roofline.records import DTYPE_BITS, Kernel, Trace
+
+KLASSES = (
+    "gemm", "conv", "grouped_conv", "depthwise_conv", "attention", "rnn", "pointwise", "reduction", "norm", "softmax", "pool",
+    "layout", "gather", "sort", "fft", "host", "other",
+)  # fmt: skip
+READS = 4
+_COLUMNS = ("model", "count", "klass", "bits", "flops", "macs", "footprint", "static", "write", *(
+    f"{kind}{i}" for i in range(READS) for kind in ("bytes", "apart")
+), *efficiency.DIMS)  # fmt: skip
+
+
+class Table:
+    """Kernels of several traces: one array per column, equal kernels of one model merged."""
+
+    def __init__(self, columns: dict[str, Any], models: int) -> None:
+        self.columns, self.models = columns, models
+        self.groups = [(k, np.flatnonzero(columns["klass"] == i)) for i, k in enumerate(KLASSES)]
+        self.groups = [(k, at) for k, at in self.groups if len(at)]
+
+    def features(self, at: Any) -> SimpleNamespace:
+        """The columns of some kernels."""
+        return SimpleNamespace(**{name: column[at] for name, column in self.columns.items()})
+
+
+def rows(trace: Trace, runtime: str, kind: str) -> dict[tuple[float, ...], int]:
+    """Every different kernel of a trace (without its model's number) and how often it runs."""
+    launched = kernels.build(trace, runtime, kind)
+    footprint = memory.peak(trace).total
+    moved = [0]
+    for kernel in launched:
+        moved.append(moved[-1] + kernel.bytes)
+    found: dict[tuple[float, ...], int] = {}
+    for i, kernel in enumerate(launched):
+        row = _row(kernel, moved, i, footprint)
+        found[row] = found.get(row, 0) + 1
+    return found
+
+
+def _row(kernel: Kernel, moved: Sequence[int], i: int, footprint: int) -> tuple[float, ...]:
+    static, write, reads = 0, 0, []
+    for o in kernel.operands:
+        if o.write:
+            write += o.bytes
+        elif o.producer < 0:
+            static += o.bytes
+        else:
+            reads.append((o.bytes, moved[i] - moved[o.producer]))
+    reads.sort(reverse=True)
+    rest = sum(n for n, _ in reads[READS:])
+    reads = [*reads, *[(0, 0)] * READS][:READS]
+    reads[-1] = (reads[-1][0] + rest, reads[-1][1])
+    dims = kernel.dims
+    return (
+        float(KLASSES.index(kernel.klass)), DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs, footprint, static, write,
+        *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in efficiency.DIMS),
+    )  # fmt: skip
+
+
+def table(counted: Iterable[dict[tuple[float, ...], int]]) -> Table:
+    """One Table of the rows of several traces."""
+    data, models = [], 0
+    for number, found in enumerate(counted):
+        models = number + 1
+        data += [(number, count, *row) for row, count in found.items()]
+    array = np.array(data, dtype=np.float64).reshape(-1, len(_COLUMNS))
+    columns: dict[str, Any] = {name: np.ascontiguousarray(array[:, i]) for i, name in enumerate(_COLUMNS)}
+    columns["model"], columns["klass"] = columns["model"].astype(int), columns["klass"].astype(int)
+    return Table(columns, models)
+
+
+def work(t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp") -> tuple[Any, Any, Any]:
+    """Seconds of every kernel, (all, arithmetic, memory), without overheads."""
+    n = len(t.columns["model"])
+    times, compute, mem = np.zeros(n), np.zeros(n), np.zeros(n)
+    machine = efficiency.Machine.of(device)
+    for klass, at in t.groups:
+        f = t.features(at)
+        f.reads = [(getattr(f, f"bytes{i}"), getattr(f, f"apart{i}")) for i in range(READS)]
+        times[at], compute[at], mem[at], _ = efficiency.work(klass, f, constants, machine, setting, np)
+    return times, compute, mem
+
+
+def totals(t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp") -> Any:
+    """Seconds of each model: the device's queue or the host's, whichever is longer (on a CPU their sum)."""
+    times, _, _ = work(t, device, constants, setting=setting)
+    count, model = t.columns["count"], t.columns["model"]
+    machine = efficiency.Machine.of(device)
+    launch, host = efficiency.overheads(machine, constants)
+    busy = np.bincount(model, (times + launch) * count, t.models)
+    issue = np.bincount(model, host * count, t.models)
+    return np.maximum(busy, issue) if device.kind == "gpu" else busy + issue

@@ -1,0 +1,146 @@
+"""Causal language models of transformers: reading a prompt (prefill), and one token after a filled KV cache (decode).
+
+The cache is that of transformers in size and layout (sliding windows included), but a new token is written into its
+place: transformers' own growing cache copies all of it at every step, which no engine that serves a model does.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from roofline.records import Kernel, LanguageInfo, SourceError, Trace, UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int) -> tuple[dict[str, Any], list[str]]:
+    """Keyword arguments of the pass, and what a reader must know of it.
+
+    Raises UsageError where the module is no causal language model of transformers.
+    """
+    import torch
+
+    parameters = inspect.signature(module.forward).parameters
+    config = getattr(module, "config", None)
+    missing = [name for name in ("input_ids", "past_key_values") if name not in parameters]
+    if config is None or missing or getattr(config, "is_encoder_decoder", False):
+        asked = "prefill" if prefill else "decode"
+        raise UsageError(
+            f"{type(module).__name__} is not a causal language model of transformers, which {asked} needs"
+            "\ngive one by class or configuration, such as hf:LlamaForCausalLM or hf:config.json"
+        )
+    past, tokens = decode or 0, prefill or 1
+    longest = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    notes = []
+    if longest is not None and past + tokens > longest:
+        notes.append(f"{past + tokens:,} tokens are more than the {longest:,} positions that the configuration allows")
+    cache, more = _cache(config, past)
+    kwargs: dict[str, Any] = {
+        "input_ids": torch.empty((batch, tokens), dtype=torch.int64, device="meta"), "past_key_values": cache,
+    }  # fmt: skip
+    if "use_cache" in parameters:
+        kwargs["use_cache"] = True
+    if "logits_to_keep" in parameters:
+        kwargs["logits_to_keep"] = 1
+        if prefill:
+            notes.append("prefill: logits of the last position only, as generate() asks for")
+    return kwargs, notes + more
+
+
+def _cache(config: Any, past: int) -> tuple[Any, list[str]]:
+    """transformers' cache for this configuration with `past` tokens in it."""
+    from transformers import cache_utils
+
+    cache = cache_utils.DynamicCache(config=config)
+    notes = []
+    for layer in cache.layers:
+        update = type(layer).update if hasattr(type(layer), "update") else None
+        if update is cache_utils.DynamicSlidingWindowLayer.update:
+            layer.cumulative_length = past
+            layer.update = partial(_update_window, layer)
+        elif update is cache_utils.DynamicLayer.update:
+            layer.update = partial(_update, layer, past)
+            layer.get_seq_length = partial(_length, layer, past)
+        elif isinstance(layer, cache_utils.DynamicLayer):
+            raise SourceError(f"its cache has layers of the type {type(layer).__name__}, which is not known here")
+        if past and isinstance(layer, cache_utils.LinearAttentionCacheLayerMixin):
+            notes.append("recurrent layers start from an empty state")
+    return cache, list(dict.fromkeys(notes))
+
+
+def _length(layer: Any, past: int) -> int:
+    return layer.keys.shape[-2] if layer.is_initialized else past
+
+
+def _update(layer: Any, past: int, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[Any, Any]:
+    """Write the new tokens [b, h, n, e] behind the `past` ones; attention sees all."""
+    kept = past if not layer.is_initialized else layer.keys.shape[-2]
+    layer.keys, layer.values = _appended(keys, kept), _appended(values, kept)
+    layer.is_initialized, layer.dtype, layer.device = True, keys.dtype, keys.device
+    return layer.keys, layer.values
+
+
+def _update_window(layer: Any, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[Any, Any]:
+    """As `_update`, of a cache that keeps what the next token's window reaches back to."""
+    room = layer.sliding_window - 1
+    before = layer.cumulative_length
+    layer.cumulative_length = before + keys.shape[-2]
+    layer.is_initialized, layer.dtype, layer.device = True, keys.dtype, keys.device
+    if before == 0 and keys.shape[-2] > room:  # a prompt longer than the window: attention sees it, its end is kept
+        layer.keys, layer.values = (_appended(t[:, :, -room:], 0) for t in (keys, values))
+        return keys, values
+    seen = [_appended(t, min(before, room)) for t in (keys, values)]
+    layer.keys, layer.values = (t[:, :, -room:] for t in seen)
+    return seen[0], seen[1]
+
+
+def _appended(new: torch.Tensor, past: int) -> torch.Tensor:
+    """The cache [b, h, past + n, e], with `new` [b, h, n, e] written at its end."""
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    b, h, n, e = new.shape
+    with _disable_current_modes():  # it is there before the pass: nothing allocates it
+        cache = torch.empty((b, h, past + n, e), dtype=new.dtype, device=new.device)
+    cache._roofline_kind = "cache"  # type: ignore[attr-defined]
+    cache[:, :, past:].copy_(new)
+    return cache
+
+
+def summary(
+    trace: Trace, kernels: Sequence[Kernel], time_s: float, prefill: int | None, decode: int | None
+) -> LanguageInfo:
+    """What the pass costs per token."""
+    tokens = trace.batch * (prefill or 1)
+    end = (prefill or 0) if decode is None else decode + 1
+    held = sum(s.nbytes for s in trace.storages if s.kind == "cache")
+    read = sum(o.bytes for k in kernels for o in k.operands if o.role == "cache" and not o.write)
+    written = sum(o.bytes for k in kernels for o in k.operands if o.role == "cache" and o.write)
+    flops, macs = sum(k.flops for k in kernels), sum(k.macs for k in kernels)
+    return LanguageInfo(
+        mode="prefill" if decode is None else "decode", sequences=trace.batch, tokens=tokens, context=end,
+        flops_per_token=flops // tokens, macs_per_token=macs // tokens, weight_bytes=sum(k.weight_bytes for k in kernels),
+        cache_bytes=held, cache_read_bytes=read, cache_written_bytes=written, cache_bytes_per_token=written // tokens,
+        tokens_per_s=tokens / time_s if time_s else 0.0,
+    )  # fmt: skip
+
+
+def sentence(info: LanguageInfo) -> str:
+    """The same for people."""
+    from roofline.units import si
+
+    start = (
+        f"prefill of {info.context:,} tokens" if info.mode == "prefill"
+        else f"decode of one token with {info.context - 1:,} in the KV cache"
+    )  # fmt: skip
+    many = f" ({info.sequences} sequences)" if info.sequences > 1 else ""
+    return (
+        f"{start}{many}: {si(info.flops_per_token, 'FLOP')} and {si(info.cache_bytes_per_token, 'B')} of cache for each token; "
+        f"{si(info.weight_bytes, 'B')} of weights and {si(info.cache_read_bytes, 'B')} of cache read; "
+        f"{si(info.tokens_per_s)} tokens/s"
+    )

@@ -1,0 +1,315 @@
+"""Run a model on this machine and time every kernel: measured beside predicted.
+
+The model runs with random weights. First whole and untimed, then with a dispatch mode that times each operator as the tracer
+sees it, so that the n-th operator timed is the n-th of the trace. Timing costs something itself, and the models's Python
+between operators belongs to the whole: the difference between the sum of the operators and the untimed whole is spread evenly
+over the kernels, so that they add up to the whole.
+
+On a CPU that others use too, only runs and operators count in which no thread waited for a core (see `timing`). Where no whole
+run was left alone, the whole is the sum of the operators, less what timing costs (measured on a chain of small ones).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from roofline import pipeline, timing
+from roofline.calibrate import TooBusy
+from roofline.device import Device
+from roofline.records import Analysis, Gap, KernelRow, Measurement, ModelError, Trace, UsageError
+from roofline.timing import Sample
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from roofline.source import Input
+
+# Seconds of running, about; runs that are thrown away first.
+SECONDS = 6.0
+WARM_UP = 2
+# Runs of each kind: at least, and enough.
+LEAST, ENOUGH = 3, 25
+# A whole whose quartiles are further apart than this fraction of it says that the machine was busy.
+LIMIT = 0.25
+# An operator keeps at least this fraction of what the stopwatch showed.
+FLOOR = 0.2
+
+Report = Callable[[str], None]
+
+
+class Timed(Struct, frozen=True):
+    """What the clock said: the whole without a stopwatch inside, and each operator of the trace."""
+
+    whole: Sample
+    ops: tuple[Sample, ...]
+    # seconds that the stopwatch adds to an operator
+    cost: float
+    threads: int
+    notes: tuple[str, ...] = ()
+
+
+def measure(
+    model: str,
+    *,
+    device: str | Device = "cpu",
+    batch: int | None = None,
+    inputs: Sequence[str] = (),
+    resolution: int | None = None,
+    dtype: str = "fp32",
+    settings: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    seconds: float = SECONDS,
+    force: bool = False,
+    progress: Report = lambda text: None,
+) -> Analysis:
+    """The analysis of a model with what it takes here beside it: `measurement`, and `measured_s` of every row.
+
+    Predicted is eager inference on `device`, which has to be of this machine: "cpu", "gpu", or a device made from its file.
+    Raises ModelError where the model cannot run, TooBusy where the runs differ by more than LIMIT and `force` is not set.
+    """
+    from roofline import build, kernels, source
+    from roofline import device as devices
+
+    target = device if isinstance(device, Device) else devices.lookup(device)
+    request = pipeline.Request(
+        device=target, batch=batch, inputs=tuple(inputs), args=None, kwargs=None, resolution=resolution, dtype=dtype,
+        runtime="eager", training=False, settings=dict(settings or {}), cache=False, progress=progress,
+    )  # fmt: skip
+    found = source.resolve(model, settings=request.settings, inputs=request.inputs, batch=batch, resolution=resolution)
+    if found.kind == "onnx":
+        raise UsageError(f"{found.name} is an ONNX graph: it can be analysed, but PyTorch cannot run it")
+    trace, predicted = pipeline.traced(found, request)
+    progress(f"building {found.name} with random weights")
+    module = build.build(found, real=True)
+    timed = run(module, build.inputs(found), trace, target, dtype, threads=threads, seconds=seconds, progress=progress)
+    if (timed.whole.disturbed and timed.whole.spread > LIMIT and _unsure(timed.ops) > len(timed.ops) / 4) and not force:
+        raise TooBusy(
+            f"this machine is too busy to measure {found.name}: its runs spread by {timed.whole.spread:.0%} "
+            f"(limit {LIMIT:.0%}), and in {timed.whole.clean} of {timed.whole.taken} no thread had to wait for a core\n"
+            "stop what else runs here, give it longer with --seconds, or use --force"
+        )
+    launched = kernels.build(trace, "eager", target.kind)
+    return attach(predicted, [k.ops for k in launched], timed)
+
+
+def attach(predicted: Analysis, ops: Sequence[Sequence[int]], timed: Timed) -> Analysis:
+    """Put what was timed into the rows; `ops` holds the trace's operators of each kernel."""
+    shown = [sum(timed.ops[i].median for i in own) for own in ops]
+    direct = not timed.whole.disturbed
+    whole = timed.whole.median if direct else sum(max(s.median - timed.cost, FLOOR * s.median) for s in timed.ops)
+    times = shares(shown, whole)
+    rows = [replace(row, measured_s=t) for row, t in zip(predicted.kernels, times, strict=True)]
+    by_layer: dict[str, float] = dict.fromkeys((layer.path for layer in predicted.layers), 0.0)
+    by_op: dict[tuple[str, str], float] = {}
+    for row, t in zip(rows, times, strict=True):
+        for path in _upwards(row.layer):
+            if path in by_layer:
+                by_layer[path] += t
+        by_op[row.op, row.klass] = by_op.get((row.op, row.klass), 0.0) + t
+    unsure = sum(any(timed.ops[i].disturbed for i in own) for own in ops)
+    notes = [*timed.notes]
+    if not direct:
+        notes.append("No run of the whole model was left alone by other programs: measured is the sum of its operators.")
+    if unsure:
+        notes.append(f"{unsure} of {len(rows)} kernels were disturbed in every run; the faster of those runs stand for them.")
+    return replace(
+        predicted,
+        setting=replace(predicted.setting, tier="measured"),
+        kernels=rows,
+        layers=[replace(layer, measured_s=by_layer[layer.path]) for layer in predicted.layers],
+        ops=[replace(op, measured_s=by_op[op.op, op.klass]) for op in predicted.ops],
+        measurement=Measurement(
+            time_s=whole, throughput=predicted.setting.batch / whole, spread=timed.whole.spread if direct else 0.0,
+            runs=timed.whole.taken, undisturbed=timed.whole.clean, whole=direct, threads=timed.threads,
+            unsure_kernels=unsure, gap=gaps(rows),
+        ),
+        notes=[*notes, *predicted.notes],
+    )  # fmt: skip
+
+
+def shares(shown: Sequence[float], whole: float) -> list[float]:
+    """Each kernel's part of the whole: what the stopwatch showed, less (or plus) the same for each, never below FLOOR of it."""
+    if not shown:
+        return []
+    each = (sum(shown) - whole) / len(shown)
+    parts = [max(t - each, FLOOR * t) for t in shown]
+    scale = whole / sum(parts)
+    return [p * scale for p in parts]
+
+
+def gaps(rows: Sequence[KernelRow]) -> list[Gap]:
+    """Predicted and measured by class of kernel, the largest difference first."""
+    sums: dict[str, tuple[int, float, float]] = {}
+    for row in rows:
+        n, predicted, measured = sums.get(row.klass, (0, 0.0, 0.0))
+        sums[row.klass] = n + 1, predicted + row.time_s, measured + (row.measured_s or 0.0)
+    found = [Gap(klass=c, kernels=n, predicted_s=p, measured_s=m) for c, (n, p, m) in sums.items()]
+    return sorted(found, key=lambda g: -abs(g.measured_s - g.predicted_s))
+
+
+def _upwards(path: str) -> list[str]:
+    """The path and all above it, the root's empty one included."""
+    found = [path]
+    while found[-1]:
+        found.append(found[-1].rpartition(".")[0])
+    return found
+
+
+def _unsure(ops: Sequence[Sample]) -> int:
+    return sum(s.disturbed for s in ops)
+
+
+# ------------------------------------------------------------------------------------------------ running it
+
+
+def run(
+    module: nn.Module,
+    inputs: Sequence[Input],
+    trace: Trace,
+    target: Device,
+    dtype: str = "fp32",
+    *,
+    threads: int | None = None,
+    seconds: float = SECONDS,
+    progress: Report = lambda text: None,
+) -> Timed:
+    """Time a module that was built with weights. Its dtype is changed to the setting's; it goes to the GPU for a GPU."""
+    import torch
+    from torch.nn import MultiheadAttention, TransformerEncoderLayer
+
+    from roofline.stopwatch import CudaClock, HostClock
+
+    gpu = target.kind == "gpu"
+    if gpu and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is here to run the model on; `roofline analyze` predicts without one")
+    place = torch.device("cuda" if gpu else "cpu")
+    before = torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.callback(torch.set_num_threads, before)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        # the tracer's meta tensors do not take this path, and operators have to be the same
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
+        call = _call(module, inputs, dtype, place, stack)
+        waiting = stack.enter_context(timing.Waiting())
+        progress("warming up")
+        _first(call)
+        if not gpu:
+            stack.enter_context(timing.pinned(torch.get_num_threads(), call))
+        clock = CudaClock(call) if gpu else HostClock(call, waiting)
+        for _ in range(WARM_UP):
+            clock.whole()
+        start = time.perf_counter()
+        whole = _whole(clock.whole, 0.4 * seconds, progress)
+        ops = _ops(clock.ops, trace, start + seconds - time.perf_counter(), progress)
+        attention = any(isinstance(m, (MultiheadAttention, TransformerEncoderLayer)) for m in module.modules())
+        notes = ("Run without torch's fused path for nn.MultiheadAttention, as it is predicted.",) if attention else ()
+        return Timed(whole, ops, clock.cost(), torch.get_num_threads(), notes)
+
+
+def _call(
+    module: nn.Module, inputs: Sequence[Input], dtype: str, place: torch.device, stack: ExitStack
+) -> Callable[[], object]:
+    """The model on random inputs: floats uniform, integers zero."""
+    import torch
+
+    from roofline import build
+    from roofline.trace import FLOATS
+
+    try:
+        module = module.to(place, FLOATS[dtype])
+    except (RuntimeError, NotImplementedError) as error:
+        raise ModelError(f"the model cannot be put on {place}: {_line(error)}") from error
+    generator = torch.Generator().manual_seed(0)
+
+    def real(t: Any) -> Any:
+        if isinstance(t, torch.Tensor):
+            if not t.dtype.is_floating_point:
+                return torch.zeros(t.shape, dtype=t.dtype, device=place)
+            return torch.rand(t.shape, generator=generator).to(place, FLOATS[dtype])
+        return type(t)(map(real, t)) if isinstance(t, (list, tuple)) else t
+
+    args, kwargs = build.call_with(module, inputs)
+    args, kwargs = real(args), {k: real(v) for k, v in kwargs.items()}
+    if place.type == "cuda" and dtype == "tf32":
+        old = torch.get_float32_matmul_precision()
+        stack.callback(torch.set_float32_matmul_precision, old)
+        torch.set_float32_matmul_precision("high")
+    auto: Callable[[], AbstractContextManager[Any]] = nullcontext
+    if dtype == "amp":
+        auto = lambda: torch.autocast(place.type)  # noqa: E731  # one line, beside its other form
+
+    def call() -> object:
+        with auto():
+            return module(*args, **kwargs)
+
+    return call
+
+
+def _first(call: Callable[[], object]) -> None:
+    """The first run: here the model shows whether it runs at all."""
+    from roofline.trace import MODEL_ERRORS
+
+    try:
+        call()
+    except MODEL_ERRORS as error:
+        raise ModelError(f"the model cannot run here: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[0].split())
+
+
+def _whole(once: Callable[[], tuple[float, bool]], seconds: float, progress: Report) -> Sample:
+    times: list[float] = []
+    clean: list[float] = []
+    end = time.perf_counter() + seconds
+    # where none of a few runs was left alone, none will be: the time is better spent on the operators
+    few, some = 2 * LEAST, time.perf_counter() + seconds / 3
+    while len(times) < LEAST or (time.perf_counter() < end and len(clean) < ENOUGH):
+        if not clean and len(times) >= few and time.perf_counter() > some:
+            break
+        took, alone = once()
+        times.append(took)
+        if alone:
+            clean.append(took)
+        progress(f"running: {len(times)} times, {len(clean)} of them undisturbed")
+    return timing.summary(times, clean)
+
+
+def _ops(
+    once: Callable[[], list[tuple[str, float, bool]]], trace: Trace, seconds: float, progress: Report
+) -> tuple[Sample, ...]:
+    """Operators by their place in the trace. Raises ModelError where the run takes another course than the trace."""
+    names = [trace.specs[op.spec].name for op in trace.ops]
+    times: list[list[float]] = [[] for _ in names]
+    clean: list[list[float]] = [[] for _ in names]
+    end = time.perf_counter() + seconds
+    runs = 0
+    while runs < LEAST or (time.perf_counter() < end and runs < ENOUGH * 8 and any(len(c) < ENOUGH // 2 for c in clean)):
+        seen = once()
+        _same(names, [name for name, _, _ in seen])
+        for i, (_, took, alone) in enumerate(seen):
+            times[i].append(took)
+            if alone:
+                clean[i].append(took)
+        runs += 1
+        progress(f"timing kernels: run {runs}")
+    return tuple(timing.summary(t, c) for t, c in zip(times, clean, strict=True))
+
+
+def _same(traced: Sequence[str], ran: Sequence[str]) -> None:
+    for i, (a, b) in enumerate(zip(traced, ran, strict=False)):
+        if a != b:
+            raise ModelError(f"operator {i} of the run is {b}, and {a} in the trace: what was timed cannot be told apart")
+    if len(traced) != len(ran):
+        raise ModelError(f"the run has {len(ran)} operators and the trace {len(traced)}: what was timed cannot be told apart")

@@ -1,0 +1,114 @@
+"""Peak memory by liveness against the bytes that PyTorch's CPU allocator reports for the same run.
+
+The full table is made by `python benchmarks/memory.py`; here are small models of each kind.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.memory import compare, filled, measured
+from roofline import memory
+from roofline.device import lookup
+from roofline.records import OpSpec, TensorSpec
+from roofline.trace import trace
+from roofline.workspace import onednn
+
+x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN's blocked layouts are those of x86")
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(128, 4, batch_first=True)
+        self.norm = nn.LayerNorm(128)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.attention(x, x, x, need_weights=False)
+        return self.norm(x + y)
+
+
+class Last(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.head = net, nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.net(x)[0][-1])
+
+
+SMALL: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (lambda: nn.Sequential(nn.Linear(256, 1024), nn.GELU(), nn.Linear(1024, 256), nn.LayerNorm(256)), (64, 256)),
+    "in place": (lambda: nn.Sequential(nn.Linear(256, 512), nn.ReLU(inplace=True), nn.Linear(512, 256)), (128, 256)),
+    "attention": (lambda: nn.Sequential(Attention(), Attention()), (4, 64, 128)),
+    "encoder": (lambda: nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True), (4, 64, 128)),
+    "lstm": (lambda: Last(nn.LSTM(128, 256)), (30, 8, 128)),
+    "gru": (lambda: Last(nn.GRU(128, 256)), (30, 8, 128)),
+}
+
+
+@pytest.mark.parametrize("optimizer", ["", "sgd", "adam"])
+@pytest.mark.parametrize("name", SMALL)
+def test_small_models_within_three_percent(name: str, optimizer: str) -> None:
+    make, shape = SMALL[name]
+    module = make()
+    predicted = memory.peak(trace(module, [torch.empty(shape)], optimizer=optimizer), lookup("xeon-8380")).total
+    real = measured(module, [filled(torch.empty(shape))], {}, optimizer)
+    assert predicted == pytest.approx(real, rel=0.03)
+
+
+@x86
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["", "adam"])
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("mobilenet_v1", {"batch": 4, "resolution": 96}),
+        ("mobilenet_v3_small", {"batch": 8, "resolution": 96}),
+        ("resnet50", {"batch": 2, "resolution": 96}),
+        ("torchvision:shufflenet_v2_x1_0", {"batch": 8, "resolution": 96}),
+    ],
+)
+def test_models_within_three_percent(model: str, settings: dict[str, Any], optimizer: str) -> None:
+    predicted, real = compare(model, optimizer, **settings)
+    assert predicted == pytest.approx(real, rel=0.03)
+
+
+def test_peak_by_hand() -> None:
+    # input 4 KiB, weight 4 MiB; hidden 4 KiB: the peak is parameters, input, both activations
+    module = nn.Sequential(nn.Linear(1024, 1024, bias=False), nn.ReLU())
+    found = memory.peak(trace(module, [torch.empty(1, 1024)]))
+    assert found.by_kind == {"parameters": 4 * 1024 * 1024, "inputs": 4096, "activations": 2 * 4096}
+    assert found.total == 4 * 1024 * 1024 + 3 * 4096
+
+
+def test_training_peak_by_hand() -> None:
+    # one linear layer, SGD: weight, its gradient and its momentum; input; output, loss and the loss' gradient
+    found = memory.peak(trace(nn.Linear(1024, 8, bias=False), [torch.empty(4, 1024)], optimizer="sgd"))
+    weight = 4 * 8 * 1024
+    assert found.by_kind == {
+        "parameters": weight, "optimizer_state": weight, "gradients": weight, "inputs": 4 * 4 * 1024,
+        "activations": 4 * 4 * 8 + 4 + 4,
+    }  # fmt: skip
+
+
+def conv(name: str, args: list[Any], out: tuple[int, ...], *inputs: TensorSpec) -> OpSpec:
+    return OpSpec(name, "default", args, {}, inputs, (TensorSpec(out, "float32"),))
+
+
+def test_convolution_scratch_by_hand() -> None:
+    # events of the allocator for 4 x 72 x 32 x 32, depthwise 3x3, stride 2: 1280, 2.81, 320, free, free, 288 KiB
+    x, w = TensorSpec((4, 72, 32, 32), "float32"), TensorSpec((72, 1, 3, 3), "float32")
+    depthwise = conv("aten.conv2d", [x, w, None, [2, 2], [1, 1], [1, 1], 72], (4, 72, 16, 16), x, w)
+    assert onednn(depthwise, 2) == 1024 * (1280 + 320 - 288) + 4 * 80 * 9
+    # 4 x 32 x 32 x 32 through 64 filters of 1x1: nothing on one thread, 512 + 8 + 1024 KiB before the result on two
+    x, w = TensorSpec((4, 32, 32, 32), "float32"), TensorSpec((64, 32, 1, 1), "float32")
+    point = conv("aten.conv2d", [x, w, None, [1, 1], [0, 0], [1, 1], 1], (4, 64, 32, 32), x, w)
+    assert onednn(point, 1) == 0
+    assert onednn(point, 2) == 1024 * 1024
