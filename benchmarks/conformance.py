@@ -173,7 +173,8 @@ def torchvision_rows(only: str) -> Iterator[Todo]:
             if f"{name}:{w.name}" in SEEN:
                 yield Todo(key + ":seen", f"torchvision:{name}", {"weights": w.name, **SEEN[f"{name}:{w.name}"][1]})
             if name.startswith("quantized_"):
-                yield Todo(key + ":float", f"torchvision:{name}", {"weights": w.name, "quantize": "false"})
+                settings = {"weights": w.name, "quantize": "false"} | ({"aux_logits": "true"} if "inception" in name else {})
+                yield Todo(key + ":float", f"torchvision:{name}", settings)
         if not entries:
             yield Todo(f"torchvision:{name}:", f"torchvision:{name}")
 

@@ -148,7 +148,8 @@ def vision_section(entries: list[Entry]) -> list[str]:
         "### Quantized models",
         "",
         "Quantizing folds each batch norm into the convolution before it, so its scale is gone as a parameter. torchvision",
-        "prints the count of the floating-point model; with `--set quantize=false` ours is the same number, in every row.",
+        "prints the count of the floating-point model; with `--set quantize=false` ours is the same number in every row,",
+        "that of inception_v3 with the auxiliary head (`--set aux_logits=true`), which its printed count includes.",
         "",
     ]
 
@@ -161,7 +162,8 @@ REASONS = {
     "norms": "the table's counter adds the elements of norms, global pools and interpolations to its MACs",
     "rnn": "the table's counter has no rule for LSTMs",
     "same": "the table's counter has no rule for convolutions with padding='same'",
-    "attention": "the table's counter misses attention",
+    "differential": "the table was counted without fused attention, where differential attention meets the values once; the "
+    "fused form that runs by default meets them twice",
     "other": "not explained",
 }
 
@@ -207,13 +209,15 @@ def reason(row: dict[str, Any], printed: float, params: float) -> str:
         return abs(value - printed) <= max(0.0051, 0.006 * printed)
 
     added = ours + terms["norms"] + terms["pools"]
-    if abs(row["params"] / 1e6 - params) > 0.005 * params + 0.01:
+    if abs(row["params"] / 1e6 - params) > 0.0051:
         return "form"
     if is_theirs(ours):
         return "rounding"
     if is_theirs(added):
         return "norms"
-    return next((k for k in ("rnn", "same", "attention") if terms[k] and is_theirs(added - terms[k])), "other")
+    if terms["attention"] and is_theirs(added - terms["attention"] / 3):
+        return "differential"
+    return next((k for k in ("rnn", "same") if terms[k] and is_theirs(added - terms[k])), "other")
 
 
 def timm_section(rows: list[dict[str, Any]]) -> list[str]:

@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from torch import nn
 from torch.autograd.profiler import profile
 
-from roofline import build, device, memory, source
+from roofline import build, memory, source
+from roofline.device import Device, lookup
 from roofline.recorder import tensors_in
 from roofline.trace import trace
 
@@ -58,7 +60,7 @@ def most(run: Callable[[], Any]) -> int:
     with profile(profile_memory=True, use_kineto=True) as prof:
         result = run()
         del result
-    events = [e for e in prof.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    events = [e for e in prof.kineto_results.events() if e.name() == "[memory]"]
     now = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         now += event.nbytes()
@@ -91,7 +93,7 @@ def measured(module: nn.Module, args: list[Any], kwargs: Mapping[str, Any], opti
     def step() -> Any:
         output = module(*args, **kwargs)
         loss = torch.stack([t.sum() for t in tensors_in(output) if t.requires_grad]).sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         update.step()
         return output, loss
 
@@ -107,8 +109,13 @@ def compare(model: str, optimizer: str = "", **settings: int) -> tuple[int, int]
     found = source.resolve(model, **settings)  # type: ignore[arg-type]
     module = build.build(found, real=True)
     args, kwargs = build.call_with(module, build.inputs(found))
-    predicted = memory.peak(trace(module, args, kwargs, optimizer=optimizer), device.lookup("cpu")).total
+    predicted = memory.peak(trace(module, args, kwargs, optimizer=optimizer), this_cpu()).total
     return predicted, measured(module, [filled(t) for t in args], {k: filled(t) for k, t in kwargs.items()}, optimizer)
+
+
+def this_cpu() -> Device:
+    """An x86 CPU with as many threads as torch uses here: what scratch memory depends on."""
+    return replace(lookup("xeon-8380"), threads=torch.get_num_threads())
 
 
 def filled(t: torch.Tensor) -> torch.Tensor:

@@ -15,12 +15,14 @@ def sizes(spec: OpSpec, klass: str) -> dict[str, int]:
     itself) for norms and linear layers; `mask` (bytes of an additive mask), `misaligned` and `math` (no fused kernel takes
     it) for attention.
     """
-    if klass in ("conv", "grouped_conv", "depthwise_conv", "pool"):
-        return {"last": int(bool(spec.inputs) and channels_last(spec.inputs[0]))}
+    if klass in ("conv", "grouped_conv", "depthwise_conv"):
+        return {"last": last(spec), "bias": int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec))}
+    if klass == "pool":
+        return {"last": last(spec)}
     if klass in ("pointwise", "layout"):
         return {"run": run(spec)}
     if klass == "norm":
-        return {"last": int(bool(spec.inputs) and channels_last(spec.inputs[0])), "passes": passes(spec), "copied": copied(spec)}
+        return {"last": last(spec), "passes": passes(spec), "copied": copied(spec)}
     if klass == "gemm":
         return {"copied": copied(spec)}
     if klass == "attention":
@@ -42,6 +44,10 @@ def strides(t: TensorSpec) -> tuple[int, ...]:
 def channels_last(t: TensorSpec) -> bool:
     """Whether a 4-d tensor has its channels innermost (and is not row-major at the same time)."""
     return len(t.shape) == 4 and bool(t.stride) and t.shape[1] > 1 and t.stride[1] == 1
+
+
+def last(spec: OpSpec) -> int:
+    return int(bool(spec.inputs) and (channels_last(spec.inputs[0]) or bool(spec.outputs) and channels_last(spec.outputs[0])))
 
 
 def run(spec: OpSpec) -> int:

@@ -24,7 +24,6 @@ from roofline import timing
 from roofline.device import Device, Level, Number, Peak, Scaling
 from roofline.records import RooflineError, UsageError
 from roofline.timing import Sample
-from roofline.units import binary, si
 
 # Seconds of measuring, about; more samples are waited for on a busy machine, fewer towards the end.
 SECONDS = 13.0
@@ -105,8 +104,12 @@ class Bench:
         return ""
 
 
-def calibrate(*, threads: int | None = None, force: bool = False, progress: Report = lambda text: None) -> Calibration:
+def calibrate(
+    *, threads: int | None = None, hold: bool = False, force: bool = False, progress: Report = lambda text: None
+) -> Calibration:
     """Measure the CPU of this machine with `threads` threads (default: PyTorch's own number, within the CPU quota).
+
+    `hold` gives this process the right of way on its cores for half of the time, where the system allows it.
 
     Raises TooBusy where the key numbers spread by more than LIMIT, unless `force`.
     """
@@ -122,7 +125,7 @@ def calibrate(*, threads: int | None = None, force: bool = False, progress: Repo
     try:
         with timing.Waiting() as waiting, torch.inference_mode():
             bench = Bench(waiting, progress)
-            found = _Cpu(bench, base, used).run()
+            found = _Cpu(bench, base, used, hold).run()
     finally:
         torch.set_num_threads(before)
     return finish(bench, found, force=force, notes=_quota_note(base, before, used))
@@ -180,10 +183,10 @@ def default_file() -> Path:
 class _Cpu:
     """The steps of one calibration, with what the later ones need of the earlier."""
 
-    def __init__(self, bench: Bench, base: Device, threads: int) -> None:
+    def __init__(self, bench: Bench, base: Device, threads: int, hold: bool) -> None:
         import torch
 
-        self.torch, self.bench, self.base, self.threads = torch, bench, base, threads
+        self.torch, self.bench, self.base, self.threads, self.hold = torch, bench, base, threads, hold
         caches = {level.name: level.size for level in base.levels[:-1]}
         self.l2 = caches.get("L2", 0)
         # bytes read and written by the largest of the pieces that bandwidths are measured with
@@ -199,7 +202,7 @@ class _Cpu:
         for threads in _ladder(self.threads):
             self.bench.report(f"{threads} {'thread' if threads == 1 else 'threads'}: GEMM and DRAM")
             self.torch.set_num_threads(threads)
-            with timing.pinned(threads, self._burst):
+            with timing.pinned(threads, self._burst, self.bench.waiting, self.hold):
                 gemm = self.gemm("fp32")
                 dram, samples = self.stream(len(self.source) * 8)
                 scaling.append(Scaling(threads, _round(gemm[0]), _round(dram.b)))
@@ -432,20 +435,3 @@ def _kept(base: Device, tensor: Mapping[str, Peak], vector: Mapping[str, Peak]) 
            for key, peak in table.items() if peak.status != "measured"]  # fmt: skip
     return [f"Not measured, still estimates: {', '.join(old)}."] if old else []
 
-
-def describe(got: Calibration) -> list[tuple[str, str, str, str]]:
-    """(number, measured, beside it what was detected or published, spread) for what was measured."""
-    d = got.device
-    rows: list[tuple[str, float, float, float, str]] = [
-        *((f"{kind} {key}", p.value, p.nominal, p.spread, "FLOP/s")
-          for kind, table in (("tensor", d.tensor), ("vector", d.vector))
-          for key, p in table.items() if p.status == "measured"),
-        *((x.name, x.bandwidth, x.nominal, x.spread, "B/s") for x in d.levels if x.status == "measured"),
-    ]  # fmt: skip
-    out = [(n, si(v, unit), si(nominal, unit) if nominal else "", f"{spread:.0%}") for n, v, nominal, spread, unit in rows]
-    for level in d.levels:
-        if level.size_nominal:
-            out.append((f"{level.name} size", binary(level.size), binary(level.size_nominal), ""))
-    for name, number in (("launch", d.launch), ("host per op", d.host)):
-        out.append((name, f"{number.value * 1e6:.3g} us", f"{number.nominal * 1e6:.3g} us", f"{number.spread:.0%}"))
-    return out

@@ -24,9 +24,13 @@ from roofline.options import (
     Devices,
     Dtype,
     DtypeOption,
+    Force,
+    Here,
+    Hold,
     Inputs,
     Json,
     Kind,
+    Layout,
     Model,
     NoCache,
     OneDevice,
@@ -37,6 +41,7 @@ from roofline.options import (
     Runtime,
     RuntimeOption,
     Settings,
+    Threads,
     Training,
 )
 from roofline.records import Analysis, CheckFailed, ModelError, UnknownNameError, UsageError
@@ -382,12 +387,127 @@ def crosscheck(
             batch=batch,
             resolution=resolution,
             settings=_pairs(settings or []),
-            progress=report or str,
+            progress=report or _quiet,
         )
     if json:
         out_json(found)
     else:
         out(counts.render(found, painter(), top, everything))
+
+
+@app.command("calibrate", short_help="Measure this machine, so that -d cpu rests on it.")
+def calibrate_command(
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Device file to write.  [default: the one that -d cpu reads]",
+                     show_default=False),
+    ] = None,
+    device: Annotated[Here, typer.Option("-d", "--device", help="What to measure; gpu needs -o FILE.")] = Here.cpu,
+    threads: Threads = None,
+    hold: Hold = False,
+    force: Force = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure what this machine reaches: arithmetic by dtype, memory by level, overheads, threads. Under 20 seconds.
+
+    Writes a device file with the measured numbers and, beside them, those that were detected or published. From then
+    on -d cpu uses it; with -o FILE, -d FILE does. A machine that is too busy is refused.
+
+    \b
+    roofline calibrate
+    roofline calibrate -o desktop.toml --threads 4
+    roofline calibrate -d gpu -o gpu.toml
+    roofline devices cpu                  what was measured, beside what was detected
+    """
+    from roofline import calibrate, device_toml
+    from roofline import output as files
+    from roofline.views import listing
+
+    if output is not None and output.suffix.lower() != ".toml":
+        raise UsageError(f"-o {output}: a device file ends in .toml")
+    if device is Here.gpu and output is None:
+        raise UsageError("-d gpu: name the file to write, as in -o gpu.toml")
+    path = output or calibrate.default_file()
+    if output is None:
+        files.make_folder(path.parent)
+    files.writable(path)
+    with progress() as report:
+        if device is Here.gpu:
+            from roofline.calibrate_gpu import calibrate as calibrate_gpu
+
+            found = calibrate_gpu(force=force, progress=report or _quiet)
+        else:
+            found = calibrate.calibrate(threads=threads, hold=hold, force=force, progress=report or _quiet)
+    text = device_toml.write(found.device)
+    files.write_all({path: text.encode()})
+    if json:
+        out_json(found)
+    else:
+        out(listing.calibration(found, painter()))
+    note(f"wrote {path}")
+
+
+@app.command("measure", short_help="Run a model here: measured beside predicted, kernel by kernel.")
+def measure_command(
+    model: Model,
+    device: Annotated[Here, typer.Option("-d", "--device", help="Where to run it.")] = Here.cpu,
+    batch: Batch = None,
+    inputs: Inputs = None,
+    resolution: Resolution = None,
+    dtype: DtypeOption = Dtype.fp32,
+    by: Annotated[By, typer.Option("--by", help="Rows of the table.")] = By.layer,
+    depth: Annotated[int, typer.Option("--depth", min=0, metavar="N", help="Deepest level of layers in the table.")] = 2,
+    top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Only the N rows with the most time.")] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, metavar="S", help="How long to run it, about; longer on a busy machine.")
+    ] = 6.0,
+    threads: Threads = None,
+    hold: Hold = False,
+    force: Force = False,
+    json: Json = False,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Also write a file, as in analyze. Repeat for several.",
+                     show_default=False),
+    ] = None,
+    settings: Settings = None,
+    debug: Debug = False,
+) -> None:
+    """Run MODEL on this machine with random weights and put measured beside predicted: per layer, op or kernel.
+
+    The prediction is that of `analyze -d cpu`, best after `roofline calibrate`. Eager inference; the time of each kernel
+    is net of what timing costs, so that the kernels add up to a run without it.
+
+    \b
+    roofline measure mobilenet_v3_large
+    roofline measure resnet50 -b 8 --by op -o resnet50.png
+    roofline measure net.py:Net --input 1,3,64,64 --json
+    """
+    from roofline import output as files
+
+    targets = files.targets(output or [])
+    with progress() as report, redirect_stdout(sys.stderr):
+        from roofline.measure import measure
+
+        try:
+            found = measure(
+                model, device=device.value, batch=batch, inputs=tuple(inputs or ()), resolution=resolution, dtype=dtype.value,
+                settings=_pairs(settings or []), threads=threads, seconds=seconds, hold=hold, force=force,
+                progress=report or _quiet,
+            )  # fmt: skip
+        except SystemExit as e:
+            raise ModelError(f"{model}: its code ended the program (sys.exit({e.code!r}))") from e
+    contents = {path: files.render([found], path, by.value, depth) for path in targets}
+    if json:
+        from roofline.views.text import many_to_json
+
+        out(many_to_json([found]))
+    else:
+        _tables([found], by, depth, top)
+    files.write_all(contents)
+    for path in contents:
+        note(f"wrote {path}")
 
 
 cache_app = typer.Typer(help="Traces and analyses kept on disk: info, clear.", rich_markup_mode=None)
@@ -415,7 +535,69 @@ def cache_clear(debug: Debug = False) -> None:
     out(f"removed {entries(files)} ({binary(nbytes)}) from {cache.root}\n")
 
 
+@app.command("validate", short_help="Predictions beside a table of measured times.")
+def validate_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="TABLE...", show_default=False, help="CSV of measured times: one of timm's, or any with --column."),
+    ],
+    device: Annotated[
+        list[str],
+        typer.Option("-d", "--device", metavar="DEVICE", help="Measured on. Repeat, one for each table.", show_default=False),
+    ],
+    dtype: Annotated[Dtype | None, typer.Option("--dtype", help="Measured in.  [default: by file name]", show_default=False)] = None,
+    layout: Annotated[
+        Layout | None, typer.Option("--layout", help="nhwc: channels last.  [default: by file name]", show_default=False)
+    ] = None,
+    runtime: Annotated[
+        Runtime | None, typer.Option("--runtime", help="[default: by file name; dynamo is compiled]", show_default=False)
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="OURS=THEIRS", show_default=False,
+                     help="Name of a column: model, size, batch, params, and s, ms or us. Repeat."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="A sample of N rows.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample.")] = 0,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, metavar="N", help="Processes.  [default: cores, at most 4]",
+                                             show_default=False)] = None,
+    plot: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Scatter plot: .png, .svg or .pdf.", show_default=False)
+    ] = None,
+    fit: Annotated[
+        Path | None,
+        typer.Option("--fit", metavar="FILE", show_default=False, help="Fit the model's constants to all the tables into a TOML file."),
+    ] = None,
+    constants: Annotated[
+        Path | None, typer.Option("--constants", metavar="FILE", help="Use these instead of the shipped ones.", show_default=False)
+    ] = None,
+    json: Json = False,
+    no_cache: NoCache = False,
+    debug: Debug = False,
+) -> None:
+    """Predict every row of a table and compare: errors, rank correlation, worst rows, impossible measurements.
+
+    Single operators (columns Cin and Cout, or op with B, M, N, K or B, H) are predicted one by one.
+
+    \b
+    roofline validate benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv -d rtx-3090 --limit 200
+    roofline validate times.csv -d t4 --column model=name --column ms=latency --dtype fp32
+    roofline validate a.csv b.csv -d rtx-3090 -d rtx-4090 --fit mine.toml
+    """
+    from roofline import validate
+
+    validate.command(
+        paths, [_devices([d])[0] for d in device], dtype=dtype and dtype.value, layout=layout and layout.value,
+        runtime=runtime and runtime.value, columns=_pairs(column or ()), limit=limit, seed=seed, jobs=jobs, plot=plot, fit=fit,
+        constants=constants, json=json, cache=not no_cache,
+    )  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------ steps of the commands
+
+
+def _quiet(text: str) -> None:
+    """Progress that nobody sees."""
 
 
 def _devices(names: Iterable[str]) -> list[Device]:

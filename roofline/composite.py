@@ -107,7 +107,9 @@ def recurrent(recorder: TrainingRecorder) -> dict[torch._ops.OpOverload, Callabl
     if not recorder.gpu:
         return {aten.lstm.input: _onednn_lstm}
     return {
-        getattr(getattr(aten, kind), overload): _cudnn(recorder, kind, overload) for kind in MODES for overload in ("input", "data")
+        getattr(getattr(aten, kind), overload): _cudnn(recorder, kind, overload)
+        for kind in MODES
+        for overload in ("input", "data")
     }
 
 
@@ -125,7 +127,7 @@ def _cudnn(recorder: TrainingRecorder, kind: str, overload: str) -> Callable[...
             middle = [args[1], hidden] if packed else [hidden]
             return func(x, *middle, list(rest[len(state) :]), *args[4 if packed else 3 :])
 
-        return _Cudnn.apply(recorder, kind, forward, len(state), x, *state, *params)  # type: ignore[no-untyped-call]
+        return _Cudnn.apply(recorder, kind, forward, len(state), x, *state, *params)
 
     return layer
 
@@ -153,7 +155,7 @@ class _Cudnn(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
         kept, output, *tensors = ctx.saved_tensors
         x, states, weights = tensors[0], tensors[1 : 1 + ctx.states], tensors[1 + ctx.states :]
-        results = [torch.empty_like(t) for t in tensors]
+        results = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors]
         hx, cx = states[0], states[1] if len(states) > 1 else None
         grads = [*gradients, None, None][:3]
         ctx.recorder.emit(

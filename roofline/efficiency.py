@@ -18,9 +18,13 @@ Constants = dict[str, float]
 
 # Sizes of Kernel.dims that the formulas read; those that a class does not have are 0 (groups: 1).
 DIMS = (
-    "b", "m", "n", "k", "c", "o", "g", "h", "w", "p", "q", "r", "s", "stride", "transposed", "last", "run", "passes", "copied",
+    "b", "m", "n", "k", "c", "o", "g", "h", "w", "p", "q", "r", "s", "stride", "transposed", "last", "bias", "run", "passes", "copied",
     "mask", "misaligned", "math", "l", "e", "v", "t", "layers",
 )  # fmt: skip
+
+
+CONVS = frozenset({"conv", "grouped_conv", "depthwise_conv"})
+LIBRARY = frozenset({"gemm", "attention", "rnn", "sort", "fft", "other"})
 
 
 class Plain:
@@ -69,6 +73,10 @@ class Machine(NamedTuple):
             device.sustained.value, tuple((float(x.size), x.bandwidth) for x in device.levels), device.launch.value,
             device.host.value,
         )  # fmt: skip
+
+    def at(self, peak: float) -> Machine:
+        """The same machine with one rate for every matrix type."""
+        return self._replace(half=peak, single=peak, double=peak)
 
 
 def up(x: Value, tile: float, xp: Any) -> Value:
@@ -130,11 +138,17 @@ def gpu_rnn(f: Any, c: Constants, peak: Value, launch: float) -> Value:
 def gpu_conv_copies(f: Any, c: Constants, xp: Any) -> Value:
     """Bytes of the layout copies around a tensor-core convolution on row-major (NCHW) tensors."""
     one = (f.r * f.s == 1) & (f.stride == 1)
-    return xp.where(f.last > 0, 0.0, xp.where(one, c["copy_1x1"], c["copy_kxk"])) * (f.read + f.write)
+    copies = xp.where((f.last > 0) | (f.bits > 16), 0.0, xp.where(one, c["copy_1x1"], c["copy_kxk"])) * (f.read + f.write)
+    return copies + gpu_bias(f, xp)
 
 
 def gpu_grouped_copies(f: Any, c: Constants, xp: Any) -> Value:
-    return xp.where(f.last > 0, 0.0, c["copy_grouped"]) * (f.read + f.write)
+    return xp.where((f.last > 0) | (f.bits > 16), 0.0, c["copy_grouped"]) * (f.read + f.write) + gpu_bias(f, xp)
+
+
+def gpu_bias(f: Any, xp: Any) -> Value:
+    """cuDNN's convolution has no bias: PyTorch adds it in place with a kernel of its own."""
+    return xp.where(f.bias > 0, 2.0 * f.write, 0.0)
 
 
 def gpu_norm_passes(f: Any, xp: Any) -> Value:
@@ -150,6 +164,44 @@ def gpu_attention_bytes(f: Any, c: Constants, xp: Any) -> Value:
     """
     scores, elements = f.b * f.h * f.l * f.s, f.b * f.h * f.l * f.e
     return xp.where(f.misaligned > 0, 2.0 * f.mask, 0.0) + xp.where(f.math > 0, 16.0 * scores + 56.0 * elements, 0.0)
+
+
+# ------------------------------------------------------------------------------------------------ CPU
+
+
+def shared(items: Value, units: float, xp: Any) -> Value:
+    """Fraction of the cores that `items` equal pieces of work keep busy."""
+    return items / (xp.ceil(items / units) * units)
+
+
+def faults(nbytes: Value, c: Constants, xp: Any) -> Value:
+    """Seconds to fault in the pages of a fresh buffer: glibc returns blocks above 32 MiB to the system at every free."""
+    return xp.where(nbytes > 32 * 2**20, nbytes / (c["fault_rate"] * 1e9), 0.0)
+
+
+def _cpu(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+    """(seconds of arithmetic, bytes moved on top of the operands, fraction of the DRAM bandwidth)."""
+    lanes = machine.lanes
+    rate = machine.vector * xp.where(f.bits > 32, 0.5, 1.0)
+    if klass in ("conv", "grouped_conv"):
+        # blocks of one SIMD register of output channels x one row of pixels are handed to the cores
+        inner, outer = f.c / f.g, f.o / f.g
+        items = f.n * f.g * f.p * xp.ceil(outer / (4 * lanes))
+        full = 2 * f.n * f.g * up(outer, lanes, xp) * f.p * f.q * xp.maximum(inner, c["conv_depth"]) * f.r * f.s
+        name = "conv" if klass == "conv" else "grouped_conv"
+        compute = full / (rate * c[name] * shared(xp.maximum(items, 1), machine.units, xp))
+        return compute + faults(f.static, c, xp), c["reorder"] * f.static, c["stream"]
+    if klass == "depthwise_conv":
+        return 2 * f.macs / (rate * c["depthwise_conv"]), 0.0, c["stream"]
+    if klass == "gemm":
+        full = 2 * f.b * up(f.m, c["gemm_rows"], xp) * up(f.n, lanes, xp) * (f.k + c["gemm_depth"])
+        return full / (rate * c["gemm"]), f.copied * 2.0, c["stream"]
+    if klass == "attention":
+        return f.flops / (rate * c["attention"]), 0.0, c["stream"]
+    if klass == "rnn":
+        return f.flops / (rate * c["rnn"]) + 2 * f.t * f.layers * machine.launch, 0.0, c["stream"]
+    slow = klass in ("gather", "sort", "fft", "other", "pool")
+    return f.flops / (rate * c["scalar" if slow else "vector"]) + faults(f.write, c, xp), 0.0, c["stream"]
 
 
 # ------------------------------------------------------------------------------------------------ putting them together
@@ -180,12 +232,11 @@ def _gpu(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
     if klass == "gemm":
         return gpu_gemm(f, c, matrix, machine.units, xp), copies, c["stream_gemm"]
     if klass == "conv":
-        return gpu_conv(f, c, matrix, machine.units, xp), xp.where(f.bits <= 16, gpu_conv_copies(f, c, xp), 0.0), c["stream_conv"]
+        return gpu_conv(f, c, matrix, machine.units, xp), gpu_conv_copies(f, c, xp), c["stream_conv"]
     if klass == "grouped_conv":
-        extra = xp.where(f.bits <= 16, gpu_grouped_copies(f, c, xp), 0.0)
-        return gpu_grouped(f, c, matrix, machine.units, xp), extra, c["stream_conv"]
+        return gpu_grouped(f, c, matrix, machine.units, xp), gpu_grouped_copies(f, c, xp), c["stream_conv"]
     if klass == "depthwise_conv":
-        return gpu_depthwise(f, c, machine.vector, xp), 0.0, c["stream_conv"]
+        return gpu_depthwise(f, c, machine.vector, xp), xp.where(f.last > 0, gpu_bias(f, xp), 0.0), c["stream_conv"]
     if klass == "attention":
         return gpu_attention(f, c, matrix, machine.vector, xp), gpu_attention_bytes(f, c, xp), c["stream_gemm"]
     if klass == "rnn":
@@ -199,7 +250,7 @@ def _gpu(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
     return arithmetic, 0.0, c[klass] if klass in ("reduction", "softmax", "pool", "gather") else c["gather"]
 
 
-def work(klass: str, f: Any, c: Constants, machine: Machine, setting: str, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
+def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
     """(seconds without overheads, of arithmetic, of memory, of each memory level) of a kernel or an array of kernels."""
     f.read = f.static + sum(n for n, _ in f.reads)
     compute, extra, efficiency = (_gpu if machine.gpu else _cpu)(klass, f, c, machine, xp)
@@ -214,6 +265,13 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, setting: str, xp: A
     return (compute**p + memory**p) ** (1 / p), compute, memory, levels
 
 
-def overheads(machine: Machine, c: Constants) -> tuple[float, float]:
-    """Seconds that every kernel costs the device on top of its work, and the host to issue it."""
-    return machine.launch + c["drain"] * 1e-6, machine.host
+def overheads(klass: str, machine: Machine, c: Constants, eager: bool) -> tuple[float, float]:
+    """Seconds that a kernel costs on top of its work: on the device, and on the host to issue it.
+
+    On a CPU both are the same cores: a parallel region to start and end, and the way through the dispatcher (which
+    generated code does not take) into a library, which for a convolution is long.
+    """
+    if machine.gpu:
+        return machine.launch + c["drain"] * 1e-6, machine.host
+    library = c["call_conv"] if klass in CONVS else c["call_gemm"] if klass in LIBRARY else 0.0
+    return machine.launch * c["region"], machine.host * (library + (1.0 if eager else c["generated"]))

@@ -88,20 +88,22 @@ def work(t: Table, device: Device, constants: dict[str, float], *, setting: str 
     """Seconds of every kernel, (all, arithmetic, memory), without overheads."""
     n = len(t.columns["model"])
     times, compute, mem = np.zeros(n), np.zeros(n), np.zeros(n)
-    machine = efficiency.Machine.of(device)
+    machine = efficiency.Machine.of(device, setting)
     for klass, at in t.groups:
         f = t.features(at)
         f.reads = [(getattr(f, f"bytes{i}"), getattr(f, f"apart{i}")) for i in range(READS)]
-        times[at], compute[at], mem[at], _ = efficiency.work(klass, f, constants, machine, setting, np)
+        times[at], compute[at], mem[at], _ = efficiency.work(klass, f, constants, machine, np)
     return times, compute, mem
 
 
-def totals(t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp") -> Any:
+def totals(t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp", runtime: str = "eager") -> Any:
     """Seconds of each model: the device's queue or the host's, whichever is longer (on a CPU their sum)."""
     times, _, _ = work(t, device, constants, setting=setting)
     count, model = t.columns["count"], t.columns["model"]
-    machine = efficiency.Machine.of(device)
-    launch, host = efficiency.overheads(machine, constants)
+    machine = efficiency.Machine.of(device, setting)
+    launch, host = np.zeros(len(times)), np.zeros(len(times))
+    for klass, at in t.groups:
+        launch[at], host[at] = efficiency.overheads(klass, machine, constants, runtime == "eager")
     busy = np.bincount(model, (times + launch) * count, t.models)
     issue = np.bincount(model, host * count, t.models)
     return np.maximum(busy, issue) if device.kind == "gpu" else busy + issue

@@ -97,7 +97,7 @@ def _channels_last(facts: list[Facts], kind: str) -> bool:
 def _loop(spec: OpSpec, klass: str) -> tuple[int, _Loop | None]:
     """Elements that a generated operator runs over, and its reduction."""
     out = spec.outputs[0].numel if spec.outputs else 0
-    if klass == "norm" and not spec.name.endswith("batch_norm"):
+    if klass == "norm" and not _folded(spec):
         return out, _Loop(out // max(_norm_size(spec), 1), _norm_size(spec))
     if klass == "softmax":
         dim = spec.args[1] if len(spec.args) > 1 and isinstance(spec.args[1], int) else -1
@@ -107,6 +107,11 @@ def _loop(spec: OpSpec, klass: str) -> tuple[int, _Loop | None]:
         total = max((t.numel for t in spec.inputs), default=out)
         return total, _Loop(out, total // max(out, 1))
     return out, None
+
+
+def _folded(spec: OpSpec) -> bool:
+    """Batch norm with stored statistics: a scale and a shift."""
+    return spec.name.endswith("batch_norm") and not (len(spec.args) > 5 and spec.args[5] is True)
 
 
 def _averages_all(spec: OpSpec) -> bool:
@@ -123,6 +128,8 @@ def _norm_size(spec: OpSpec) -> int:
         for n in spec.args[1]:
             size *= n if isinstance(n, int) else 1
         return size
+    if spec.name == "aten.batch_norm":
+        return x.numel // max(x.shape[1], 1)
     return x.shape[-1] if x.shape else 1
 
 
@@ -235,9 +242,10 @@ def _emit(trace: Trace, launched: list[_Launch], of: list[_Node], last: bool) ->
         if node.fusable and not operands:
             continue
         kernel = _fused(members, tuple(operands)) if node.fusable else _library(members[0], tuple(operands))
-        if last and kernel.klass in _CONVS:
-            done += _weight_copy(kernel)
-            kernel = msgspec.structs.replace(kernel, dims=kernel.dims | {"last": 1})
+        if kernel.klass in _CONVS:  # the bias joins the generated kernel that follows
+            if last:
+                done += _weight_copy(kernel)
+            kernel = msgspec.structs.replace(kernel, dims=kernel.dims | {"last": int(last), "bias": 0})
         place[id(node)] = len(done)
         done.append(kernel)
     return done
@@ -295,7 +303,7 @@ def _fused(members: list[_Launch], operands: tuple[Operand, ...]) -> Kernel:
     facts = [m.facts for m in members]
     names = list(dict.fromkeys(f.name.rstrip("_") for f in facts))
     label = "+".join(names) if len(names) < 5 else "+".join([*names[:3], f"{len(names) - 3} more"])
-    klasses = {"pointwise" if f.name.endswith("batch_norm") else f.klass for f in facts}
+    klasses = {"pointwise" if _folded(f.spec) else f.klass for f in facts}
     klass = next(k for k in (*_ORDER, *sorted(klasses)) if k in klasses)
     biggest = max(facts, key=lambda f: f.spec.outputs[0].numel if f.spec.outputs else 0)
     return Kernel(

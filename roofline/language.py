@@ -26,12 +26,12 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
     import torch
 
     parameters = inspect.signature(module.forward).parameters
-    config = getattr(module, "config", None)
-    missing = [name for name in ("input_ids", "past_key_values") if name not in parameters]
-    if config is None or missing or getattr(config, "is_encoder_decoder", False):
+    config, generates = getattr(module, "config", None), getattr(module, "can_generate", lambda: False)
+    known = "input_ids" in parameters and "past_key_values" in parameters
+    if config is None or not known or not generates() or getattr(config, "is_encoder_decoder", False):
         asked = "prefill" if prefill else "decode"
         raise UsageError(
-            f"{type(module).__name__} is not a causal language model of transformers, which {asked} needs"
+            f"{type(module).__name__} is not a causal language model of transformers with a KV cache, which {asked} needs"
             "\ngive one by class or configuration, such as hf:LlamaForCausalLM or hf:config.json"
         )
     past, tokens = decode or 0, prefill or 1
@@ -112,9 +112,7 @@ def _appended(new: torch.Tensor, past: int) -> torch.Tensor:
     return cache
 
 
-def summary(
-    trace: Trace, kernels: Sequence[Kernel], time_s: float, prefill: int | None, decode: int | None
-) -> LanguageInfo:
+def summary(trace: Trace, kernels: Sequence[Kernel], time_s: float, prefill: int | None, decode: int | None) -> LanguageInfo:
     """What the pass costs per token."""
     tokens = trace.batch * (prefill or 1)
     end = (prefill or 0) if decode is None else decode + 1

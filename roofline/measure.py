@@ -1,7 +1,7 @@
 """Run a model on this machine and time every kernel: measured beside predicted.
 
 The model runs with random weights. First whole and untimed, then with a dispatch mode that times each operator as the tracer
-sees it, so that the n-th operator timed is the n-th of the trace. Timing costs something itself, and the models's Python
+sees it, so that the operators timed are those of the trace. Timing costs something itself, and the model's Python
 between operators belongs to the whole: the difference between the sum of the operators and the untimed whole is spread evenly
 over the kernels, so that they add up to the whole.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -66,6 +67,7 @@ def measure(
     settings: Mapping[str, str] | None = None,
     threads: int | None = None,
     seconds: float = SECONDS,
+    hold: bool = False,
     force: bool = False,
     progress: Report = lambda text: None,
 ) -> Analysis:
@@ -88,7 +90,8 @@ def measure(
     trace, predicted = pipeline.traced(found, request)
     progress(f"building {found.name} with random weights")
     module = build.build(found, real=True)
-    timed = run(module, build.inputs(found), trace, target, dtype, threads=threads, seconds=seconds, progress=progress)
+    timed = run(module, build.inputs(found), trace, target, dtype, threads=threads, seconds=seconds, hold=hold,
+                progress=progress)  # fmt: skip
     if (timed.whole.disturbed and timed.whole.spread > LIMIT and _unsure(timed.ops) > len(timed.ops) / 4) and not force:
         raise TooBusy(
             f"this machine is too busy to measure {found.name}: its runs spread by {timed.whole.spread:.0%} "
@@ -135,11 +138,15 @@ def attach(predicted: Analysis, ops: Sequence[Sequence[int]], timed: Timed) -> A
 
 
 def shares(shown: Sequence[float], whole: float) -> list[float]:
-    """Each kernel's part of the whole: what the stopwatch showed, less (or plus) the same for each, never below FLOOR of it."""
-    if not shown:
-        return []
-    each = (sum(shown) - whole) / len(shown)
-    parts = [max(t - each, FLOOR * t) for t in shown]
+    """Each kernel's part of the whole: what the stopwatch showed, less (or plus) the same for each, never below FLOOR of it.
+
+    A kernel that did not run keeps none.
+    """
+    ran = sum(t > 0 for t in shown)
+    if not ran:
+        return [0.0 for _ in shown]
+    each = (sum(shown) - whole) / ran
+    parts = [max(t - each, FLOOR * t) if t else 0.0 for t in shown]
     scale = whole / sum(parts)
     return [p * scale for p in parts]
 
@@ -178,6 +185,7 @@ def run(
     *,
     threads: int | None = None,
     seconds: float = SECONDS,
+    hold: bool = False,
     progress: Report = lambda text: None,
 ) -> Timed:
     """Time a module that was built with weights. Its dtype is changed to the setting's; it goes to the GPU for a GPU."""
@@ -204,16 +212,16 @@ def run(
         progress("warming up")
         _first(call)
         if not gpu:
-            stack.enter_context(timing.pinned(torch.get_num_threads(), call))
+            stack.enter_context(timing.pinned(torch.get_num_threads(), call, waiting, hold))
         clock = CudaClock(call) if gpu else HostClock(call, waiting)
         for _ in range(WARM_UP):
             clock.whole()
         start = time.perf_counter()
-        whole = _whole(clock.whole, 0.4 * seconds, progress)
-        ops = _ops(clock.ops, trace, start + seconds - time.perf_counter(), progress)
+        whole = _whole(clock.whole, 0.4 * seconds, waiting, progress)
+        ops, differ = _ops(clock.ops, trace, start + seconds - time.perf_counter(), waiting, progress)
         attention = any(isinstance(m, (MultiheadAttention, TransformerEncoderLayer)) for m in module.modules())
         notes = ("Run without torch's fused path for nn.MultiheadAttention, as it is predicted.",) if attention else ()
-        return Timed(whole, ops, clock.cost(), torch.get_num_threads(), notes)
+        return Timed(whole, ops, clock.cost(), torch.get_num_threads(), (*notes, *differ))
 
 
 def _call(
@@ -269,7 +277,9 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split("\n")[0].split())
 
 
-def _whole(once: Callable[[], tuple[float, bool]], seconds: float, progress: Report) -> Sample:
+def _whole(
+    once: Callable[[], tuple[float, bool]], seconds: float, waiting: timing.Waiting, progress: Report
+) -> Sample:
     times: list[float] = []
     clean: list[float] = []
     end = time.perf_counter() + seconds
@@ -282,34 +292,71 @@ def _whole(once: Callable[[], tuple[float, bool]], seconds: float, progress: Rep
         times.append(took)
         if alone:
             clean.append(took)
+        if waiting.rest(took) and took < waiting.HELD:
+            once()
         progress(f"running: {len(times)} times, {len(clean)} of them undisturbed")
     return timing.summary(times, clean)
 
 
 def _ops(
-    once: Callable[[], list[tuple[str, float, bool]]], trace: Trace, seconds: float, progress: Report
-) -> tuple[Sample, ...]:
-    """Operators by their place in the trace. Raises ModelError where the run takes another course than the trace."""
-    names = [trace.specs[op.spec].name for op in trace.ops]
-    times: list[list[float]] = [[] for _ in names]
-    clean: list[list[float]] = [[] for _ in names]
+    once: Callable[[], list[tuple[str, float, bool]]],
+    trace: Trace,
+    seconds: float,
+    waiting: timing.Waiting,
+    progress: Report,
+) -> tuple[tuple[Sample, ...], list[str]]:
+    """Operators by their place in the trace, and what ran otherwise than there. Raises ModelError where no two runs agree."""
+    first = once()
+    ran = [name for name, _, _ in first]
+    places, notes = matched([trace.specs[op.spec].name for op in trace.ops], ran)
+    times: list[list[float]] = [[] for _ in ran]
+    clean: list[list[float]] = [[] for _ in ran]
     end = time.perf_counter() + seconds
     runs = 0
     while runs < LEAST or (time.perf_counter() < end and runs < ENOUGH * 8 and any(len(c) < ENOUGH // 2 for c in clean)):
         seen = once()
-        _same(names, [name for name, _, _ in seen])
+        if [name for name, _, _ in seen] != ran:
+            raise ModelError("two runs of the model took different operators: what was timed cannot be told apart")
         for i, (_, took, alone) in enumerate(seen):
             times[i].append(took)
             if alone:
                 clean[i].append(took)
         runs += 1
+        took = sum(t for _, t, _ in seen)
+        if waiting.rest(took) and took < waiting.HELD:
+            once()
         progress(f"timing kernels: run {runs}")
-    return tuple(timing.summary(t, c) for t, c in zip(times, clean, strict=True))
+    samples = [timing.summary(t, c) for t, c in zip(times, clean, strict=True)]
+    return tuple(_together([samples[i] for i in own]) for own in places), notes
 
 
-def _same(traced: Sequence[str], ran: Sequence[str]) -> None:
-    for i, (a, b) in enumerate(zip(traced, ran, strict=False)):
-        if a != b:
-            raise ModelError(f"operator {i} of the run is {b}, and {a} in the trace: what was timed cannot be told apart")
-    if len(traced) != len(ran):
-        raise ModelError(f"the run has {len(ran)} operators and the trace {len(traced)}: what was timed cannot be told apart")
+def matched(traced: Sequence[str], ran: Sequence[str]) -> tuple[list[list[int]], list[str]]:
+    """For each operator of the trace the operators of the run that stand for it, and a note where the two differ.
+
+    A layout that the trace takes for another shows as a copy more or less. What ran in place of some operators belongs to
+    the first of them, what ran besides to the one before.
+    """
+    places: list[list[int]] = [[] for _ in traced]
+    differ: dict[str, int] = {}
+    for what, a, a_end, b, b_end in SequenceMatcher(None, traced, ran, autojunk=False).get_opcodes():
+        if what == "equal":
+            for i, j in zip(range(a, a_end), range(b, b_end), strict=True):
+                places[i].append(j)
+            continue
+        if places:
+            places[a if what == "replace" else max(a - 1, 0)].extend(range(b, b_end))
+        old, new = (", ".join(n.removeprefix("aten.") for n in names) or "nothing" for names in (traced[a:a_end], ran[b:b_end]))
+        differ[f"{new} in place of {old}"] = differ.get(f"{new} in place of {old}", 0) + 1
+    shown = [f"{words} ({count} x)" for words, count in list(differ.items())[:3]] + (["..."] if len(differ) > 3 else [])
+    return places, [f"Ran otherwise than predicted: {'; '.join(shown)}."] if differ else []
+
+
+def _together(samples: Sequence[Sample]) -> Sample:
+    """Operators one after the other; none at all takes no time."""
+    if len(samples) == 1:
+        return samples[0]
+    total = sum(s.median for s in samples)
+    return Sample(
+        total, sum(s.spread * s.median for s in samples) / total if total else 0.0, min((s.taken for s in samples), default=0),
+        min((s.clean for s in samples), default=0),
+    )  # fmt: skip

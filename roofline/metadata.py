@@ -136,6 +136,19 @@ def _each(value: int | Sequence[int], n: int) -> list[int]:
     return values * n if len(values) == 1 else values
 
 
+def _channels_last(t: torch.Tensor) -> bool:
+    """torch's own test on strides (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
+    if t.dim() != 4 or t.stride(1) == 0:
+        return False
+    least = 0
+    for d in (1, 3, 2, 0):
+        step = t.stride(d)
+        if t.shape[d] == 0 or step < least or (d == 0 and least == t.stride(1)):
+            return False
+        least = step * t.shape[d] if t.shape[d] > 1 else step
+    return True
+
+
 def conv(
     x: torch.Tensor, w: torch.Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> list[Meta] | None:
@@ -148,7 +161,8 @@ def conv(
         or isinstance(padding, str)
     ):
         return None
-    if not (_dense(x) and _dense(w)):
+    last = n == 2 and (_channels_last(x) or _channels_last(w))
+    if not last and not (_dense(x) and _dense(w)):
         return None
     strides, pads, dilations = _each(stride, n), _each(padding, n), _each(dilation, n)
     size = [
@@ -158,6 +172,8 @@ def conv(
     if min(size) <= 0:
         return None
     shape = (x.shape[0], w.shape[0], *size)
+    if last:  # cuDNN and oneDNN answer in channels-last if the input or the weight is
+        return [(shape, (shape[1] * size[0] * size[1], 1, shape[1] * size[1], shape[1]), x.dtype)]
     return [(shape, contiguous(shape), x.dtype)]
 
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from msgspec import msgpack, structs
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, SourceError, Storage, TensorSpec, Trace, UsageError
 
+# protobuf comes with onnx
+DecodeError: type[Exception] = import_module("google.protobuf.message").DecodeError
 # A file beyond this is refused: protobuf itself holds no more (weights of larger models lie beside it).
 FILE_LIMIT = 2 * 2**30
 # Elements of a constant that may decide shapes, and rounds of folding such constants.
@@ -595,7 +597,7 @@ class _Builder:
         )  # fmt: skip
         sources = tuple(self.at[n] for n in node.input if n)
         if view and node.op_type not in ("Shape", "Size"):
-            targets = (sources[0],)
+            targets: tuple[int, ...] = (sources[0],)
             self.at[outputs[0]] = sources[0]
             for n in outputs[1:]:
                 self._hold(n, "activation", len(self.ops))

@@ -23,6 +23,11 @@ class Runtime(StrEnum):
     ideal = "ideal"
 
 
+class Layout(StrEnum):
+    nchw = "nchw"
+    nhwc = "nhwc"
+
+
 class Optimizer(StrEnum):
     sgd = "sgd"
     adam = "adam"
@@ -33,6 +38,11 @@ class By(StrEnum):
     layer = "layer"
     op = "op"
     kernel = "kernel"
+
+
+class Here(StrEnum):
+    cpu = "cpu"
+    gpu = "gpu"
 
 
 class Kind(StrEnum):
@@ -78,17 +88,17 @@ Inputs = Annotated[
 ]
 Resolution = Annotated[int | None, typer.Option("--resolution", min=1, metavar="N", help="Height and width of image inputs.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision; amp is what torch.autocast makes of the model.")]
-_RUNTIME_HELP = "How ops become kernels: eager (one each), ideal (every tensor moves once)."
-RuntimeOption = Annotated[Runtime, typer.Option("--runtime", metavar="eager|ideal", help=_RUNTIME_HELP)]
+_RUNTIME_HELP = "How ops become kernels: eager (one each), compiled (fused as torch.compile does), ideal (every tensor moves once)."
+RuntimeOption = Annotated[Runtime, typer.Option("--runtime", metavar="eager|compiled|ideal", help=_RUNTIME_HELP)]
 Training = Annotated[bool, typer.Option("--training", help="A training step: forward, backward, optimizer.")]
 OptimizerOption = Annotated[Optimizer, typer.Option("--optimizer", help="Of the training step; sgd has momentum.")]
 Prefill = Annotated[
     int | None,
-    typer.Option("--prefill", min=1, metavar="N", help="A causal language model reading a prompt of N tokens.", show_default=False),
+    typer.Option("--prefill", min=1, metavar="N", show_default=False, help="A language model reading a prompt of N tokens."),
 ]
 Decode = Annotated[
     int | None,
-    typer.Option("--decode", min=1, metavar="N", help="... and writing one token after N in its KV cache.", show_default=False),
+    typer.Option("--decode", min=1, metavar="N", show_default=False, help="One token more, after N in its KV cache."),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -98,3 +108,11 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout 
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")]
 # read by main(), which is where errors end
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, metavar="N", help="CPU threads.  [default: PyTorch's own number]", show_default=False),
+]
+Hold = Annotated[
+    bool, typer.Option("--hold", help="Take the right of way over other programs, half of the time (Linux, needs the right).")
+]
+Force = Annotated[bool, typer.Option("--force", help="Give numbers also from a machine that is too busy for good ones.")]

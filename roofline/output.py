@@ -120,3 +120,17 @@ def _write(temp: Path, data: bytes, path: Path) -> None:
         temp.write_bytes(data)
     except OSError as e:
         raise OutputError(f"cannot write {path}: {e.strerror or e}\nno file was written") from None
+
+
+def make_folder(folder: Path) -> None:
+    """The folder and those above it. Raises OutputError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OutputError(f"cannot make the folder {folder}: {e.strerror or e}") from None
+
+
+def writable(path: Path) -> Path:
+    """The path, checked before time is spent on what goes there. Raises OutputError if nothing can be written."""
+    _place(path)
+    return path

@@ -75,7 +75,7 @@ def run(model: str | nn.Module, request: Request) -> Analysis:
         model, settings=request.settings, inputs=request.inputs, batch=request.batch, resolution=request.resolution
     )
     store = Cache(enabled=request.cache)
-    key = digest(_program(), found.key, request.what.key(target))
+    key = digest(program(), found.key, request.what.key(target))
     whole = digest(key, request.runtime, msgspec.json.encode(target))
     saved = store.load("analysis", whole)
     if saved is not None:
@@ -115,7 +115,7 @@ def _check(request: Request) -> None:
 
 
 @memoized
-def _program() -> str:
+def program() -> str:
     """This program and torch: versions, and the state of our own files (a checkout changes without a new version)."""
     here = Path(__file__).parent
     files = sorted([*here.glob("*.py"), *here.glob("cost/*.py"), *here.glob("*.toml")])

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import metadata
 from roofline.autocast import POLICIES
+from roofline.gradients import GRADIENTS
 from roofline.records import Op, OpSpec, TensorSpec
 
 aten = torch.ops.aten
@@ -74,13 +75,13 @@ class _Func:
         self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in metadata.UNTAGGED_POINTWISE
         self.query = self.name in _QUERIES
         self.mutates = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
-        full = func.name()
+        full = func.name()  # type: ignore[no-untyped-call]  # torch's own
         self.composite = (
             self.name not in ONE_KERNEL
             and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeImplicitAutograd")
             and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")  # silu_backward: whole on real devices
         )
-        self.infer = metadata.rule_for(func)
+        self.infer = metadata.rule_for(func) or GRADIENTS.get(func)
         # a write to these can change the tensor's shape, strides or storage
         self.tracks = torch.Tag.inplace_view in func.tags or self.name in ("aten.set_", "aten.resize_", "aten.set_data")
 
@@ -312,8 +313,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         metas = info.infer(*args, **kwargs) if info.infer is not None and key is not None else None
         if metas is not None:
             outputs = tuple(meta_of(*m) for m in metas)
-            entry = self._remember(key, _Entry(self._spec(info, args, kwargs, tags, outputs, (), False), outputs, True))
+            entry = self._remember(key, _Entry(self._spec(info, args, kwargs, tags, outputs, (), False), outputs, len(outputs) == 1))
             return self._replay(entry, tags)
+        if key is not None and info.name.startswith("aten._foreach_") and info.mutates == ("self",):
+            # every one of them keeps its tensors as they are; torch would loop over them in Python
+            spec = entry.spec if entry else self._spec(info, args, kwargs, tags, (), _mutated(func, info, args, kwargs, tensors), False)
+            self._remember(key, entry or _Entry(spec, None, False))
+            self._record(spec, tags, ())
+            return None
         if key is not None and _pointwise_in_place(info, tensors, tags):
             spec = self._spec(info, args, kwargs, tags, (tags[0][0],), (0,), False)
             self._remember(key, _Entry(spec, None, True, 0))
@@ -399,7 +406,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         finally:
             self.policy = policy
 
-    def cast_arguments(self, cast: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def cast_arguments(
+        self, cast: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """An operator's arguments under the policy `cast` of autocast."""
         if cast == "set_dtype":
             halves = any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors_in(args))

@@ -1,25 +1,29 @@
 """Kernels on a device: bound, time and efficiency of each.
 
-time = max(flops / (peak * efficiency), max over levels(bytes / (bandwidth * efficiency))) + overhead
+work = (arithmetic^p + memory^p)^(1/p): the larger of the two, rounded where they are close (p = `overlap`)
+arithmetic = what the shape really costs on the units that run it (efficiency.py), at the sustained clock
+memory = max over levels of what the nearer levels do not hold, over the bandwidth that the class of kernel reaches
 
 A read is served by the nearest level that still holds it: what has moved since the tensor was written has to fit.
 Parameters are read again in every pass, so they stay in a cache only if the whole footprint does.
 
-On a GPU in eager mode the host issues kernels while the device executes them; a kernel whose work is shorter than the
-host's step waits for the host, and that wait is its overhead. On a CPU the host is the device, so dispatch adds up.
+On a GPU the host issues kernels while the device executes them; a kernel whose work is shorter than the host's step waits
+for the host, and that wait is its overhead. On a CPU the host is the device, so dispatch adds up.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
 
-from msgspec import Struct, convert
-
+from roofline import efficiency
 from roofline.device import Device
-from roofline.records import Kernel, Operand, Point
+from roofline.records import DTYPE_BITS, Kernel, Point, UsageError
 
 # Classes that run on matrix units where the device has them for the dtype.
 MATRIX = frozenset({"gemm", "conv", "grouped_conv", "attention", "rnn"})
@@ -27,27 +31,40 @@ _NAMES = {
     "float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8",
     "qint8": "int8", "quint8": "int8", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8",
 }  # fmt: skip
+# environment variable that names a file of constants to use instead of the shipped ones
+_ELSEWHERE = "ROOFLINE_CONSTANTS"
+_ZEROS = dict.fromkeys(efficiency.DIMS, 0) | {"g": 1, "b": 1}
 
 
-class Constants(Struct, frozen=True, forbid_unknown_fields=True):
-    """Constants of one kind of device: fractions of the roofs by kernel class."""
-
-    source: str
-    status: str
-    residency: float
-    compute: dict[str, float]
-    memory: dict[str, float]
-
-    def of(self, table: str, klass: str) -> float:
-        values: dict[str, float] = getattr(self, table)
-        return values.get(klass, values["default"])
+def constants(kind: str) -> dict[str, float]:
+    """The constants for "gpu" or "cpu": the shipped ones, or those of `use`."""
+    return _read(os.environ.get(_ELSEWHERE, ""), kind)
 
 
 @cache
-def constants(kind: str) -> Constants:
-    """The shipped constants for "gpu" or "cpu"."""
-    text = resources.files("roofline").joinpath("constants.toml").read_text(encoding="utf-8")
-    return convert(tomllib.loads(text)[kind], Constants)
+def _read(path: str, kind: str) -> dict[str, float]:
+    shipped = tomllib.loads(resources.files("roofline").joinpath("constants.toml").read_text(encoding="utf-8"))
+    table = shipped[kind]
+    if path:
+        try:
+            table = table | tomllib.loads(Path(path).read_text(encoding="utf-8")).get(kind, {})
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"cannot read the constants in {path}: {error}") from error
+    unknown = set(table) - set(shipped[kind])
+    if unknown:
+        raise UsageError(f"{path} [{kind}] has unknown constants: {', '.join(sorted(unknown))}")
+    return {name: float(value) for name, value in table.items() if not isinstance(value, str)}
+
+
+def use(path: Path) -> None:
+    """Take constants from another file, in this process and those that it starts."""
+    os.environ[_ELSEWHERE] = str(path.resolve())
+    constants("gpu")
+
+
+def fingerprint() -> str:
+    """The constants in use, as text to key caches by."""
+    return repr([sorted(constants(kind).items()) for kind in ("cpu", "gpu")])
 
 
 def dtype_key(kernel: Kernel, setting: str) -> str:
@@ -69,77 +86,73 @@ def place(
     kernels: Sequence[Kernel], device: Device, *, setting: str = "fp32", runtime: str = "eager", footprint: int = 0
 ) -> list[Point]:
     """One Point per kernel. `setting` is the analysis' dtype, `footprint` the bytes alive at the peak."""
-    ideal = runtime == "ideal"
+    if runtime == "ideal":
+        return [_ideal(kernel, device, setting) for kernel in kernels]
+    machine = efficiency.Machine.of(device, setting)
     table = constants(device.kind)
-    levels = _Levels(kernels, device, table, footprint)
-    clock = _Clock(device, ideal)
+    names = [level.name for level in device.levels]
+    clock = _Clock(machine, table, runtime)
+    moved = [0]
+    for kernel in kernels:
+        moved.append(moved[-1] + kernel.bytes)
     points = []
     for index, kernel in enumerate(kernels):
-        efficiency = 1.0 if ideal else table.of("compute", kernel.klass)
-        compute = kernel.flops / (peak(device, kernel, setting) * efficiency * (1.0 if ideal else device.sustained.value))
-        memory, level = levels.time(index, kernel, ideal)
-        work = max(compute, memory)
-        time = clock.run(work)
+        top = peak(device, kernel, setting)
+        rated = machine.at(top) if kernel.klass in MATRIX else machine
+        f = _features(kernel, moved, index, footprint)
+        work, compute, memory, levels = efficiency.work(kernel.klass, f, table, rated, efficiency.Plain)
+        time = clock.run(kernel.klass, work)
         overhead = time - work
         bound = "overhead" if overhead > work else "compute" if compute > memory else "memory"
-        points.append(Point(time, bound, level, compute, memory, overhead, efficiency))
+        used = kernel.flops / (top * compute) if compute and kernel.flops else 1.0
+        points.append(Point(time, bound, names[levels.index(max(levels))], compute, memory, overhead, used))
     return points
+
+
+def _ideal(kernel: Kernel, device: Device, setting: str) -> Point:
+    """The textbook roofline: peak and DRAM bandwidth, nothing lost."""
+    compute = kernel.flops / peak(device, kernel, setting)
+    memory = kernel.bytes / device.bandwidth
+    return Point(
+        max(compute, memory), "compute" if compute > memory else "memory", device.levels[-1].name, compute, memory, 0.0, 1.0
+    )
+
+
+def _features(kernel: Kernel, moved: Sequence[int], index: int, footprint: int) -> SimpleNamespace:
+    """What the formulas of efficiency.py read of a kernel."""
+    static = write = 0
+    reads = []
+    for o in kernel.operands:
+        if o.write:
+            write += o.bytes
+        elif o.producer < 0:
+            static += o.bytes
+        else:
+            reads.append((o.bytes, moved[index] - moved[o.producer]))
+    f = SimpleNamespace(**_ZEROS)
+    f.__dict__.update(kernel.dims)
+    f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
+    f.footprint, f.static, f.write, f.reads = footprint, static, write, reads
+    return f
 
 
 class _Clock:
     """Two queues on a GPU (host issues, device executes), one on a CPU."""
 
-    def __init__(self, device: Device, ideal: bool) -> None:
-        self.gpu, self.ideal = device.kind == "gpu", ideal
-        self.host_step, self.launch = device.host.value, device.launch.value
+    def __init__(self, machine: efficiency.Machine, table: dict[str, float], runtime: str) -> None:
+        self.machine, self.table, self.eager = machine, table, runtime == "eager"
+        self.costs: dict[str, tuple[float, float]] = {}
         self.host = self.done = 0.0
 
-    def run(self, work: float) -> float:
+    def run(self, klass: str, work: float) -> float:
         """Advance by one kernel; returns the time it adds to the whole."""
-        if self.ideal:
-            return work
-        if not self.gpu:
-            return work + self.host_step + self.launch
-        self.host += self.host_step
+        cost = self.costs.get(klass)
+        if cost is None:
+            cost = self.costs[klass] = efficiency.overheads(klass, self.machine, self.table, self.eager)
+        launch, step = cost
+        if not self.machine.gpu:
+            return work + launch + step
+        self.host += step
         before = self.done
-        self.done = max(self.done + self.launch, self.host) + work
+        self.done = max(self.done + launch, self.host) + work
         return self.done - before
-
-
-class _Levels:
-    """Which memory level serves each operand, and the time of the slowest."""
-
-    def __init__(self, kernels: Sequence[Kernel], device: Device, table: Constants, footprint: int) -> None:
-        self.levels = device.levels
-        self.table = table
-        self.footprint = footprint
-        self.moved = [0]
-        for kernel in kernels:
-            self.moved.append(self.moved[-1] + kernel.bytes)
-
-    def time(self, index: int, kernel: Kernel, ideal: bool) -> tuple[float, str]:
-        by_level = [0] * len(self.levels)
-        for operand in kernel.operands:
-            by_level[len(self.levels) - 1 if ideal else self._serves(index, operand)] += operand.bytes
-        efficiency = 1.0 if ideal else self.table.of("memory", kernel.klass)
-        # what an outer level delivers passes through the inner ones too
-        worst, name, through = 0.0, self.levels[-1].name, 0
-        for level, nbytes in reversed(list(zip(self.levels, by_level, strict=True))):
-            through += nbytes
-            seconds = through / (level.bandwidth * efficiency)
-            if seconds > worst:
-                worst, name = seconds, level.name
-        return worst, name
-
-    def _serves(self, index: int, operand: Operand) -> int:
-        last = len(self.levels) - 1
-        if operand.write:
-            distance = operand.bytes
-        elif operand.producer >= 0:
-            distance = self.moved[index] - self.moved[operand.producer]
-        else:
-            distance = self.footprint
-        for i, level in enumerate(self.levels[:-1]):
-            if level.size and distance <= level.size * self.table.residency:
-                return i
-        return last

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from msgspec import Struct
+
+from roofline.records import UsageError
 
 # Fewer undisturbed samples than this are no measurement; the faster quarter of all is taken, and marked.
 LEAST = 5
@@ -40,7 +42,13 @@ class Sample(Struct, frozen=True):
 class Waiting:
     """How long threads of this process have waited for a core, in units that only their differences give a sense."""
 
+    # seconds that cores may be held in one go before as long a rest
+    HELD = 0.02
+
     def __init__(self) -> None:
+        # whether `pinned` has given this process the right of way
+        self.hold = False
+        self.held = 0.0
         self.files: dict[str, int] = {}
         self.how = "schedstat" if self._schedstat() is not None else "switches" if _switches() is not None else ""
         self.threads = 0
@@ -70,6 +78,15 @@ class Waiting:
         if self.how == "schedstat":
             return sum(_waited(descriptor) for descriptor in self.files.values())
         return (_switches() or 0) if self.how else 0
+
+    def rest(self, took: float) -> bool:
+        """Let others run for as long as a process that holds its cores has run; whether it did (workers sleep, caches go)."""
+        self.held += took
+        if not self.hold or self.held < self.HELD:
+            return False
+        time.sleep(self.held)
+        self.held = 0.0
+        return True
 
     def _schedstat(self) -> int | None:
         try:
@@ -129,9 +146,10 @@ def sample(
             call()
         took = (clock() - start) / number
         times.append(took)
-        again = waiting() != before or took > 1.5 * min(times)
-        if waiting() == before:
+        alone = waiting() == before
+        if alone:
             clean.append(took)
+        again = waiting.rest(took * number) or not alone or took > 1.5 * min(times)
     return summary(times, clean if waiting.how else sorted(times)[: max(len(times) // 2, 1)])
 
 
@@ -157,33 +175,51 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 
 @contextmanager
-def pinned(threads: int, burst: Callable[[], object]) -> Iterator[bool]:
+def pinned(threads: int, burst: Callable[[], object], waiting: Waiting | None = None, hold: bool = False) -> Iterator[bool]:
     """Keep this thread and the `threads - 1` workers that `burst()` puts to work on a core each (Linux; else do nothing).
 
     Two workers that share a core wait for each other at every barrier, which a busy scheduler can keep up for seconds.
-    Yields whether it could be done. Whoever has bound the threads by OMP_PROC_BIND or its like keeps them as they are.
+    With `hold` they also get the right of way over ordinary programs, and `waiting.rest` sees to it that those run too.
+    Yields whether each has its core. Whoever has bound the threads by OMP_PROC_BIND or its like keeps them as they are.
+    Raises UsageError where `hold` is not allowed.
     """
     cores = _one_cpu_per_core()
     bound = any(os.environ.get(name) for name in ("OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES"))
-    if bound or threads > len(cores) or not _TASKS.is_dir():
-        yield False
-        return
-    workers = _busiest(threads, burst)
+    workers = _busiest(threads, burst) if _TASKS.is_dir() and threads <= max(len(cores), 1) else []
     before: dict[int, set[int]] = {}
     try:
-        for task, core in zip(workers, cores, strict=False):
+        for task, core in zip(workers, () if bound else cores, strict=False):
             try:
                 before[task] = os.sched_getaffinity(task)
                 os.sched_setaffinity(task, {core})
             except OSError:  # it ended, or a container forbids it
                 continue
-        yield len(before) == threads
+        with _right_of_way(workers, waiting) if hold and waiting is not None else nullcontext():
+            yield len(before) == threads
     finally:
         for task, mask in before.items():
-            try:
+            with suppress(OSError):
                 os.sched_setaffinity(task, mask)
-            except OSError:
-                continue
+
+
+@contextmanager
+def _right_of_way(workers: Sequence[int], waiting: Waiting) -> Iterator[None]:
+    """Real-time priority for these threads. Raises UsageError where the system does not give it."""
+    set_to = getattr(os, "sched_setscheduler", None)
+    if set_to is None or not workers:
+        raise UsageError("--hold: this system gives no program the right of way; leave it out")
+    try:
+        for task in workers:
+            set_to(task, os.SCHED_FIFO, os.sched_param(1))
+        waiting.hold = True
+        yield
+    except PermissionError:
+        raise UsageError("--hold needs the right to real-time priority (CAP_SYS_NICE, or root); leave it out") from None
+    finally:
+        waiting.hold = False
+        for task in workers:
+            with suppress(OSError):
+                set_to(task, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _busiest(threads: int, burst: Callable[[], object]) -> list[int]:

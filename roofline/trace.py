@@ -81,7 +81,6 @@ def trace(
     step: Step | None = None
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
         module = cast(nn.Module, module._orig_mod)
-    _refuse_lazy(module)
     modules = _Modules(module, recorder)
     training = [m.training for m in modules.by_id.values()]
     with ExitStack() as stack:
@@ -139,12 +138,6 @@ def _uncompiled() -> AbstractContextManager[Any]:
     """Runs what torch.compile has wrapped as it was written: kernels after fusion are a matter of the runtime."""
     # set_stance imports dynamo, and without dynamo nothing is wrapped
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-
-
-def _refuse_lazy(module: nn.Module) -> None:
-    for name, p in module.named_parameters():
-        if is_lazy(p):
-            raise UsageError(f"the lazy parameter {name} has no shape yet; call the model once on an example first")
 
 
 def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:
@@ -262,9 +255,12 @@ class _Modules:
     def _own_params(self) -> list[int]:
         seen: set[int] = set()
         owned = []
-        for _, m in self.named:
+        for path, m in self.named:
             own = 0
-            for p in _table(m, "_parameters").values():
+            for key, p in _table(m, "_parameters").items():
+                if is_lazy(p):
+                    name = f"{path}.{key}" if path else key
+                    raise UsageError(f"the lazy parameter {name} has no shape yet; call the model once on an example first")
                 if p is not None and id(p) not in seen:
                     seen.add(id(p))
                     own += p.numel()

@@ -32,7 +32,7 @@ NOTE = "training step: loss is the sum of the model's floating outputs; {} with 
 _SOLE_TENSOR, _SOLE_STORAGE = 4, 2
 
 
-class TrainingRecorder(Recorder):
+class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's own
     """The recorder for a pass with gradients."""
 
     def __init__(self, amp: str | None, gpu: bool) -> None:
@@ -137,7 +137,7 @@ def _sole(t: torch.Tensor) -> bool:
     """Whether autograd's buffer is the only holder of a gradient, so that it would add to it in place."""
     storage = t.untyped_storage()
     return (
-        t._use_count() == _SOLE_TENSOR  # type: ignore[attr-defined]
+        t._use_count() == _SOLE_TENSOR
         and torch._C._storage_Use_Count(storage._cdata) == _SOLE_STORAGE
         and torch.ops.aten.is_non_overlapping_and_dense(t)
     )
@@ -169,7 +169,7 @@ class Step:
         for key in ("momentum_buffer",) if self.optimizer == "sgd" else ("exp_avg", "exp_avg_sq"):
             self.state[key] = []
             for path, p in self.params:
-                t = torch.empty_like(p, requires_grad=False)
+                t = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device)
                 if not t.is_meta:
                     t.zero_()
                 recorder.adopt(t, "state", f"{path}.{key}")
@@ -208,11 +208,11 @@ class Step:
         """Torch's own update, a loop over the parameters on a CPU, multi-tensor kernels on a GPU: the defaults there."""
         at = [i for i, (_, p) in enumerate(self.params) if p.grad is not None]
         params = [self.params[i][1] for i in at]
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
         state = {key: [tensors[i] for i in at] for key, tensors in self.state.items()}
         if self.optimizer == "sgd":
             sgd(
-                params, grads, state["momentum_buffer"], foreach=self.recorder.gpu, fused=False, weight_decay=0.0,
+                params, grads, [*state["momentum_buffer"]], foreach=self.recorder.gpu, fused=False, weight_decay=0.0,
                 momentum=0.9, lr=0.1, dampening=0.0, nesterov=False, maximize=False,
             )  # fmt: skip
             return
@@ -229,7 +229,7 @@ class Step:
 @contextmanager
 def whole(recorder: TrainingRecorder) -> Iterator[None]:
     """Catch composite operators on meta tensors above autograd, for as long as the trace runs."""
-    library = Library("aten", "IMPL")  # noqa: TOR901
+    library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]  # torch's own
     catch: dict[torch._ops.OpOverload, Callable[..., Any]] = {
         aten.scaled_dot_product_attention.default: attention(recorder.gpu),
         **recurrent(recorder),
@@ -241,10 +241,10 @@ def whole(recorder: TrainingRecorder) -> Iterator[None]:
             catch[func] = _autocast(recorder, cast, func, catch.get(func) or _original(func))
     try:
         for func, function in catch.items():
-            library.impl(func, function, "AutogradMeta")
+            library.impl(func, function, "AutogradMeta")  # type: ignore[no-untyped-call]
         yield
     finally:
-        library._destroy()
+        library._destroy()  # type: ignore[no-untyped-call]
 
 
 def _overloads(name: str) -> Iterator[torch._ops.OpOverload]:
@@ -259,7 +259,8 @@ def _overloads(name: str) -> Iterator[torch._ops.OpOverload]:
 
 def _original(func: torch._ops.OpOverload) -> Callable[..., Any]:
     """What an operator did at the autograd key of meta tensors before it was caught."""
-    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+    name = func.name()  # type: ignore[no-untyped-call]  # torch's own
+    if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"):
         return func.decompose
     # autograd's kernel is the same for every backend; asked for by the CPU's key it is the one that was not replaced
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU) | torch._C.DispatchKeySet(torch._C.DispatchKey.Python)

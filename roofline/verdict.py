@@ -38,8 +38,8 @@ def verdict(analysis: Analysis) -> list[str]:
     """What the analysis says, most important first: the time, what bounds it, what is out of proportion, what is not known."""
     if not analysis.kernels or analysis.totals.time_s <= 0:
         return [f"{analysis.model.name} launches no kernel in this setting, so there is nothing to predict."]
-    sentences = [_time(analysis), _bound(analysis), _lopsided(analysis), _biggest(analysis), _unknown(analysis)]
-    return [s for s in sentences if s]
+    parts = (_time, _measured, _bound, _lopsided, _biggest, _unknown)
+    return [sentence for part in parts if (sentence := part(analysis))]
 
 
 def rate(throughput: float) -> str:
@@ -53,12 +53,32 @@ def _time(a: Analysis) -> str:
     t = a.totals
     step = "a training step" if a.setting.mode == "training" else "one pass"
     samples = "1 sample" if a.setting.batch == 1 else f"{a.setting.batch:,} samples"
-    words = {"measured": "took", "calibrated": "should take"}.get(a.setting.tier, "should take about")
+    words = "should take" if a.setting.tier in ("calibrated", "measured") else "should take about"
     return (
         f"On {a.device.title or a.device.name} {step} over {samples} {words} {seconds(t.time_s)} "
         f"({rate(t.throughput)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
         f"{percent(t.achieved_flops, a.device.peak_flops)} of its {a.setting.dtype} peak."
     )
+
+
+def _measured(a: Analysis) -> str:
+    """What a run of it said, and which class of kernel the prediction misses most."""
+    m = a.measurement
+    if m is None:
+        return ""
+    ratio = a.totals.time_s / m.time_s
+    verb = f"is {abs(ratio - 1):.0%} too {'low' if ratio < 1 else 'high'}" if abs(ratio - 1) >= 0.005 else "is right"
+    how = f"median of {m.undisturbed or m.runs} runs" if m.whole else "sum of its operators, on a busy machine"
+    words = f"It took {seconds(m.time_s)} here ({rate(m.throughput)}, {how}, {_threads(m.threads)}): the prediction {verb}."
+    if m.gap and abs(m.gap[0].measured_s - m.gap[0].predicted_s) >= 0.01 * m.time_s:
+        g = m.gap[0]
+        name = _PLURAL.get(g.klass) or f"Kernels of class {class_style(g.klass).title}"
+        words += f" {name} are furthest off: {seconds(g.predicted_s)} predicted, {seconds(g.measured_s)} measured."
+    return words
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' * (number != 1)}"
 
 
 def _bound(a: Analysis) -> str:
@@ -132,7 +152,7 @@ def _unknown(a: Analysis) -> str:
 def facts(a: Analysis) -> list[str]:
     """The setting in words: batch, dtype, runtime, mode, tier."""
     s = a.setting
-    return [f"batch {s.batch}", s.dtype, s.runtime, s.mode, f"{s.tier} ceilings"]
+    return [f"batch {s.batch}", s.dtype, s.runtime, s.mode, "measured here" if a.measurement else f"{s.tier} ceilings"]
 
 
 def label(a: Analysis, among: Sequence[Analysis]) -> str:

@@ -27,6 +27,8 @@ def onednn(spec: OpSpec, threads: int) -> int:
         return _backward(spec, threads)
     if spec.name == "aten.max_pool2d":  # the CPU's kernel makes the indices too, asked for or not
         return 8 * spec.out.numel
+    if spec.name == "aten._scaled_dot_product_flash_attention_for_cpu_backward":  # reads the gradient row-major
+        return spec.inputs[0].nbytes if spec.inputs[0].stride else 0
     return 0
 
 

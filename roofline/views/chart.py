@@ -117,6 +117,8 @@ class Bubble(NamedTuple):
     number: int
     name: str
     klass: str
+    # FLOP/s that the same rows reached where the model was run; 0: it was not
+    reached: float = 0.0
 
 
 class Frame(NamedTuple):
@@ -140,9 +142,10 @@ def bubbles(rows: Sequence[KernelRow] | Sequence[LayerRow]) -> list[Bubble]:
         first = max(group, key=lambda r: r.time_s)
         name = _name(first) if len(group) == 1 else _kind(first)
         klass = first.klass if isinstance(first, KernelRow) else first.bound
-        out.append(
-            Bubble(first.intensity, first.flops / first.time_s, sum(r.time_s for r in group), len(group), name, klass)
-        )
+        took = sum(r.measured_s or 0.0 for r in group)
+        reached = sum(r.flops for r in group) / took if took else 0.0
+        whole = took or sum(r.time_s for r in group)
+        out.append(Bubble(first.intensity, first.flops / first.time_s, whole, len(group), name, klass, reached))
     return sorted(out, key=lambda b: b.time_s)
 
 
@@ -235,7 +238,7 @@ def _frame(group: Sequence[Analysis], device: DeviceInfo, by: By) -> Frame:
     spots = [b for a in group for b in bubbles(_rows(a, by))]
     ridge, peak = device.ridge or 1.0, device.peak_flops
     xs = [b.x for b in spots] or [ridge]
-    ys = [b.y for b in spots] or [peak]
+    ys = [y for b in spots for y in (b.y, b.reached) if y] or [peak]
     top = max(peak, *device.peaks.values()) if device.peaks else peak
     shown = max(v for _, v in roofs(device.peaks, group[0].setting.dtype, {k.dtype for a in group for k in a.kernels}, peak))
     high = max(min(top, shown), max(ys)) * 2.6
@@ -343,25 +346,34 @@ def _area(share: float) -> float:
 
 
 def _kernels(ax: Axes, frame: Frame, a: Analysis, by: By) -> list[Label]:
-    t = a.totals
+    whole = _time(a)
     spots = bubbles(_rows(a, by))
     labels: list[Label] = []
     lost = 0
     for b in reversed(spots):
-        share = b.time_s / t.time_s
+        share = b.time_s / whole
         style = class_style(b.klass)
         if by == "layer":
             style = ClassStyle(b.klass, BOUND_COLOUR.get(b.klass, FAINT), "o")
-        y = max(b.y, frame.low * 1.12)
-        lost += b.y < frame.low * 1.12
-        ax.scatter([b.x], [y], s=_area(share), color=style.colour, marker=style.marker if b.y >= frame.low * 1.12 else "v",
+        y = max(b.reached or b.y, frame.low * 1.12)
+        lost += (b.reached or b.y) < frame.low * 1.12
+        if b.reached and share >= 0.005:
+            expected = max(b.y, frame.low * 1.12)
+            ax.plot([b.x, b.x], [expected, y], color=style.colour, linewidth=0.9, alpha=0.6, zorder=2.8)
+            ax.scatter([b.x], [expected], s=26, marker="_", color=style.colour, linewidths=1.4, zorder=3.2)
+        ax.scatter([b.x], [y], s=_area(share), color=style.colour, marker=style.marker if y > frame.low * 1.12 else "v",
                    alpha=0.72, edgecolors="white", linewidths=0.7, zorder=3)  # fmt: skip
         if len(labels) < 8 and share >= 0.02:
             times = f" ×{b.number}" if b.number > 1 else ""
-            words = f"{printable(b.name)}{times}  {percent(b.time_s, t.time_s)}"
+            words = f"{printable(b.name)}{times}  {percent(b.time_s, whole)}"
             labels.append(Label(b.x, y, math.sqrt(_area(share)) / 2, words, style.colour))
     _silent(ax, a, lost)
     return [*_whole(ax, frame, a, INK, "whole model"), *labels]
+
+
+def _time(a: Analysis) -> float:
+    """Seconds of the whole: measured where the model was run, else predicted."""
+    return a.measurement.time_s if a.measurement else a.totals.time_s
 
 
 def _silent(ax: Axes, a: Analysis, lost: int) -> None:
@@ -369,9 +381,11 @@ def _silent(ax: Axes, a: Analysis, lost: int) -> None:
     silent = [k for k in a.kernels if not k.flops]
     lines = []
     if silent:
-        took = percent(sum(k.time_s for k in silent), a.totals.time_s)
+        took = percent(sum(k.measured_s or k.time_s for k in silent), _time(a))
         kind = "kernel does" if len(silent) == 1 else "kernels do"
         lines.append(f"Not drawn: {len(silent):,} {kind} no arithmetic ({took} of the time)")
+    if a.measurement:
+        lines.append("Bubbles: as measured. Dashes: as predicted")
     if lost:
         lines.append(f"▼ {lost:,} lie below this scale")
     if lines:
@@ -384,12 +398,13 @@ def _whole(ax: Axes, frame: Frame, a: Analysis, colour: str, name: str) -> list[
     t = a.totals
     if not (t.flops and t.bytes and t.achieved_flops):
         return []
-    y = max(t.achieved_flops, frame.low * 1.12)
+    reached = t.flops / _time(a)
+    y = max(reached, frame.low * 1.12)
     roof = min(a.device.peak_flops, a.device.bandwidth * t.intensity)
-    words = f"{name}: {si(t.intensity, digits=3)} FLOP/B, {si(t.achieved_flops, 'FLOP/s', 3)}"
-    if roof > 1.25 * t.achieved_flops:
+    words = f"{name}: {si(t.intensity, digits=3)} FLOP/B, {si(reached, 'FLOP/s', 3)}"
+    if roof > 1.25 * reached:
         ax.plot([t.intensity, t.intensity], [y, roof], color=colour, linewidth=1.3, linestyle=(0, (1, 2)), zorder=4)
-        words += f"\n{si(roof / t.achieved_flops, digits=2)}× below the roof"
+        words += f"\n{si(roof / reached, digits=2)}× below the roof"
     ax.scatter([t.intensity], [y], s=190, marker="*", color=colour, edgecolors="white", linewidths=1.1, zorder=7)
     return [Label(t.intensity, y, 8, words, colour, bold=True)]
 
@@ -476,15 +491,19 @@ def _bare(part: SubFigure, box: tuple[float, float, float, float], title: str) -
 def _side_one(part: SubFigure, a: Analysis) -> None:
     t = a.totals
     left, width = 0.735, 0.25
-    part.text(left, 0.945, seconds(t.time_s), fontsize=21, fontweight="bold", va="center")
-    part.text(left, 0.900, rate(t.throughput), fontsize=10.5, color=SOFT, va="center")
+    part.text(left, 0.945, seconds(_time(a)), fontsize=21, fontweight="bold", va="center")
+    words = rate(t.throughput)
+    if a.measurement:
+        words = f"{rate(a.measurement.throughput)} measured; predicted {seconds(t.time_s)}"
+    part.text(left, 0.900, words, fontsize=10.5, color=SOFT, va="center")
     figures = [("FLOPs", si(t.flops)), ("MACs", si(t.macs)), ("kernels", f"{t.kernels:,}"), ("traffic", si(t.bytes, "B")),
                ("parameters", count(a.model.params)), ("peak memory", binary(t.peak_memory_bytes))]  # fmt: skip
     for i, (name, value) in enumerate(figures):
         x, y = left + 0.088 * (i % 3), 0.848 - 0.082 * (i // 3)
         part.text(x, y, name, fontsize=9, color=SOFT, va="center")
         part.text(x, y - 0.031, value, fontsize=11, fontweight="bold", va="center")
-    _bound_bar(_bare(part, (left, 0.585, width, 0.042), "Time by bound"), t.time_by_bound, t.time_s)
+    by_bound = "Predicted time by bound" if a.measurement else "Time by bound"
+    _bound_bar(_bare(part, (left, 0.585, width, 0.042), by_bound), t.time_by_bound, t.time_s)
     _class_bars(_bare(part, (left, 0.08, width, 0.385), "Time by kind of kernel"), a)
 
 
@@ -514,7 +533,7 @@ def _class_bars(ax: Axes, a: Analysis) -> None:
     time: dict[str, float] = defaultdict(float)
     number: dict[str, int] = defaultdict(int)
     for k in a.kernels:
-        time[k.klass] += k.time_s
+        time[k.klass] += k.time_s if k.measured_s is None else k.measured_s
         number[k.klass] += 1
     rows = sorted(time, key=lambda c: -time[c])
     slots = 8
@@ -530,7 +549,7 @@ def _class_bars(ax: Axes, a: Analysis) -> None:
         title = "the rest" if klass == "_rest" else style.title
         ax.scatter([0.02], [i + 0.27], s=44, color=style.colour, marker=style.marker, clip_on=False)
         ax.text(0.06, i + 0.29, f"{title}  ×{number[klass]:,}", fontsize=9.5, va="center")
-        ax.text(1.0, i + 0.29, percent(time[klass], a.totals.time_s), fontsize=9.5, va="center", ha="right", fontweight="bold")
+        ax.text(1.0, i + 0.29, percent(time[klass], _time(a)), fontsize=9.5, va="center", ha="right", fontweight="bold")
         ax.barh(i + 0.69, 1.0, 0.13, color=GRID)
         ax.barh(i + 0.69, time[klass] / longest, 0.13, color=style.colour)
     ax.text(0, len(rows) + 0.3, "Bubble area: share of the time. ★ whole model.", fontsize=8.5, color=SOFT, va="center")

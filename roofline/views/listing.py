@@ -10,6 +10,7 @@ from roofline.metrics import BY_NAME, percent, text
 
 if TYPE_CHECKING:
     from roofline.cache import CacheInfo
+    from roofline.calibrate import Calibration
     from roofline.device import Device, Level, Number, Peak
     from roofline.diff import Diff
     from roofline.gate import Verdict
@@ -83,25 +84,71 @@ def device(d: Device, paint: Painter = PLAIN) -> str:
         out.append("  also called " + safe(", ".join(d.aliases)))
     rows = []
 
-    def row(name: str, value: str, of: Peak | Level | Number) -> None:
-        rows.append([name, value, of.status, d.sources.get(of.source, of.source)])
+    def row(name: str, value: str, of: Peak | Level | Number, was: str = "") -> None:
+        beside = f"; {was} before" if was else ""
+        rows.append([name, value, of.status, d.sources.get(of.source, of.source) + beside])
 
     for kind, table in (("tensor", d.tensor), ("vector", d.vector)):
         for key, peak in table.items():
-            row(f"{kind} {key}", units.si(peak.value, "FLOP/s"), peak)
+            row(f"{kind} {key}", units.si(peak.value, "FLOP/s"), peak, units.si(peak.nominal, "FLOP/s") if peak.nominal else "")
     for level in d.levels:
         size = f"{units.binary(level.size)}, " if level.size else ""
-        row(level.name, size + units.si(level.bandwidth, "B/s"), level)
+        was = units.si(level.nominal, "B/s") if level.nominal else ""
+        row(level.name, size + units.si(level.bandwidth, "B/s"), level, was)
     row("units", units.si(d.units.value), d.units)
     row("clock", units.si(d.clock.value, "Hz"), d.clock)
     row("sustained", f"{d.sustained.value:.0%}", d.sustained)
-    row("launch", units.seconds(d.launch.value), d.launch)
-    row("host per op", units.seconds(d.host.value), d.host)
+    for name, number in (("launch", d.launch), ("host per op", d.host)):
+        row(name, units.seconds(number.value), number, units.seconds(number.nominal) if number.nominal else "")
     if d.tdp is not None:
         row("power", units.si(d.tdp.value, "W"), d.tdp)
     numbers = columns(["NUMBER", "VALUE", "STATUS", "SOURCE"], rows, "lr", paint)
     notes = "".join(f"note: {safe(note)}\n" for note in d.notes)
-    return "\n".join(out) + "\n\n" + numbers + notes
+    return "\n".join(out) + "\n\n" + numbers + _by_class(d, paint) + notes
+
+
+def _by_class(d: Device, paint: Painter) -> str:
+    """What `roofline calibrate` measured by number of threads and by class of kernel; empty for other devices."""
+    text = ""
+    if d.scaling:
+        rows = [[str(s.threads), units.si(s.fp32, "FLOP/s"), units.si(s.dram, "B/s")] for s in d.scaling]
+        text += "\n" + columns(["THREADS", "FP32 GEMM", "DRAM"], rows, "rrr", paint)
+    names = list(dict.fromkeys([*d.fixed, *d.flops, *d.bytes]))
+    if names:
+        rows = []
+        for name in names:
+            rate = units.si(d.flops[name].value, "FLOP/s") if name in d.flops else ""
+            rate = units.si(d.bytes[name].value, "B/s") if name in d.bytes else rate
+            rows.append([name, units.seconds(d.fixed[name].value) if name in d.fixed else "", rate])
+        text += "\n" + columns(["KIND OF OP", "A TINY ONE", "A LARGE ONE"], rows, "lrr", paint)
+    return text + "\n" if text else ""
+
+
+def calibration(found: Calibration, paint: Painter = PLAIN) -> str:
+    """What was measured, beside what was known before."""
+    d = found.device
+    out = [paint(safe(d.title), "bold"), ""]
+    out.append(columns(["NUMBER", "MEASURED", "BEFORE", "SPREAD"], describe(d), "lrrr", paint).rstrip("\n"))
+    out.append(_by_class(d, paint).rstrip("\n"))
+    out += [f"note: {safe(note)}" for note in d.notes]
+    seconds = f"{found.samples:,} samples in {found.seconds:.1f} s"
+    return "\n".join([*out, f"{seconds}, {found.undisturbed / max(found.samples, 1):.0%} of them undisturbed"]) + "\n"
+
+
+def describe(d: Device) -> list[list[str]]:
+    """(number, measured, what was detected or published, spread) of what was measured."""
+    rows: list[tuple[str, float, float, float, units.Unit]] = [
+        *((f"{kind} {key}", p.value, p.nominal, p.spread, "FLOP/s")
+          for kind, table in (("tensor", d.tensor), ("vector", d.vector))
+          for key, p in table.items() if p.status == "measured"),
+        *((x.name, x.bandwidth, x.nominal, x.spread, "B/s") for x in d.levels if x.status == "measured"),
+    ]  # fmt: skip
+    out = [[n, units.si(v, unit), units.si(was, unit) if was else "", f"{spread:.0%}"] for n, v, was, spread, unit in rows]
+    out += [[f"{x.name} size", units.binary(x.size), units.binary(x.size_nominal), ""] for x in d.levels if x.size_nominal]
+    for name, number in (("launch", d.launch), ("host per op", d.host)):
+        spread = f"{number.spread:.0%}" if number.spread else ""
+        out.append([name, units.seconds(number.value), units.seconds(number.nominal) if number.nominal else "", spread])
+    return out
 
 
 def models(found: Sequence[dict[str, str]], paint: Painter = PLAIN) -> str:

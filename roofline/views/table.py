@@ -61,6 +61,14 @@ _FIGURES = (
     Column("FLOP/B", lambda r: si(r.intensity, digits=2) if r.flops else "", 76),
     Column("Time", lambda r: seconds(r.time_s) if r.time_s else ""),
 )
+# of those above, what is left where more columns are shown
+_KEPT = ("FLOPs", "Traffic")
+# where the model was run: predicted and measured side by side, and their ratio
+_BESIDE = (
+    Column("Predicted", lambda r: seconds(r.time_s) if r.time_s else ""),
+    Column("Measured", lambda r: seconds(r.measured_s) if r.measured_s else ""),
+    Column("P/M", lambda r: f"{r.time_s / r.measured_s:.2f}" if r.measured_s else ""),
+)
 
 
 def render(analysis: Analysis, console: Console, by: By = "layer", depth: int | None = 2, top: int | None = None) -> None:
@@ -83,6 +91,7 @@ def _render(analysis: Analysis, console: Console, by: By, depth: int | None, top
     console.print(table)
     if hidden:
         console.print(Text(hidden, style="dim"))
+    gaps(analysis, console)
     footer(analysis, console)
 
 
@@ -92,7 +101,7 @@ def heading(analysis: Analysis, console: Console, glyphs: Glyphs = _UNICODE) -> 
     title = Text(_safe(analysis.model.name), style="bold", overflow="fold")
     title.append(f" on {_safe(analysis.device.title or analysis.device.name)}")
     console.print(title)
-    facts = [f"batch {s.batch}", s.dtype, s.runtime, s.mode, f"{s.tier} ceilings"]
+    facts = [f"batch {s.batch}", s.dtype, s.runtime, s.mode, "measured here" if analysis.measurement else f"{s.tier} ceilings"]
     console.print(Text(f" {glyphs.dot} ".join(facts), style="dim"))
     console.print()
     for sentence in verdict(analysis):
@@ -101,6 +110,23 @@ def heading(analysis: Analysis, console: Console, glyphs: Glyphs = _UNICODE) -> 
     _totals(analysis, console)
     _bounds(analysis, console, glyphs)
     console.print()
+
+
+def gaps(analysis: Analysis, console: Console) -> None:
+    """By class of kernel: predicted, measured, and what the class adds to the difference."""
+    if analysis.measurement is None:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("Where the gap is", no_wrap=True)
+    for title in ("Kernels", "Predicted", "Measured", "P/M", "Gap"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for g in analysis.measurement.gap:
+        off = g.measured_s - g.predicted_s
+        ratio = f"{g.predicted_s / g.measured_s:.2f}" if g.measured_s else ""
+        table.add_row(class_style(g.klass).title, f"{g.kernels:,}", seconds(g.predicted_s), seconds(g.measured_s), ratio,
+                      f"{'+' if off >= 0 else '-'}{seconds(abs(off))}")  # fmt: skip
+    console.print()
+    console.print(table)
 
 
 def footer(analysis: Analysis, console: Console) -> None:
@@ -166,8 +192,9 @@ def _table(
 ) -> tuple[Table, str]:
     """The table, and a line about the rows that it leaves out."""
     labelled, hidden = _rows(analysis, console, glyphs, by, depth, top)
-    whole = analysis.totals.time_s
-    columns = [c for c in (*_EXTRA[by], *_FIGURES) if console.width >= c.need]
+    whole = analysis.measurement.time_s if analysis.measurement else analysis.totals.time_s
+    figures = (*(c for c in _FIGURES if c.title in _KEPT), *_BESIDE) if analysis.measurement else _FIGURES
+    columns = [c for c in (*_EXTRA[by], *figures) if console.width >= c.need]
     if by == "kernel" and console.width < 100:
         columns = [c for c in columns if c.title != "MACs"]
     # headings and cells fit 80 columns: the name takes what the figures leave
@@ -181,14 +208,20 @@ def _table(
     table.add_column("Bound", no_wrap=True)
     for name, row in labelled:
         style = BOUND_STYLE.get(row.bound, "white")
+        took = _took(row)
         table.add_row(
             name,
             *(column.cell(row) for column in columns),
-            percent(row.time_s, whole) if row.time_s else "",
-            Text(_bar(row.time_s / whole if whole else 0.0, bar, glyphs), style=style),
+            percent(took, whole) if took else "",
+            Text(_bar(took / whole if whole else 0.0, bar, glyphs), style=style),
             Text(_bound_name(row) if row.time_s else "", style=style),
         )
     return table, hidden
+
+
+def _took(row: Row) -> float:
+    """Seconds: measured where the model was run, else predicted."""
+    return row.time_s if row.measured_s is None else row.measured_s
 
 
 def _bound_name(row: Row) -> str:
@@ -209,7 +242,7 @@ def _rows(
         return _layer_rows(analysis, glyphs, depth, top)
     rows: Sequence[OpRow | KernelRow]
     if by == "op":
-        ranked = sorted(analysis.ops, key=lambda r: -r.time_s)
+        ranked = sorted(analysis.ops, key=lambda r: -_took(r))
         rows = ranked[:top]
         hidden = len(ranked) - len(rows)
         shared = Counter(r.op for r in ranked)
@@ -236,7 +269,7 @@ def _longest(rows: Sequence[KernelRow], top: int | None) -> list[KernelRow]:
     """The `top` longest in their launch order."""
     if top is None or top >= len(rows):
         return list(rows)
-    longest = sorted(range(len(rows)), key=lambda i: -rows[i].time_s)[:top]
+    longest = sorted(range(len(rows)), key=lambda i: -_took(rows[i]))[:top]
     return [rows[i] for i in sorted(longest)]
 
 
@@ -254,7 +287,7 @@ def _layer_rows(
     kept = ran
     if top is not None and len(ran) > top:
         holders = {parent for r in ran for parent in _parents(r.path)}
-        leaves = sorted((r for r in ran if r.path not in holders), key=lambda r: -r.time_s)[:top]
+        leaves = sorted((r for r in ran if r.path not in holders), key=lambda r: -_took(r))[:top]
         wanted = {r.path for r in leaves} | {p for r in leaves for p in _parents(r.path)}
         kept = [r for r in ran if r.path in wanted]
     labels = _tree([r.path for r in kept], glyphs)

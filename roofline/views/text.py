@@ -42,7 +42,8 @@ def to_csv(analysis: Analysis, by: By = "kernel") -> str:
         "op": (OpRow, analysis.ops),
     }
     kind, rows = tables[by]
-    names = [f.encode_name for f in msgspec.structs.fields(kind)]
+    ran = analysis.measurement is not None
+    names = [f.encode_name for f in msgspec.structs.fields(kind) if ran or f.name != "measured_s"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
@@ -104,6 +105,11 @@ def _rows(title: str, rows: Sequence[R], whole: float, name: Callable[[R], str])
          percent(r.time_s, whole), r.bound]
         for r in rows
     ]  # fmt: skip
+    if any(r.measured_s is not None for r in rows):
+        head.append("Measured")
+        for cells, r in zip(body, rows, strict=True):
+            cells.append(seconds(r.measured_s or 0.0))
+        return _grid(head, "lrrrrrrlr", body)
     return _grid(head, "lrrrrrrl", body)
 
 

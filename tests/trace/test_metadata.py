@@ -157,3 +157,43 @@ def test_autocast_lists_equal_the_installed_header() -> None:
     ours = dict(POLICIES["cuda"])
     assert ours.pop("aten.norm") == "set_dtype"  # AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE, its own macro
     assert ours == found
+
+
+def _both(func: object, *args: object) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    from roofline.gradients import GRADIENTS
+
+    rule = GRADIENTS[func]  # type: ignore[index]
+    ours = rule(*args)
+    real = func(*args)  # type: ignore[operator]
+    found = [real] if isinstance(real, torch.Tensor) else list(real)
+    assert ours is not None
+    return [tuple(m) for m in ours], [(tuple(t.shape), t.stride(), t.dtype) for t in found]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_gradient_rules_are_what_real_cpu_kernels_answer(train: bool) -> None:
+    aten = torch.ops.aten
+    x, w, b = torch.rand(2, 4, 6, 6), torch.rand(8, 4, 3, 3), torch.rand(4)
+    g = torch.rand(2, 4, 6, 6)
+    calls = [
+        (aten.convolution.default, x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1),
+        (aten.native_batch_norm.default, x, b, b, b.clone(), b.clone(), train, 0.1, 1e-5),
+        (aten.native_batch_norm_backward.default, g, x, b, b, b, b, b, train, 1e-5, [True, True, True]),
+        (aten.native_layer_norm.default, x, [6, 6], torch.rand(6, 6), torch.rand(6, 6), 1e-5),
+        (
+            aten.native_layer_norm_backward.default, g, x, [6, 6], torch.rand(2, 4, 1, 1), torch.rand(2, 4, 1, 1),
+            torch.rand(6, 6), torch.rand(6, 6), [True, True, True],
+        ),
+        (aten.max_pool2d_with_indices.default, x, [2, 2], [2, 2], [0, 0]),
+        (aten._softmax_backward_data.default, g, x, -1, torch.float32),
+        (aten.sum.dim_IntList, x, [0, 2, 3], True),
+        (aten.empty_like.default, x),
+        (aten.threshold_backward.default, g, x, 0),
+        (aten.hardswish_backward.default, g, x),
+        (aten.gelu_backward.default, g, x),
+        (aten.silu_backward.default, g, x),
+        (aten._foreach_sqrt.default, [x, w]),
+    ]  # fmt: skip
+    for func, *args in calls:
+        ours, real = _both(func, *args)
+        assert ours == real, func

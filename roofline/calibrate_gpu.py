@@ -1,0 +1,184 @@
+"""Measure the first CUDA device: products by dtype, copies in L2 and DRAM, launch and host cost. Times are the device's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date
+from itertools import pairwise
+from typing import Any
+
+import torch
+from msgspec.structs import replace
+
+from roofline import device as devices
+from roofline import timing
+from roofline.calibrate import SECONDS, Bench, Calibration, Report, finish, fit
+from roofline.device import Device, Level, Number, Peak
+from roofline.records import UnknownNameError, UsageError
+from roofline.timing import Sample
+
+# dtype setting -> (torch's dtype, the key of its unit)
+PRODUCTS = {
+    "fp32": ("float32", ""), "tf32": ("float32", "tf32/fp32"), "fp16": ("float16", "fp16/fp32"),
+    "bf16": ("bfloat16", "bf16/fp32"), "int8": ("int8", "int8/int32"), "fp64": ("float64", "fp64/fp64"),
+}  # fmt: skip
+SIZES = (4096, 8192)
+REPEATS = 12
+# kernels in the queue whose launches are timed
+QUEUE = 400
+# cycles for which the device waits so that the queue is full before it starts
+SLEEP = 40_000_000
+
+
+def calibrate(*, force: bool = False, progress: Report = lambda text: None) -> Calibration:
+    """Raises UsageError without a CUDA device, TooBusy where the key numbers spread too much and `force` is not set."""
+    if not torch.cuda.is_available():
+        raise UsageError("no CUDA device is here to measure; `roofline calibrate` without -d measures the CPU")
+    base = _base()
+    precision = torch.get_float32_matmul_precision()
+    try:
+        with timing.Waiting() as waiting, torch.inference_mode():
+            bench = Bench(waiting, progress)
+            found = _measure(bench, base, progress)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    return finish(bench, found, force=force)
+
+
+def _base() -> Device:
+    """The library's entry of this GPU; one with what CUDA tells where it has none."""
+    found = torch.cuda.get_device_properties(0)
+    try:
+        return devices.lookup("gpu")
+    except UnknownNameError:
+        told = "cuda"
+        unknown = Number(1.0, told, "assumed")
+        return Device(
+            name="gpu", title=found.name, kind="gpu", vendor="NVIDIA", arch=f"sm_{found.major}{found.minor}", tensor={},
+            vector={"fp32": Peak(1.0)}, units=Number(float(found.multi_processor_count), told, "read"), clock=unknown,
+            levels=(Level("L2", int(found.L2_cache_size), 1.0, size_source=told, size_status="read"),
+                    Level("DRAM", int(found.total_memory), 1.0, size_source=told, size_status="read")),
+            launch=Number(0.0), host=Number(0.0), notes=("Not in the device library; its clock is not known.",),
+            sources={told: "CUDA's properties of the device"},
+        )  # fmt: skip
+
+
+def _measure(bench: Bench, base: Device, progress: Report) -> Device:
+    tensor, vector = dict(base.tensor), dict(base.vector)
+    for dtype, (kind, key) in PRODUCTS.items():
+        progress(f"products in {dtype}")
+        got = _product(bench, dtype, getattr(torch, kind))
+        if got is None:
+            continue
+        rate, sample = got
+        table, name = (tensor, key) if key and (key in tensor or dtype != "fp64") else (vector, dtype)
+        old = table[name].value if name in table and table[name].value > 1 else 0.0
+        table[name] = Peak(rate, "calibrate", "measured", nominal=old, spread=round(sample.spread, 3))
+        if dtype == "fp32":
+            bench.key["the fp32 GEMM"] = sample
+    levels = tuple(_level(bench, base, level, progress) for level in base.levels)
+    progress("launches")
+    launch, host = _launches(bench)
+    version = torch.__version__
+    return replace(
+        base, name=f"{base.name}-here", aliases=(), tier="calibrated", tensor=tensor, vector=vector, levels=levels,
+        sustained=Number(1.0, "calibrate", "measured", base.sustained.value),
+        launch=Number(launch, "calibrate", "measured", base.launch.value),
+        host=Number(host, "calibrate", "measured", base.host.value),
+        notes=(f"Measured by roofline calibrate on {date.today()} with torch {version}.", *base.notes),
+        sources={**base.sources, "calibrate": f"roofline calibrate on this machine, torch {version}"},
+    )  # fmt: skip
+
+
+def _elapsed(call: Callable[[], object], repeats: int = REPEATS) -> list[float]:
+    """Seconds on the device of each of some calls, issued while it waits."""
+    call()
+    marks = [_event() for _ in range(repeats + 1)]
+    torch.cuda._sleep(SLEEP // 4)  # type: ignore[no-untyped-call]  # torch's own
+    marks[0].record()
+    for mark in marks[1:]:
+        call()
+        mark.record()
+    torch.cuda.synchronize()
+    return [a.elapsed_time(b) / 1e3 for a, b in pairwise(marks)]
+
+
+def _event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
+
+
+def _sampled(bench: Bench, times: list[float]) -> Sample:
+    bench.taken += len(times)
+    bench.clean += len(times)
+    return timing.summary(times, times)
+
+
+def _product(bench: Bench, dtype: str, kind: torch.dtype) -> tuple[float, Sample] | None:
+    """FLOP/s of the better of two sizes; None where the device has no such product or the time is up."""
+    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    best: tuple[float, Sample] | None = None
+    for n in SIZES:
+        if bench.start + 0.6 * SECONDS < time.perf_counter():
+            break
+        try:
+            a = torch.ones(n, n, device="cuda").to(kind)
+            # int8 wants its second factor by columns
+            b = a.t() if kind is torch.int8 else a
+            times = _elapsed(lambda a=a, b=b: torch._int_mm(a, b) if a.dtype is torch.int8 else torch.mm(a, b))  # type: ignore[misc]
+        except RuntimeError:
+            return best
+        got = _sampled(bench, times)
+        rate = 2 * n**3 / got.median
+        if best is None or rate > best[0]:
+            best = rate, got
+        # half-rate double precision: a larger one would take seconds
+        if got.median > 0.1:
+            break
+    return best
+
+
+def _level(bench: Bench, base: Device, level: Level, progress: Report) -> Level:
+    """The line T = a + V/b of copies that fit the level; DRAM's are at least eight times the last cache."""
+    progress(f"bandwidth of {level.name}")
+    caches = [x.size for x in base.levels[:-1]]
+    if level.name == "DRAM":
+        top = int(min(max(8 * max(caches, default=0), 2**30), (level.size or 2**33) / 4))
+    else:
+        top = int(0.5 * level.size)
+    points, samples = [], []
+    for size in (top // 4, top // 2, top):
+        a = torch.ones(max(size // 8, 1), device="cuda")
+        b = torch.empty_like(a)
+        samples.append(_sampled(bench, _elapsed(lambda a=a, b=b: torch.neg(a, out=b))))  # type: ignore[misc]
+        points.append((float(a.numel() * 8), samples[-1].median))
+    spread = max(s.spread for s in samples)
+    if level.name == "DRAM":
+        bench.key["DRAM"] = samples[-1]
+    return replace(
+        level, bandwidth=float(_four(fit(points).b)), source="calibrate", status="measured", spread=round(spread, 3),
+        nominal=level.bandwidth if level.bandwidth > 1 else 0.0,
+    )  # fmt: skip
+
+
+def _four(value: float) -> str:
+    """Four digits: more would be noise."""
+    return f"{value:.4g}"
+
+
+def _launches(bench: Bench) -> tuple[float, float]:
+    """Seconds between the starts of two tiny kernels in a full queue, and those that the host needs to issue one."""
+    x = torch.ones(32, device="cuda")
+    device, host = [], []
+    for _ in range(REPEATS):
+        first, last = _event(), _event()
+        torch.cuda._sleep(SLEEP)  # type: ignore[no-untyped-call]  # torch's own
+        first.record()
+        start = time.perf_counter()
+        for _ in range(QUEUE):
+            x.neg()
+        host.append((time.perf_counter() - start) / QUEUE)
+        last.record()
+        torch.cuda.synchronize()
+        device.append(first.elapsed_time(last) / 1e3 / QUEUE)
+    return float(_four(_sampled(bench, device).median)), float(_four(_sampled(bench, host).median))

@@ -1,0 +1,133 @@
+"""Tables of measured times: what each row ran, and how long it took.
+
+timm's CSVs are known by their columns, and say in their file names which precision, layout and compiler they were measured
+with. Any other CSV is read with a column mapping.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from roofline.records import UsageError
+
+# what we call a column -> timm's names for it
+_TIMM = {
+    "model": "model", "size": "infer_img_size", "batch": "infer_batch_size", "ms": "infer_step_time", "params": "param_count",
+}  # fmt: skip
+_NEEDED = ("model", "ms")
+# time columns by unit: the name of the mapping -> seconds
+_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_DTYPES = ("amp", "fp32", "tf32", "fp16", "bf16", "fp64")
+
+
+class Row(Struct, frozen=True):
+    """One measurement: seconds for one batch. `millions` of parameters as the table counted them, 0 where it does not say."""
+
+    model: str
+    size: int
+    batch: int
+    seconds: float
+    millions: float = 0.0
+    line: int = 0
+
+
+class Setting(Struct, frozen=True):
+    """How a table was measured."""
+
+    dtype: str
+    layout: str
+    runtime: str
+
+
+class Table(Struct, frozen=True):
+    """`skipped` are (model, why)."""
+
+    name: str
+    rows: tuple[Row, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def setting(name: str, dtype: str | None, layout: str | None, runtime: str | None) -> Setting:
+    """What the file name says ("...-amp-nhwc-...-dynamo"), where the caller does not."""
+    words = set(re.split(r"[-_.]", Path(name).stem.lower()))
+    return Setting(
+        dtype or next((d for d in _DTYPES if d in words), "fp32"),
+        layout or ("nhwc" if words & {"nhwc", "channels", "last"} else "nchw"),
+        runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager"),
+    )
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """The records of a CSV; lines that start with # are comments. Raises UsageError where there is nothing to read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the table {path}: {getattr(error, 'strerror', None) or error}") from error
+    found = list(csv.DictReader(line for line in text.splitlines() if line.strip() and not line.startswith("#")))
+    if not found:
+        raise UsageError(f"{path} holds no rows: a CSV with a header line is needed")
+    return [{(k or "").strip(): (v or "").strip() for k, v in row.items() if not isinstance(v, list)} for row in found]
+
+
+def read(path: Path, columns: Mapping[str, str] | None = None) -> Table:
+    """All rows of a table of models; what cannot be used is in `skipped`.
+
+    `columns` maps model, size, batch, params and one of s, ms, us to the table's own names. Raises UsageError where a
+    column that is needed is missing, with the nearest one that there is.
+    """
+    records = lines(path)
+    names = _mapping(dict(columns or {}), list(records[0]), path)
+    unit = next(u for u in _UNITS if u in names)
+    rows, skipped = [], []
+    for number, record in enumerate(records, 2):
+        model = record.get(names["model"], "")
+        try:
+            seconds = float(record[names[unit]]) * _UNITS[unit]
+            size = int(float(record[names["size"]])) if "size" in names else 0
+            batch = int(float(record[names["batch"]])) if "batch" in names else 1
+            millions = float(record[names["params"]] or 0) if "params" in names else 0.0
+        except ValueError as error:
+            skipped.append((model, f"line {number}: {error}"))
+            continue
+        if not model or not seconds > 0 or batch < 1 or size < 0 or seconds == float("inf"):
+            skipped.append((model, f"line {number}: a time of {seconds:g} s for a batch of {batch} at {size} px cannot be"))
+            continue
+        rows.append(Row(model, size, batch, seconds, millions, number))
+    return Table(path.name, tuple(rows), tuple(skipped))
+
+
+def _mapping(given: dict[str, str], have: Sequence[str], path: Path) -> dict[str, str]:
+    known = {*_TIMM, *_UNITS}
+    for ours in given:
+        if ours not in known:
+            raise UsageError(f"--column {ours}=...: unknown column; use one of {', '.join(sorted(known))}")
+    names = {ours: theirs for ours, theirs in _TIMM.items() if theirs in have} | given
+    if any(u in given for u in _UNITS):
+        names = {k: v for k, v in names.items() if k not in _UNITS or k in given}
+    for ours in _NEEDED:
+        if ours not in names and not (ours == "ms" and any(u in names for u in _UNITS)):
+            near = difflib.get_close_matches(_TIMM[ours], have, n=1, cutoff=0.4)
+            hint = f"; is it {near[0]!r}? then give --column {ours}={near[0]}" if near else ""
+            raise UsageError(f"{path.name} has no column {_TIMM[ours]!r}{hint} (it has {', '.join(have)})")
+    for theirs in names.values():
+        if theirs not in have:
+            near = difflib.get_close_matches(theirs, have, n=1)
+            raise UsageError(
+                f"{path.name} has no column {theirs!r}{f'; did you mean {near[0]!r}?' if near else f' (it has {", ".join(have)})'}"
+            )
+    return names
+
+
+def sample(rows: Sequence[Row], limit: int | None, seed: int) -> list[Row]:
+    """`limit` rows drawn with a seed, in the table's order; all of them without a limit."""
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    chosen = random.Random(seed).sample(range(len(rows)), limit)
+    return [rows[i] for i in sorted(chosen)]

@@ -1,0 +1,281 @@
+"""Predictions beside a table of measured times: errors, rank correlation, the worst rows and why, impossible measurements.
+
+Every row is traced at its own batch and resolution, as timm's benchmark runs it, and goes through the same kernels and the
+same time model as `analyze`. Traces and predictions are cached, so a second run answers in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from roofline import kernels, memory, pipeline, roof, source, statistics, tables, zoo
+from roofline.cache import Cache, digest
+from roofline.device import Device
+from roofline.records import RooflineError, Trace, UsageError
+from roofline.tables import Row, Setting
+
+# A measured rate this far above the peak cannot be.
+_IMPOSSIBLE = 1.02
+_WORST = 15
+# What a trace depends on: changing the time model leaves the cached traces valid.
+_TRACING = ("recorder", "trace", "metadata", "autocast", "benchmark", "build", "composite", "records", "zoo")
+
+
+class Prediction(Struct, frozen=True):
+    """One row: seconds predicted, by the plain roofline (peak and DRAM bandwidth) and by FLOPs over peak alone."""
+
+    model: str
+    size: int
+    batch: int
+    measured_s: float
+    predicted_s: float
+    roofline_s: float
+    flops_s: float
+    # share of the predicted time by class of kernel, largest first
+    shares: dict[str, float]
+    bound: str
+
+    @property
+    def ratio(self) -> float:
+        return self.predicted_s / self.measured_s
+
+
+class Validation(Struct, frozen=True, kw_only=True):
+    """What `roofline validate --json` prints; errors are fractions of the measured time."""
+
+    table: str
+    device: str
+    tier: str
+    runtime: str
+    dtype: str
+    layout: str
+    rows: int
+    skipped: list[dict[str, str]]
+    median_ape: float
+    mean_ape: float
+    p90_ape: float
+    spearman: float
+    median_ratio: float
+    baselines: dict[str, statistics.Errors]
+    worst: list[dict[str, Any]]
+    # measurements that exceed the device's peak
+    impossible: list[dict[str, Any]]
+    # median of predicted / measured among the rows where a class takes at least a quarter of the time
+    by_class: dict[str, dict[str, float]]
+
+
+class _Job(Struct, frozen=True):
+    row: Row
+    setting: Setting
+    device: Device
+    cache: bool
+
+
+Progress = Callable[[str], None]
+
+
+def predict(
+    rows: Sequence[Row], how: Setting, target: Device, *, cache: bool = True, jobs: int | None = None, progress: Progress | None = None
+) -> tuple[list[Prediction], list[tuple[str, str]]]:
+    """Every row predicted, in order, and (model, why) for those that could not be."""
+    show = progress or (lambda text: None)
+    work = [_Job(row, how, target, cache) for row in rows]
+    wanted = min(jobs or min(os.cpu_count() or 1, 4), max(len(work) // 20, 1))
+    done, skipped = [], []
+    pool = ProcessPoolExecutor(wanted) if wanted > 1 else nullcontext()
+    with pool as executor:
+        results: Iterator[Prediction | str] = executor.map(_predict, work, chunksize=8) if executor else map(_predict, work)
+        for number, (row, result) in enumerate(zip(rows, results, strict=True), 1):
+            if isinstance(result, str):
+                skipped.append((row.model, result))
+            else:
+                done.append(result)
+            show(f"{number} of {len(rows)} rows: {row.model}")
+    return done, skipped
+
+
+def _predict(job: _Job) -> Prediction | str:
+    """One row, from the cache where it is there. A row that cannot be predicted is a sentence that says why."""
+    row, how, target = job.row, job.setting, job.device
+    store = Cache(enabled=job.cache)
+    key = digest(pipeline.program(), roof.fingerprint(), repr((row.model, row.size, row.batch, row.millions)), repr(how), msgspec.json.encode(target))
+    saved = store.load("prediction", key)
+    if saved is None:
+        try:
+            found = _place(trace(row, how, target, store), how, target, row)
+        except RooflineError as error:
+            return str(error).splitlines()[0]
+        saved = msgspec.json.encode(found)
+        store.store("prediction", key, saved)
+    prediction = msgspec.json.decode(saved, type=Prediction)
+    return msgspec.structs.replace(prediction, measured_s=row.seconds)
+
+
+def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
+    """The row's trace. Raises RooflineError where the model is unknown or cannot be built or run."""
+    import zlib
+
+    name = row.model.partition(".")[0]
+    if not zoo.has("timm", name):
+        return _trace_other(row, how, target)
+    here = Path(__file__).parent
+    state = ",".join(f"{m}:{(here / f'{m}.py').stat().st_mtime_ns}" for m in _TRACING)
+    asked = repr((name, row.size, row.batch, row.millions, how.dtype, how.layout, target.kind if how.dtype == "amp" else ""))
+    key = digest(state, asked, source.package_version("timm"), source.package_version("torch"))
+    saved = store.load("table-trace", key)
+    if saved is not None:
+        return msgspec.msgpack.decode(zlib.decompress(saved), type=Trace)
+    from roofline import benchmark
+
+    module = benchmark.make(name, row.size, row.millions or None)
+    result = benchmark.record(module, name, row.size, row.batch, dtype=how.dtype, kind=target.kind, layout=how.layout)
+    store.store("table-trace", key, zlib.compress(msgspec.msgpack.encode(result), 1))
+    return result
+
+
+def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
+    """A model that is not timm's: anything that `analyze` takes, in row-major layout."""
+    if how.layout != "nchw":
+        raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
+    found = source.resolve(row.model, batch=row.batch, resolution=row.size or None)
+    return pipeline.trace_source(found, target, pipeline.Pass(dtype=how.dtype))
+
+
+def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
+    launched = kernels.build(t, how.runtime, target.kind)
+    points = roof.place(
+        launched, target, setting=how.dtype, runtime=how.runtime, footprint=memory.peak(t, target).total
+    )
+    ideal = roof.place(launched, target, setting=how.dtype, runtime="ideal")
+    total = sum(p.time_s for p in points)
+    shares: dict[str, float] = {}
+    bounds: dict[str, float] = {}
+    for kernel, point in zip(launched, points, strict=True):
+        shares[kernel.klass] = shares.get(kernel.klass, 0.0) + point.time_s / total
+        bounds[point.bound] = bounds.get(point.bound, 0.0) + point.time_s
+    ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
+    return Prediction(
+        row.model, row.size, row.batch, row.seconds, total, sum(p.time_s for p in ideal), sum(p.compute_s for p in ideal),
+        ordered, max(bounds, key=bounds.__getitem__),
+    )  # fmt: skip
+
+
+def summarise(
+    name: str, how: Setting, target: Device, found: Sequence[Prediction], skipped: Sequence[tuple[str, str]]
+) -> Validation:
+    """Errors over all rows. Raises UsageError where no row could be predicted."""
+    if not found:
+        why = f", the first ({skipped[0][0]}): {skipped[0][1]}" if skipped else ""
+        raise UsageError(f"{name}: no row could be predicted{why}")
+    measured = [p.measured_s for p in found]
+    ours = statistics.errors([p.predicted_s for p in found], measured)
+    worst = sorted(found, key=lambda p: -max(p.ratio, 1 / p.ratio))[:_WORST]
+    impossible = [p for p in found if p.flops_s > _IMPOSSIBLE * p.measured_s]
+    return Validation(
+        table=name, device=target.name, tier=target.tier, runtime=how.runtime, dtype=how.dtype, layout=how.layout, rows=len(found),
+        skipped=[{"model": model, "why": why} for model, why in skipped],
+        median_ape=ours.median_ape, mean_ape=ours.mean_ape, p90_ape=ours.p90_ape, spearman=ours.spearman,
+        median_ratio=ours.median_ratio,
+        baselines={
+            "roofline": statistics.errors([p.roofline_s for p in found], measured),
+            "flops": statistics.errors([p.flops_s for p in found], measured),
+        },
+        worst=[_named(p) | {"why": _reason(p)} for p in worst],
+        impossible=[_named(p) | {"times_peak": p.flops_s / p.measured_s} for p in impossible],
+        by_class=_by_class(found),
+    )  # fmt: skip
+
+
+def _named(p: Prediction) -> dict[str, Any]:
+    return {
+        "model": p.model, "size": p.size, "batch": p.batch, "measured_s": p.measured_s, "predicted_s": p.predicted_s,
+        "ratio": p.ratio,
+    }  # fmt: skip
+
+
+def _reason(p: Prediction) -> str:
+    """Which classes the predicted time is made of: where to look."""
+    parts = [f"{share:.0%} {klass}" for klass, share in list(p.shares.items())[:3]]
+    return f"predicted as {p.bound}-bound: {', '.join(parts)}"
+
+
+def _by_class(found: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+    out = {}
+    for klass in sorted({k for p in found for k in p.shares}):
+        heavy = [p for p in found if p.shares.get(klass, 0.0) >= 0.25]
+        if heavy:
+            e = statistics.errors([p.predicted_s for p in heavy], [p.measured_s for p in heavy])
+            out[klass] = {"rows": len(heavy), "median_ape": e.median_ape, "median_ratio": e.median_ratio}
+    return out
+
+
+def run(
+    path: Path, target: Device, *, dtype: str | None = None, layout: str | None = None, runtime: str | None = None,
+    columns: dict[str, str] | None = None, limit: int | None = None, seed: int = 0, cache: bool = True,
+    jobs: int | None = None, progress: Progress | None = None,
+) -> tuple[Validation, list[Prediction]]:
+    """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""  # fmt: skip
+    how = tables.setting(path.name, dtype, layout, runtime)
+    table = tables.read(path, columns)
+    _check(how, target)
+    rows = tables.sample(table.rows, limit, seed)
+    found, skipped = predict(rows, how, target, cache=cache, jobs=jobs, progress=progress)
+    return summarise(table.name, how, target, found, [*table.skipped, *skipped]), found
+
+
+def _check(how: Setting, target: Device) -> None:
+    if how.layout not in ("nchw", "nhwc"):
+        raise UsageError(f"unknown layout {how.layout!r}; use nchw or nhwc")
+    key = ("fp16" if target.kind == "gpu" else "bf16") if how.dtype == "amp" else how.dtype
+    target.peak(key, "best")  # raises with the nearest dtype that there is
+
+
+def command(
+    paths: Sequence[Path], devices: Sequence[Device], *, fit: Path | None, constants: Path | None, plot: Path | None, json: bool,
+    limit: int | None, seed: int, cache: bool, jobs: int | None, **given: Any,
+) -> None:
+    """What the command line asks for."""  # fmt: skip
+    from roofline import opstable, output
+    from roofline.terminal import note, out, out_json, progress
+    from roofline.views import validation
+
+    if len(devices) not in (1, len(paths)):
+        raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
+    pairs = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"-o {plot}: a plot ends in .png, .svg or .pdf")
+    if constants is not None:
+        roof.use(constants)
+    options = {"limit": limit, "seed": seed, "cache": cache}
+    with progress() as show:
+        if fit is not None:
+            from roofline import fitting
+
+            text = fitting.fit(pairs, show or note, jobs=jobs, **options, **given)
+            output.write_all({fit: text.encode()})
+            note(f"wrote {fit}: use it with --constants {fit}")
+            return
+        results = []
+        for path, target in pairs:
+            table = opstable.recognise(path)
+            if table is not None:
+                results.append(opstable.run(path.name, table, target, limit=limit, seed=seed))
+            else:
+                results.append(run(path, target, jobs=jobs, progress=show, **options, **given))
+    if plot is not None:
+        if len(results) != 1:
+            raise UsageError("-o draws one table: give one")
+        output.write_all({plot: validation.scatter(*results[0], plot)})
+    if json:
+        found = [v for v, _ in results]
+        out_json(found[0] if len(found) == 1 else found)
+    else:
+        out("\n".join(validation.text(v) for v, _ in results))

@@ -1,0 +1,77 @@
+"""A validation in words and as a scatter plot of predicted against measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from roofline.units import seconds
+from roofline.validate import Prediction, Validation
+
+
+def text(v: Validation) -> str:
+    """The whole result in plain lines, at most about 100 columns."""
+    lines = [
+        f"{v.table} on {v.device} ({v.tier} tier): {v.dtype}, {v.layout}, {v.runtime}",
+        f"{v.rows} rows predicted, {len(v.skipped)} skipped",
+        "",
+        f"{'':24}{'median':>9}{'mean':>9}{'90th pct':>10}{'Spearman':>10}{'pred/meas':>11}",
+        _line("this model", v.median_ape, v.mean_ape, v.p90_ape, v.spearman, v.median_ratio),
+    ]
+    for name, label in (("roofline", "plain roofline"), ("flops", "FLOPs over peak")):
+        e = v.baselines[name]
+        lines.append(_line(label, e.median_ape, e.mean_ape, e.p90_ape, e.spearman, e.median_ratio))
+    lines += ["", "where a class of kernel takes a quarter of the time or more:"]
+    lines += [
+        f"  {klass:<22}{int(e['rows']):>6} rows{e['median_ape']:>9.1%}   pred/meas {e['median_ratio']:.2f}"
+        for klass, e in sorted(v.by_class.items(), key=lambda item: -item[1]["rows"])
+    ]
+    lines += ["", "worst rows:"]
+    lines += [
+        f"  {w['model'][:36]:<37}{w['size'] or '':>5} b{w['batch']:<5}{seconds(w['measured_s']):>10}  x{w['ratio']:.2f}  {w['why']}"
+        for w in v.worst
+    ]
+    if v.impossible:
+        lines += ["", "measured faster than the device's peak allows (wrong table, wrong device, or another model):"]
+        lines += [f"  {w['model']:<40} {w['times_peak']:.2f} times the peak" for w in v.impossible[:10]]
+    if v.skipped:
+        lines += ["", "skipped:"] + [f"  {s['model'] or '?'}: {s['why']}" for s in v.skipped[:10]]
+        if len(v.skipped) > 10:
+            lines.append(f"  and {len(v.skipped) - 10} more (--json has them all)")
+    return "\n".join(lines) + "\n"
+
+
+def _line(label: str, median: float, mean: float, p90: float, spearman: float, ratio: float) -> str:
+    return f"  {label:<22}{median:>9.1%}{mean:>9.1%}{p90:>10.1%}{spearman:>10.4f}{ratio:>11.2f}"
+
+
+def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
+    """Predicted against measured time, log-log, coloured by what bounds the prediction; PNG, SVG or PDF by suffix."""
+    import io
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 6.0), layout="constrained")
+    for bound, colour in (("compute", "#c2410c"), ("memory", "#1d4ed8"), ("overhead", "#6b7280")):
+        chosen = [p for p in found if p.bound == bound]
+        if chosen:
+            axes.scatter(
+                [p.measured_s * 1e3 for p in chosen], [p.predicted_s * 1e3 for p in chosen], s=9, alpha=0.6, color=colour,
+                edgecolors="none", label=f"{bound}-bound ({len(chosen)})",
+            )  # fmt: skip
+    ends = [min(min(p.measured_s, p.predicted_s) for p in found) * 0.8e3, max(max(p.measured_s, p.predicted_s) for p in found) * 1.25e3]
+    axes.plot(ends, ends, color="black", linewidth=0.8)
+    for factor in (1.25, 0.8):
+        axes.plot(ends, [e * factor for e in ends], color="black", linewidth=0.5, linestyle=":")
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured, ms", ylabel="predicted, ms")
+    axes.set_title(f"{v.device}, {v.dtype}, {v.layout}, {v.runtime}: median error {v.median_ape:.1%}, Spearman {v.spearman:.3f}",
+                   fontsize=9)  # fmt: skip
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.grid(alpha=0.2, linewidth=0.5)
+    out = io.BytesIO()
+    figure.savefig(out, format=path.suffix[1:].lower(), dpi=150)
+    plt.close(figure)
+    return out.getvalue()

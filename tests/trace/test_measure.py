@@ -1,0 +1,269 @@
+"""Running models: operators timed are those of the trace, rows add up to the whole, and what cannot run says why.
+
+No test here asserts how fast this machine is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from roofline import build, calibrate, calibrate_gpu, device, measure, pipeline, source, timing
+from roofline.measure import Timed, attach, gaps, matched, shares
+from roofline.records import Analysis, KernelRow, ModelError, UsageError
+from roofline.stopwatch import HostClock
+from roofline.timing import Sample
+
+QUICK = {"seconds": 0.3, "force": True}
+
+
+@pytest.fixture(autouse=True)
+def detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cpu` is this machine as detected."""
+    monkeypatch.setenv("ROOFLINE_HOST_FILE", "")
+
+
+def request(target: device.Device) -> pipeline.Request:
+    return pipeline.Request(
+        device=target, batch=None, inputs=(), args=None, kwargs=None, resolution=64, dtype="fp32", runtime="eager",
+        training=False, settings={}, cache=False, progress=lambda text: None,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ sharing out
+
+
+@pytest.mark.parametrize(
+    ("shown", "whole", "expected"),
+    [
+        ([4.0, 2.0, 3.0], 6.0, [3.0, 1.0, 2.0]),  # one second too many on each
+        ([4.0, 2.0, 3.0], 12.0, [5.0, 3.0, 4.0]),  # time between operators belongs to all alike
+        ([4.0, 0.0, 2.0], 4.0, [3.0, 0.0, 1.0]),  # what did not run keeps nothing
+        ([], 1.0, []),
+        ([0.0, 0.0], 1.0, [0.0, 0.0]),
+    ],
+)
+def test_shares(shown: list[float], whole: float, expected: list[float]) -> None:
+    assert shares(shown, whole) == pytest.approx(expected)
+
+
+def test_shares_never_turn_negative_and_still_add_up() -> None:
+    got = shares([10.0, 0.1, 0.1, 0.1], 5.0)
+    assert min(got) > 0
+    assert sum(got) == pytest.approx(5.0)
+
+
+def test_operators_are_matched_across_a_copy_more_or_less() -> None:
+    traced = ["conv2d", "clone", "_unsafe_view", "linear", "relu"]
+    same, notes = matched(traced, traced)
+    assert same == [[0], [1], [2], [3], [4]]
+    assert notes == []
+    less, notes = matched(traced, ["conv2d", "view", "linear", "relu"])
+    assert less == [[0], [1], [], [2], [3]]
+    assert notes == ["Ran otherwise than predicted: view in place of clone, _unsafe_view (1 x)."]
+    more, _ = matched(["conv2d", "relu"], ["conv2d", "clone", "relu"])
+    assert more == [[0, 1], [2]]
+
+
+def row(klass: str, time_s: float, measured_s: float) -> KernelRow:
+    return KernelRow(
+        layer="", op="x", klass=klass, shape=(1,), dtype="float32", flops=1, macs=0, bytes=1, weight_bytes=0, intensity=1.0,
+        time_s=time_s, bound="memory", level="DRAM", efficiency=1.0, compute_s=0.0, memory_s=time_s, overhead_s=0.0, known=True,
+        measured_s=measured_s,
+    )  # fmt: skip
+
+
+def test_gap_by_class_largest_first() -> None:
+    got = gaps([row("conv", 2.0, 3.0), row("norm", 1.0, 0.9), row("conv", 1.0, 4.0), row("pool", 0.5, 2.0)])
+    assert [(g.klass, g.kernels, g.predicted_s, g.measured_s) for g in got] == [
+        ("conv", 2, 3.0, 7.0), ("pool", 1, 0.5, 2.0), ("norm", 1, 1.0, 0.9),
+    ]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ running
+
+
+def check(found: Analysis) -> None:
+    """What holds of every measured analysis."""
+    m = found.measurement
+    assert m is not None
+    assert found.setting.tier == "measured"
+    assert m.time_s > 0
+    assert sum(k.measured_s or 0.0 for k in found.kernels) == pytest.approx(m.time_s)
+    assert found.layers[0].measured_s == pytest.approx(m.time_s)
+    assert sum(o.measured_s or 0.0 for o in found.ops) == pytest.approx(m.time_s)
+    assert sum(g.measured_s for g in m.gap) == pytest.approx(m.time_s)
+    assert sum(g.predicted_s for g in m.gap) == pytest.approx(found.totals.time_s)
+
+
+def test_a_model_is_measured_and_its_prediction_is_that_of_analyze() -> None:
+    import roofline
+
+    found = measure.measure("mobilenet_v3_large", resolution=64, **QUICK)
+    check(found)
+    predicted = roofline.analyze("mobilenet_v3_large", resolution=64, cache=False)
+    assert found.totals == predicted.totals
+    assert [k.time_s for k in found.kernels] == [k.time_s for k in predicted.kernels]
+    children = [x for x in found.layers if x.path and "." not in x.path]
+    assert 0 < sum(x.measured_s or 0.0 for x in children) <= (found.layers[0].measured_s or 0.0) * 1.0001
+
+
+def test_a_model_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n        self.conv = nn.Conv2d(3, 64, 3)\n        self.fc = nn.Linear(64, 4)\n"
+        "    def forward(self, x, scale=None):\n"
+        "        h = torch.relu(self.conv(x)).mean((2, 3))\n        return self.fc(h)\n"
+    )
+    found = measure.measure(f"{tmp_path / 'net.py'}:Net", inputs=["2,3,64,64"], **QUICK)
+    check(found)
+    assert {"conv2d", "relu", "mean", "linear"} <= {k.op for k in found.kernels}
+    # 2 x 64 x 62 x 62 outputs of 27 products against 2 x 64 x 4: the convolution takes longer than the classifier
+    by_op = {o.op: o.measured_s or 0.0 for o in found.ops}
+    assert by_op["conv2d"] > by_op["linear"]
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "amp"])
+def test_other_dtypes_run_as_traced(dtype: str) -> None:
+    found = measure.measure("mobilenet_v3_large", resolution=64, dtype=dtype, **QUICK)
+    check(found)
+    assert not [n for n in found.notes if "otherwise" in n]
+
+
+def test_attention_runs_as_predicted_and_says_so() -> None:
+    found = measure.measure("torchvision:vit_b_32", **QUICK)
+    check(found)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert any("MultiheadAttention" in n for n in found.notes)
+
+
+def test_the_stopwatch_sees_the_operators_of_the_trace() -> None:
+    target = device.host()
+    found = source.resolve("resnet50", settings={}, inputs=(), batch=None, resolution=64)
+    trace, _ = pipeline.traced(found, request(target))
+    module = build.build(found, real=True)
+    with torch.inference_mode(), timing.Waiting() as waiting:
+        clock = HostClock(lambda: module(torch.rand(1, 3, 64, 64)), waiting)
+        names = [name for name, _, _ in clock.ops()]
+        assert clock.cost() >= 0
+    # the input is made inside the call here
+    assert [n for n in names if not n.startswith("aten.rand")] == [trace.specs[op.spec].name for op in trace.ops]
+
+
+def test_measuring_leaves_torch_as_it_was() -> None:
+    before = torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.backends.mha.get_fastpath_enabled()
+    measure.measure("mobilenet_v3_large", resolution=32, threads=1, **QUICK)
+    assert (torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.backends.mha.get_fastpath_enabled()) == before
+
+
+def test_a_whole_that_was_never_left_alone_is_the_sum_of_its_operators() -> None:
+    target = device.host()
+    found = source.resolve("mobilenet_v3_large", settings={}, inputs=(), batch=None, resolution=32)
+    trace, predicted = pipeline.traced(found, request(target))
+    op = Sample(2e-6, 0.1, 10, 8)
+    lost = Timed(Sample(5.0, 3.0, 8, 0), tuple(op for _ in trace.ops), 0.5e-6, 2)
+    from roofline import kernels
+
+    got = attach(predicted, [k.ops for k in kernels.build(trace, "eager", "cpu")], lost)
+    check(got)
+    assert got.measurement is not None
+    assert got.measurement.time_s == pytest.approx(len(trace.ops) * 1.5e-6)
+    assert not got.measurement.whole
+    assert any("sum of its operators" in n for n in got.notes)
+
+
+# ------------------------------------------------------------------------------------------------ what cannot be
+
+
+def test_a_model_that_fails_when_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(4, 4)\n"
+        "    def forward(self, x):\n"
+        "        if not x.is_meta:\n            raise RuntimeError('only on meta')\n        return self.fc(x)\n"
+    )
+    with pytest.raises(ModelError, match="cannot run here: RuntimeError: only on meta") as caught:
+        measure.measure(f"{tmp_path / 'bad.py'}:Net", inputs=["1,4"], **QUICK)
+    assert caught.value.exit_code == 3
+
+
+def test_a_run_that_changes_its_course_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "moody.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.n = 0\n        self.fc = nn.Linear(4, 4)\n"
+        "    def forward(self, x):\n"
+        "        self.n += 1\n        return self.fc(x) if self.n % 2 else torch.relu(self.fc(x))\n"
+    )
+    with pytest.raises(ModelError, match="two runs"):
+        measure.measure(f"{tmp_path / 'moody.py'}:Net", inputs=["1,4"], **QUICK)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_without_a_gpu_measuring_on_one_is_refused() -> None:
+    with pytest.raises(UsageError, match="CUDA device"):
+        measure.measure("mobilenet_v3_large", device="rtx-4090", **QUICK)
+    with pytest.raises(UsageError, match="CUDA device"):
+        calibrate_gpu.calibrate()
+
+
+# ------------------------------------------------------------------------------------------------ calibrating
+
+
+def test_calibrate_measures_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "SECONDS", 1.0)
+    before = torch.get_num_threads()
+    got = calibrate.calibrate(threads=1, force=True)
+    d = got.device
+    assert torch.get_num_threads() == before
+    assert d.tier == "calibrated"
+    assert d.vector["fp32"].status == "measured"
+    assert d.vector["fp32"].nominal > 0
+    assert d.levels[-1].name == "DRAM"
+    assert d.levels[-1].status == "measured"
+    # nothing beats the registers: far below 1 PFLOP/s and 10 TB/s on one core, above 100 MFLOP/s and 100 MB/s
+    assert 1e8 < d.vector["fp32"].value < 1e15
+    assert 1e8 < d.levels[-1].bandwidth < 1e13
+    assert all(a.bandwidth > b.bandwidth for a, b in zip(d.levels, d.levels[1:], strict=False))
+    assert d.launch.value == 0.0  # one thread starts no other
+    assert 1e-7 < d.host.value < 1e-3
+    assert [s.threads for s in d.scaling] == [1]
+    assert {"conv", "depthwise_conv", "gemm", "norm", "pointwise"} <= d.fixed.keys()
+    from roofline.device_file import read
+    from roofline.device_toml import write
+
+    path = tmp_path / "host.toml"
+    path.write_text(write(d), encoding="utf-8")
+    assert read(path).tier == "calibrated"
+
+
+@pytest.mark.gpu
+def test_calibrate_gpu() -> None:
+    got = calibrate_gpu.calibrate(force=True)
+    d = got.device
+    assert got.seconds < 20
+    assert d.kind == "gpu"
+    assert d.vector["fp32"].status == "measured"
+    assert d.levels[-1].bandwidth > 1e10
+    assert 0 < d.launch.value < 1e-3
+
+
+@pytest.mark.gpu
+def test_measure_on_a_gpu() -> None:
+    check(measure.measure("mobilenet_v3_large", device="gpu", **QUICK))
+
+
+def test_the_recorders_composites_are_taken_apart_alike() -> None:
+    """A module that calls a composite operator by itself."""
+    seen: list[str] = []
+    with torch.inference_mode(), timing.Waiting() as waiting:
+        clock = HostClock(lambda: nn.functional.relu6(torch.ones(4).reshape(2, 2)), waiting)
+        seen = [name for name, _, _ in clock.ops()]
+    assert "aten.relu6" in seen
+    assert "aten.reshape" not in seen
