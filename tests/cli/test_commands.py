@@ -44,7 +44,8 @@ def lines(text: str) -> list[str]:
 def test_analyze_passes_everything_on(calls: Calls) -> None:
     args = (
         "analyze net.py:Net -d rtx-4090 -b 8 --input x=1,3,64,64 --input ids=1,128:int64 --resolution 192 --dtype amp "
-        "--runtime ideal --training --set width_mult=0.5 --set name=a=b --no-cache --json"
+        "--runtime ideal --training --set width_mult=0.5 --set name=a=b --no-cache --json "
+        "--optimizer sgd"
     )
     assert cli.main(args.split()) == 0
     (call,) = calls
@@ -52,7 +53,7 @@ def test_analyze_passes_everything_on(calls: Calls) -> None:
     assert call == {
         "model": "net.py:Net", "device": "rtx-4090", "batch": 8, "inputs": ("x=1,3,64,64", "ids=1,128:int64"),
         "resolution": 192, "dtype": "amp", "runtime": "ideal", "training": True,
-        "settings": {"width_mult": "0.5", "name": "a=b"}, "cache": False,
+        "settings": {"width_mult": "0.5", "name": "a=b"}, "cache": False, "optimizer": "sgd", "prefill": None, "decode": None,
     }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def test_analyze_defaults(calls: Calls) -> None:
     del call["progress"]
     assert call == {
         "model": "m", "device": "t4", "batch": None, "inputs": (), "resolution": None, "dtype": "fp32", "runtime": "eager",
-        "training": False, "settings": {}, "cache": True,
+        "training": False, "settings": {}, "cache": True, "optimizer": "adam", "prefill": None, "decode": None,
     }  # fmt: skip
 
 
