@@ -12,12 +12,13 @@ COMPILE = $(BIN)/python -m compileall -q roofline models
 DEMO = reports/demo
 WORKERS ?= 2
 
-.PHONY: help demo test lint bench bench-startup wheel clean
+.PHONY: help demo test lint bench bench-startup conformance wheel clean
 
 help:
 	@echo "make demo    analyse MobileNetV3-Large on this machine's CPU; chart and page in $(DEMO)/"
 	@echo "make test    the whole test suite        make lint    ruff and mypy"
 	@echo "make bench   beside other counters       make wheel   build dist/*.whl"
+	@echo "make conformance   every model of torchvision and timm, half an hour: docs/conformance.md"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "roofline needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 2; }
@@ -52,6 +53,10 @@ bench: $(DEV)
 
 bench-startup: $(READY)
 	$(BIN)/python benchmarks/startup.py
+
+# the whole sweep, then the page; `benchmarks/conformance.py --help` for parts of it
+conformance: $(DEV)
+	$(BIN)/python benchmarks/conformance.py $(CONFORMANCE_ARGS)
 
 wheel: $(DEV)
 	$(BIN)/python -m build --wheel --no-isolation

@@ -47,7 +47,8 @@ def channels_last(t: TensorSpec) -> bool:
 
 
 def last(spec: OpSpec) -> int:
-    return int(bool(spec.inputs) and (channels_last(spec.inputs[0]) or bool(spec.outputs) and channels_last(spec.outputs[0])))
+    """1 where the operator works channels-last: its input is so, or its result."""
+    return int(any(channels_last(t) for t in (*spec.inputs[:1], *spec.outputs[:1])))
 
 
 def run(spec: OpSpec) -> int:
@@ -79,7 +80,12 @@ def passes(spec: OpSpec) -> int:
 
 
 def copied(spec: OpSpec) -> int:
-    """Bytes of the input that `layer_norm` and `linear` copy because they want it contiguous (rows that fold into one)."""
+    """Bytes that `layer_norm` and `linear` copy because they want their input contiguous (rows that fold into one).
+
+    `group_norm` takes channels-last on no GPU: its input is copied, and its result again at the next convolution.
+    """
+    if spec.name == "aten.group_norm":
+        return 2 * spec.inputs[0].nbytes if channels_last(spec.inputs[0]) else 0
     if spec.name not in ("aten.layer_norm", "aten.linear") or not spec.inputs or not spec.inputs[0].stride:
         return 0
     x = spec.inputs[0]

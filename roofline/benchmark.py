@@ -36,7 +36,7 @@ def make(name: str, size: int, millions: float | None = None) -> nn.Module:
         plain = _millions(module)
         try:
             with torch.inference_mode(False), torch.no_grad(), torch.device("meta"):
-                fused = reparameterize_model(module).eval()
+                fused: nn.Module = reparameterize_model(module).eval()
         except (RuntimeError, NotImplementedError):  # it reads its weights: fuse real ones
             module = _build(name, size, real=True)
             with torch.no_grad():

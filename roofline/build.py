@@ -219,7 +219,7 @@ def _check_arguments(make: Callable[..., Any], source: Source) -> None:
 
 def is_quantized(module: nn.Module) -> bool:
     """Whether its weights are packed for quantized kernels, which run on real CPU tensors only."""
-    return any(is_packed(value) for m in module.modules() for value in m.__dict__.values())
+    return any(type(v) is torch.ScriptObject and is_packed(v) for m in module.modules() for v in m.__dict__.values())
 
 
 # ------------------------------------------------------------------------------------------------ inputs

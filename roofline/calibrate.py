@@ -28,7 +28,7 @@ from roofline.timing import Sample
 # Seconds of measuring, about; more samples are waited for on a busy machine, fewer towards the end.
 SECONDS = 13.0
 # A key number whose quartiles are further apart than this fraction of it says that the machine was busy.
-LIMIT = 0.25
+LIMIT = 0.3
 # Bytes of the buffer behind the DRAM bandwidth: at least, and at most as a fraction of the memory.
 DRAM_BYTES, DRAM_SHARE = 256 * 2**20, 1 / 8
 # Elements that PyTorch gives to one thread before it starts another.
@@ -86,9 +86,14 @@ class Bench:
         self.taken = self.clean = 0
         self.key: dict[str, Sample] = {}
 
-    def __call__(self, calls: Callable[[], object] | Sequence[Callable[[], object]], number: int = 1) -> Sample:
+    def __call__(
+        self,
+        calls: Callable[[], object] | Sequence[Callable[[], object]],
+        number: int = 1,
+        between: Callable[[], object] | None = None,
+    ) -> Sample:
         left = max(self.end - time.perf_counter(), 0.0)
-        got = timing.sample(calls, self.waiting, limit=0.04 + left / 30, number=number)
+        got = timing.sample(calls, self.waiting, limit=0.04 + left / 30, number=number, between=between)
         self.taken += got.taken
         self.clean += min(got.clean, got.taken)
         return got
@@ -192,7 +197,7 @@ class _Cpu:
         # bytes read and written by the largest of the pieces that bandwidths are measured with
         self.piece = int(0.6 * self.l2) if self.l2 else threads * 2**20
         memory = base.levels[-1].size or 2**33
-        wanted = max(DRAM_BYTES, 4 * max(caches.values(), default=0))
+        wanted = max(DRAM_BYTES, 4 * max(caches.values(), default=0), 2 * _visible_cache())
         elements = int(min(wanted, memory * DRAM_SHARE)) // 8
         self.source = torch.ones(elements)
         self.target = torch.ones(elements)
@@ -207,16 +212,14 @@ class _Cpu:
                 dram, samples = self.stream(len(self.source) * 8)
                 scaling.append(Scaling(threads, _round(gemm[0]), _round(dram.b)))
                 if threads == self.threads:
-                    self.bench.key |= {"the fp32 GEMM": gemm[1], "DRAM": max(samples, key=lambda s: s.spread)}
+                    self.bench.key |= {"the fp32 GEMM": gemm[1], "DRAM": samples[-1]}
                     return self._all(gemm, dram, samples, scaling)
         raise AssertionError("the ladder ends at the number of threads")
 
     def _burst(self) -> None:
         self.torch.neg(self.source[: 2**21], out=self.target[: 2**21])
 
-    def _all(
-        self, gemm: tuple[float, Sample], dram: Fit, dram_samples: Sequence[Sample], scaling: Sequence[Scaling]
-    ) -> Device:
+    def _all(self, gemm: tuple[float, Sample], dram: Fit, dram_samples: Sequence[Sample], scaling: Sequence[Scaling]) -> Device:
         base = self.base
         tensor, vector = dict(base.tensor), dict(base.vector)
         vector["fp32"] = _peak(gemm, base.vector["fp32"])
@@ -228,19 +231,20 @@ class _Cpu:
             if not got[1].disturbed:
                 table[name] = _peak(got, table.get(name))
         self.bench.report("overheads")
-        fixed = {name: _number(self.bench(call, number=10)) for name, call in self.tiny().items()}
-        host = self.bench(self.tiny()["pointwise"], number=50)
-        self.bench.key["one small op"] = host
+        fixed = self.fixed()
+        # what is run over and over finds its caches warm, and so does its fixed cost
+        warm = {name: self.bench(call, number=5).median for name, call in self.tiny(8).items()}
         launch = self.launch()
         levels = self.levels(dram, dram_samples)
-        flops, moved = self.rates(fixed)
+        flops, moved = self.rates(warm)
+        moved |= self.reorders(warm["conv"], gemm[0])
         version = self.torch.__version__
         words = f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
         return replace(
             base, tier="calibrated", tensor=tensor, vector=vector, levels=levels, scaling=tuple(scaling), fixed=fixed,
             flops=flops, bytes=moved, units=replace(base.units, value=float(min(base.units.value, self.threads))),
             launch=Number(_round(launch), "calibrate", "measured", base.launch.value),
-            host=_number(host, base.host),
+            host=replace(fixed["pointwise"], nominal=base.host.value),
             notes=(f"Measured by roofline calibrate on {date.today()} with torch {version} on {words}.",
                    *_kept(base, tensor, vector)),
             sources={**base.sources, "calibrate": f"roofline calibrate on this machine, torch {version}, {words}"},
@@ -327,15 +331,27 @@ class _Cpu:
 
     # ---------------------------------------------------------------- classes of kernel
 
-    def tiny(self) -> dict[str, Callable[[], object]]:
-        """One op of each class on next to nothing, called as models call it."""
+    def fixed(self) -> dict[str, Number]:
+        """Seconds of an op on next to nothing, by class, as in a model: its caches hold what ran before it."""
+        sets = [self.tiny(width) for width in range(8, 40, 4)]
+        others = self.source[: max(self.l2, 2**20) // 4]
+        touch = _bound(self.torch.neg, others, out=others)
+        found = {}
+        for name in sets[0]:
+            found[name] = _number(self.bench([calls[name] for calls in sets], between=touch))
+        return found
+
+    def tiny(self, width: int) -> dict[str, Callable[[], object]]:
+        """One op of each class on a few elements in `width` channels, called as models call it."""
         nn, torch = self.torch.nn, self.torch
-        image, row = torch.ones(1, 8, 4, 4), torch.ones(1, 8)
-        head = torch.ones(1, 1, 4, 8)
+        # PyTorch gives a single small image to its own convolution, and everything else to oneDNN
+        image, two, row = torch.ones(1, width, 4, 4), torch.ones(2, width, 4, 4), torch.ones(1, width)
+        head = torch.ones(1, 1, 4, width)
         modules: dict[str, tuple[Any, Any]] = {
-            "conv": (nn.Conv2d(8, 8, 3, padding=1), image), "grouped_conv": (nn.Conv2d(8, 8, 3, groups=2), image),
-            "depthwise_conv": (nn.Conv2d(8, 8, 3, padding=1, groups=8), image), "gemm": (nn.Linear(8, 8), row),
-            "norm": (nn.BatchNorm2d(8), image), "layer_norm": (nn.LayerNorm(8), row), "softmax": (nn.Softmax(-1), row),
+            "conv": (nn.Conv2d(width, width, 3, padding=1), two), "conv_small": (nn.Conv2d(width, width, 3, padding=1), image),
+            "grouped_conv": (nn.Conv2d(width, width, 3, groups=2), two),
+            "depthwise_conv": (nn.Conv2d(width, width, 3, groups=width), two), "gemm": (nn.Linear(width, width), row),
+            "norm": (nn.BatchNorm2d(width), image), "layer_norm": (nn.LayerNorm(width), row), "softmax": (nn.Softmax(-1), row),
             "pointwise": (nn.ReLU(), row), "gelu": (nn.GELU(), row), "hardswish": (nn.Hardswish(), row),
             "pool": (nn.MaxPool2d(2), image), "adaptive_avg_pool2d": (nn.AdaptiveAvgPool2d(1), image),
         }  # fmt: skip
@@ -347,7 +363,7 @@ class _Cpu:
             "cat": lambda: torch.cat((row, row)),
         }
 
-    def rates(self, fixed: Mapping[str, Number]) -> tuple[dict[str, Number], dict[str, Number]]:
+    def rates(self, warm: Mapping[str, float]) -> tuple[dict[str, Number], dict[str, Number]]:
         """FLOP/s, and B/s, of a large well-shaped op of each class, its fixed cost taken off."""
         flops: dict[str, Number] = {}
         moved: dict[str, Number] = {}
@@ -356,10 +372,30 @@ class _Cpu:
             got = self.bench(call)
             if got.disturbed:
                 continue
-            start = fixed.get(name, fixed.get("conv" if name.startswith("conv") else "gemm", fixed["pointwise"])).value
+            start = warm.get(name, warm["conv" if name.startswith("conv") else "gemm"])
             rate = _round(work / max(got.median - start, 0.1 * got.median))
             (flops if unit == "FLOP/s" else moved)[name] = Number(rate, "calibrate", "measured", 0.0, _round(got.spread, 2))
         return flops, moved
+
+    def reorders(self, fixed: float, peak: float) -> dict[str, Number]:
+        """B/s at which a convolution's weights, and its images, are brought into the blocked layout and back.
+
+        In eager mode that happens in every call. Two convolutions in which it takes most of the time: many weights for few
+        pixels, and many pixels for few weights; the fixed cost and the arithmetic at `peak` FLOP/s are taken off.
+        """
+        nn, torch = self.torch.nn, self.torch
+        found = {}
+        for name, channels, taps, size, moved in (
+            ("conv_weights", 256, 3, 2, 4.0 * 256 * 256 * 9),
+            ("conv_images", 16, 1, 112, 4.0 * 2 * (16 + 16) * 112**2),
+        ):
+            m = nn.Conv2d(channels, channels, taps, padding=taps // 2, bias=False).eval()
+            got = self.bench(_bound(m, torch.ones(2, channels, size, size)))
+            work = fixed + 2.0 * 2 * size**2 * channels**2 * taps**2 / peak
+            if not got.disturbed:
+                rate = moved / max(got.median - work, 0.1 * got.median)
+                found[name] = Number(_round(rate), "calibrate", "measured", 0.0, _round(got.spread, 2))
+        return found
 
     def large(self) -> dict[str, tuple[Callable[[], object], float, str]]:
         """(call, FLOPs or bytes, unit) by class: middle layers of common networks at batch 1."""
@@ -394,6 +430,13 @@ class _Cpu:
         }  # fmt: skip
 
 
+def _visible_cache() -> int:
+    """Bytes of the last cache that Linux shows: a virtual machine's is the host's, and may keep a large buffer by chance."""
+    from roofline.machine import _read, _size
+
+    return max((_size(_read(path / "size")) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")), default=0)
+
+
 def _ladder(threads: int) -> list[int]:
     """1, 2, 4, ... and `threads`."""
     steps = [1]
@@ -422,9 +465,10 @@ def _peak(got: tuple[float, Sample], nominal: Peak | None) -> Peak:
 
 def _level(base: Level, got: Fit, samples: Sequence[Sample], size: int) -> Level:
     measured = size != base.size
+    spreads = sorted(s.spread for s in samples)
     return replace(
         base, bandwidth=_round(got.b), source="calibrate", status="measured", nominal=base.bandwidth, size=size,
-        spread=_round(max((s.spread for s in samples), default=0.0), 2), size_nominal=base.size if measured else 0,
+        spread=_round(timing.quantile(spreads, 0.5), 2) if spreads else 0.0, size_nominal=base.size if measured else 0,
         size_source="calibrate" if measured else base.size_source, size_status="measured" if measured else base.size_status,
     )  # fmt: skip
 
@@ -434,4 +478,3 @@ def _kept(base: Device, tensor: Mapping[str, Peak], vector: Mapping[str, Peak]) 
     old = [f"{kind} {key}" for kind, table in (("tensor", tensor), ("vector", vector))
            for key, peak in table.items() if peak.status != "measured"]  # fmt: skip
     return [f"Not measured, still estimates: {', '.join(old)}."] if old else []
-

@@ -18,8 +18,8 @@ Constants = dict[str, float]
 
 # Sizes of Kernel.dims that the formulas read; those that a class does not have are 0 (groups: 1).
 DIMS = (
-    "b", "m", "n", "k", "c", "o", "g", "h", "w", "p", "q", "r", "s", "stride", "transposed", "last", "bias", "run", "passes", "copied",
-    "mask", "misaligned", "math", "l", "e", "v", "t", "layers",
+    "b", "m", "n", "k", "c", "o", "g", "h", "w", "p", "q", "r", "s", "stride", "transposed", "last", "bias", "run", "passes",
+    "copied", "generated", "mask", "misaligned", "math", "l", "e", "v", "t", "layers",
 )  # fmt: skip
 
 
@@ -88,21 +88,37 @@ def up(x: Value, tile: float, xp: Any) -> Value:
 
 
 def gpu_gemm(f: Any, c: Constants, peak: Value, units: float, xp: Any) -> Value:
-    """Seconds of b products [m, k] x [k, n]: padded to tiles, a start-up per tile, one tile's time at the end."""
-    k = up(f.k, 8, xp) + c["start_k"]
-    m, n = up(f.m, c["tile_m"], xp), up(f.n, c["tile_n"], xp)
-    rate = peak * c["gemm"]
-    full = 2 * f.b * m * n * k / rate
-    return full + c["tail"] * 2 * 128 * 128 * k / (rate / units)
+    """Seconds of b products [m, k] x [k, n]: padded to tiles, a start-up per tile, one tile's time at the end.
+
+    Vector units (fp32 without TF32) have smaller tiles and no alignment to keep.
+    """
+    vector = f.bits > 16
+    k = xp.where(vector, f.k, up(f.k, 8, xp)) + xp.where(vector, c["simt_start_k"], c["start_k"])
+    m = up(f.m, xp.where(vector, c["simt_tile_m"], c["tile_m"]), xp)
+    n = up(f.n, xp.where(vector, c["simt_tile_n"], c["tile_n"]), xp)
+    rate = peak * xp.where(vector, c["simt_gemm"], c["gemm"])
+    # where the tiles are too few to fill the device, the inner dimension is split among its units
+    depth = xp.minimum(k, xp.maximum(256.0, k * f.b * m * n / (128 * 128 * units)))
+    return 2 * f.b * m * n * k / rate + tail(depth, rate, xp.where(vector, c["simt_tail"], c["tail"]), units)
+
+
+def tail(k: Value, rate: Value, tiles: Value, units: float) -> Value:
+    """The last tiles of a kernel leave other units idle: the time of so many 128 x 128 tiles on one unit."""
+    return tiles * 2 * 128 * 128 * k * units / rate
 
 
 def gpu_conv(f: Any, c: Constants, peak: Value, units: float, xp: Any) -> Value:
-    """An implicit product: m = pixels of the batch, n = output channels, k = input channels x taps."""
-    k = up(f.c, 8, xp) * f.r * f.s + c["start_k"]
-    n = up(f.o, c["tile_n"], xp)
+    """An implicit product: m = pixels of the batch, n = output channels, k = input channels x taps.
+
+    On vector units a 3 x 3 kernel with stride 1 goes through Winograd's transform: 16 products for 36 (F(2x2, 3x3)).
+    """
+    vector = f.bits > 16
+    k = xp.where(vector, f.c, up(f.c, 8, xp)) * f.r * f.s + xp.where(vector, c["simt_start_k"], c["start_k"])
+    n = up(f.o, xp.where(vector, c["simt_tile_n"], c["tile_n"]), xp)
     m = f.n * xp.where(f.transposed > 0, f.h * f.w, f.p * f.q)
-    rate = peak * c["conv"]
-    return 2 * m * n * k / rate + c["tail"] * 2 * 128 * 128 * k / (rate / units)
+    winograd = vector & (f.r == 3) & (f.s == 3) & (f.stride == 1)
+    rate = peak * xp.where(winograd, c["simt_winograd"], xp.where(vector, c["simt_conv"], c["conv"]))
+    return 2 * m * n * k / rate + tail(k, rate, xp.where(vector, c["simt_conv_tail"], c["tail"]), units)
 
 
 def gpu_grouped(f: Any, c: Constants, peak: Value, units: float, xp: Any) -> Value:
@@ -247,7 +263,12 @@ def _gpu(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
         return arithmetic, 0.0, scattered
     if klass == "norm":
         return arithmetic, copies + gpu_norm_passes(f, xp), c["norm"]
-    return arithmetic, 0.0, c[klass] if klass in ("reduction", "softmax", "pool", "gather") else c["gather"]
+    if klass == "pool":
+        own = xp.where(f.last > 0, c["pool_last"], c["pool"])
+        return arithmetic, 0.0, xp.where(f.generated > 0, c["stream"], own)
+    if klass == "reduction":
+        return arithmetic, 0.0, xp.where(f.generated > 0, c["reduction_generated"], c["reduction"])
+    return arithmetic, 0.0, c["softmax"] if klass == "softmax" else c["gather"]
 
 
 def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
@@ -259,10 +280,13 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
         for i, (moved, (_, bandwidth)) in enumerate(zip(traffic(f, c, machine, xp), machine.levels, strict=True))
     ]
     memory = levels[0]
-    for seconds in levels[1:]:
-        memory = xp.maximum(memory, seconds)
+    for level in levels[1:]:
+        memory = xp.maximum(memory, level)
     p = c["overlap"]
-    return (compute**p + memory**p) ** (1 / p), compute, memory, levels
+    seconds = (compute**p + memory**p) ** (1 / p)
+    if machine.gpu:  # filling and emptying the device; a kernel that never fills it pays no more than its own time
+        seconds = seconds + xp.minimum(c["drain"] * 1e-6, seconds)
+    return seconds, compute, memory, levels
 
 
 def overheads(klass: str, machine: Machine, c: Constants, eager: bool) -> tuple[float, float]:
@@ -272,6 +296,6 @@ def overheads(klass: str, machine: Machine, c: Constants, eager: bool) -> tuple[
     generated code does not take) into a library, which for a convolution is long.
     """
     if machine.gpu:
-        return machine.launch + c["drain"] * 1e-6, machine.host
+        return machine.launch, machine.host
     library = c["call_conv"] if klass in CONVS else c["call_gemm"] if klass in LIBRARY else 0.0
     return machine.launch * c["region"], machine.host * (library + (1.0 if eager else c["generated"]))

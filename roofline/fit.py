@@ -38,21 +38,21 @@ class Table:
         return SimpleNamespace(**{name: column[at] for name, column in self.columns.items()})
 
 
-def rows(trace: Trace, runtime: str, kind: str) -> dict[tuple[float, ...], int]:
+def rows(trace: Trace, runtime: str, device: Device) -> dict[tuple[float, ...], int]:
     """Every different kernel of a trace (without its model's number) and how often it runs."""
-    launched = kernels.build(trace, runtime, kind)
-    footprint = memory.peak(trace).total
+    launched = kernels.build(trace, runtime, device.kind)
+    footprint = memory.peak(trace, device).total
     moved = [0]
     for kernel in launched:
         moved.append(moved[-1] + kernel.bytes)
     found: dict[tuple[float, ...], int] = {}
     for i, kernel in enumerate(launched):
-        row = _row(kernel, moved, i, footprint)
-        found[row] = found.get(row, 0) + 1
+        key = row(kernel, moved, i, footprint)
+        found[key] = found.get(key, 0) + 1
     return found
 
 
-def _row(kernel: Kernel, moved: Sequence[int], i: int, footprint: int) -> tuple[float, ...]:
+def row(kernel: Kernel, moved: Sequence[int], i: int, footprint: int) -> tuple[float, ...]:
     static, write, reads = 0, 0, []
     for o in kernel.operands:
         if o.write:

@@ -6,7 +6,7 @@ produces its input, or one that reads the same tensor, where both run over the s
 nothing in between has to run first. What is produced and used inside one kernel moves no bytes.
 
 Batch norm in eval mode is such a pointwise operator: without `freezing`, which is off by default, Inductor folds it into
-no convolution. tests/slow/test_inductor.py counts kernels beside Inductor's own.
+no convolution.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Node:
 
 
 class _Launch(NamedTuple):
-    index: int
+    number: int
     op: Op
     facts: Facts
 
@@ -158,7 +158,8 @@ def _group(trace: Trace, launched: list[_Launch]) -> list[_Node]:
         node.needs = {_root(writer[s]) for s in op.inputs if s in writer}
         if node.fusable:
             node.total, node.loops = _loop(f.spec, f.klass)
-            whole = [(s, version.get(s, 0)) for s, n in zip(op.inputs, f.reads, strict=True) if n >= trace.storages[s].nbytes > 0]
+            sizes = zip(op.inputs, f.reads, strict=True)
+            whole = [(s, version.get(s, 0)) for s, n in sizes if n >= trace.storages[s].nbytes > 0]
             rereads = f.klass in _REREADS and not _averages_all(f.spec)
             producers = [] if rereads else sorted(node.needs, key=lambda n: -n.last)
             node = _join(node, [*producers, *(n for key in whole for n in readers.get(key, ()))])
@@ -288,15 +289,19 @@ def _weight_copy(conv: Kernel) -> Iterator[Kernel]:
     weight = max((o for o in conv.operands if o.role == "parameter"), key=lambda o: o.bytes, default=None)
     if weight is not None and weight.producer < 0:
         copied = (Operand(weight.bytes, weight.storage, weight.role), Operand(weight.bytes, weight.storage, "weight", True))
-        yield Kernel(conv.layer, "channels_last", "layout", conv.ops, conv.dtype, conv.shape, 0, 0, copied, {}, phase=conv.phase)
+        yield Kernel(
+            conv.layer, "channels_last", "layout", conv.ops, conv.dtype, conv.shape, 0, 0, copied, {"generated": 1},
+            phase=conv.phase,
+        )  # fmt: skip
 
 
 def _library(launch: _Launch, operands: tuple[Operand, ...]) -> Kernel:
-    index, op, f = launch
+    number, op, f = launch
     work = f.work or Work(0, 0)
     return Kernel(
-        op.layer, f.name, f.klass, (index,), f.dtype, f.shape, work.flops, work.macs, operands, f.dims, f.work is not None, op.phase
-    )
+        op.layer, f.name, f.klass, (number,), f.dtype, f.shape, work.flops, work.macs, operands, f.dims, f.work is not None,
+        op.phase,
+    )  # fmt: skip
 
 
 def _fused(members: list[_Launch], operands: tuple[Operand, ...]) -> Kernel:
@@ -306,8 +311,10 @@ def _fused(members: list[_Launch], operands: tuple[Operand, ...]) -> Kernel:
     klasses = {"pointwise" if _folded(f.spec) else f.klass for f in facts}
     klass = next(k for k in (*_ORDER, *sorted(klasses)) if k in klasses)
     biggest = max(facts, key=lambda f: f.spec.outputs[0].numel if f.spec.outputs else 0)
+    dtype = max((f.dtype for f in facts), key=DTYPE_BITS.__getitem__)
+    flops, macs = (sum(counts) for counts in zip(*(f.work or Work(0, 0) for f in facts), strict=True))
+    dims = (biggest.dims if len(facts) == 1 else {}) | {"generated": 1}
     return Kernel(
-        members[0].op.layer, label, klass, tuple(m.index for m in members), max((f.dtype for f in facts), key=lambda d: DTYPE_BITS[d]),
-        biggest.shape, sum(f.work.flops for f in facts if f.work), sum(f.work.macs for f in facts if f.work), operands,
-        biggest.dims if len(facts) == 1 else {}, all(f.work is not None for f in facts), members[0].op.phase,
+        members[0].op.layer, label, klass, tuple(m.number for m in members), dtype, biggest.shape, flops, macs, operands, dims,
+        all(f.work is not None for f in facts), members[0].op.phase,
     )  # fmt: skip

@@ -134,8 +134,8 @@ def _ideal(trace: Trace) -> Iterator[Kernel]:
     seen: set[int] = set()
     for index, op, f in launches(trace):
         operands = []
-        for storage, spec in zip(op.inputs, f.spec.inputs, strict=True):
-            if roles[storage] in ("parameter", "buffer") and storage not in seen:
+        for i, (storage, spec) in enumerate(zip(op.inputs, f.spec.inputs, strict=True)):
+            if roles[storage] in ("parameter", "buffer", "cache") and storage not in seen and i not in f.spec.mutates:
                 seen.add(storage)
                 operands.append(Operand(min(spec.nbytes, trace.storages[storage].nbytes), storage, roles[storage]))
         inputs = set(op.inputs)

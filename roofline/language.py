@@ -118,7 +118,8 @@ def summary(trace: Trace, kernels: Sequence[Kernel], time_s: float, prefill: int
     end = (prefill or 0) if decode is None else decode + 1
     held = sum(s.nbytes for s in trace.storages if s.kind == "cache")
     read = sum(o.bytes for k in kernels for o in k.operands if o.role == "cache" and not o.write)
-    written = sum(o.bytes for k in kernels for o in k.operands if o.role == "cache" and o.write)
+    copied = [(op.outputs[0], trace.specs[op.spec]) for op in trace.ops if trace.specs[op.spec].name == "aten.copy_"]
+    written = sum(spec.out.nbytes for storage, spec in copied if trace.storages[storage].kind == "cache")
     flops, macs = sum(k.flops for k in kernels), sum(k.macs for k in kernels)
     return LanguageInfo(
         mode="prefill" if decode is None else "decode", sequences=trace.batch, tokens=tokens, context=end,

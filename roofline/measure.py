@@ -80,6 +80,7 @@ def measure(
     from roofline import device as devices
 
     target = device if isinstance(device, Device) else devices.lookup(device)
+    _here(target)
     request = pipeline.Request(
         device=target, batch=batch, inputs=tuple(inputs), args=None, kwargs=None, resolution=resolution, dtype=dtype,
         runtime="eager", training=False, settings=dict(settings or {}), cache=False, progress=progress,
@@ -92,7 +93,7 @@ def measure(
     module = build.build(found, real=True)
     timed = run(module, build.inputs(found), trace, target, dtype, threads=threads, seconds=seconds, hold=hold,
                 progress=progress)  # fmt: skip
-    if (timed.whole.disturbed and timed.whole.spread > LIMIT and _unsure(timed.ops) > len(timed.ops) / 4) and not force:
+    if (timed.whole.clean < 2 and timed.whole.spread > LIMIT and _unsure(timed.ops) > len(timed.ops) / 4) and not force:
         raise TooBusy(
             f"this machine is too busy to measure {found.name}: its runs spread by {timed.whole.spread:.0%} "
             f"(limit {LIMIT:.0%}), and in {timed.whole.clean} of {timed.whole.taken} no thread had to wait for a core\n"
@@ -102,11 +103,21 @@ def measure(
     return attach(predicted, [k.ops for k in launched], timed)
 
 
+def _here(target: Device) -> None:
+    if target.kind == "gpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UsageError("no CUDA device is here to run the model on; `roofline analyze` predicts without one")
+
+
 def attach(predicted: Analysis, ops: Sequence[Sequence[int]], timed: Timed) -> Analysis:
     """Put what was timed into the rows; `ops` holds the trace's operators of each kernel."""
     shown = [sum(timed.ops[i].median for i in own) for own in ops]
-    direct = not timed.whole.disturbed
-    whole = timed.whole.median if direct else sum(max(s.median - timed.cost, FLOOR * s.median) for s in timed.ops)
+    direct = timed.whole.clean > 1
+    added = sum(max(s.median - timed.cost, FLOOR * s.median) for s in timed.ops)
+    # a disturbed run is never faster than an undisturbed one
+    whole = timed.whole.median if direct else min(added, timed.whole.median)
     times = shares(shown, whole)
     rows = [replace(row, measured_s=t) for row, t in zip(predicted.kernels, times, strict=True)]
     by_layer: dict[str, float] = dict.fromkeys((layer.path for layer in predicted.layers), 0.0)
@@ -119,7 +130,7 @@ def attach(predicted: Analysis, ops: Sequence[Sequence[int]], timed: Timed) -> A
     unsure = sum(any(timed.ops[i].disturbed for i in own) for own in ops)
     notes = [*timed.notes]
     if not direct:
-        notes.append("No run of the whole model was left alone by other programs: measured is the sum of its operators.")
+        notes.append("Hardly a run of the whole model was left alone by other programs: measured is the sum of its operators.")
     if unsure:
         notes.append(f"{unsure} of {len(rows)} kernels were disturbed in every run; the faster of those runs stand for them.")
     return replace(
@@ -195,8 +206,6 @@ def run(
     from roofline.stopwatch import CudaClock, HostClock
 
     gpu = target.kind == "gpu"
-    if gpu and not torch.cuda.is_available():
-        raise UsageError("no CUDA device is here to run the model on; `roofline analyze` predicts without one")
     place = torch.device("cuda" if gpu else "cpu")
     before = torch.get_num_threads()
     with ExitStack() as stack:
@@ -277,9 +286,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split("\n")[0].split())
 
 
-def _whole(
-    once: Callable[[], tuple[float, bool]], seconds: float, waiting: timing.Waiting, progress: Report
-) -> Sample:
+def _whole(once: Callable[[], tuple[float, bool]], seconds: float, waiting: timing.Waiting, progress: Report) -> Sample:
     times: list[float] = []
     clean: list[float] = []
     end = time.perf_counter() + seconds
@@ -295,7 +302,9 @@ def _whole(
         if waiting.rest(took) and took < waiting.HELD:
             once()
         progress(f"running: {len(times)} times, {len(clean)} of them undisturbed")
-    return timing.summary(times, clean)
+    # a run is long: two that were left alone say more than all the others
+    kept = timing.summary(clean, clean) if len(clean) > 1 else timing.summary(times, [])
+    return replace(kept, taken=len(times), clean=len(clean))
 
 
 def _ops(

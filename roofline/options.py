@@ -55,8 +55,9 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         show_default=False,
-        help="A name that `roofline models` lists (resnet50), a file and a name in it (net.py:Net), or a module and a callable "
-        "(package.module:make).",
+        help="A name that `roofline models` lists (resnet50, timm:vit_tiny_patch16_224), a file and a name in it (net.py:Net), "
+        "a module and a callable (package.module:make), a transformers class or configuration (hf:BertModel), a .pt2 or .onnx "
+        "file.",
     ),
 ]
 Devices = Annotated[
@@ -88,7 +89,9 @@ Inputs = Annotated[
 ]
 Resolution = Annotated[int | None, typer.Option("--resolution", min=1, metavar="N", help="Height and width of image inputs.")]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision; amp is what torch.autocast makes of the model.")]
-_RUNTIME_HELP = "How ops become kernels: eager (one each), compiled (fused as torch.compile does), ideal (every tensor moves once)."
+_RUNTIME_HELP = (
+    "How ops become kernels: eager (one each), compiled (fused as torch.compile does), ideal (every tensor moves once)."
+)
 RuntimeOption = Annotated[Runtime, typer.Option("--runtime", metavar="eager|compiled|ideal", help=_RUNTIME_HELP)]
 Training = Annotated[bool, typer.Option("--training", help="A training step: forward, backward, optimizer.")]
 OptimizerOption = Annotated[Optimizer, typer.Option("--optimizer", help="Of the training step; sgd has momentum.")]

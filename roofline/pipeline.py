@@ -182,7 +182,8 @@ def trace_source(
 
 
 def _trace_onnx(found: source.Source, what: Pass) -> Trace:
-    from roofline import onnx
+    from roofline.onnx_graph import sized
+    from roofline.onnx_trace import trace
 
     if found.args:
         raise UsageError(f"{found.name} is a finished graph: --set cannot change it")
@@ -193,7 +194,7 @@ def _trace_onnx(found: source.Source, what: Pass) -> Trace:
     if what.dtype not in ("fp32", "tf32"):
         raise UsageError(f"{found.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
     asked = [(i.name, i.shape, i.dtype) for i in source.given(found.asked)]
-    return onnx.trace(found.where, found.name, onnx.sized(found.where, asked, found.asked.batch))
+    return trace(found.where, found.name, sized(found.where, asked, found.asked.batch))
 
 
 def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:

@@ -119,9 +119,8 @@ def _mapping(given: dict[str, str], have: Sequence[str], path: Path) -> dict[str
     for theirs in names.values():
         if theirs not in have:
             near = difflib.get_close_matches(theirs, have, n=1)
-            raise UsageError(
-                f"{path.name} has no column {theirs!r}{f'; did you mean {near[0]!r}?' if near else f' (it has {", ".join(have)})'}"
-            )
+            hint = f"; did you mean {near[0]!r}?" if near else f" (it has {', '.join(have)})"
+            raise UsageError(f"{path.name} has no column {theirs!r}{hint}")
     return names
 
 

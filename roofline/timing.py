@@ -118,11 +118,12 @@ def sample(
     wanted: int = 20,
     limit: float = 0.5,
     number: int = 1,
+    between: Callable[[], object] | None = None,
 ) -> Sample:
     """Time a call until `wanted` samples were undisturbed or `limit` seconds have passed (at least three samples).
 
     Of several calls each is a sample in its turn. A sample is `number` calls in a row; the result is for one of them. A
-    round of all calls goes before and does not count.
+    round of all calls goes before and does not count. `between` runs before each sample, off the clock.
     """
     ring = [calls] if callable(calls) else list(calls)
     for call in ring:
@@ -140,6 +141,8 @@ def sample(
             waiting.refresh()
             if len(ring) == 1:
                 call()
+        if between is not None:
+            between()
         before = waiting()
         start = clock()
         for _ in range(number):

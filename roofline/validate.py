@@ -83,7 +83,13 @@ Progress = Callable[[str], None]
 
 
 def predict(
-    rows: Sequence[Row], how: Setting, target: Device, *, cache: bool = True, jobs: int | None = None, progress: Progress | None = None
+    rows: Sequence[Row],
+    how: Setting,
+    target: Device,
+    *,
+    cache: bool = True,
+    jobs: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[Prediction], list[tuple[str, str]]]:
     """Every row predicted, in order, and (model, why) for those that could not be."""
     show = progress or (lambda text: None)
@@ -106,7 +112,8 @@ def _predict(job: _Job) -> Prediction | str:
     """One row, from the cache where it is there. A row that cannot be predicted is a sentence that says why."""
     row, how, target = job.row, job.setting, job.device
     store = Cache(enabled=job.cache)
-    key = digest(pipeline.program(), roof.fingerprint(), repr((row.model, row.size, row.batch, row.millions)), repr(how), msgspec.json.encode(target))
+    asked = repr((row.model, row.size, row.batch, row.millions, how))
+    key = digest(pipeline.program(), roof.fingerprint(), asked, msgspec.json.encode(target))
     saved = store.load("prediction", key)
     if saved is None:
         try:
@@ -180,7 +187,8 @@ def summarise(
     worst = sorted(found, key=lambda p: -max(p.ratio, 1 / p.ratio))[:_WORST]
     impossible = [p for p in found if p.flops_s > _IMPOSSIBLE * p.measured_s]
     return Validation(
-        table=name, device=target.name, tier=target.tier, runtime=how.runtime, dtype=how.dtype, layout=how.layout, rows=len(found),
+        table=name, device=target.name, tier=target.tier, runtime=how.runtime, dtype=how.dtype, layout=how.layout,
+        rows=len(found),
         skipped=[{"model": model, "why": why} for model, why in skipped],
         median_ape=ours.median_ape, mean_ape=ours.mean_ape, p90_ape=ours.p90_ape, spearman=ours.spearman,
         median_ratio=ours.median_ratio,
@@ -239,10 +247,20 @@ def _check(how: Setting, target: Device) -> None:
 
 
 def command(
-    paths: Sequence[Path], devices: Sequence[Device], *, fit: Path | None, constants: Path | None, plot: Path | None, json: bool,
-    limit: int | None, seed: int, cache: bool, jobs: int | None, **given: Any,
+    paths: Sequence[Path],
+    devices: Sequence[Device],
+    *,
+    fit: Path | None,
+    constants: Path | None,
+    plot: Path | None,
+    json: bool,
+    limit: int | None,
+    seed: int,
+    cache: bool,
+    jobs: int | None,
+    **given: Any,
 ) -> None:
-    """What the command line asks for."""  # fmt: skip
+    """What the command line asks for."""
     from roofline import opstable, output
     from roofline.terminal import note, out, out_json, progress
     from roofline.views import validation
@@ -254,12 +272,12 @@ def command(
         raise UsageError(f"-o {plot}: a plot ends in .png, .svg or .pdf")
     if constants is not None:
         roof.use(constants)
-    options = {"limit": limit, "seed": seed, "cache": cache}
+    options: dict[str, Any] = {"limit": limit, "seed": seed, "cache": cache}
     with progress() as show:
         if fit is not None:
             from roofline import fitting
 
-            text = fitting.fit(pairs, show or note, jobs=jobs, **options, **given)
+            text = fitting.fit(pairs, show or note, **options, **given)
             output.write_all({fit: text.encode()})
             note(f"wrote {fit}: use it with --constants {fit}")
             return
@@ -273,7 +291,8 @@ def command(
     if plot is not None:
         if len(results) != 1:
             raise UsageError("-o draws one table: give one")
-        output.write_all({plot: validation.scatter(*results[0], plot)})
+        chart = validation.scatter(results[0][0], results[0][1], plot)
+        output.write_all({plot: chart})
     if json:
         found = [v for v, _ in results]
         out_json(found[0] if len(found) == 1 else found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from roofline.access import strides
 from roofline.cost import attention, conv, deform, layout, matmul, norm, pointwise, pool, quantized, reduce, rnn, transform
 from roofline.cost import traffic as _traffic
 from roofline.cost.registry import BYTES, KLASSES, RULES, ZERO, Count, Rule, add, qualified
@@ -134,15 +135,7 @@ def _same_layout(spec: OpSpec) -> bool:
     if spec.name not in _COPIES or not spec.outputs:
         return False
     source, result = spec.inputs[-1], spec.outputs[0]
-    return source.shape == result.shape and (source.stride or _row_major(source)) == (result.stride or _row_major(result))
-
-
-def _row_major(t: TensorSpec) -> tuple[int, ...]:
-    strides, step = [], 1
-    for n in reversed(t.shape):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))
+    return source.shape == result.shape and strides(source) == strides(result)
 
 
 def dims(spec: OpSpec) -> dict[str, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline.cost.registry import Dims, Ints, first, many, matmul_work, prod, rule
+from roofline.cost.registry import Count, Dims, Ints, Sizer, first, many, matmul_work, prod, rule
 from roofline.records import TensorSpec, Work
 
 Out = TensorSpec | tuple[TensorSpec, ...]
@@ -49,6 +49,18 @@ def _dims(x: T, weight: T, out: T, stride: Ints | None, groups: int, transposed:
     return dims
 
 
+def _sizer(arguments: str, transposed: bool = False) -> Sizer:
+    """Sizes of an operator that takes `arguments` in this order, image and weight first."""
+    names = arguments.split()
+
+    def sizes(*args: Any, out: Out, **kwargs: Any) -> Dims:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        stride, groups = given.get("stride", 1), given.get("groups", 1)
+        return _dims(given[names[0]], given[names[1]], first(out), stride, groups, given.get("transposed", transposed))
+
+    return sizes
+
+
 def _bias(bias: T | None, out: T) -> int:
     return out.numel if bias is not None else 0
 
@@ -56,45 +68,26 @@ def _bias(bias: T | None, out: T) -> int:
 # --- as modules and functions call them
 
 
-def _conv_dims(
-    input: T,
-    weight: T,
-    bias: T | None = None,
-    stride: Ints = 1,
-    padding: Any = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-    *,
-    out: Out,
-    **_: Any,
-) -> Dims:
-    return _dims(input, weight, first(out), stride, groups, False)
-
-
-@rule("conv1d", "conv2d", "conv3d", "mkldnn_convolution", klass="conv", dims=_conv_dims)
+@rule(
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    klass="conv",
+    dims=_sizer("input weight bias stride padding dilation groups"),
+)
 def conv(input: T, weight: T, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
     # [n, c, *i], [o, c/g, *k] -> [n, o, *j]
     y = first(out)
     return matmul_work(_forward(input, weight, y, False), input, _bias(bias, y))
 
 
-def _conv_transpose_dims(
-    input: T,
-    weight: T,
-    bias: T | None = None,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    output_padding: Ints = 0,
-    groups: int = 1,
-    dilation: Ints = 1,
-    *,
-    out: Out,
-    **_: Any,
-) -> Dims:
-    return _dims(input, weight, first(out), stride, groups, True)
-
-
-@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", klass="conv", dims=_conv_transpose_dims)
+@rule(
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    klass="conv",
+    dims=_sizer("input weight bias stride padding output_padding groups dilation", transposed=True),
+)
 def conv_transpose(input: T, weight: T, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
     # [n, c, *i], [c, o/g, *k] -> [n, o, *j]
     return matmul_work(_forward(input, weight, first(out), True), input, _bias(bias, first(out)))
@@ -103,24 +96,13 @@ def conv_transpose(input: T, weight: T, bias: T | None = None, *_: Any, out: Out
 # --- as they are dispatched
 
 
-def _convolution_dims(
-    input: T,
-    weight: T,
-    bias: T | None,
-    stride: Ints,
-    padding: Any,
-    dilation: Ints,
-    transposed: bool,
-    output_padding: Ints,
-    groups: int,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> Dims:
-    return _dims(input, weight, first(out), stride, groups, transposed)
-
-
-@rule("convolution", "_convolution", "convolution_overrideable", klass="conv", dims=_convolution_dims)
+@rule(
+    "convolution",
+    "_convolution",
+    "convolution_overrideable",
+    klass="conv",
+    dims=_sizer("input weight bias stride padding dilation transposed output_padding groups"),
+)
 def convolution(
     input: T,
     weight: T,
@@ -140,107 +122,59 @@ def convolution(
     return matmul_work(_forward(input, weight, y, transposed), input, _bias(bias, y))
 
 
-def _mode_dims(
-    input: T, weight: T, bias: T | None, stride: Ints, padding: str, dilation: Ints, groups: int, *, out: Out, **_: Any
-) -> Dims:
-    return _dims(input, weight, first(out), stride, groups, False)
+rule("_convolution_mode", klass="conv", dims=_sizer("input weight bias stride padding dilation groups"))(conv)
 
 
-rule("_convolution_mode", klass="conv", dims=_mode_dims)(conv)
-
-
-def _library_dims(
-    self: T, weight: T, padding: Ints, stride: Ints, dilation: Ints, groups: int, *_: Any, out: Out, **__: Any
-) -> Dims:
-    return _dims(self, weight, first(out), stride, groups, False)
-
-
-@rule("cudnn_convolution", klass="conv", dims=_library_dims)
+@rule("cudnn_convolution", klass="conv", dims=_sizer("self weight padding stride dilation groups"))
 def cudnn_convolution(self: T, weight: T, *_: Any, out: Out, **__: Any) -> Work:
     # [n, c, *i], [o, c/g, *k] -> [n, o, *j]
     return matmul_work(_forward(self, weight, first(out), False), self)
 
 
-def _miopen_dims(
-    self: T, weight: T, bias: T | None, padding: Ints, stride: Ints, dilation: Ints, groups: int, *_: Any, out: Out, **__: Any
-) -> Dims:
-    return _dims(self, weight, first(out), stride, groups, False)
+rule(
+    "mkldnn_convolution",
+    "miopen_convolution",
+    "miopen_depthwise_convolution",
+    klass="conv",
+    dims=_sizer("self weight bias padding stride dilation groups"),
+)(conv)
 
 
-rule("miopen_convolution", "miopen_depthwise_convolution", klass="conv", dims=_miopen_dims)(conv)
-
-
-def _library_transpose_dims(
-    self: T,
-    weight: T,
-    padding: Ints,
-    output_padding: Ints,
-    stride: Ints,
-    dilation: Ints,
-    groups: int,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> Dims:
-    return _dims(self, weight, first(out), stride, groups, True)
-
-
-@rule("cudnn_convolution_transpose", klass="conv", dims=_library_transpose_dims)
+@rule(
+    "cudnn_convolution_transpose",
+    klass="conv",
+    dims=_sizer("self weight padding output_padding stride dilation groups", transposed=True),
+)
 def cudnn_convolution_transpose(self: T, weight: T, *_: Any, out: Out, **__: Any) -> Work:
     # [n, c, *i], [c, o/g, *k] -> [n, o, *j]
     return matmul_work(_forward(self, weight, first(out), True), self)
 
 
-def _miopen_transpose_dims(
-    self: T,
-    weight: T,
-    bias: T | None,
-    padding: Ints,
-    output_padding: Ints,
-    stride: Ints,
-    dilation: Ints,
-    groups: int,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> Dims:
-    return _dims(self, weight, first(out), stride, groups, True)
+rule(
+    "miopen_convolution_transpose",
+    klass="conv",
+    dims=_sizer("self weight bias padding output_padding stride dilation groups", transposed=True),
+)(conv_transpose)
 
 
-rule("miopen_convolution_transpose", klass="conv", dims=_miopen_transpose_dims)(conv_transpose)
-
-
-def _relu_dims(
-    self: T, weight: T, bias: T | None, stride: Ints, padding: Ints, dilation: Ints, groups: int, *, out: Out, **_: Any
-) -> Dims:
-    return _dims(self, weight, first(out), stride, groups, False)
-
-
-@rule("cudnn_convolution_relu", "miopen_convolution_relu", klass="conv", dims=_relu_dims)
+@rule(
+    "cudnn_convolution_relu",
+    "miopen_convolution_relu",
+    klass="conv",
+    dims=_sizer("self weight bias stride padding dilation groups"),
+)
 def convolution_relu(self: T, weight: T, bias: T | None, *_: Any, out: Out, **__: Any) -> Work:
     # [n, c, *i], [o, c/g, *k] -> [n, o, *j], one compare per output
     y = first(out)
     return matmul_work(_forward(self, weight, y, False), self, _bias(bias, y) + y.numel)
 
 
-def _add_relu_dims(
-    self: T,
-    weight: T,
-    z: T,
-    alpha: float | None,
-    bias: T | None,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    groups: int,
-    *,
-    out: Out,
-    **_: Any,
-) -> Dims:
-    return _dims(self, weight, first(out), stride, groups, False)
-
-
-@rule("cudnn_convolution_add_relu", "miopen_convolution_add_relu", klass="conv", dims=_add_relu_dims)
+@rule(
+    "cudnn_convolution_add_relu",
+    "miopen_convolution_add_relu",
+    klass="conv",
+    dims=_sizer("self weight z alpha bias stride padding dilation groups"),
+)
 def convolution_add_relu(self: T, weight: T, z: T, alpha: float | None, bias: T | None, *_: Any, out: Out, **__: Any) -> Work:
     # [n, c, *i], [o, c/g, *k], z [n, o, *j] -> [n, o, *j], one add and one compare per output
     y = first(out)
@@ -272,13 +206,12 @@ def slow_conv(self: T, weight: T, kernel_size: Ints, bias: T | None = None, *_: 
     return matmul_work(_forward(self, weight, y, False), self, _bias(bias, y))
 
 
-def _slow_transpose_dims(
-    self: T, weight: T, kernel_size: Ints, bias: T | None = None, stride: Ints = 1, *_: Any, out: Out, **__: Any
-) -> Dims:
-    return _dims(self, weight, first(out), stride, 1, True)
-
-
-@rule("slow_conv_transpose2d", "slow_conv_transpose3d", klass="conv", dims=_slow_transpose_dims)
+@rule(
+    "slow_conv_transpose2d",
+    "slow_conv_transpose3d",
+    klass="conv",
+    dims=_sizer("self weight kernel_size bias stride", transposed=True),
+)
 def slow_conv_transpose(self: T, weight: T, kernel_size: Ints, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
     # [n, c, *i], [c, o, *k] -> [n, o, *j]
     return matmul_work(_forward(self, weight, first(out), True), self, _bias(bias, first(out)))
@@ -320,33 +253,16 @@ def _backward_dims(
     transposed: bool,
     output_padding: Ints,
     groups: int,
-    output_mask: list[bool],
-    *,
-    out: Out,
-    **_: Any,
+    *_: Any,
+    **__: Any,
 ) -> Dims:
     return _dims(input, weight, grad_output, stride, groups, transposed)
 
 
 @rule("convolution_backward", klass="conv", dims=_backward_dims)
-def convolution_backward(
-    grad_output: T,
-    input: T,
-    weight: T,
-    bias_sizes: Any,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    transposed: bool,
-    output_padding: Ints,
-    groups: int,
-    output_mask: list[bool],
-    *,
-    out: Out,
-    **_: Any,
-) -> Work:
+def convolution_backward(grad_output: T, input: T, weight: T, bias_sizes: Any, *args: Any, out: Out, **kwargs: Any) -> Count:
     # dy [n, o, *j], x [n, c, *i], w [o, c/g, *k] -> dx, dw, db
-    return _backward(grad_output, input, weight, transposed, output_mask)
+    return convolution_backward_overrideable(grad_output, input, weight, *args, out=out, **kwargs)
 
 
 @rule("convolution_backward_overrideable", klass="conv")
@@ -384,28 +300,27 @@ def slow_conv2d_backward(
 ) -> Work:
     # grad [n, o, p, q], [n, c, h, w], [o, c, r, s]; the out= overload gives all three gradients
     mask = output_mask if isinstance(output_mask, list) else [True, True, True]
-    wanted = bool(mask[0]) + bool(mask[1])
-    return matmul_work(_forward(self, weight, grad_output, False) * wanted, self, grad_output.numel if mask[2] else 0)
+    return _backward(grad_output, self, weight, False, mask)
 
 
 # --- compiled CPU code (oneDNN)
 
 
 def _pointwise_dims(x: T, *args: Any, out: Out, **_: Any) -> Dims:
-    weight, transposed = _pointwise_weight(args)
+    weight = _pointwise_weight(args)
     lists = [a for a in args if isinstance(a, list) and a and all(isinstance(i, int) for i in a)]
     ints = [a for a in args if isinstance(a, int) and not isinstance(a, bool)]
-    return _dims(x, weight, first(out), lists[1] if len(lists) > 1 else 1, ints[0] if ints else 1, transposed)
+    return _dims(x, weight, first(out), lists[1] if len(lists) > 1 else 1, ints[0] if ints else 1, False)
 
 
-def _pointwise_weight(args: tuple[Any, ...]) -> tuple[T, bool]:
+def _pointwise_weight(args: tuple[Any, ...]) -> T:
     # `.binary` puts the other summand before the weight
-    weight = args[1] if len(args) > 1 and isinstance(args[1], T) and isinstance(args[3], list) else args[0]
-    return weight, False
+    weight: T = args[1] if len(args) > 1 and isinstance(args[1], T) and isinstance(args[3], list) else args[0]
+    return weight
 
 
 @rule("mkldnn._convolution_pointwise", "mkldnn._convolution_pointwise_", klass="conv", dims=_pointwise_dims)
 def convolution_pointwise(x: T, *args: Any, out: Out, **_: Any) -> Work:
     # [n, c, *i], [o, c/g, *k] -> [n, o, *j]
-    weight, _t = _pointwise_weight(args)
+    weight = _pointwise_weight(args)
     return matmul_work(_forward(x, weight, first(out), False), x, first(out).numel)

@@ -159,9 +159,9 @@ def addr(self: T, vec1: T, vec2: T, *, beta: float = 1, alpha: float = 1, out: O
 # --- low-bit and scaled
 
 
-def _nk_dims(self: T, mat2: T, *_: Any, out: Out, **__: Any) -> Dims:
-    # [*m, k] @ packed weight -> [*m, n]
-    return {"b": 1, "m": prod(self.shape[:-1]), "n": first(out).shape[-1], "k": self.shape[-1]}
+def packed_dims(x: T, *_: Any, out: Out, **__: Any) -> Dims:
+    # [*m, k] @ packed weight -> [*m, n]; the shapes of x and of the result say all
+    return {"b": 1, "m": prod(x.shape[:-1]), "n": first(out).shape[-1], "k": x.shape[-1]}
 
 
 @rule(
@@ -170,24 +170,24 @@ def _nk_dims(self: T, mat2: T, *_: Any, out: Out, **__: Any) -> Dims:
     "_weight_int4pack_mm_with_scales_and_zeros",
     "quantized.int4mm_packed_weight_cpu",
     klass="gemm",
-    dims=_nk_dims,
+    dims=packed_dims,
 )
 def weight_int4pack_mm(self: T, mat2: T, *_: Any, out: Out, **__: Any) -> Work:
     # [m, k] @ unpacked [k, n] -> [m, n]; each weight is unpacked once: scale and zero point
-    d = _nk_dims(self, mat2, out=out)
+    d = packed_dims(self, out=out)
     return matmul_work(_product(d), self, 2 * d["n"] * d["k"])
 
 
-@rule("_weight_int8pack_mm", klass="gemm", dims=_nk_dims)
+@rule("_weight_int8pack_mm", klass="gemm", dims=packed_dims)
 def weight_int8pack_mm(self: T, mat2: T, scales: T, *, out: Out, **_: Any) -> Work:
     # [m, k] @ [n, k]^T * [n] -> [m, n]
-    return matmul_work(_product(_nk_dims(self, mat2, out=out)), self, first(out).numel)
+    return matmul_work(_product(packed_dims(self, out=out)), self, first(out).numel)
 
 
-@rule("_dyn_quant_matmul_4bit", klass="gemm", dims=_nk_dims)
+@rule("_dyn_quant_matmul_4bit", klass="gemm", dims=packed_dims)
 def dyn_quant_matmul_4bit(inp: T, packed_weights: T, block_size: int, in_features: int, out_features: int, *, out: Out) -> Work:
     # the input is quantised row by row (range 2, scale and round 3), the product is scaled per block
-    d = _nk_dims(inp, packed_weights, out=out)
+    d = packed_dims(inp, out=out)
     return matmul_work(_product(d), inp, 5 * inp.numel + first(out).numel * max(1, in_features // max(block_size, 1)))
 
 
@@ -203,13 +203,13 @@ def scaled_mm_v2(self: T, mat2: T, *_: Any, out: Out, bias: T | None = None, **_
     return matmul_work(_product(_mm(self, mat2)), self, first(out).numel * 2)
 
 
-@rule("_mixed_dtypes_linear", klass="gemm", dims=_nk_dims)
+@rule("_mixed_dtypes_linear", klass="gemm", dims=packed_dims)
 def mixed_dtypes_linear(
     input: T, weight: T, scale: T, *, bias: T | None = None, activation: str | None = None, out: Out
 ) -> Work:
     # [*m, k] @ int8 or int4 [k, n] * [n] (+ [n])
     extra = 1 + (bias is not None) + (activation not in (None, "none"))
-    return matmul_work(_product(_nk_dims(input, weight, out=out)), input, extra * first(out).numel)
+    return matmul_work(_product(packed_dims(input, out=out)), input, extra * first(out).numel)
 
 
 def _grouped_dims(self: T, mat2: T, *_: Any, out: Out, **__: Any) -> Dims:
@@ -369,15 +369,11 @@ def matmul_backward(grad: T, self: T, other: T, mask: list[bool], *, out: Out, *
     return matmul_work(sum(map(bool, mask)) * _product(matmul_dims(self, other)), self)
 
 
-def _onednn_dims(x: T, *args: Any, out: Out, **_: Any) -> Dims:
-    return {"b": 1, "m": prod(x.shape[:-1]), "n": first(out).shape[-1], "k": x.shape[-1]}
-
-
-@rule("mkldnn._linear_pointwise", "mkl._mkl_linear", klass="gemm", dims=_onednn_dims)
+@rule("mkldnn._linear_pointwise", "mkl._mkl_linear", klass="gemm", dims=packed_dims)
 def onednn_linear(x: T, *args: Any, out: Out, **_: Any) -> Work:
     # [*m, k] @ [n, k]^T -> [*m, n], with a bias or another summand where more than the weight is given
     tensors = sum(isinstance(a, T) for a in args)
-    return matmul_work(_product(_onednn_dims(x, out=out)), x, first(out).numel if tensors > 1 else 0)
+    return matmul_work(_product(packed_dims(x, out=out)), x, first(out).numel if tensors > 1 else 0)
 
 
 @rule("inductor._mm_plus_mm", klass="gemm")

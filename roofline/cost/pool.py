@@ -222,7 +222,7 @@ def im2col(self: T, *_: Any, out: Out, **__: Any) -> Work:
 # --- regions of interest
 
 
-@rule("torchvision.roi_align", "torchvision.qroi_align", klass="gather")
+@rule("torchvision.roi_align", "torchvision.qroi_align", "torchvision.ps_roi_align", klass="gather")
 def roi_align(
     input: T,
     rois: T,
@@ -234,26 +234,10 @@ def roi_align(
     out: Out,
     **__: Any,
 ) -> Count:
-    # [n, c, h, w], [k, 5] -> [k, c, ph, pw]: ratio^2 bilinear samples (7) are added, then divided
+    # [n, c, h, w] (ps: [n, c ph pw, h, w]), [k, 5] -> [k, c, ph, pw]: ratio^2 bilinear samples (7) are added, then divided
     if sampling_ratio <= 0:  # as many samples as the box is large: data
         return None
     return Work(first(out).numel * (sampling_ratio**2 * 8 + 1), 0)
-
-
-@rule("torchvision.ps_roi_align", klass="gather")
-def ps_roi_align(
-    input: T,
-    rois: T,
-    spatial_scale: float,
-    pooled_height: int,
-    pooled_width: int,
-    sampling_ratio: int,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> Count:
-    # [n, c ph pw, h, w], [k, 5] -> [k, c, ph, pw]
-    return None if sampling_ratio <= 0 else Work(first(out).numel * (sampling_ratio**2 * 8 + 1), 0)
 
 
 @rule(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from roofline.cost.matmul import packed_dims
 from roofline.cost.registry import Count, Dims, Rule, add, first, prod, rule, total
 from roofline.records import TensorSpec, Work
 
@@ -93,10 +94,6 @@ add(
 )
 
 
-def _linear_dims(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Dims:
-    return {"b": 1, "m": prod(x.shape[:-1]), "n": first(out).shape[-1], "k": x.shape[-1]}
-
-
 @rule(
     "quantized.linear",
     "quantized.linear_relu",
@@ -105,7 +102,7 @@ def _linear_dims(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Dims:
     "_quantized.linear",
     "quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
     klass="gemm",
-    dims=_linear_dims,
+    dims=packed_dims,
 )
 def linear(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
     # [*m, k] int8 @ [n, k] int8 -> [*m, n] int8; the shapes of x and of the result say all
@@ -114,7 +111,7 @@ def linear(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
     return Work(2 * macs + y.numel * (REQUANTIZE + _has_bias(packed)), macs)
 
 
-@rule("quantized.linear_dynamic", "quantized.linear_relu_dynamic", "_quantized.linear_dynamic", klass="gemm", dims=_linear_dims)
+@rule("quantized.linear_dynamic", "quantized.linear_relu_dynamic", "_quantized.linear_dynamic", klass="gemm", dims=packed_dims)
 def linear_dynamic(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
     # x is quantised here (its range 2, then 5), and the result is scaled back to float
     y = first(out)
@@ -136,7 +133,7 @@ def linear_dynamic(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
     "_quantized._wrapped_quantized_linear_prepacked",
     "_wrapped_quantized_linear_prepacked",
     klass="gemm",
-    dims=_linear_dims,
+    dims=packed_dims,
 )
 def linear_half(x: T, *args: Any, out: Out, **_: Any) -> Work:
     # [*m, k] @ [n, k]^T (+ [n])
@@ -145,7 +142,7 @@ def linear_half(x: T, *args: Any, out: Out, **_: Any) -> Work:
     return Work(2 * macs + y.numel, macs)
 
 
-@rule("onednn.qlinear_pointwise", klass="gemm", dims=_linear_dims)
+@rule("onednn.qlinear_pointwise", klass="gemm", dims=packed_dims)
 def onednn_linear(qx: T, x_scale: Any, *_: Any, out: Out, **__: Any) -> Work:
     y = first(out)
     macs = y.numel * qx.shape[-1]

@@ -119,28 +119,8 @@ def _twice(work: Work) -> Work:
     return Work(2 * work.flops, 2 * work.macs)
 
 
-@rule("_cudnn_rnn_backward", klass="rnn")
-def cudnn_rnn_backward(
-    input: T,
-    weight: list[T],
-    stride0: int,
-    buffer: T,
-    hx: T,
-    cx: T | None,
-    output: T,
-    grad_output: T | None,
-    grad_hy: T | None,
-    grad_cy: T | None,
-    mode: int,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> Work:
-    return _twice(_work(MODES[mode], prod(input.shape[:-1]), input, weight))
-
-
-@rule("miopen_rnn_backward", klass="rnn")
-def miopen_rnn_backward(
+@rule("_cudnn_rnn_backward", "miopen_rnn_backward", klass="rnn")
+def rnn_backward(
     input: T,
     weight: list[T],
     stride0: int,

@@ -18,26 +18,23 @@ from typing import Any, Literal, NamedTuple
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from roofline.records import Analysis, DeviceInfo, KernelRow, LayerRow
-from roofline.units import binary, count, si
-from roofline.units import seconds as plain_seconds
-from roofline.verdict import compare, facts, rate, verdict
+from roofline.units import si
+from roofline.verdict import compare, facts, verdict
 from roofline.verdict import label as distinct_name
-from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, fullest, percent, roofs
+from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, darker, halo, printable
+from roofline.views.labels import Label, place
+from roofline.views.points import Bubble, blocks, bubbles, time_of
+from roofline.views.side import side_many, side_one
+from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, percent, roofs
 
 By = Literal["kernel", "layer"]
 Format = Literal["png", "svg", "pdf"]
 
-INK, SOFT, FAINT, GRID = "#16202e", "#566173", "#9aa4b2", "#e7eaef"
-# models in a comparison
-SERIES = ("#2f6fde", "#f08a00", "#14955f", "#d83a8f", "#7a4fd0", "#13a5c8", "#8a5a2b", "#b8a100")
 RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10.5,
@@ -54,7 +51,6 @@ RC: Any = {
 }
 # A kernel further below the peak than this is drawn on the lower edge: one cast must not squash the picture.
 DECADES = 5.5
-LONGEST_NAME = 26
 WIDTH, HEIGHT = 12.6, 7.4
 DPI = 150
 
@@ -83,44 +79,6 @@ def picture(analyses: Sequence[Analysis], form: Format = "png", *, by: By = "ker
     return out.getvalue()
 
 
-def printable(text: str) -> str:
-    """`text` on one line, each character that the font lacks replaced by "?"."""
-    has = get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap()
-    return "".join(c if ord(c) in has and c.isprintable() else "?" for c in " ".join(text.split()))
-
-
-def seconds(value: float) -> str:
-    """A picture can carry the sign that a terminal may not."""
-    return plain_seconds(value).replace("us", "µs")
-
-
-def _halo() -> list[withStroke]:
-    """A white rim that keeps text readable on lines and points."""
-    return [withStroke(linewidth=2.8, foreground="white")]
-
-
-def _darker(colour: str) -> str:
-    """The colour for text: mixed with ink until it reads on white."""
-    (r, g, b), (r0, g0, b0) = to_rgb(colour), to_rgb(INK)
-    return to_hex((0.62 * r + 0.38 * r0, 0.62 * g + 0.38 * g0, 0.62 * b + 0.38 * b0))
-
-
-class Bubble(NamedTuple):
-    """Rows that would be drawn on one spot: how many, their seconds together, and what they are.
-
-    `klass` is the class of kernels, the bound of layers.
-    """
-
-    x: float
-    y: float
-    time_s: float
-    number: int
-    name: str
-    klass: str
-    # FLOP/s that the same rows reached where the model was run; 0: it was not
-    reached: float = 0.0
-
-
 class Frame(NamedTuple):
     """The limits of the axes."""
 
@@ -130,67 +88,8 @@ class Frame(NamedTuple):
     high: float
 
 
-def bubbles(rows: Sequence[KernelRow] | Sequence[LayerRow]) -> list[Bubble]:
-    """Rows with arithmetic and time, those of one kind on one spot (within 2 %) together, longest last."""
-    spots: dict[tuple[str, int, int], list[KernelRow | LayerRow]] = defaultdict(list)
-    for r in rows:
-        if r.flops and r.bytes and r.time_s:
-            spot = (round(115 * math.log10(r.intensity)), round(115 * math.log10(r.flops / r.time_s)))
-            spots[r.klass if isinstance(r, KernelRow) else r.type, *spot].append(r)
-    out = []
-    for group in spots.values():
-        first = max(group, key=lambda r: r.time_s)
-        name = _name(first) if len(group) == 1 else _kind(first)
-        klass = first.klass if isinstance(first, KernelRow) else first.bound
-        took = sum(r.measured_s or 0.0 for r in group)
-        reached = sum(r.flops for r in group) / took if took else 0.0
-        whole = took or sum(r.time_s for r in group)
-        out.append(Bubble(first.intensity, first.flops / first.time_s, whole, len(group), name, klass, reached))
-    return sorted(out, key=lambda b: b.time_s)
-
-
-def blocks(layers: Sequence[LayerRow], share: float = 0.12) -> list[LayerRow]:
-    """Layers that split the model between them: a layer with more than `share` of the time gives way to its children."""
-    ran = {r.path: r for r in layers if r.kernels}
-    below: dict[str, list[LayerRow]] = defaultdict(list)
-    for path, r in ran.items():
-        above = path
-        while above:
-            above = above.rpartition(".")[0]
-            if above in ran:
-                below[above].append(r)
-                break
-    out, open_ = [], [ran[""]] if "" in ran else []
-    while open_:
-        r = open_.pop()
-        if below[r.path] and (r.time_s > share * layers[0].time_s or not r.path):
-            open_ += below[r.path]
-        else:
-            out.append(r)
-    return out
-
-
 def _rows(a: Analysis, by: By) -> Sequence[KernelRow] | Sequence[LayerRow]:
     return blocks(a.layers) if by == "layer" else a.kernels
-
-
-def _name(row: KernelRow | LayerRow) -> str:
-    """The path, cut from the left at a dot where it is long, and the operator of a kernel."""
-    path = row.path if isinstance(row, LayerRow) else row.layer
-    short = path
-    while len(short) > LONGEST_NAME and "." in short:
-        short = short.partition(".")[2]
-    short = ("…" if short != path else "") + short
-    if isinstance(row, LayerRow):
-        return short or "whole model"
-    return f"{short} {row.op}".strip()
-
-
-def _kind(row: KernelRow | LayerRow) -> str:
-    """What rows on one spot have in common."""
-    if isinstance(row, LayerRow):
-        return row.type
-    return f"depthwise {row.op}" if row.klass == "depthwise_conv" else row.op
 
 
 def _panel(part: SubFigure, group: Sequence[Analysis], by: By) -> None:
@@ -205,13 +104,13 @@ def _panel(part: SubFigure, group: Sequence[Analysis], by: By) -> None:
         sentence = printable(verdict(first)[1]) if first.kernels else ""
         _title(part, printable(first.model.name), device, " · ".join(facts(first)), sentence)
         labels = _kernels(main, frame, first, by)
-        _side_one(part, first)
+        side_one(part, first)
     else:
         _title(part, f"{len(group)} models" if len({a.model.name for a in group}) > 1 else printable(first.model.name),
                device, _shared(group), printable(compare(group)))  # fmt: skip
         labels = _compare(main, frame, group)
-        _side_many(part, group)
-    _place(main, lines, _marks(main, frame, device, labels, spots), labels)
+        side_many(part, group)
+    place(main, lines, _marks(main, frame, device, labels, spots), labels)
     tool = first.tool
     part.text(0.985, 0.018, f"roofline {tool.roofline}, torch {tool.torch}", ha="right", fontsize=8, color=FAINT)
 
@@ -298,19 +197,19 @@ def _roofs(ax: Axes, frame: Frame, device: DeviceInfo, dtype: str, dtypes: set[s
         text = ax.annotate(f"{name}  {si(value, 'FLOP/s', 3)}", (frame.right, value), (-4, -3 if under else 3), zorder=6,
                            textcoords="offset points", ha="right", va="top" if under else "bottom", fontsize=9.5,
                            color=INK if bold else SOFT,
-                           fontweight="bold" if bold else "normal", path_effects=_halo())  # fmt: skip
+                           fontweight="bold" if bold else "normal", path_effects=halo())  # fmt: skip
         taken.append(text.get_window_extent())
     if frame.left < ridge < frame.right:
         ax.plot([ridge, ridge], [frame.low, peak], color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
         for words, side, ha in (("memory-bound  ", ridge, "right"), ("  compute-bound", ridge, "left")):
             colour = BOUND_COLOUR["memory" if ha == "right" else "compute"]
             text = ax.annotate(words, (side, frame.low), (0, 6), textcoords="offset points", ha=ha, va="bottom", fontsize=9.5,
-                               color=_darker(colour), zorder=6)  # fmt: skip
+                               color=darker(colour), zorder=6)  # fmt: skip
             taken.append(text.get_window_extent())
         ax.plot([ridge], [peak], marker="o", markersize=6, color="white", markeredgecolor=INK, markeredgewidth=1.6, zorder=5)
         text = ax.annotate(f"ridge {si(ridge, digits=3)} FLOP/B", (ridge, frame.low), (0, 21), textcoords="offset points",
                            ha="center", va="bottom", fontsize=9, color=SOFT, zorder=6,
-                           path_effects=_halo())  # fmt: skip
+                           path_effects=halo())  # fmt: skip
         taken.append(text.get_window_extent())
     return taken
 
@@ -325,19 +224,8 @@ def _slope_label(ax: Axes, frame: Frame, words: str, bandwidth: float, meet: flo
     text = ax.annotate(words, (at, bandwidth * at), (-4 * math.sin(radians), 4 * math.cos(radians)), textcoords="offset points",
                        rotation=angle, rotation_mode="anchor", ha="left", va="bottom", fontsize=9.5,
                        color=INK if bold else SOFT, fontweight="bold" if bold else "normal", zorder=6,
-                       path_effects=_halo())  # fmt: skip
+                       path_effects=halo())  # fmt: skip
     return text.get_window_extent()
-
-
-class Label(NamedTuple):
-    """What is written beside a point: the point in data units, its radius in points, the words."""
-
-    x: float
-    y: float
-    radius: float
-    words: str
-    colour: str
-    bold: bool = False
 
 
 def _area(share: float) -> float:
@@ -346,7 +234,7 @@ def _area(share: float) -> float:
 
 
 def _kernels(ax: Axes, frame: Frame, a: Analysis, by: By) -> list[Label]:
-    whole = _time(a)
+    whole = time_of(a)
     spots = bubbles(_rows(a, by))
     labels: list[Label] = []
     lost = 0
@@ -371,17 +259,12 @@ def _kernels(ax: Axes, frame: Frame, a: Analysis, by: By) -> list[Label]:
     return [*_whole(ax, frame, a, INK, "whole model"), *labels]
 
 
-def _time(a: Analysis) -> float:
-    """Seconds of the whole: measured where the model was run, else predicted."""
-    return a.measurement.time_s if a.measurement else a.totals.time_s
-
-
 def _silent(ax: Axes, a: Analysis, lost: int) -> None:
     """Says what a log scale cannot show."""
     silent = [k for k in a.kernels if not k.flops]
     lines = []
     if silent:
-        took = percent(sum(k.measured_s or k.time_s for k in silent), _time(a))
+        took = percent(sum(k.measured_s or k.time_s for k in silent), time_of(a))
         kind = "kernel does" if len(silent) == 1 else "kernels do"
         lines.append(f"Not drawn: {len(silent):,} {kind} no arithmetic ({took} of the time)")
     if a.measurement:
@@ -398,7 +281,7 @@ def _whole(ax: Axes, frame: Frame, a: Analysis, colour: str, name: str) -> list[
     t = a.totals
     if not (t.flops and t.bytes and t.achieved_flops):
         return []
-    reached = t.flops / _time(a)
+    reached = t.flops / time_of(a)
     y = max(reached, frame.low * 1.12)
     roof = min(a.device.peak_flops, a.device.bandwidth * t.intensity)
     words = f"{name}: {si(t.intensity, digits=3)} FLOP/B, {si(reached, 'FLOP/s', 3)}"
@@ -420,53 +303,6 @@ def _compare(ax: Axes, frame: Frame, group: Sequence[Analysis]) -> list[Label]:
     return labels
 
 
-def _place(ax: Axes, words: list[Bbox], marks: list[Bbox], labels: Sequence[Label]) -> None:
-    """Writes each label where it covers no other, off points and lines where there is room; one without room is left out."""
-    inside = ax.get_window_extent()
-    scale = ax.figure.dpi / 72
-    for label in labels:
-        text = ax.annotate(label.words, (label.x, label.y), (0, 0), textcoords="offset points", va="bottom", linespacing=1.3,
-                           fontsize=9.8 if label.bold else 9.2, color=INK if label.bold else _darker(label.colour), zorder=8,
-                           fontweight="bold" if label.bold else "normal", path_effects=_halo())  # fmt: skip
-        x, y = ax.transData.transform((label.x, label.y)) / scale
-        size = text.get_window_extent()
-        width, height = size.width / scale, size.height / scale
-        spot = _free((x, y), label.radius, (width, height), inside, [*words, *marks], scale, rings=6) or _free(
-            (x, y), label.radius, (width, height), inside, words, scale, rings=14
-        )
-        if spot is None:
-            text.remove()
-            continue
-        dx, dy, box = spot
-        text.set_position((dx, dy))
-        words.append(box)
-        end = min(max(0.0, dx), dx + width), min(max(0.0, dy), dy + height)
-        if math.hypot(*end) > label.radius + 9:
-            ax.annotate("", (label.x, label.y), end, textcoords="offset points", zorder=2.5,
-                        arrowprops={"arrowstyle": "-", "color": label.colour, "linewidth": 0.9, "shrinkA": 0,
-                                    "shrinkB": label.radius * 0.7})  # fmt: skip
-
-
-def _free(at: tuple[float, float], radius: float, size: tuple[float, float], inside: Bbox, taken: Sequence[Bbox], scale: float,
-          rings: int) -> tuple[float, float, Bbox] | None:  # fmt: skip
-    """The nearest offset (in points) of a box around a point that stays inside the axes and off every taken box."""
-    width, height = size
-    for ring in range(rings):
-        out = radius + 3.0 + 8.0 * ring
-        for dx, dy in (
-            (out, -height / 2), (-out - width, -height / 2), (out * 0.8, out * 0.6), (out * 0.8, -out * 0.6 - height),
-            (-width / 2, out), (-width / 2, -out - height),
-            (-out * 0.8 - width, out * 0.6), (-out * 0.8 - width, -out * 0.6 - height),
-        ):  # fmt: skip
-            left, low = (at[0] + dx) * scale, (at[1] + dy) * scale
-            box = Bbox.from_extents(left - 2, low - 1, left + width * scale + 2, low + height * scale + 1)
-            if box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0 or box.y1 > inside.y1:
-                continue
-            if not any(box.overlaps(other) for other in taken):
-                return dx, dy, box
-    return None
-
-
 def _marks(ax: Axes, frame: Frame, device: DeviceInfo, labels: Sequence[Label], spots: Sequence[Bubble]) -> list[Bbox]:
     """Boxes around the points, and beads along the bold roof, that a label should leave free."""
     scale = ax.figure.dpi / 72
@@ -479,104 +315,3 @@ def _marks(ax: Axes, frame: Frame, device: DeviceInfo, labels: Sequence[Label], 
         r = radius * scale * 0.8
         boxes.append(Bbox.from_extents(px - r, py - r, px + r, py + r))
     return boxes
-
-
-def _bare(part: SubFigure, box: tuple[float, float, float, float], title: str) -> Axes:
-    ax: Axes = part.add_axes(box)
-    ax.set_axis_off()
-    ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=7)
-    return ax
-
-
-def _side_one(part: SubFigure, a: Analysis) -> None:
-    t = a.totals
-    left, width = 0.735, 0.25
-    part.text(left, 0.945, seconds(_time(a)), fontsize=21, fontweight="bold", va="center")
-    words = rate(t.throughput)
-    if a.measurement:
-        words = f"{rate(a.measurement.throughput)} measured; predicted {seconds(t.time_s)}"
-    part.text(left, 0.900, words, fontsize=10.5, color=SOFT, va="center")
-    figures = [("FLOPs", si(t.flops)), ("MACs", si(t.macs)), ("kernels", f"{t.kernels:,}"), ("traffic", si(t.bytes, "B")),
-               ("parameters", count(a.model.params)), ("peak memory", binary(t.peak_memory_bytes))]  # fmt: skip
-    for i, (name, value) in enumerate(figures):
-        x, y = left + 0.088 * (i % 3), 0.848 - 0.082 * (i // 3)
-        part.text(x, y, name, fontsize=9, color=SOFT, va="center")
-        part.text(x, y - 0.031, value, fontsize=11, fontweight="bold", va="center")
-    by_bound = "Predicted time by bound" if a.measurement else "Time by bound"
-    _bound_bar(_bare(part, (left, 0.585, width, 0.042), by_bound), t.time_by_bound, t.time_s)
-    _class_bars(_bare(part, (left, 0.08, width, 0.385), "Time by kind of kernel"), a)
-
-
-def _bound_bar(ax: Axes, by_bound: dict[str, float], whole: float) -> None:
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, 1)
-    at = 0.0
-    legend: list[tuple[str, str]] = []
-    for bound, value in fullest(by_bound):
-        share = value / whole if whole else 0.0
-        colour = BOUND_COLOUR.get(bound, FAINT)
-        ax.barh(0.5, share, 1.0, left=at, color=colour, edgecolor="white", linewidth=1)
-        if share > 0.13:
-            ax.text(at + share / 2, 0.47, percent(value, whole), ha="center", va="center", color="white", fontsize=9.5,
-                    fontweight="bold")  # fmt: skip
-        legend.append((bound if share > 0.13 else f"{bound} {percent(value, whole)}", colour))
-        at += share
-    x = 0.0
-    for words, colour in legend:
-        ax.text(x, -0.3, "■", color=colour, fontsize=9, va="top")
-        text = ax.text(x + 0.045, -0.3, words, color=SOFT, fontsize=9, va="top")
-        x += 0.045 + text.get_window_extent().width / ax.get_window_extent().width + 0.035
-
-
-def _class_bars(ax: Axes, a: Analysis) -> None:
-    """Bars that are the legend of the bubbles at the same time."""
-    time: dict[str, float] = defaultdict(float)
-    number: dict[str, int] = defaultdict(int)
-    for k in a.kernels:
-        time[k.klass] += k.time_s if k.measured_s is None else k.measured_s
-        number[k.klass] += 1
-    rows = sorted(time, key=lambda c: -time[c])
-    slots = 8
-    if len(rows) > slots:
-        rest = rows[slots - 1 :]
-        time["_rest"], number["_rest"] = sum(time[c] for c in rest), sum(number[c] for c in rest)
-        rows = [*rows[: slots - 1], "_rest"]
-    longest = max((time[c] for c in rows), default=0.0) or 1.0
-    ax.set_xlim(0, 1)
-    ax.set_ylim(slots, 0)
-    for i, klass in enumerate(rows):
-        style = class_style(klass)
-        title = "the rest" if klass == "_rest" else style.title
-        ax.scatter([0.02], [i + 0.27], s=44, color=style.colour, marker=style.marker, clip_on=False)
-        ax.text(0.06, i + 0.29, f"{title}  ×{number[klass]:,}", fontsize=9.5, va="center")
-        ax.text(1.0, i + 0.29, percent(time[klass], _time(a)), fontsize=9.5, va="center", ha="right", fontweight="bold")
-        ax.barh(i + 0.69, 1.0, 0.13, color=GRID)
-        ax.barh(i + 0.69, time[klass] / longest, 0.13, color=style.colour)
-    ax.text(0, len(rows) + 0.3, "Bubble area: share of the time. ★ whole model.", fontsize=8.5, color=SOFT, va="center")
-
-
-def _side_many(part: SubFigure, group: Sequence[Analysis]) -> None:
-    """One bar of time per analysis, split by bound."""
-    left, width = 0.735, 0.25
-    slots = max(len(group), 6)
-    ax = _bare(part, (left, 0.16, width, 0.665), "Time by bound")
-    ax.set_xlim(0, 1)
-    ax.set_ylim(slots, 0)
-    longest = max(a.totals.time_s for a in group) or 1.0
-    for i, a in enumerate(group):
-        t = a.totals
-        colour = SERIES[i % len(SERIES)]
-        name = printable(distinct_name(a, group))
-        ax.text(0, i + 0.2, "★", color=colour, fontsize=11, va="center")
-        ax.text(0.065, i + 0.2, name if len(name) < 30 else name[:29] + "…", fontsize=10, fontweight="bold", va="center")
-        ax.text(1, i + 0.2, seconds(t.time_s), fontsize=10, fontweight="bold", va="center", ha="right")
-        at = 0.0
-        for bound, value in fullest(t.time_by_bound):
-            ax.barh(i + 0.48, value / longest, 0.2, left=at, color=BOUND_COLOUR.get(bound, FAINT))
-            at += value / longest
-        ax.text(0, i + 0.74, f"{si(t.flops, 'FLOP')} · {si(t.bytes, 'B')} · {count(a.model.params)} parameters", fontsize=8.5,
-                color=SOFT, va="center")  # fmt: skip
-    for i, (bound, colour) in enumerate(BOUND_COLOUR.items()):
-        part.text(left + 0.085 * i, 0.105, "■", color=colour, fontsize=9)
-        part.text(left + 0.085 * i + 0.013, 0.105, bound, color=SOFT, fontsize=9)
-    part.text(left, 0.065, "Dots: kernels. ★ whole model.", fontsize=8.5, color=SOFT)

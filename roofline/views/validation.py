@@ -27,10 +27,9 @@ def text(v: Validation) -> str:
         for klass, e in sorted(v.by_class.items(), key=lambda item: -item[1]["rows"])
     ]
     lines += ["", "worst rows:"]
-    lines += [
-        f"  {w['model'][:36]:<37}{w['size'] or '':>5} b{w['batch']:<5}{seconds(w['measured_s']):>10}  x{w['ratio']:.2f}  {w['why']}"
-        for w in v.worst
-    ]
+    for w in v.worst:
+        row = f"{w['model'][:36]:<37}{w['size'] or '':>5} b{w['batch']:<5}{seconds(w['measured_s']):>10}"
+        lines.append(f"  {row}  x{w['ratio']:.2f}  {w['why']}")
     if v.impossible:
         lines += ["", "measured faster than the device's peak allows (wrong table, wrong device, or another model):"]
         lines += [f"  {w['model']:<40} {w['times_peak']:.2f} times the peak" for w in v.impossible[:10]]
@@ -62,13 +61,14 @@ def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
                 [p.measured_s * 1e3 for p in chosen], [p.predicted_s * 1e3 for p in chosen], s=9, alpha=0.6, color=colour,
                 edgecolors="none", label=f"{bound}-bound ({len(chosen)})",
             )  # fmt: skip
-    ends = [min(min(p.measured_s, p.predicted_s) for p in found) * 0.8e3, max(max(p.measured_s, p.predicted_s) for p in found) * 1.25e3]
+    times = [t * 1e3 for p in found for t in (p.measured_s, p.predicted_s)]
+    ends = [min(times) * 0.8, max(times) * 1.25]
     axes.plot(ends, ends, color="black", linewidth=0.8)
     for factor in (1.25, 0.8):
         axes.plot(ends, [e * factor for e in ends], color="black", linewidth=0.5, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured, ms", ylabel="predicted, ms")
-    axes.set_title(f"{v.device}, {v.dtype}, {v.layout}, {v.runtime}: median error {v.median_ape:.1%}, Spearman {v.spearman:.3f}",
-                   fontsize=9)  # fmt: skip
+    how = f"{v.device}, {v.dtype}, {v.layout}, {v.runtime}"
+    axes.set_title(f"{how}: median error {v.median_ape:.1%}, Spearman {v.spearman:.3f}", fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     axes.grid(alpha=0.2, linewidth=0.5)
     out = io.BytesIO()

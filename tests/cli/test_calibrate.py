@@ -81,7 +81,7 @@ def test_a_busy_machine_leaves_the_old_file(
     from roofline.timing import Sample
 
     monkeypatch.setattr(calibrate, "SECONDS", 0.1)
-    monkeypatch.setattr(calibrate.Bench, "__call__", lambda self, calls, number=1: Sample(1e-3, 0.9, 10, 1))
+    monkeypatch.setattr(calibrate.Bench, "__call__", lambda self, calls, number=1, between=None: Sample(1e-3, 0.9, 10, 1))
     path = tmp_path / "host.toml"
     path.write_text("as it was")
     assert main(["calibrate", "--threads", "1", "-o", str(path)]) == 2

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from .ideal_bytes import ideal_bytes
 from torch import Tensor, nn
 
 import roofline
 from roofline import build, kernels, memory, source
 from roofline.records import Kernel
 from roofline.trace import trace
+
+from .ideal_bytes import ideal_bytes
 
 SIX = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet50", "vgg16")
 

@@ -179,3 +179,11 @@ def test_seventy_billion_parameters_in_seconds_and_little_memory(tmp_path: Path)
     assert macs == [dense(config, 2048, 2048), dense(config, 1, 8193)]
     assert max(seconds) < 5
     assert mebibytes < 400
+
+
+@pytest.mark.parametrize("runtime", ["eager", "ideal", "compiled"])
+def test_every_runtime_reads_the_cache_once(runtime: str) -> None:
+    info = roofline.analyze(llama(), device="t4", decode=100, runtime=runtime).language
+    assert info is not None
+    token = 2 * 3 * 2 * 8 * 4
+    assert (info.cache_read_bytes, info.cache_written_bytes) == (101 * token, token)

@@ -44,7 +44,8 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (aten.mm.default, (e(3, 4), e(4, 5))),
     (aten.bmm.default, (e(2, 3, 4), e(2, 4, 5))),
     (aten.batch_norm.default, (e(2, 4, 5, 5), e(4), e(4), e(4), e(4), False, 0.1, 1e-5, True)),
-    (aten.batch_norm.default, (e(2, 4, 5, 5).to(memory_format=torch.channels_last), None, None, e(4), e(4), False, 0.1, 1e-5, True)),
+    (aten.batch_norm.default,
+     (e(2, 4, 5, 5).to(memory_format=torch.channels_last), None, None, e(4), e(4), False, 0.1, 1e-5, True)),
     (aten.layer_norm.default, (e(2, 5, 7), [7], e(7), e(7))),
     (aten.group_norm.default, (e(2, 8, 5, 5), 4, e(8), e(8))),
     (aten.mean.dim, (e(2, 8, 5, 5), [2, 3])),
@@ -125,7 +126,7 @@ def test_pointwise_strides_equal_real_kernels(tensors: list[Tensor]) -> None:
     assert ours is not None
     (shape, stride, dtype) = ours[0]
     assert (shape, dtype) == (tuple(real.shape), real.dtype)
-    if any(1 in t.shape and not t.stride() == metadata.contiguous(t.shape) for t in tensors):
+    if any(1 in t.shape and t.stride() != metadata.contiguous(t.shape) for t in tensors):
         return  # torch's order of dimensions of size 1 is of no consequence, and ours differs there
     assert of_rule(ours) == [described(real)]
     assert stride
@@ -149,7 +150,8 @@ def test_autocast_lists_equal_the_installed_header() -> None:
         pytest.skip("this torch ships no headers")
     text = header.read_text().replace("\\\n", " ")
     found: dict[str, str] = {}
-    for macro, policy in {"LOWER_PRECISION_FP": "lower", "FP32": "fp32", "FP32_SET_OPT_DTYPE": "set_dtype", "PROMOTE": "promote"}.items():
+    macros = {"LOWER_PRECISION_FP": "lower", "FP32": "fp32", "FP32_SET_OPT_DTYPE": "set_dtype", "PROMOTE": "promote"}
+    for macro, policy in macros.items():
         line = re.search(rf"#define AT_FORALL_{macro}\(_\)(.*)", text)
         assert line is not None, f"torch {torch.__version__} has no AT_FORALL_{macro}"
         for name in re.findall(r"_\((\w+)", line.group(1)):

@@ -23,9 +23,7 @@ GOOD = Sample(1e-3, 0.02, 30, 25)
 # ------------------------------------------------------------------------------------------------ statistics
 
 
-@pytest.mark.parametrize(
-    ("share", "expected"), [(0.0, 1.0), (0.25, 2.0), (0.5, 3.0), (0.75, 4.0), (1.0, 5.0), (0.1, 1.4)]
-)
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.25, 2.0), (0.5, 3.0), (0.75, 4.0), (1.0, 5.0), (0.1, 1.4)])
 def test_quantile_lies_between_neighbours(share: float, expected: float) -> None:
     assert timing.quantile([1.0, 2.0, 3.0, 4.0, 5.0], share) == pytest.approx(expected)
 

@@ -570,6 +570,10 @@ SIZES: list[tuple[OpSpec, dict[str, int]]] = [
         op("conv1d", t(2, 4, 9), t(6, 4, 3), None, [2], out=t(2, 6, 4)),
         {"n": 2, "c": 4, "o": 6, "g": 1, "h": 1, "w": 9, "p": 1, "q": 4, "r": 1, "s": 3, "stride": 2, "transposed": 0},
     ),
+    (  # oneDNN's own operator names padding before stride
+        op("mkldnn_convolution", t(2, 8, 16, 16), t(12, 4, 3, 3), None, [1, 1], [2, 2], [1, 1], 2, out=t(2, 12, 8, 8)),
+        {"n": 2, "c": 8, "o": 12, "g": 2, "h": 16, "w": 16, "p": 8, "q": 8, "r": 3, "s": 3, "stride": 2, "transposed": 0},
+    ),
     (KNOWN[-1][1], {"t": 7, "b": 3, "i": 10, "h": 20, "layers": 1, "directions": 1}),
     (op("max_pool2d", IMAGE, [3, 2], [2, 2], out=t(1, 3, 3, 4)), {"r": 3, "s": 2, "stride": 2}),
     (op("relu", X, out=X), {}),

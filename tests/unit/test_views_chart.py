@@ -16,7 +16,7 @@ from sample import sample
 from test_views_words import hostile
 
 from roofline.records import Analysis
-from roofline.views import chart
+from roofline.views import chart, ink, points
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, analyses: list[Analysis], **options: Any) -> Figure:
@@ -70,7 +70,7 @@ def test_labels_do_not_collide(monkeypatch: pytest.MonkeyPatch, kind: Any, block
 
 def test_each_kernel_lies_where_its_figures_say(monkeypatch: pytest.MonkeyPatch) -> None:
     a = sample("gpu", 13, 256)
-    spots = chart.bubbles(a.kernels)
+    spots = points.bubbles(a.kernels)
     working = [k for k in a.kernels if k.flops]
     assert sum(b.number for b in spots) == len(working)
     assert math.fsum(b.time_s for b in spots) == pytest.approx(math.fsum(k.time_s for k in working))
@@ -93,7 +93,7 @@ def test_every_roof_has_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_blocks_split_the_model() -> None:
     a = sample("cpu")
-    parts = chart.blocks(a.layers)
+    parts = points.blocks(a.layers)
     outside = sum(k.kernels for k in a.layers if not k.path) - sum(p.kernels for p in parts)
     # the one kernel that the root itself launches
     assert outside == 1
@@ -124,4 +124,4 @@ def test_nothing_to_draw() -> None:
 
 
 def test_printable() -> None:
-    assert chart.printable("a\nb\x1b[0m 日 é ×") == "a b?[0m ? é ×"
+    assert ink.printable("a\nb\x1b[0m 日 é ×") == "a b?[0m ? é ×"

@@ -1,0 +1,127 @@
+"""Commands that answer from what is installed: devices, models, the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from roofline.options import Debug, Json, Kind
+from roofline.records import UnknownNameError
+from roofline.terminal import out, out_json, painter
+
+if TYPE_CHECKING:
+    from roofline.device import Device
+
+
+def list_devices(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", show_default=False, help="A device to show in full, or a part of names to list."),
+    ] = None,
+    kind: Annotated[Kind | None, typer.Option("--kind", help="Only GPUs or only CPUs.", show_default=False)] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The devices that can be given to -d: dense peaks, memory levels, overheads, each number with its source.
+
+    \b
+    roofline devices                 all of them
+    roofline devices rtx-4090        one in full
+    roofline devices a100 --json     every one with a100 in its name
+    roofline devices cpu             this machine
+    roofline devices my-board.toml   a file of your own (checked as it is read)
+    """
+    from roofline.device import library
+    from roofline.views import listing
+
+    one = False
+    if name is None:
+        found = library()
+    else:
+        found, one = _matching(name)
+    found = [d for d in found if kind is None or d.kind == kind.value]
+    if not found:
+        raise UnknownNameError(f"no {kind.value if kind else 'device'} found" + (f" for {name!r}" if name else ""))
+    if json:
+        out_json(found[0] if one else {"devices": found})
+    else:
+        out(listing.device(found[0], painter()) if one else listing.devices(found, painter()))
+
+
+def list_models(
+    query: Annotated[
+        str | None,
+        typer.Argument(metavar="QUERY", show_default=False, help="Words to look for in names, sources and descriptions."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The models that can be given by name: the reference models, and with QUERY those of torchvision and timm too.
+
+    \b
+    roofline models
+    roofline models mobilenet
+    roofline models timm: convnext
+    """
+    from roofline.source import catalogue
+    from roofline.views import listing
+
+    everything = catalogue(zoos=query is not None)
+    words = (query or "").lower().split()
+    found = [m for m in everything if all(word in " ".join(m.values()).lower() for word in words)]
+    if not found:
+        raise UnknownNameError(f"no model matches {query!r}{_nearest(query or '', [m['name'] for m in everything])}")
+    if json:
+        out_json({"models": found})
+    else:
+        out(listing.models(found, painter()))
+
+
+def _matching(name: str) -> tuple[list[Device], bool]:
+    """The device of that name (and True), else those with `name` in their name or title."""
+    from roofline.device import library, lookup
+
+    try:
+        return [lookup(name)], True
+    except UnknownNameError:
+        plain = _squeeze(name)
+        found = [d for d in library() if plain and any(plain in _squeeze(text) for text in (d.name, d.title, *d.aliases))]
+        if not found:
+            raise
+        return found, False
+
+
+def _squeeze(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    from roofline.metrics import nearest
+
+    return nearest(name, known) + "\n`roofline models` lists them all"
+
+
+cache_app = typer.Typer(help="Traces and analyses kept on disk: info, clear.", rich_markup_mode=None)
+
+
+@cache_app.command("info")
+def cache_info(debug: Debug = False) -> None:
+    """Where the cache is and what it holds. $ROOFLINE_CACHE_DIR names another place."""
+    from roofline.cache import Cache
+    from roofline.views import listing
+
+    out(listing.cache(Cache().info()))
+
+
+@cache_app.command("clear")
+def cache_clear(debug: Debug = False) -> None:
+    """Remove every entry."""
+    from roofline.cache import Cache
+    from roofline.units import binary
+    from roofline.views.listing import entries
+
+    cache = Cache()
+    files, nbytes = cache.clear()
+    out(f"removed {entries(files)} ({binary(nbytes)}) from {cache.root}\n")

@@ -1,0 +1,250 @@
+"""Commands that stand beside other numbers, measured or counted: crosscheck, calibrate, measure, validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roofline.cli_steps import devices_named, foreign, pairs, publish, quiet
+from roofline.options import (
+    Batch,
+    By,
+    Debug,
+    Dtype,
+    DtypeOption,
+    Force,
+    Here,
+    Hold,
+    Inputs,
+    Json,
+    Layout,
+    Model,
+    NoCache,
+    Resolution,
+    Runtime,
+    Settings,
+    Threads,
+)
+from roofline.records import UsageError
+from roofline.terminal import note, out, out_json, painter, progress
+
+
+def crosscheck_command(
+    model: Model,
+    batch: Batch = None,
+    inputs: Inputs = None,
+    resolution: Resolution = None,
+    top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="At most N layers.")] = 20,
+    everything: Annotated[bool, typer.Option("--all", help="Also the layers where all agree.")] = False,
+    settings: Settings = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Multiply-accumulates of every layer as we, fvcore and torch's FlopCounterMode count them, and the numbers in print.
+
+    The model runs here once, on random weights. fvcore counts one FLOP for a multiply-accumulate.
+
+    \b
+    roofline crosscheck mobilenet_v3_large
+    roofline crosscheck torchvision:vit_b_16 --all
+    roofline crosscheck timm:sequencer2d_s --json
+    """
+    from roofline.views import counts
+
+    with foreign(model) as report:
+        from roofline.crosscheck import crosscheck as compare
+
+        found = compare(
+            model,
+            inputs=tuple(inputs or ()),
+            batch=batch,
+            resolution=resolution,
+            settings=pairs(settings or []),
+            progress=report or quiet,
+        )
+    if json:
+        out_json(found)
+    else:
+        out(counts.render(found, painter(), top, everything))
+
+
+def calibrate_command(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Device file to write.  [default: the one that -d cpu reads]",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[Here, typer.Option("-d", "--device", help="What to measure; gpu needs -o FILE.")] = Here.cpu,
+    threads: Threads = None,
+    hold: Hold = False,
+    force: Force = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure what this machine reaches: arithmetic by dtype, memory by level, overheads, threads. Under 20 seconds.
+
+    Writes a device file with the measured numbers and, beside them, those that were detected or published. From then
+    on -d cpu uses it; with -o FILE, -d FILE does. A machine that is too busy is refused.
+
+    \b
+    roofline calibrate
+    roofline calibrate -o desktop.toml --threads 4
+    roofline calibrate -d gpu -o gpu.toml
+    roofline devices cpu                  what was measured, beside what was detected
+    """
+    from roofline import calibrate, device_toml
+    from roofline import output as files
+    from roofline.views import listing
+
+    if output is not None and output.suffix.lower() != ".toml":
+        raise UsageError(f"-o {output}: a device file ends in .toml")
+    if device is Here.gpu and output is None:
+        raise UsageError("-d gpu: name the file to write, as in -o gpu.toml")
+    path = output or calibrate.default_file()
+    if output is None:
+        files.make_folder(path.parent)
+    files.writable(path)
+    with progress() as report:
+        if device is Here.gpu:
+            from roofline.calibrate_gpu import calibrate as calibrate_gpu
+
+            found = calibrate_gpu(force=force, progress=report or quiet)
+        else:
+            found = calibrate.calibrate(threads=threads, hold=hold, force=force, progress=report or quiet)
+    text = device_toml.write(found.device)
+    files.write_all({path: text.encode()})
+    if json:
+        out_json(found)
+    else:
+        out(listing.calibration(found, painter()))
+    note(f"wrote {path}")
+
+
+def measure_command(
+    model: Model,
+    device: Annotated[Here, typer.Option("-d", "--device", help="Where to run it.")] = Here.cpu,
+    batch: Batch = None,
+    inputs: Inputs = None,
+    resolution: Resolution = None,
+    dtype: DtypeOption = Dtype.fp32,
+    by: Annotated[By, typer.Option("--by", help="Rows of the table.")] = By.layer,
+    depth: Annotated[int, typer.Option("--depth", min=0, metavar="N", help="Deepest level of layers in the table.")] = 2,
+    top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Only the N rows with the most time.")] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, metavar="S", help="How long to run it, about; longer on a busy machine.")
+    ] = 6.0,
+    threads: Threads = None,
+    hold: Hold = False,
+    force: Force = False,
+    json: Json = False,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Also write a file, as in analyze. Repeat for several.", show_default=False
+        ),
+    ] = None,
+    settings: Settings = None,
+    debug: Debug = False,
+) -> None:
+    """Run MODEL on this machine with random weights and put measured beside predicted: per layer, op or kernel.
+
+    The prediction is that of `analyze -d cpu`, best after `roofline calibrate`. Eager inference; the time of each kernel
+    is net of what timing costs, so that the kernels add up to a run without it.
+
+    \b
+    roofline measure mobilenet_v3_large
+    roofline measure resnet50 -b 8 --by op -o resnet50.png
+    roofline measure net.py:Net --input 1,3,64,64 --json
+    """
+    from roofline import output as files
+
+    targets = files.targets(output or [])
+    with foreign(model) as report:
+        from roofline.measure import measure
+
+        found = measure(
+            model, device=device.value, batch=batch, inputs=tuple(inputs or ()), resolution=resolution, dtype=dtype.value,
+            settings=pairs(settings or []), threads=threads, seconds=seconds, hold=hold, force=force,
+            progress=report or quiet,
+        )  # fmt: skip
+    publish([found], targets, json=json, by=by, depth=depth, top=top)
+
+
+def validate_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="TABLE...", show_default=False, help="CSV of measured times: one of timm's, or any with --column."
+        ),
+    ],
+    device: Annotated[
+        list[str],
+        typer.Option("-d", "--device", metavar="DEVICE", help="Measured on. Repeat, one for each table.", show_default=False),
+    ],
+    dtype: Annotated[
+        Dtype | None, typer.Option("--dtype", help="Measured in.  [default: by file name]", show_default=False)
+    ] = None,
+    layout: Annotated[
+        Layout | None, typer.Option("--layout", help="nhwc: channels last.  [default: by file name]", show_default=False)
+    ] = None,
+    runtime: Annotated[
+        Runtime | None, typer.Option("--runtime", help="[default: by file name; dynamo is compiled]", show_default=False)
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="OURS=THEIRS",
+            help="Name of a column: model, size, batch, params, and s, ms or us. Repeat.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="A sample of N rows.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the sample.")] = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, metavar="N", help="Processes.  [default: cores, at most 4]", show_default=False),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Scatter plot: .png, .svg or .pdf.", show_default=False),
+    ] = None,
+    fit: Annotated[
+        Path | None,
+        typer.Option(
+            "--fit", metavar="FILE", help="Fit the model's constants to all the tables into a TOML file.", show_default=False
+        ),
+    ] = None,
+    constants: Annotated[
+        Path | None,
+        typer.Option("--constants", metavar="FILE", help="Use these instead of the shipped ones.", show_default=False),
+    ] = None,
+    json: Json = False,
+    no_cache: NoCache = False,
+    debug: Debug = False,
+) -> None:
+    """Predict every row of a table and compare: errors, rank correlation, worst rows, impossible measurements.
+
+    Single operators (columns Cin and Cout, or op with B, M, N, K or B, H) are predicted one by one.
+
+    \b
+    roofline validate benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv -d rtx-3090 --limit 200
+    roofline validate times.csv -d t4 --column model=name --column ms=latency --dtype fp32
+    roofline validate a.csv b.csv -d rtx-3090 -d rtx-4090 --fit mine.toml
+    """
+    from roofline import validate
+
+    validate.command(
+        paths, [devices_named([d])[0] for d in device], dtype=dtype and dtype.value, layout=layout and layout.value,
+        runtime=runtime and runtime.value, columns=pairs(column or ()), limit=limit, seed=seed, jobs=jobs, plot=plot, fit=fit,
+        constants=constants, json=json, cache=not no_cache,
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Steps that several commands share: devices and settings by their text, one analysis, results to the terminal and to files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from roofline.options import By
+from roofline.records import Analysis, ModelError, UsageError
+from roofline.terminal import note, out, progress
+
+if TYPE_CHECKING:
+    from roofline.device import Device
+
+
+def devices_named(names: Iterable[str]) -> list[Device]:
+    from roofline.device import lookup
+
+    found: dict[str, Device] = {}
+    for name in names:
+        device = lookup(name)
+        if device.name in found:
+            raise UsageError(f"-d {name}: given twice ({device.name})")
+        found[device.name] = device
+    return list(found.values())
+
+
+def pairs(texts: Iterable[str]) -> dict[str, str]:
+    """--set width_mult=0.5 -> {"width_mult": "0.5"}; the source gives the values their types."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--set {text!r}: expected ARG=VALUE, such as --set width_mult=0.5")
+        if name.strip() in found:
+            raise UsageError(f"--set {name.strip()}: given twice")
+        found[name.strip()] = value.strip()
+    return found
+
+
+@contextmanager
+def foreign(model: str) -> Iterator[Callable[[str], None] | None]:
+    """Around what runs a model's own code: its prints must not get into our output, nor its sys.exit() end us."""
+    with progress() as report, redirect_stdout(sys.stderr):
+        try:
+            yield report
+        except SystemExit as e:
+            raise ModelError(f"{model}: its code ended the program (sys.exit({e.code!r}))") from e
+
+
+def analyze_on(model: str, device: Device, **request: Any) -> Analysis:
+    import roofline
+
+    with foreign(model) as report:
+        return roofline.analyze(model, device=device, progress=report, **request)
+
+
+def publish(analyses: Sequence[Analysis], files: Sequence[Path], *, json: bool, by: By, depth: int, top: int | None) -> None:
+    """The results on stdout and in `files`: all are rendered before the first is written."""
+    from roofline import output
+
+    contents = {path: output.render(analyses, path, by.value, depth) for path in files}
+    if json:
+        from roofline.views.text import many_to_json
+
+        out(many_to_json(analyses))
+    else:
+        _tables(analyses, by, depth, top)
+    output.write_all(contents)
+    for path in contents:
+        note(f"wrote {path}")
+
+
+def _tables(analyses: Sequence[Analysis], by: By, depth: int, top: int | None) -> None:
+    from rich.console import Console
+
+    from roofline.views.table import render
+
+    console = Console(highlight=False)
+    for index, analysis in enumerate(analyses):
+        with console.capture() as text:
+            render(analysis, console, by.value, depth, top)
+        out(("\n" if index else "") + text.get())
+
+
+def quiet(text: str) -> None:
+    """Progress that nobody sees."""

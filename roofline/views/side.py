@@ -1,0 +1,119 @@
+"""The panel beside a roofline: totals and the time by bound and by kind of kernel, or the models that are compared."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+
+from roofline.records import Analysis
+from roofline.units import binary, count, si
+from roofline.verdict import label as distinct_name
+from roofline.verdict import rate
+from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, printable, seconds
+from roofline.views.points import time_of
+from roofline.views.style import BOUND_COLOUR, class_style, fullest, percent
+
+LEFT, WIDTH = 0.735, 0.25
+
+
+def side_one(part: SubFigure, a: Analysis) -> None:
+    """Totals of one analysis, its time by bound and by kind of kernel."""
+    t = a.totals
+    part.text(LEFT, 0.945, seconds(time_of(a)), fontsize=21, fontweight="bold", va="center")
+    words = rate(t.throughput)
+    if a.measurement:
+        words = f"{rate(a.measurement.throughput)} measured; predicted {seconds(t.time_s)}"
+    part.text(LEFT, 0.900, words, fontsize=10.5, color=SOFT, va="center")
+    figures = [("FLOPs", si(t.flops)), ("MACs", si(t.macs)), ("kernels", f"{t.kernels:,}"), ("traffic", si(t.bytes, "B")),
+               ("parameters", count(a.model.params)), ("peak memory", binary(t.peak_memory_bytes))]  # fmt: skip
+    for i, (name, value) in enumerate(figures):
+        x, y = LEFT + 0.088 * (i % 3), 0.848 - 0.082 * (i // 3)
+        part.text(x, y, name, fontsize=9, color=SOFT, va="center")
+        part.text(x, y - 0.031, value, fontsize=11, fontweight="bold", va="center")
+    by_bound = "Predicted time by bound" if a.measurement else "Time by bound"
+    _bound_bar(_bare(part, (LEFT, 0.585, WIDTH, 0.042), by_bound), t.time_by_bound, t.time_s)
+    _class_bars(_bare(part, (LEFT, 0.08, WIDTH, 0.385), "Time by kind of kernel"), a)
+
+
+def side_many(part: SubFigure, group: Sequence[Analysis]) -> None:
+    """One bar of time per analysis, split by bound."""
+    slots = max(len(group), 6)
+    ax = _bare(part, (LEFT, 0.16, WIDTH, 0.665), "Time by bound")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(slots, 0)
+    longest = max(a.totals.time_s for a in group) or 1.0
+    for i, a in enumerate(group):
+        t = a.totals
+        colour = SERIES[i % len(SERIES)]
+        name = printable(distinct_name(a, group))
+        ax.text(0, i + 0.2, "★", color=colour, fontsize=11, va="center")
+        ax.text(0.065, i + 0.2, name if len(name) < 30 else name[:29] + "…", fontsize=10, fontweight="bold", va="center")
+        ax.text(1, i + 0.2, seconds(t.time_s), fontsize=10, fontweight="bold", va="center", ha="right")
+        at = 0.0
+        for bound, value in fullest(t.time_by_bound):
+            ax.barh(i + 0.48, value / longest, 0.2, left=at, color=BOUND_COLOUR.get(bound, FAINT))
+            at += value / longest
+        ax.text(0, i + 0.74, f"{si(t.flops, 'FLOP')} · {si(t.bytes, 'B')} · {count(a.model.params)} parameters", fontsize=8.5,
+                color=SOFT, va="center")  # fmt: skip
+    for i, (bound, colour) in enumerate(BOUND_COLOUR.items()):
+        part.text(LEFT + 0.085 * i, 0.105, "■", color=colour, fontsize=9)
+        part.text(LEFT + 0.085 * i + 0.013, 0.105, bound, color=SOFT, fontsize=9)
+    part.text(LEFT, 0.065, "Dots: kernels. ★ whole model.", fontsize=8.5, color=SOFT)
+
+
+def _bare(part: SubFigure, box: tuple[float, float, float, float], title: str) -> Axes:
+    ax: Axes = part.add_axes(box)
+    ax.set_axis_off()
+    ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=7)
+    return ax
+
+
+def _bound_bar(ax: Axes, by_bound: dict[str, float], whole: float) -> None:
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    at = 0.0
+    legend: list[tuple[str, str]] = []
+    for bound, value in fullest(by_bound):
+        share = value / whole if whole else 0.0
+        colour = BOUND_COLOUR.get(bound, FAINT)
+        ax.barh(0.5, share, 1.0, left=at, color=colour, edgecolor="white", linewidth=1)
+        if share > 0.13:
+            ax.text(at + share / 2, 0.47, percent(value, whole), ha="center", va="center", color="white", fontsize=9.5,
+                    fontweight="bold")  # fmt: skip
+        legend.append((bound if share > 0.13 else f"{bound} {percent(value, whole)}", colour))
+        at += share
+    x = 0.0
+    for words, colour in legend:
+        ax.text(x, -0.3, "■", color=colour, fontsize=9, va="top")
+        text = ax.text(x + 0.045, -0.3, words, color=SOFT, fontsize=9, va="top")
+        x += 0.045 + text.get_window_extent().width / ax.get_window_extent().width + 0.035
+
+
+def _class_bars(ax: Axes, a: Analysis) -> None:
+    """Bars that are the legend of the bubbles at the same time."""
+    time: dict[str, float] = defaultdict(float)
+    number: dict[str, int] = defaultdict(int)
+    for k in a.kernels:
+        time[k.klass] += k.time_s if k.measured_s is None else k.measured_s
+        number[k.klass] += 1
+    rows = sorted(time, key=lambda c: -time[c])
+    slots = 8
+    if len(rows) > slots:
+        rest = rows[slots - 1 :]
+        time["_rest"], number["_rest"] = sum(time[c] for c in rest), sum(number[c] for c in rest)
+        rows = [*rows[: slots - 1], "_rest"]
+    longest = max((time[c] for c in rows), default=0.0) or 1.0
+    ax.set_xlim(0, 1)
+    ax.set_ylim(slots, 0)
+    for i, klass in enumerate(rows):
+        style = class_style(klass)
+        title = "the rest" if klass == "_rest" else style.title
+        ax.scatter([0.02], [i + 0.27], s=44, color=style.colour, marker=style.marker, clip_on=False)
+        ax.text(0.06, i + 0.29, f"{title}  ×{number[klass]:,}", fontsize=9.5, va="center")
+        ax.text(1.0, i + 0.29, percent(time[klass], time_of(a)), fontsize=9.5, va="center", ha="right", fontweight="bold")
+        ax.barh(i + 0.69, 1.0, 0.13, color=GRID)
+        ax.barh(i + 0.69, time[klass] / longest, 0.13, color=style.colour)
+    ax.text(0, len(rows) + 0.3, "Bubble area: share of the time. ★ whole model.", fontsize=8.5, color=SOFT, va="center")

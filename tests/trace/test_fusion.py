@@ -1,0 +1,113 @@
+"""The `compiled` runtime: which kernels a model becomes, and what they move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from roofline import kernels, trace
+from roofline.records import Kernel
+
+
+def compiled(module: nn.Module, *shapes: tuple[int, ...], kind: str = "cpu", dtype: str = "fp32") -> list[Kernel]:
+    inputs = [torch.empty(s, device="meta") for s in shapes]
+    t = trace.trace(module.to("meta").eval(), inputs, dtype=dtype, device_kind=kind)
+    return list(kernels.build(t, "compiled", kind))
+
+
+def names(found: list[Kernel]) -> list[str]:
+    return [k.op for k in found]
+
+
+class Fn(nn.Module):
+    def __init__(self, fn: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, *args: torch.Tensor) -> torch.Tensor:
+        return self.fn(*args)
+
+
+def test_a_pointwise_chain_is_one_kernel_that_reads_and_writes_once() -> None:
+    (kernel,) = compiled(Fn(lambda x: torch.sigmoid(x * 2 + 1) * x), (8, 100))
+    assert kernel.bytes == 2 * 4 * 800
+    assert len(kernel.ops) == 4
+
+
+def test_batch_norm_and_relu_follow_the_convolution_in_one_kernel() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    assert names(compiled(net, (1, 3, 8, 8))) == ["conv2d", "batch_norm+relu"]
+
+
+def test_a_k_by_k_weight_is_copied_to_channels_last_first() -> None:
+    found = compiled(nn.Conv2d(4, 8, 3, bias=False), (1, 4, 8, 8))
+    assert names(found) == ["channels_last", "conv2d"]
+    assert found[0].bytes == 2 * 4 * 8 * 4 * 9
+    assert found[0].weight_bytes == found[0].bytes
+    # one input channel a group: both layouts are the same bytes
+    assert names(compiled(nn.Conv2d(4, 4, 3, groups=4, bias=False), (1, 4, 8, 8))) == ["conv2d"]
+
+
+def test_the_residual_add_joins_the_last_norm() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+            self.na, self.nb = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = functional.relu(self.na(self.a(x)))
+            return functional.relu(self.nb(self.b(y)) + x)
+
+    found = compiled(Block(), (1, 8, 4, 4))
+    assert names(found) == ["conv2d", "batch_norm+relu", "conv2d", "batch_norm+add+relu"]
+    # the second one reads the convolution and x, writes the result; its four vectors are read too
+    assert found[3].bytes == 4 * (3 * 8 * 16 + 4 * 8)
+
+
+def test_a_norm_takes_in_what_makes_its_input_and_what_uses_its_result() -> None:
+    net = Fn(lambda x, y: functional.gelu(functional.layer_norm(x + y, (64,))))
+    (kernel,) = compiled(net, (4, 10, 64), (4, 10, 64))
+    assert kernel.klass == "norm"
+    assert kernel.bytes == 3 * 4 * 2560
+
+
+def test_a_mean_ends_the_chain_and_its_result_goes_on() -> None:
+    # squeeze and excite without its products: the mean needs all of x before the scale can start
+    net = Fn(lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)))
+    found = compiled(net, (2, 8, 4, 4))
+    assert sum(len(k.ops) for k in found) == 3
+    assert len(found) <= 2
+
+
+def test_what_a_library_call_needs_is_not_fused_past_it() -> None:
+    # relu(x) feeds a product and is added to its result: fusing the add into the relu would run it too early
+    net = Fn(lambda x, w: torch.relu(x) @ w + torch.relu(x))
+    found = compiled(net, (16, 16), (16, 16))
+    product = next(i for i, k in enumerate(found) if k.klass == "gemm")
+    add = next(i for i, k in enumerate(found) if "add" in k.op)
+    assert add > product
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_flops_do_not_depend_on_the_runtime(kind: str) -> None:
+    body = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
+    net = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    t = trace.trace(net.to("meta").eval(), [torch.empty(1, 3, 8, 8, device="meta")])
+    eager, fused = kernels.build(t, "eager", kind), kernels.build(t, "compiled", kind)
+    assert sum(k.flops for k in eager) == sum(k.flops for k in fused)
+    assert sum(k.bytes for k in eager) > sum(k.bytes for k in fused) - fused[0].bytes
+
+
+def test_producers_point_at_the_kernel_that_wrote() -> None:
+    net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+    found = compiled(net, (1, 4, 8, 8))
+    for number, kernel in enumerate(found):
+        for o in kernel.operands:
+            if not o.write and o.producer >= 0:
+                assert o.producer < number
+                assert any(w.write and w.storage == o.storage for w in found[o.producer].operands)

@@ -1,0 +1,131 @@
+"""The time model: limits that physics sets, monotone answers, the two queues, and the arrays beside the single kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from roofline import efficiency, fit, roof
+from roofline.device import Device, lookup
+from roofline.records import Kernel, Operand
+
+MiB = 2**20
+
+
+def gemm(m: int, n: int, k: int, dtype: str = "float16") -> Kernel:
+    size = 2 if dtype == "float16" else 4
+    operands = (
+        Operand(m * k * size, 0, "activation", False, 0), Operand(n * k * size, 1, "parameter"),
+        Operand(m * n * size, 2, "activation", True),
+    )  # fmt: skip
+    dims = {"b": 1, "m": m, "n": n, "k": k}
+    return Kernel(0, "linear", "gemm", (0,), dtype, (m, n), 2 * m * n * k, m * n * k, operands, dims)
+
+
+def stream(nbytes: int, producer: int = -1) -> Kernel:
+    operands = (Operand(nbytes, 0, "activation", False, producer), Operand(nbytes, 1, "activation", True))
+    return Kernel(0, "relu", "pointwise", (0,), "float16", (nbytes // 2,), nbytes // 2, 0, operands, {"run": 0})
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Device:
+    return lookup("rtx-4090")
+
+
+@pytest.fixture(scope="module")
+def cpu() -> Device:
+    return lookup("i9-10940x")
+
+
+def test_a_large_stream_takes_its_bytes_over_the_bandwidth(gpu: Device) -> None:
+    (point,) = roof.place([stream(2**30)], gpu, footprint=2**32)
+    least = 2 * 2**30 / gpu.bandwidth
+    assert least < point.memory_s < 1.2 * least
+    assert (point.bound, point.level) == ("memory", "DRAM")
+
+
+def test_a_large_product_is_bound_by_arithmetic(gpu: Device) -> None:
+    kernel = gemm(8192, 8192, 8192)
+    (point,) = roof.place([kernel], gpu, footprint=2**32)
+    least = kernel.flops / gpu.peak("fp16")
+    assert point.bound == "compute"
+    assert 0.85 * least < point.compute_s < 1.3 * least
+    assert point.efficiency == pytest.approx(least / point.compute_s)
+
+
+def test_what_was_just_written_and_fits_comes_from_the_cache(gpu: Device) -> None:
+    small = [stream(4 * MiB), stream(4 * MiB, 0)]
+    points = roof.place(small, gpu, footprint=2**32)
+    assert points[1].memory_s < points[0].memory_s
+    large = [stream(2**30), stream(2**30, 0)]
+    assert len({p.memory_s for p in roof.place(large, gpu, footprint=2**33)}) == 1
+
+
+@pytest.mark.parametrize("name", ["rtx-4090", "i9-10940x"])
+def test_more_work_never_takes_less_time(name: str) -> None:
+    device = lookup(name)
+    times = [roof.place([gemm(64 * i, 512, 512, "float32")], device)[0].time_s for i in range(1, 40)]
+    assert times == sorted(times)
+
+
+def test_small_kernels_wait_for_the_host_in_eager_mode(gpu: Device) -> None:
+    kernels = [stream(1024)] * 100
+    points = roof.place(kernels, gpu)
+    total = sum(p.time_s for p in points)
+    assert total == pytest.approx(100 * gpu.host.value, rel=0.15)
+    assert all(p.bound == "overhead" for p in points)
+
+
+def test_long_kernels_hide_the_host(gpu: Device) -> None:
+    points = roof.place([stream(2**28)] * 10, gpu, footprint=2**32)
+    assert sum(p.overhead_s for p in points[1:]) < 0.1 * sum(p.time_s for p in points)
+
+
+def test_dispatch_adds_up_on_a_cpu(cpu: Device) -> None:
+    points = roof.place([stream(1024)] * 10, cpu)
+    assert all(p.overhead_s >= cpu.host.value for p in points)
+
+
+def test_compiled_code_skips_the_dispatcher(cpu: Device) -> None:
+    eager, compiled = (roof.place([stream(1024)], cpu, runtime=r)[0].overhead_s for r in ("eager", "compiled"))
+    assert compiled < eager
+
+
+def test_the_textbook_roofline_loses_nothing(gpu: Device) -> None:
+    kernel = gemm(512, 512, 512)
+    (point,) = roof.place([kernel], gpu, runtime="ideal")
+    assert point.time_s == max(kernel.flops / gpu.peak("fp16"), kernel.bytes / gpu.bandwidth)
+    assert point.overhead_s == 0
+
+
+def test_the_parts_of_a_point_add_up(gpu: Device) -> None:
+    for kernel, point in zip(k := [gemm(256, 256, 256), stream(MiB)], roof.place(k, gpu), strict=True):
+        work = point.time_s - point.overhead_s
+        assert max(point.compute_s, point.memory_s) <= work * (1 + 1e-9), kernel.op
+        # at most their sum, and as much again for filling and emptying the device
+        assert work <= 2 * (point.compute_s + point.memory_s) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["rtx-3090", "t4", "i9-10940x"])
+@pytest.mark.parametrize("klass", fit.KLASSES)
+def test_arrays_agree_with_single_kernels(name: str, klass: str) -> None:
+    device = lookup(name)
+    dims = {
+        "b": 2, "m": 100, "n": 70, "k": 33, "c": 64, "o": 48, "g": 64 if klass == "depthwise_conv" else 4, "h": 14, "w": 14,
+        "p": 7, "q": 7, "r": 3, "s": 3, "stride": 2, "l": 50, "e": 32, "v": 32, "t": 9, "layers": 2, "run": 8,
+    }  # fmt: skip
+    operands = (Operand(MiB, 0, "activation", False, 0), Operand(5000, 1, "parameter"), Operand(3 * MiB, 2, "activation", True))
+    kernel = Kernel(0, "x", klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims)
+    first = stream(MiB)
+    single = roof.place([first, kernel], device, setting="fp32", footprint=10**7)[1]
+    row = fit.row(kernel, [0, first.bytes, first.bytes + kernel.bytes], 1, 10**7)
+    table = fit.table([{row: 1}])
+    work, compute, memory = fit.work(table, device, roof.constants(device.kind), setting="fp32")
+    assert np.isclose(compute[0], single.compute_s, rtol=1e-12)
+    assert np.isclose(memory[0], single.memory_s, rtol=1e-12)
+    assert np.isclose(work[0], single.time_s - single.overhead_s, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("apart", "share"), [(0, 1.0), (50, 1.0), (100, 0.5), (150, 0.0), (1e9, 0.0)])
+def test_residency_fades_over_one_capacity(apart: float, share: float) -> None:
+    assert efficiency.resident(apart, 100, efficiency.Plain) == share
