@@ -54,7 +54,8 @@ bench: $(DEV)
 bench-startup: $(READY)
 	$(BIN)/python benchmarks/startup.py
 
-# the whole sweep, then the page; `benchmarks/conformance.py --help` for parts of it
+# the whole sweep, then the page; the page's part on timm's own tables needs one of them:
+# make conformance CONFORMANCE_ARGS='--timm-table benchmark-infer-....csv'
 conformance: $(DEV)
 	$(BIN)/python benchmarks/conformance.py $(CONFORMANCE_ARGS)
 

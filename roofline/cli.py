@@ -221,7 +221,9 @@ def diff(
     inputs: Inputs = None,
     resolution: Resolution = None,
     dtype: Annotated[Dtype | None, typer.Option("--dtype", help="Precision.", show_default=False)] = None,
-    runtime: Annotated[Runtime | None, typer.Option("--runtime", metavar="eager|compiled|ideal", help="How ops become kernels.")] = None,
+    runtime: Annotated[
+        Runtime | None, typer.Option("--runtime", metavar="eager|compiled|ideal", help="How ops become kernels.")
+    ] = None,
     training: Training = False,
     settings: Settings = None,
     json: Json = False,
