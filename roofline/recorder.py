@@ -313,12 +313,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         metas = info.infer(*args, **kwargs) if info.infer is not None and key is not None else None
         if metas is not None:
             outputs = tuple(meta_of(*m) for m in metas)
-            entry = self._remember(key, _Entry(self._spec(info, args, kwargs, tags, outputs, (), False), outputs, len(outputs) == 1))
-            return self._replay(entry, tags)
+            spec = self._spec(info, args, kwargs, tags, outputs, (), False)
+            return self._replay(self._remember(key, _Entry(spec, outputs, len(outputs) == 1)), tags)
         if key is not None and info.name.startswith("aten._foreach_") and info.mutates == ("self",):
             # every one of them keeps its tensors as they are; torch would loop over them in Python
-            spec = entry.spec if entry else self._spec(info, args, kwargs, tags, (), _mutated(func, info, args, kwargs, tensors), False)
-            self._remember(key, entry or _Entry(spec, None, False))
+            if entry is None:
+                written = _mutated(func, info, args, kwargs, tensors)
+                entry = self._remember(key, _Entry(self._spec(info, args, kwargs, tags, (), written, False), None, False))
+            spec = entry.spec
             self._record(spec, tags, ())
             return None
         if key is not None and _pointwise_in_place(info, tensors, tags):

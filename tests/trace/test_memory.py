@@ -6,7 +6,7 @@ The full table is made by `python benchmarks/memory.py`; here are small models o
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -31,6 +31,15 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.attention(x, x, x, need_weights=False)
         return self.norm(x + y)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """How oneDNN divides work between threads, and so what scratch it takes, differs from machine to machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 SMALL: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
