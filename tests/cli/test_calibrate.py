@@ -69,7 +69,10 @@ def test_calibrate_writes_a_file_that_cpu_then_uses(
         (["-d", "tpu"], "cpu"),
     ],
 )
-def test_calibrate_refuses_before_it_measures(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calibrate_refuses_before_it_measures(
+    args: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROOFLINE_HOST_FILE", str(tmp_path / "host.toml"))
     assert main(["calibrate", *args]) == 2
     assert words in capsys.readouterr().err
 
