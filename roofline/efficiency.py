@@ -7,6 +7,8 @@ once); `xp` brings `ceil`, `maximum`, `minimum` and `where` for either. Constant
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 # numbers or arrays of them
 Value = Any
 Constants = dict[str, float]
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 # Sizes of Kernel.dims that the formulas read; those that a class does not have are 0 (groups: 1).
 DIMS = (
@@ -57,9 +60,16 @@ class Machine(NamedTuple):
     levels: tuple[tuple[float, float], ...]
     launch: float
     host: float
+    # a CPU that runs operators one by one, through the dispatcher (cpu_eager.py)
+    eager: bool = False
+    # peaks and bandwidths are measured, that is, reached; and what else `roofline calibrate` measured, by kind or class
+    measured: bool = False
+    fixed: Mapping[str, float] = _NOTHING
+    flops: Mapping[str, float] = _NOTHING
+    rates: Mapping[str, float] = _NOTHING
 
     @classmethod
-    def of(cls, device: Device, setting: str = "amp") -> Machine:
+    def of(cls, device: Device, setting: str = "amp", runtime: str = "eager") -> Machine:
         """The rates that a dtype setting uses: "tf32" lets fp32 products run on tensor cores."""
         vector = device.peak("fp32", "vector")
 
@@ -71,7 +81,8 @@ class Machine(NamedTuple):
             device.kind == "gpu", rate(*half), rate("tf32") if setting == "tf32" else vector,
             rate("fp64") if device.has("fp64") else vector / 2, vector, device.units.value, max(device.simd_bits // 32, 1),
             device.sustained.value, tuple((float(x.size), x.bandwidth) for x in device.levels), device.launch.value,
-            device.host.value,
+            device.host.value, device.kind == "cpu" and runtime == "eager", device.levels[-1].status == "measured",
+            *({name: number.value for name, number in t.items()} for t in (device.fixed, device.flops, device.bytes)),
         )  # fmt: skip
 
     def at(self, peak: float) -> Machine:
@@ -182,7 +193,7 @@ def gpu_attention_bytes(f: Any, c: Constants, xp: Any) -> Value:
     return xp.where(f.misaligned > 0, 2.0 * f.mask, 0.0) + xp.where(f.math > 0, 16.0 * scores + 56.0 * elements, 0.0)
 
 
-# ------------------------------------------------------------------------------------------------ CPU
+# ------------------------------------------------------------------------------------------------ CPU, compiled (cpu_eager.py)
 
 
 def shared(items: Value, units: float, xp: Any) -> Value:
@@ -289,13 +300,13 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
     return seconds, compute, memory, levels
 
 
-def overheads(klass: str, machine: Machine, c: Constants, eager: bool) -> tuple[float, float]:
+def overheads(klass: str, machine: Machine, c: Constants) -> tuple[float, float]:
     """Seconds that a kernel costs on top of its work: on the device, and on the host to issue it.
 
-    On a CPU both are the same cores: a parallel region to start and end, and the way through the dispatcher (which
-    generated code does not take) into a library, which for a convolution is long.
+    On a CPU (here one that runs compiled code) both are the same cores: a parallel region to start and end, and the way
+    into a library, which for a convolution is long.
     """
     if machine.gpu:
         return machine.launch, machine.host
     library = c["call_conv"] if klass in CONVS else c["call_gemm"] if klass in LIBRARY else 0.0
-    return machine.launch * c["region"], machine.host * (library + (1.0 if eager else c["generated"]))
+    return machine.launch * c["region"], machine.host * (library + c["generated"])

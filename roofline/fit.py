@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from roofline import efficiency, kernels, memory
+from roofline import cpu_eager, efficiency, kernels, memory
 from roofline.device import Device
 from roofline.records import DTYPE_BITS, Kernel, Trace
 
@@ -19,8 +19,10 @@ KLASSES = (
     "gemm", "conv", "grouped_conv", "depthwise_conv", "attention", "rnn", "pointwise", "reduction", "norm", "softmax", "pool",
     "layout", "gather", "sort", "fft", "host", "other",
 )  # fmt: skip
+# kinds of operator with rates of their own, by number; 0: none
+KINDS = ("", *dict.fromkeys(cpu_eager.KINDS.values()))
 READS = 4
-_COLUMNS = ("model", "count", "klass", "bits", "flops", "macs", "footprint", "static", "write", *(
+_COLUMNS = ("model", "count", "klass", "kind", "bits", "flops", "macs", "footprint", "static", "write", "fresh", *(
     f"{kind}{i}" for i in range(READS) for kind in ("bytes", "apart")
 ), *efficiency.DIMS)  # fmt: skip
 
@@ -30,8 +32,13 @@ class Table:
 
     def __init__(self, columns: dict[str, Any], models: int) -> None:
         self.columns, self.models = columns, models
-        self.groups = [(k, np.flatnonzero(columns["klass"] == i)) for i, k in enumerate(KLASSES)]
-        self.groups = [(k, at) for k, at in self.groups if len(at)]
+        # rows of one class and kind
+        self.groups = [
+            (klass, kind, at)
+            for i, klass in enumerate(KLASSES)
+            for j, kind in enumerate(KINDS)
+            if len(at := np.flatnonzero((columns["klass"] == i) & (columns["kind"] == j)))
+        ]
 
     def features(self, at: Any) -> SimpleNamespace:
         """The columns of some kernels."""
@@ -53,10 +60,12 @@ def rows(trace: Trace, runtime: str, device: Device) -> dict[tuple[float, ...], 
 
 
 def row(kernel: Kernel, moved: Sequence[int], i: int, footprint: int) -> tuple[float, ...]:
-    static, write, reads = 0, 0, []
+    static, write, fresh, reads = 0, 0, 0, []
     for o in kernel.operands:
         if o.write:
             write += o.bytes
+            if all(r.write or r.storage != o.storage for r in kernel.operands):
+                fresh += o.bytes
         elif o.producer < 0:
             static += o.bytes
         else:
@@ -67,7 +76,8 @@ def row(kernel: Kernel, moved: Sequence[int], i: int, footprint: int) -> tuple[f
     reads[-1] = (reads[-1][0] + rest, reads[-1][1])
     dims = kernel.dims
     return (
-        float(KLASSES.index(kernel.klass)), DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs, footprint, static, write,
+        float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), DTYPE_BITS[kernel.dtype], kernel.flops,
+        kernel.macs, footprint, static, write, fresh,
         *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in efficiency.DIMS),
     )  # fmt: skip
 
@@ -80,30 +90,39 @@ def table(counted: Iterable[dict[tuple[float, ...], int]]) -> Table:
         data += [(number, count, *row) for row, count in found.items()]
     array = np.array(data, dtype=np.float64).reshape(-1, len(_COLUMNS))
     columns: dict[str, Any] = {name: np.ascontiguousarray(array[:, i]) for i, name in enumerate(_COLUMNS)}
-    columns["model"], columns["klass"] = columns["model"].astype(int), columns["klass"].astype(int)
+    for name in ("model", "klass", "kind"):
+        columns[name] = columns[name].astype(int)
     return Table(columns, models)
 
 
-def work(t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp") -> tuple[Any, Any, Any]:
+def work(
+    t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp", runtime: str = "eager"
+) -> tuple[Any, Any, Any]:
     """Seconds of every kernel, (all, arithmetic, memory), without overheads."""
     n = len(t.columns["model"])
     times, compute, mem = np.zeros(n), np.zeros(n), np.zeros(n)
-    machine = efficiency.Machine.of(device, setting)
-    for klass, at in t.groups:
+    machine = efficiency.Machine.of(device, setting, runtime)
+    for klass, kind, at in t.groups:
         f = t.features(at)
         f.reads = [(getattr(f, f"bytes{i}"), getattr(f, f"apart{i}")) for i in range(READS)]
-        times[at], compute[at], mem[at], _ = efficiency.work(klass, f, constants, machine, np)
+        if machine.eager:
+            times[at], compute[at], mem[at], _ = cpu_eager.work(klass, kind, f, constants, machine, np)
+        else:
+            times[at], compute[at], mem[at], _ = efficiency.work(klass, f, constants, machine, np)
     return times, compute, mem
 
 
 def totals(t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp", runtime: str = "eager") -> Any:
     """Seconds of each model: the device's queue or the host's, whichever is longer (on a CPU their sum)."""
-    times, _, _ = work(t, device, constants, setting=setting)
+    times, _, _ = work(t, device, constants, setting=setting, runtime=runtime)
     count, model = t.columns["count"], t.columns["model"]
-    machine = efficiency.Machine.of(device, setting)
+    machine = efficiency.Machine.of(device, setting, runtime)
     launch, host = np.zeros(len(times)), np.zeros(len(times))
-    for klass, at in t.groups:
-        launch[at], host[at] = efficiency.overheads(klass, machine, constants, runtime == "eager")
+    for klass, kind, at in t.groups:
+        if machine.eager:
+            host[at] = cpu_eager.fixed(klass, kind, t.features(at), constants, machine, np)
+        else:
+            launch[at], host[at] = efficiency.overheads(klass, machine, constants)
     busy = np.bincount(model, (times + launch) * count, t.models)
     issue = np.bincount(model, host * count, t.models)
     return np.maximum(busy, issue) if device.kind == "gpu" else busy + issue

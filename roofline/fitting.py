@@ -54,10 +54,13 @@ def fit(
     runtime: str | None = None,
     columns: dict[str, str] | None = None,
 ) -> str:
-    """The fitted constants as TOML. Raises UsageError for tables of GPUs and CPUs together, or without usable rows."""
-    kinds = {d.kind for _, d in pairs}
+    """The fitted constants as TOML.
+
+    Raises UsageError for tables of GPUs and CPUs (or of eager and compiled CPU runs) together, or without usable rows.
+    """
+    kinds = {roof.family(d, tables.setting(path.name, dtype, layout, runtime).runtime) for path, d in pairs}
     if len(kinds) != 1:
-        raise UsageError("GPUs and CPUs have constants of their own: fit one kind at a time")
+        raise UsageError("GPUs, CPUs and eager CPU runs have constants of their own: fit one kind at a time")
     kind = kinds.pop()
     data = []
     for path, target in pairs:

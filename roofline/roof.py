@@ -8,7 +8,8 @@ A read is served by the nearest level that still holds it: what has moved since 
 Parameters are read again in every pass, so they stay in a cache only if the whole footprint does.
 
 On a GPU the host issues kernels while the device executes them; a kernel whose work is shorter than the host's step waits
-for the host, and that wait is its overhead. On a CPU the host is the device, so dispatch adds up.
+for the host, and that wait is its overhead. On a CPU the host is the device, so dispatch adds up. What eager mode does on a
+CPU is in cpu_eager.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 
-from roofline import efficiency
+from roofline import cpu_eager, efficiency
 from roofline.device import Device
 from roofline.records import DTYPE_BITS, Kernel, Point, UsageError
 
@@ -36,8 +37,13 @@ _ELSEWHERE = "ROOFLINE_CONSTANTS"
 _ZEROS = dict.fromkeys(efficiency.DIMS, 0) | {"g": 1, "b": 1}
 
 
+def family(device: Device, runtime: str) -> str:
+    """The set of constants: "gpu", "cpu" (compiled code) or "cpu_eager"."""
+    return "cpu_eager" if device.kind == "cpu" and runtime == "eager" else device.kind
+
+
 def constants(kind: str) -> dict[str, float]:
-    """The constants for "gpu" or "cpu": the shipped ones, or those of `use`."""
+    """The constants of a family: the shipped ones, or those of `use`."""
     return _read(os.environ.get(_ELSEWHERE, ""), kind)
 
 
@@ -64,7 +70,7 @@ def use(path: Path) -> None:
 
 def fingerprint() -> str:
     """The constants in use, as text to key caches by."""
-    return repr([sorted(constants(kind).items()) for kind in ("cpu", "gpu")])
+    return repr([sorted(constants(kind).items()) for kind in ("cpu", "cpu_eager", "gpu")])
 
 
 def dtype_key(kernel: Kernel, setting: str) -> str:
@@ -88,10 +94,10 @@ def place(
     """One Point per kernel. `setting` is the analysis' dtype, `footprint` the bytes alive at the peak."""
     if runtime == "ideal":
         return [_ideal(kernel, device, setting) for kernel in kernels]
-    machine = efficiency.Machine.of(device, setting)
-    table = constants(device.kind)
+    machine = efficiency.Machine.of(device, setting, runtime)
+    table = constants(family(device, runtime))
     names = [level.name for level in device.levels]
-    clock = _Clock(machine, table, runtime)
+    clock = _Clock(machine, table)
     moved = [0]
     for kernel in kernels:
         moved.append(moved[-1] + kernel.bytes)
@@ -100,8 +106,13 @@ def place(
         top = peak(device, kernel, setting)
         rated = machine.at(top) if kernel.klass in MATRIX else machine
         f = _features(kernel, moved, index, footprint)
-        work, compute, memory, levels = efficiency.work(kernel.klass, f, table, rated, efficiency.Plain)
-        time = clock.run(kernel.klass, work)
+        if machine.eager:
+            kind = cpu_eager.kind(kernel.op)
+            work, compute, memory, levels = cpu_eager.work(kernel.klass, kind, f, table, rated, efficiency.Plain)
+            time = work + cpu_eager.fixed(kernel.klass, kind, f, table, machine, efficiency.Plain)
+        else:
+            work, compute, memory, levels = efficiency.work(kernel.klass, f, table, rated, efficiency.Plain)
+            time = clock.run(kernel.klass, work)
         overhead = time - work
         bound = "overhead" if overhead > work else "compute" if compute > memory else "memory"
         used = kernel.flops / (top * compute) if compute and kernel.flops else 1.0
@@ -120,11 +131,13 @@ def _ideal(kernel: Kernel, device: Device, setting: str) -> Point:
 
 def _features(kernel: Kernel, moved: Sequence[int], index: int, footprint: int) -> SimpleNamespace:
     """What the formulas of efficiency.py read of a kernel."""
-    static = write = 0
+    static = write = fresh = 0
     reads = []
     for o in kernel.operands:
         if o.write:
             write += o.bytes
+            if all(r.write or r.storage != o.storage for r in kernel.operands):
+                fresh += o.bytes
         elif o.producer < 0:
             static += o.bytes
         else:
@@ -132,15 +145,15 @@ def _features(kernel: Kernel, moved: Sequence[int], index: int, footprint: int) 
     f = SimpleNamespace(**_ZEROS)
     f.__dict__.update(kernel.dims)
     f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
-    f.footprint, f.static, f.write, f.reads = footprint, static, write, reads
+    f.footprint, f.static, f.write, f.fresh, f.reads = footprint, static, write, fresh, reads
     return f
 
 
 class _Clock:
     """Two queues on a GPU (host issues, device executes), one on a CPU."""
 
-    def __init__(self, machine: efficiency.Machine, table: dict[str, float], runtime: str) -> None:
-        self.machine, self.table, self.eager = machine, table, runtime == "eager"
+    def __init__(self, machine: efficiency.Machine, table: dict[str, float]) -> None:
+        self.machine, self.table = machine, table
         self.costs: dict[str, tuple[float, float]] = {}
         self.host = self.done = 0.0
 
@@ -148,7 +161,7 @@ class _Clock:
         """Advance by one kernel; returns the time it adds to the whole."""
         cost = self.costs.get(klass)
         if cost is None:
-            cost = self.costs[klass] = efficiency.overheads(klass, self.machine, self.table, self.eager)
+            cost = self.costs[klass] = efficiency.overheads(klass, self.machine, self.table)
         launch, step = cost
         if not self.machine.gpu:
             return work + launch + step

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from roofline import efficiency, fit, roof
-from roofline.device import Device, lookup
-from roofline.records import Kernel, Operand
+from roofline.device import Device, Number, lookup
+from roofline.records import Kernel, Operand, Point
 
 MiB = 2**20
 
@@ -91,6 +92,50 @@ def test_compiled_code_skips_the_dispatcher(cpu: Device) -> None:
     assert compiled < eager
 
 
+def point(kernel: Kernel, device: Device) -> Point:
+    """Of a kernel whose input was just written."""
+    return roof.place([stream(1024), kernel], device, footprint=2**30)[1]
+
+
+def image(op: str, side: int, *, n: int = 1, channels: int = 16, in_place: bool = False, klass: str = "pointwise") -> Kernel:
+    nbytes = 4 * n * channels * side**2
+    operands = (Operand(nbytes, 1, "activation", False, 0), Operand(nbytes, 1 if in_place else 2, "activation", True))
+    dims = {"n": n, "c": channels, "o": channels, "h": side, "w": side, "p": side, "q": side, "r": 1, "s": 1}
+    flops = 2 * n * channels**2 * side**2
+    return Kernel(0, op, klass, (0,), "float32", (n, channels, side, side), flops, flops // 2, operands, dims)
+
+
+def test_a_fresh_result_costs_a_cpu_more_than_one_in_place(cpu: Device) -> None:
+    # both directions of DRAM for what is written, against a cache for all of it
+    fresh, in_place = (point(image("relu", 112, in_place=yes), cpu).memory_s for yes in (False, True))
+    assert fresh >= 2 * 4 * 16 * 112**2 / (1.5 * cpu.bandwidth)
+    assert in_place < fresh
+
+
+def test_measured_overheads_are_looked_up_by_operator_then_class_then_host(cpu: Device) -> None:
+    measured = replace(cpu, fixed={"gelu": Number(5e-4), "norm": Number(3e-4)})
+    step = measured.host.value
+    found = {op: point(image(op, 2, klass=klass), measured).overhead_s for op, klass in (
+        ("gelu", "pointwise"), ("batch_norm", "norm"), ("relu", "pointwise"))}  # fmt: skip
+    assert found["gelu"] - 5e-4 == pytest.approx(found["batch_norm"] - 3e-4)
+    assert found["gelu"] - 5e-4 == pytest.approx(found["relu"] - step)
+
+
+def test_a_measured_rate_is_what_a_loop_reaches(cpu: Device) -> None:
+    measured = replace(cpu, bytes={"gelu": Number(1e9)})
+    kernel = image("gelu", 112)
+    assert point(kernel, measured).compute_s == pytest.approx(kernel.bytes / 1e9)
+
+
+def test_one_small_image_is_convolved_by_pytorch_itself(cpu: Device) -> None:
+    measured = replace(cpu, fixed={"conv": Number(1e-3), "conv_small": Number(1e-4)})
+    kernels = (image("conv2d", side, n=n, channels=80, klass="conv") for side, n in ((16, 1), (17, 1), (4, 2)))
+    own, large, batch = (point(kernel, measured).overhead_s for kernel in kernels)
+    # 80 x 16 x 16 elements are the limit
+    assert large == batch
+    assert large - own == pytest.approx(9e-4)
+
+
 def test_the_textbook_roofline_loses_nothing(gpu: Device) -> None:
     kernel = gemm(512, 512, 512)
     (point,) = roof.place([kernel], gpu, runtime="ideal")
@@ -108,19 +153,21 @@ def test_the_parts_of_a_point_add_up(gpu: Device) -> None:
 
 @pytest.mark.parametrize("name", ["rtx-3090", "t4", "i9-10940x"])
 @pytest.mark.parametrize("klass", fit.KLASSES)
-def test_arrays_agree_with_single_kernels(name: str, klass: str) -> None:
+@pytest.mark.parametrize(("runtime", "op"), [("eager", "x"), ("eager", "gelu_"), ("compiled", "x")])
+def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, op: str) -> None:
     device = lookup(name)
     dims = {
         "b": 2, "m": 100, "n": 70, "k": 33, "c": 64, "o": 48, "g": 64 if klass == "depthwise_conv" else 4, "h": 14, "w": 14,
         "p": 7, "q": 7, "r": 3, "s": 3, "stride": 2, "l": 50, "e": 32, "v": 32, "t": 9, "layers": 2, "run": 8,
     }  # fmt: skip
     operands = (Operand(MiB, 0, "activation", False, 0), Operand(5000, 1, "parameter"), Operand(3 * MiB, 2, "activation", True))
-    kernel = Kernel(0, "x", klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims)
+    kernel = Kernel(0, op, klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims)
     first = stream(MiB)
-    single = roof.place([first, kernel], device, setting="fp32", footprint=10**7)[1]
+    single = roof.place([first, kernel], device, setting="fp32", runtime=runtime, footprint=10**7)[1]
     row = fit.row(kernel, [0, first.bytes, first.bytes + kernel.bytes], 1, 10**7)
     table = fit.table([{row: 1}])
-    work, compute, memory = fit.work(table, device, roof.constants(device.kind), setting="fp32")
+    constants = roof.constants(roof.family(device, runtime))
+    work, compute, memory = fit.work(table, device, constants, setting="fp32", runtime=runtime)
     assert np.isclose(compute[0], single.compute_s, rtol=1e-12)
     assert np.isclose(memory[0], single.memory_s, rtol=1e-12)
     assert np.isclose(work[0], single.time_s - single.overhead_s, rtol=1e-9)

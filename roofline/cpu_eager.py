@@ -1,0 +1,187 @@
+"""Eager PyTorch on a CPU: one library call or loop after the other, through the dispatcher, each result in fresh memory.
+
+What `roofline calibrate` measured stands in for constants where the device has it: the fixed cost, FLOP/s and B/s of a kind of
+operator (KINDS), else of its class. Measured bandwidths and peaks are what is reached, so no efficiency comes on top.
+
+Formulas take numbers or arrays, as in efficiency.py. Constants are [cpu_eager] of constants.toml.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roofline.efficiency import CONVS, LIBRARY, Constants, Machine, Value, faults, resident, up
+
+# Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
+KINDS = {
+    "layer_norm": "layer_norm", "native_layer_norm": "layer_norm", "group_norm": "layer_norm", "rms_norm": "layer_norm",
+    "gelu": "gelu", "erf": "gelu", "mish": "gelu", "hardswish": "hardswish", "silu": "hardswish", "sigmoid": "hardswish",
+    "tanh": "hardswish", "exp": "hardswish", "elu": "hardswish", "adaptive_avg_pool2d": "adaptive_avg_pool2d", "cat": "cat",
+    "max_pool2d": "max_pool2d",
+}  # fmt: skip
+# PyTorch's own convolution takes a single image of at most so many elements, without groups; oneDNN everything else.
+SMALL = 20480
+# channels of a oneDNN block, on any vector width
+BLOCK = 16
+# elements that PyTorch gives to one thread before it starts another
+GRAIN = 32768
+
+
+def kind(op: str) -> str:
+    """The name that a calibrated CPU's numbers are looked up by before the class'; empty: by the class alone."""
+    return KINDS.get(op.rstrip("_"), "")
+
+
+def own_conv(klass: str, f: Any) -> Value:
+    """Whether a convolution is PyTorch's own (ATen/native/Convolution.cpp, use_mkldnn)."""
+    return (klass == "conv") & (f.n == 1) & (f.c * f.h * f.w <= SMALL) & ((f.r <= 3) | (f.s <= 3)) & (f.transposed == 0)
+
+
+def fixed(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of a call on next to nothing: measured, else in dispatch steps and with a parallel region.
+
+    On top come the model's own Python, and the parallel region of a loop that is long enough for one.
+    """
+    if klass == "conv":
+        each = xp.where(own_conv(klass, f), _call(kind, "conv_small", c, machine), _call(kind, "conv", c, machine))
+    else:
+        each = _call(kind, klass, c, machine)
+    split = machine.fixed and klass not in CONVS and klass not in LIBRARY
+    return each + xp.where(f.write > GRAIN * f.bits / 8, machine.launch, 0.0) if split else each
+
+
+def _call(kind: str, name: str, c: Constants, machine: Machine) -> float:
+    known = machine.fixed
+    if known:
+        own = known.get(kind) or known.get(name) or machine.host
+    else:
+        library = c["call_library"] if name in LIBRARY else c["call_conv"] if name in CONVS else 1.0
+        own = machine.host * c.get("call_" + name, library) + machine.launch * c["region"]
+    return own + machine.host * c["between"]
+
+
+# ------------------------------------------------------------------------------------------------ arithmetic
+
+
+def rate(kind: str, klass: str, c: Constants, machine: Machine) -> float:
+    """B/s of a loop whose operands are in cache: measured, else by the vector units' speed."""
+    known = machine.rates
+    name = klass if "bytes_" + klass in c else "pointwise"
+    return known.get(kind) or known.get(name) or machine.vector * c.get("bytes_" + kind, c["bytes_" + name])
+
+
+def relative(f: Any, machine: Machine, xp: Any) -> Value:
+    """The peak for a kernel's operands in those of fp32, which class rates are measured in."""
+    return xp.where(f.bits <= 16, machine.half, xp.where(f.bits == 64, machine.double, machine.vector)) / machine.vector
+
+
+def flops(klass: str, c: Constants, machine: Machine) -> float:
+    """FLOP/s of a well-shaped fp32 product: measured, else a fraction of the peak."""
+    return machine.flops.get(klass) or machine.vector * c[klass]
+
+
+def product(m: Value, n: Value, k: Value, b: Value, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of b products [m, k] x [k, n]."""
+    full = 2 * b * up(m, c["gemm_rows"], xp) * up(n, machine.lanes, xp) * (k + c["gemm_depth"])
+    return full / flops("gemm", c, machine)
+
+
+def conv(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+    """(seconds of arithmetic, bytes written to fresh memory, bytes read back from there).
+
+    oneDNN brings images and weights into blocks of 16 channels before, and the result back after, in every call. PyTorch's own
+    unfolds the windows (on one thread) and multiplies.
+    """
+    size = f.bits / 8
+    inner, outer = f.c / f.g, f.o / f.g
+    weights = f.o * inner * f.r * f.s * size
+    if klass == "depthwise_conv":
+        arithmetic = 2 * f.macs / (machine.vector * c["depthwise_conv"])
+    elif klass == "grouped_conv":
+        arithmetic = 2 * f.n * f.g * up(outer, BLOCK, xp) * inner * f.p * f.q * f.r * f.s / (machine.vector * c["grouped_conv"])
+    else:
+        full = 2 * f.n * up(outer, BLOCK, xp) * xp.where(inner <= 4, inner, up(inner, BLOCK, xp)) * f.p * f.q * f.r * f.s
+        # a transposed convolution spreads every input pixel instead of gathering every output pixel
+        full = xp.where(f.transposed > 0, full * f.h * f.w / xp.maximum(f.p * f.q, 1), full)
+        arithmetic = full / (machine.vector * c["conv"])
+    # channels-last images stay as they are, and so do images of a few channels
+    rows = f.last == 0
+    into = xp.where(rows & (f.c > 4), f.n * up(f.c, BLOCK, xp) * f.h * f.w * size, 0.0)
+    out = xp.where(rows, f.n * up(f.o, BLOCK, xp) * f.p * f.q * size, 0.0)
+    own = own_conv(klass, f)
+    unfolded = xp.where(f.r * f.s > 1, f.c * f.r * f.s * f.p * f.q * size, 0.0)
+    alone = product(f.o, f.p * f.q, f.c * f.r * f.s, f.n, c, machine, xp) + unfolded / (c["unfold"] * 1e9)
+    moved = xp.where(own, 0.0, into + out + weights)
+    return xp.where(own, alone, arithmetic), moved, moved
+
+
+def arithmetic(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+    """(seconds, bytes written to fresh memory, bytes read back from there), on top of the operands."""
+    if klass in CONVS:
+        seconds, fresh, again = conv(klass, f, c, machine, xp)
+        return seconds / relative(f, machine, xp), fresh, again
+    if klass == "gemm":
+        # one row reads the weights as they lie; for a few rows repacking them (a copy, read again) is most of the work
+        packed = f.static * xp.maximum(1 - f.m / c["few_rows"], 0.0) * 2 / copying(c, machine)
+        seconds = product(f.m, f.n, f.k, f.b, c, machine, xp) / relative(f, machine, xp)
+        return xp.where(f.m > 1, seconds + packed, 0.0), f.copied, f.copied
+    if klass == "attention":
+        full = 2 * f.b * f.h * up(f.l, 32, xp) * up(f.s, 32, xp) * (f.e + f.v)
+        return full / (flops("attention", c, machine) * relative(f, machine, xp)), 0.0, 0.0
+    if klass == "rnn":
+        return f.flops / flops("gemm", c, machine) + f.t * f.layers * machine.host * c["call_library"], 0.0, 0.0
+    if klass == "pool" and kind != "adaptive_avg_pool2d":
+        # what a window costs beside its taps, and of a maximum what branches cost that no one can foresee: calibrate's window
+        # (3 x 3, stride 2, all values equal) moves 20 bytes a result
+        one = 20.0 / rate("", "pool", c, machine) / (9 + c["window"])
+        return f.flops * one * (c["branches"] if kind else 1.0) * (1 + c["window"] / xp.maximum(f.r * f.s, 1)), 0.0, 0.0
+    if klass in ("gather", "sort", "fft", "other"):
+        return f.flops / (machine.vector * c["scalar"]), 0.0, 0.0
+    moved = f.static + f.write + sum(n for n, _ in f.reads)
+    if klass == "layout":
+        # whole rows are copied as fast as anything; a transposition walks
+        streams = rate("pointwise", "pointwise", c, machine)
+        return moved / xp.where((f.run > 0) & (f.run < 64), rate(kind, klass, c, machine), streams), 0.0, 0.0
+    copied = f.copied if klass == "norm" else 0.0
+    return moved / rate(kind, klass, c, machine), copied, copied
+
+
+# ------------------------------------------------------------------------------------------------ memory
+
+
+def copying(c: Constants, machine: Machine) -> float:
+    """B/s, read and written, of a copy in DRAM."""
+    return machine.levels[-1][1] * (1.0 if machine.measured else c["stream"])
+
+
+def levels(f: Any, fresh: Value, again: Value, c: Constants, machine: Machine, xp: Any) -> list[Value]:
+    """Seconds of each memory level, nearest first.
+
+    Weights come from DRAM in every pass. What is written in place is where it was read. A fresh buffer is in no cache: DRAM
+    delivers its lines and takes them back. For that reason a copy that is timed at B read and written moves 1.5 B.
+    """
+    within = f.write - f.fresh
+    seconds = []
+    moved = f.static + within + sum(n for n, _ in f.reads) + again
+    for size, bandwidth in machine.levels[:-1]:
+        seconds.append(moved / (bandwidth * (1.0 if machine.measured else c["cache"])))
+        capacity = size * c["residency"]
+        moved = f.static + within * (1 - resident(f.write, capacity, xp))
+        for n, apart in f.reads:
+            moved = moved + n * (1 - resident(apart, capacity, xp))
+        moved = moved + again * (1 - resident(again, capacity, xp))
+    dram = 1.5 * copying(c, machine)
+    new = f.fresh + fresh
+    return [*seconds, (moved + 2 * new) / dram + faults(new, c, xp)]
+
+
+def work(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
+    """As efficiency.work: (seconds without overheads, of arithmetic, of memory, of each memory level)."""
+    compute, fresh, again = arithmetic(klass, kind, f, c, machine, xp)
+    each = levels(f, fresh, again, c, machine, xp)
+    memory = each[0]
+    for level in each[1:]:
+        memory = xp.maximum(memory, level)
+    # a library call does one thing after the other: blocks, multiplies, and brings the result back
+    p = 1.0 if klass in LIBRARY or klass in CONVS else c["overlap"]
+    return (compute**p + memory**p) ** (1 / p), compute, memory, each
