@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import exported, hf, zoo
+from roofline import zoo
 from roofline.recorder import is_packed
 from roofline.records import SourceError, UsageError
 from roofline.source import Input, Source, parsed, sized
@@ -91,7 +91,7 @@ class Builder:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.make: Any = exported.load(source.where) if source.kind == "exported" else _maker(source)
+        self.make: Any = _maker(source)
 
     def __call__(self, real: bool = False) -> nn.Module:
         if isinstance(self.make, nn.Module):
@@ -143,7 +143,13 @@ def _maker(source: Source) -> Any:
     if source.kind in zoo.ZOOS:
         return zoo.maker(source.kind, source.where, source.asked.resolution)
     if source.kind == "hf":
+        from roofline import hf
+
         return hf.maker(source.where)
+    if source.kind == "exported":
+        from roofline import exported
+
+        return exported.load(source.where)
     module = _load_file(source.where) if source.kind in ("reference", "file") else _import(source.where)
     try:
         found: Any = module
@@ -230,10 +236,17 @@ def inputs(source: Source) -> tuple[Input, ...]:
     if source.inputs is not None:
         return source.inputs
     if source.kind == "exported":
+        from roofline import exported
+
         found = sized(parsed(exported.inputs(source.where)), source.asked)
         exported.check(source.where, {i.name: i.shape for i in found})
         return found
-    ask = hf.inputs(source.where, source.args) if source.kind == "hf" else zoo.inputs(source.kind, source.where, source.args)
+    if source.kind == "hf":
+        from roofline import hf
+
+        ask = hf.inputs(source.where, source.args)
+    else:
+        ask = zoo.inputs(source.kind, source.where, source.args)
     return sized(parsed(ask), source.asked)
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import timing
+from roofline import host, timing
 from roofline.device import Device, Level, Number, Peak, Scaling
 from roofline.records import RooflineError, UsageError
 from roofline.timing import Sample
@@ -175,11 +175,7 @@ def default_file() -> Path:
     named = os.environ.get("ROOFLINE_HOST_FILE")
     if named == "":
         raise UsageError("ROOFLINE_HOST_FILE is empty, so `-d cpu` reads no file\nunset it, or name a file with -o")
-    if named:
-        return Path(named)
-    from platformdirs import user_data_path
-
-    return user_data_path("roofline") / "host.toml"
+    return Path(named) if named else host.default_file()
 
 
 # ------------------------------------------------------------------------------------------------ the CPU

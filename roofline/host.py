@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from roofline import machine
@@ -110,10 +111,17 @@ def calibrated_file() -> Path | None:
     named = os.environ.get("ROOFLINE_HOST_FILE")
     if named is not None:
         return Path(named) if named else None
+    path = default_file()
+    return path if path.is_file() else None
+
+
+def default_file() -> Path:
+    """Where `roofline calibrate` writes: the user's data directory."""
+    if sys.platform == "linux":  # as platformdirs has it, whose import takes longer than all else here
+        return Path(os.environ.get("XDG_DATA_HOME", "").strip() or "~/.local/share").expanduser() / "roofline" / "host.toml"
     from platformdirs import user_data_path
 
-    path = user_data_path("roofline") / "host.toml"
-    return path if path.is_file() else None
+    return user_data_path("roofline") / "host.toml"
 
 
 def cuda_device_name() -> str | None:

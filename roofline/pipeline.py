@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache as memoized
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from roofline import analysis, dependencies, device, source, units
+from roofline import analysis, device, source, units
 from roofline.cache import Cache, digest
 from roofline.device import Device
 from roofline.records import RUNTIMES, Analysis, ModelError, ToolInfo, Trace, UsageError
@@ -67,6 +68,17 @@ FORWARD = Pass()
 
 def run(model: str | nn.Module, request: Request) -> Analysis:
     """Answer a request, from the cache where it can."""
+    # With torch loaded, a garbage collection costs more than the work between two of them, and our records hold no cycles.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _answer(model, request)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _answer(model: str | nn.Module, request: Request) -> Analysis:
     target = request.device if isinstance(request.device, Device) else device.lookup(request.device)
     _check(request)
     if not isinstance(model, str):
@@ -148,6 +160,8 @@ def _trace_source(
     if saved is not None:
         entry = msgspec.msgpack.decode(saved, type=tuple[list[str], Trace])
         return entry[1], [Path(f) for f in entry[0]]
+    from roofline import dependencies
+
     with dependencies.watched() as opened:
         result = trace_source(found, target, request.what, request.progress)
     files = list(found.files)

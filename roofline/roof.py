@@ -102,8 +102,10 @@ def place(
     for kernel in kernels:
         moved.append(moved[-1] + kernel.bytes)
     points = []
+    peaks: dict[tuple[str, bool], float] = {}
     for index, kernel in enumerate(kernels):
-        top = peak(device, kernel, setting)
+        unit = (kernel.dtype, kernel.klass in MATRIX)
+        top = peaks.get(unit) or peaks.setdefault(unit, peak(device, kernel, setting))
         rated = machine.at(top) if kernel.klass in MATRIX else machine
         f = _features(kernel, moved, index, footprint)
         if machine.eager:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -13,7 +13,9 @@ from torch.nn.parameter import is_lazy
 
 from roofline.recorder import META, Recorder, is_packed, tensors_in
 from roofline.records import InputInfo, Layer, ModelError, ModelInfo, Storage, Trace, UsageError
-from roofline.training import NOTE, Step, TrainingRecorder, whole
+
+if TYPE_CHECKING:
+    from roofline.training import Step
 
 # What a model may raise on its own account.
 MODEL_ERRORS = (
@@ -77,8 +79,12 @@ def trace(
     if dtype not in FLOATS:
         raise UsageError(f"dtype {dtype!r} cannot be applied to a floating-point model; use one of {', '.join(FLOATS)}")
     amp = ("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None
-    recorder = TrainingRecorder(amp, device_kind == "gpu") if optimizer else Recorder(amp)
     step: Step | None = None
+    if optimizer:  # imported for the passes that need it: a first trace is quick to start
+        from roofline import training as steps
+
+        training_recorder = steps.TrainingRecorder(amp, device_kind == "gpu")
+    recorder = training_recorder if optimizer else Recorder(amp)
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
         module = cast(nn.Module, module._orig_mod)
     modules = _Modules(module, recorder)
@@ -101,10 +107,10 @@ def trace(
             recorder.adopt(t, "input", path)
         if optimizer or any(training):
             module.train(bool(optimizer))
-        if isinstance(recorder, TrainingRecorder):
-            step = Step(recorder, params, optimizer)
+        if optimizer:
+            step = steps.Step(training_recorder, params, optimizer)
             step.prepare(modules.owners())
-            stack.enter_context(whole(recorder))
+            stack.enter_context(steps.whole(training_recorder))
         stack.enter_context(modules.tracked())
         stack.enter_context(_uncompiled())
         try:
@@ -130,7 +136,7 @@ def trace(
         buffer_bytes=_bytes(buffers),
         inputs=tuple(InputInfo(tuple(t.shape), str(t.dtype)[6:], path) for path, t in inputs),
     )
-    mode = ("training", (NOTE.format(optimizer),)) if optimizer else ()
+    mode = ("training", (steps.NOTE.format(optimizer),)) if optimizer else ()
     return Trace(info, modules.layers(), tuple(recorder.specs), tuple(recorder.ops), storages, batch, dtype, *mode)
 
 

@@ -188,7 +188,7 @@ def test_default_file_is_the_one_that_cpu_reads(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(UsageError, match="-o"):
         calibrate.default_file()
     monkeypatch.delenv("ROOFLINE_HOST_FILE")
-    monkeypatch.setattr("platformdirs.user_data_path", lambda name: tmp_path / name)
+    monkeypatch.setattr("roofline.host.default_file", lambda: tmp_path / "roofline" / "host.toml")
     assert calibrate.default_file() == tmp_path / "roofline" / "host.toml"
 
 
