@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import zoo
-from roofline.recorder import is_packed
+from roofline.recorder import packed_in
 from roofline.records import SourceError, UsageError
 from roofline.source import Input, Source, parsed, sized
 
@@ -225,7 +225,7 @@ def _check_arguments(make: Callable[..., Any], source: Source) -> None:
 
 def is_quantized(module: nn.Module) -> bool:
     """Whether its weights are packed for quantized kernels, which run on real CPU tensors only."""
-    return any(type(v) is torch.ScriptObject and is_packed(v) for m in module.modules() for v in m.__dict__.values())
+    return any(True for m in module.modules() for _ in packed_in(m))
 
 
 # ------------------------------------------------------------------------------------------------ inputs

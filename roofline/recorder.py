@@ -444,6 +444,13 @@ def is_packed(value: Any) -> bool:
     return type(value) is torch.ScriptObject and hasattr(value, "unpack")
 
 
+def packed_in(m: torch.nn.Module) -> list[Any]:
+    """The packed weights that a module holds; torch's own float modules hold none."""
+    if type(m).__module__.startswith("torch.nn.modules."):
+        return []
+    return [v for v in m.__dict__.values() if type(v) is torch.ScriptObject and is_packed(v)]
+
+
 def _add_key(value: Any, key: list[Any], tensors: list[torch.Tensor]) -> None:
     """Append what distinguishes this argument, type included (1, 1.0 and True are equal to Python), tensors by place."""
     if isinstance(value, torch.Tensor):

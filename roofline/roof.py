@@ -15,10 +15,10 @@ CPU is in cpu_eager.py.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,14 +49,16 @@ def constants(kind: str) -> dict[str, float]:
 
 @cache
 def _read(path: str, kind: str) -> dict[str, float]:
-    shipped = tomllib.loads(resources.files("roofline").joinpath("constants.toml").read_text(encoding="utf-8"))
-    table = shipped[kind]
+    text = Path(__file__).with_name("constants.toml").read_text(encoding="utf-8")
+    # only the table that is asked for: parsing all of them would be a part of a first analysis that shows
+    chunk = next(c for c in re.split(r"^(?=\[)", text, flags=re.MULTILINE) if c.startswith(f"[{kind}]"))
+    table = shipped = tomllib.loads(chunk)[kind]
     if path:
         try:
             table = table | tomllib.loads(Path(path).read_text(encoding="utf-8")).get(kind, {})
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"cannot read the constants in {path}: {error}") from error
-    unknown = set(table) - set(shipped[kind])
+    unknown = set(table) - set(shipped)
     if unknown:
         raise UsageError(f"{path} [{kind}] has unknown constants: {', '.join(sorted(unknown))}")
     return {name: float(value) for name, value in table.items() if not isinstance(value, str)}

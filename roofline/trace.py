@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from roofline.recorder import META, Recorder, is_packed, tensors_in
+from roofline.recorder import META, Recorder, packed_in, tensors_in
 from roofline.records import InputInfo, Layer, ModelError, ModelInfo, Storage, Trace, UsageError
 
 if TYPE_CHECKING:
@@ -249,12 +249,7 @@ class _Modules:
         self.calls = [0] * len(self.named)
         self.stack = recorder.stack
         # packed weights of quantized modules: (index of the module, the object)
-        self.packed: list[tuple[int, Any]] = [
-            (i, v)
-            for i, (_, m) in enumerate(self.named)
-            for v in m.__dict__.values()
-            if type(v) is torch.ScriptObject and is_packed(v)
-        ]
+        self.packed: list[tuple[int, Any]] = [(i, v) for i, (_, m) in enumerate(self.named) for v in packed_in(m)]
         self.owned = self._own_params()
         self.parents = self._parents()
 
