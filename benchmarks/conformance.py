@@ -7,7 +7,8 @@
 
 One process, one model in memory at a time, progress on stderr. The state (one JSON line per model) lies in
 build/conformance.jsonl. `--timm-table FILE` names one of timm's own benchmark tables (results/benchmark-infer-*.csv in its
-repository): its `param_count` and `infer_gmacs` are then compared with ours.
+repository): its `param_count` and `infer_gmacs` are then compared with ours. `--memory FILE` takes in what
+`python benchmarks/memory.py > FILE` printed.
 """
 
 from __future__ import annotations
@@ -191,7 +192,9 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="skip models that the state holds without a fault")
     parser.add_argument("--write", action="store_true", help="write the page from the state alone")
     parser.add_argument("--timm-table", type=Path, help="a benchmark-infer-*.csv of timm's repository")
+    parser.add_argument("--memory", type=Path, help="what benchmarks/memory.py printed: the page's measured section")
     args = parser.parse_args()
+    memory = args.memory.read_text(encoding="utf-8") if args.memory else ""
     table = read_table(args.timm_table) if args.timm_table else []
     state = load_state()
     if not args.write:
@@ -202,7 +205,7 @@ def main() -> None:
             sweep(torchvision_rows(args.only), state, args.resume)
         if args.zoo != "torchvision":
             sweep(timm_rows(args.only, table), state, args.resume)
-    PAGE.write_text(page(state, table), encoding="utf-8")
+    PAGE.write_text(page(state, table, memory), encoding="utf-8")
     print(f"wrote {PAGE.relative_to(REPO)}", file=sys.stderr)
 
 

@@ -24,7 +24,16 @@ SEEN = {
 }
 
 
-def page(state: dict[str, dict[str, Any]], table: list[dict[str, str]]) -> str:
+MEASURED = [
+    "## Peak memory, predicted and measured",
+    "",
+    "`python benchmarks/memory.py`: each model run for real on the CPU, the bytes as PyTorch's allocator reported them to its",
+    "profiler. Recurrent layers and the fused encoder path are not in it: [passes.md](passes.md) says what is not modelled.",
+    "",
+]
+
+
+def page(state: dict[str, dict[str, Any]], table: list[dict[str, str]], memory: str = "") -> str:
     """docs/conformance.md from the state, and from timm's own table where one is given."""
     vision = list(vision_entries(state))
     ours = [row for key, row in state.items() if key.startswith("timm:") and "@" not in key]
@@ -53,6 +62,8 @@ def page(state: dict[str, dict[str, Any]], table: list[dict[str, str]]) -> str:
     ]
     if timm_faults:
         lines += [f"- {r['model']}: {r.get('error') or r['unknown']}" for r in timm_faults] + [""]
+    if memory:
+        lines += MEASURED + memory.strip().split("\n") + [""]
     lines += vision_section(vision)
     if table:
         lines += table_section(state, table)
