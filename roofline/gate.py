@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from roofline.metrics import BY_NAME, METRICS, nearest, parse
-from roofline.records import Analysis, BudgetFileError
+from roofline.records import RUNTIMES, Analysis, BudgetFileError
 
 
 class Limit(Struct, frozen=True):
@@ -81,7 +81,6 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 _DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "amp")
-_RUNTIMES = ("eager", "compiled", "ideal")
 _LIMITS = {f"{'max' if m.cost else 'min'}_{m.name}": m for m in METRICS}
 _KEYS = (
     "model", "analysis", "name", "device", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set",
@@ -225,7 +224,7 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
         inputs=tuple(inputs),
         resolution=positive("resolution"),
         dtype=choice("dtype", _DTYPES),
-        runtime=choice("runtime", _RUNTIMES),
+        runtime=choice("runtime", RUNTIMES),
         training=take("training", bool, "true or false", False),
         settings={key: value if isinstance(value, str) else _plain(value) for key, value in settings.items()},
         allow_unknown=take("allow_unknown", bool, "true or false", False),
