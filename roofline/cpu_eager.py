@@ -131,10 +131,10 @@ def arithmetic(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp
     if klass == "rnn":
         return f.flops / flops("gemm", c, machine) + f.t * f.layers * machine.host * c["call_library"], 0.0, 0.0
     if klass == "pool" and kind != "adaptive_avg_pool2d":
-        # what a window costs beside its taps, and of a maximum what branches cost that no one can foresee: calibrate's window
-        # (3 x 3, stride 2, all values equal) moves 20 bytes a result
+        # what a window costs beside its taps: calibrate's (a maximum over 3 x 3, stride 2) moves 20 bytes a result; a maximum
+        # takes branches that no one can foresee, an average none
         one = 20.0 / rate("", "pool", c, machine) / (9 + c["window"])
-        return f.flops * one * (c["branches"] if kind else 1.0) * (1 + c["window"] / xp.maximum(f.r * f.s, 1)), 0.0, 0.0
+        return f.flops * one * (1.0 if kind else c["average"]) * (1 + c["window"] / xp.maximum(f.r * f.s, 1)), 0.0, 0.0
     if klass in ("gather", "sort", "fft", "other"):
         return f.flops / (machine.vector * c["scalar"]), 0.0, 0.0
     moved = f.static + f.write + sum(n for n, _ in f.reads)
