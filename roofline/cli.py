@@ -263,7 +263,10 @@ def diff(
         raise UsageError(f"both sides are saved analyses: {', '.join(unused)} cannot be set any more")
     setting = {key: value for key, value in given.items() if value is not None}
     for analysis in saved.values():
-        setting = {**_setting_of(analysis), **setting}
+        of = _setting_of(analysis)
+        if training:  # asked for here: a saved pass of a language model is another one
+            of = {key: value for key, value in of.items() if key not in ("prefill", "decode")}
+        setting = {**of, **setting}
     sides = [saved.get(side) or _in_setting(side, setting, not no_cache) for side in (base, head)]
 
     found = compare.diff(*sides)
@@ -322,8 +325,10 @@ def _one(path: Path) -> Analysis:
 
 def _setting_of(analysis: Analysis) -> dict[str, Any]:
     s = analysis.setting
-    training = s.mode == "training"
-    return {"device": s.device, "batch": s.batch, "dtype": s.dtype, "runtime": s.runtime, "training": training}
+    found = {"device": s.device, "batch": s.batch, "dtype": s.dtype, "runtime": s.runtime, "training": s.mode == "training"}
+    if s.optimizer:
+        found["optimizer"] = s.optimizer
+    return {**found, **(analysis.language.asked if analysis.language else {})}
 
 
 def _in_setting(model: str, setting: dict[str, Any], cache: bool) -> Analysis:

@@ -105,10 +105,19 @@ def _relative(base: float, head: float) -> float | None:
 
 def _settings(base: Analysis, head: Analysis) -> list[str]:
     sides = [
-        {**msgspec.structs.asdict(a.setting), "roofline": a.tool.roofline, "torch": a.tool.torch, "inputs": _shapes(a)}
+        {
+            **msgspec.structs.asdict(a.setting), "pass": _pass(a), "roofline": a.tool.roofline, "torch": a.tool.torch,
+            "inputs": _shapes(a),
+        }
         for a in (base, head)
-    ]
-    return [f"{key}: {old} -> {sides[1][key]}" for key, old in sides[0].items() if old != sides[1][key]]
+    ]  # fmt: skip
+    return [f"{key}: {old or 'none'} -> {sides[1][key] or 'none'}" for key, old in sides[0].items() if old != sides[1][key]]
+
+
+def _pass(analysis: Analysis) -> str:
+    """ "prefill 512", "decode 8192"; empty where it is no pass of a language model."""
+    asked = analysis.language.asked if analysis.language else {}
+    return " ".join(f"{mode} {tokens}" for mode, tokens in asked.items())
 
 
 def _shapes(analysis: Analysis) -> str:

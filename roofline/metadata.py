@@ -137,11 +137,11 @@ def _each(value: int | Sequence[int], n: int) -> list[int]:
 
 
 def _channels_last(t: torch.Tensor) -> bool:
-    """torch's own test on strides (c10/core/MemoryFormat.h, is_channels_last_strides_2d)."""
-    if t.dim() != 4 or t.stride(1) == 0:
+    """torch's own test on strides of images and volumes (c10/core/MemoryFormat.h, is_channels_last_strides_2d and _3d)."""
+    if t.dim() not in (4, 5) or t.stride(1) == 0:
         return False
     least = 0
-    for d in (1, 3, 2, 0):
+    for d in (1, *range(t.dim() - 1, 1, -1), 0):
         step = t.stride(d)
         if t.shape[d] == 0 or step < least or (d == 0 and least == t.stride(1)):
             return False
@@ -153,27 +153,52 @@ def conv(
     x: torch.Tensor, w: torch.Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> list[Meta] | None:
     n = w.dim() - 2
-    if (
-        x.dim() != n + 2
-        or x.shape[1] != w.shape[1] * groups
-        or w.shape[0] % groups
-        or x.dtype != w.dtype
-        or isinstance(padding, str)
-    ):
+    if x.dim() != n + 2 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups or x.dtype != w.dtype:
         return None
-    last = n == 2 and (_channels_last(x) or _channels_last(w))
-    if not last and not (_dense(x) and _dense(w)):
-        return None
-    strides, pads, dilations = _each(stride, n), _each(padding, n), _each(dilation, n)
+    strides, dilations = _each(stride, n), _each(dilation, n)
+    if isinstance(padding, str):
+        if padding == "same" and max(strides) > 1:
+            return None  # torch refuses it
+        around = [d * (k - 1) if padding == "same" else 0 for k, d in zip(w.shape[2:], dilations, strict=True)]
+    else:
+        around = [2 * p for p in _each(padding, n)]
     size = [
-        (i + 2 * p - d * (k - 1) - 1) // s + 1
-        for i, k, s, p, d in zip(x.shape[2:], w.shape[2:], strides, pads, dilations, strict=True)
+        (i + p - d * (k - 1) - 1) // s + 1
+        for i, k, s, p, d in zip(x.shape[2:], w.shape[2:], strides, around, dilations, strict=True)
     ]
+    return _convolved(x, w, w.shape[0], size)
+
+
+def conv_transpose(
+    x: torch.Tensor, w: torch.Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
+    groups: int = 1, dilation: Any = 1,
+) -> list[Meta] | None:  # fmt: skip
+    n = w.dim() - 2
+    strides, pads, extra, dilations = (_each(v, n) for v in (stride, padding, output_padding, dilation))
+    # torch refuses an output padding that no input size would give
+    possible = all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
+    if x.dim() != n + 2 or x.shape[1] != w.shape[0] or w.shape[0] % groups or x.dtype != w.dtype or not possible:
+        return None
+    size = [
+        (i - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for i, k, s, p, e, d in zip(x.shape[2:], w.shape[2:], strides, pads, extra, dilations, strict=True)
+    ]
+    return _convolved(x, w, w.shape[1] * groups, size)
+
+
+def _convolved(x: torch.Tensor, w: torch.Tensor, channels: int, size: Sequence[int]) -> list[Meta] | None:
+    """cuDNN and oneDNN answer in channels-last if the input or the weight is; torch's meta kernel does not know.
+
+    Nor does PyTorch's own 3-d kernel on a CPU, which it takes for one small volume; that is left out.
+    """
     if min(size) <= 0:
         return None
-    shape = (x.shape[0], w.shape[0], *size)
-    if last:  # cuDNN and oneDNN answer in channels-last if the input or the weight is
-        return [(shape, (shape[1] * size[0] * size[1], 1, shape[1] * size[1], shape[1]), x.dtype)]
+    shape = (x.shape[0], channels, *size)
+    if _channels_last(x) or _channels_last(w):
+        outer, *inner = contiguous((x.shape[0], *size, channels))
+        return [(shape, (outer, inner[-1], *inner[:-1]), x.dtype)]
+    if not (_dense(x) and _dense(w)):
+        return None
     return [(shape, contiguous(shape), x.dtype)]
 
 
@@ -295,6 +320,12 @@ RULES: dict[torch._ops.OpOverload, Rule] = {
     aten.conv1d.default: conv,
     aten.conv2d.default: conv,
     aten.conv3d.default: conv,
+    aten.conv1d.padding: conv,
+    aten.conv2d.padding: conv,
+    aten.conv3d.padding: conv,
+    aten.conv_transpose1d.default: conv_transpose,
+    aten.conv_transpose2d.input: conv_transpose,
+    aten.conv_transpose3d.input: conv_transpose,
     aten.max_pool2d.default: max_pool2d,
     aten.linear.default: linear,
     aten.addmm.default: addmm,

@@ -146,6 +146,9 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
 
     tool = ToolInfo(__version__, source.package_version("torch"))
     result = analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool)
+    if request.training:
+        setting = msgspec.structs.replace(result.setting, optimizer=request.optimizer.lower())
+        result = msgspec.structs.replace(result, setting=setting)
     if request.prefill or request.decode:
         info = language.summary(trace, launched, result.totals.time_s, request.prefill, request.decode)
         result = msgspec.structs.replace(result, language=info, notes=[language.sentence(info), *result.notes])
@@ -189,9 +192,7 @@ def trace_source(
     module = builder()
     progress(f"tracing {found.name}")
     inputs = build.inputs(found)
-    result = _traced(
-        module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True)
-    )
+    result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True))
     return _noted(result, *found.notes, *source.also_known(found))
 
 
@@ -221,9 +222,7 @@ def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
     args, kwargs = list(request.args or ()), dict(request.kwargs or {})
     batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
     what = request.what
-    return trace.trace(
-        module, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.optimizer
-    )
+    return trace.trace(module, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.optimizer)
 
 
 def _traced(

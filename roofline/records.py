@@ -259,6 +259,8 @@ class Setting(Struct, frozen=True, kw_only=True):
     runtime: str
     # "inference" or "training"
     mode: str
+    # "sgd", "adam" or "adamw"; empty for inference
+    optimizer: str = ""
     device: str
     # "datasheet", "calibrated" or "measured"; "estimated" for a host that was only detected
     tier: str
@@ -407,6 +409,11 @@ class LanguageInfo(Struct, frozen=True, kw_only=True):
     cache_written_bytes: int
     cache_bytes_per_token: int
     tokens_per_s: float
+
+    @property
+    def asked(self) -> dict[str, int]:
+        """The pass as it is asked for: {"prefill": tokens of the prompt} or {"decode": tokens in the cache before it}."""
+        return {self.mode: self.context - (self.mode == "decode")}
 
 
 class Gap(Struct, frozen=True, kw_only=True, gc=False):

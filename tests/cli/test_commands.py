@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sample import sample
+from sample import language, sample
 
 import roofline
 from roofline import cli
@@ -347,6 +347,24 @@ class TestDiff:
         assert [(c["device"], c["batch"], c["dtype"], c["runtime"]) for c in calls] == [
             ("rtx-3090", 4, "fp16", "eager"), ("t4", 4, "bf16", "eager"),
         ]  # fmt: skip
+
+    def test_a_saved_training_step_gives_its_optimizer(self, calls: Calls, tmp_path: Path) -> None:
+        a = sample()
+        base = tmp_path / "base.json"
+        base.write_bytes(text.to_json(replace(a, setting=replace(a.setting, mode="training", optimizer="sgd"))))
+        assert cli.main(["diff", str(base), "m"]) == 0
+        (call,) = calls
+        assert (call["training"], call["optimizer"]) == (True, "sgd")
+
+    def test_a_saved_pass_of_a_language_model_is_asked_for_again(self, calls: Calls, tmp_path: Path) -> None:
+        base = tmp_path / "base.json"
+        for mode, context, tokens in (("prefill", 512, 512), ("decode", 8193, 8192)):
+            base.write_bytes(text.to_json(replace(sample(), language=language(mode, context))))
+            assert cli.main(["diff", str(base), "m"]) == 0
+            call = calls.pop()
+            assert {k: call[k] for k in ("prefill", "decode") if k in call} == {mode: tokens}
+        assert cli.main(["diff", str(base), "m", "--training"]) == 0
+        assert "decode" not in calls.pop()
 
     def test_two_models(self, calls: Calls, capsys: Capture) -> None:
         assert cli.main(["diff", "a", "b", "-d", "t4", "-b", "2", "--set", "w=1"]) == 0

@@ -42,6 +42,8 @@ def test_prefill_macs_by_the_closed_formula(tokens: int) -> None:
     assert a.totals.macs == dense(TINY, tokens, tokens)
     assert a.language is not None
     assert (a.language.mode, a.language.tokens, a.language.context) == ("prefill", tokens, tokens)
+    assert a.language.asked == {"prefill": tokens}
+    assert a.setting.optimizer == ""
 
 
 @pytest.mark.parametrize("past", [1, 100, 1000])
@@ -50,6 +52,7 @@ def test_decode_macs_and_cache_by_the_closed_formula(past: int) -> None:
     assert a.totals.macs == dense(TINY, 1, past + 1)
     info = a.language
     assert info is not None
+    assert info.asked == {"decode": past}
     token = 2 * 3 * 2 * 8 * 4  # keys and values, layers, heads, width, bytes
     assert info.cache_bytes_per_token == info.cache_written_bytes == token
     assert info.cache_bytes == info.cache_read_bytes == (past + 1) * token

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -130,6 +131,70 @@ def test_pointwise_strides_equal_real_kernels(tensors: list[Tensor]) -> None:
         return  # torch's order of dimensions of size 1 is of no consequence, and ours differs there
     assert of_rule(ours) == [described(real)]
     assert stride
+
+
+# convolutions by dimensions of the image: channels-last, overload by kind
+LAST = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d}
+CONVS: dict[tuple[str, int], Any] = {
+    ("plain", 1): aten.conv1d.default, ("plain", 2): aten.conv2d.default, ("plain", 3): aten.conv3d.default,
+    ("named padding", 1): aten.conv1d.padding, ("named padding", 2): aten.conv2d.padding,
+    ("named padding", 3): aten.conv3d.padding, ("transposed", 1): aten.conv_transpose1d.default,
+    ("transposed", 2): aten.conv_transpose2d.input, ("transposed", 3): aten.conv_transpose3d.input,
+}  # fmt: skip
+
+
+def convolutions(kind: str, dims: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Batch and channels of 1, pointwise, depthwise, strided; input and weight each row-major and channels-last."""
+    for n, c, size, depthwise, o, k, stride in itertools.product((1, 2), (1, 4), (1, 5), (0, 1), (1, 8), (1, 3), (1, 2)):
+        groups = c if depthwise else 1
+        if o % groups or (n == 1 and dims == 3) or (kind == "named padding" and stride == 2):
+            continue  # one small volume takes a kernel that knows no channels-last
+        for x_last, w_last in itertools.product((False, True), repeat=2):
+            x = torch.rand(n, c, *[size] * dims)
+            w = torch.rand(*((c, o // groups) if kind == "transposed" else (o, c // groups)), *[k] * dims)
+            x = x.contiguous(memory_format=LAST[dims]) if x_last else x
+            w = w.contiguous(memory_format=LAST[dims]) if w_last else w
+            s, p, d = [stride] * dims, [k // 2] * dims, [1] * dims
+            what = f"{n}x{c}x{size} to {o}, {groups} groups, kernel {k}, stride {stride}, last: {x_last}, {w_last}"
+            if kind == "transposed":
+                yield what, (x, w, None, s, p, [stride - 1] * dims, groups, d)
+            else:
+                yield what, (x, w, None, s, "same" if kind == "named padding" else p, d, groups)
+
+
+@pytest.mark.parametrize(("kind", "dims"), CONVS, ids=lambda v: str(v))
+def test_convolutions_answer_in_the_layout_of_real_kernels(kind: str, dims: int) -> None:
+    """Channels-last in, or a channels-last weight, is channels-last out; torch's meta kernels answer row-major."""
+    func, wrong, last = CONVS[kind, dims], {}, 0
+    rule = metadata.rule_for(func)
+    assert rule is not None
+    with torch.inference_mode():
+        for what, args in convolutions(kind, dims):
+            ours, real = rule(*args), func(*args)
+            if ours is None or of_rule(ours) != [described(real)]:
+                wrong[what] = (ours, described(real))
+            last += not real.is_contiguous()
+            if all(t.is_contiguous() for t in args[:2]):  # where the meta kernels can be believed, they say the same
+                meta = func(*(t.to("meta") if isinstance(t, Tensor) else t for t in args))
+                assert described(meta) == described(real), what
+    assert wrong == {}
+    assert bool(last) == (dims > 1)
+
+
+def test_convolutions_that_cannot_be_are_left_to_torch() -> None:
+    x, w = e(1, 4, 8, 8), e(4, 4, 3, 3)
+    assert metadata.conv(x, w, None, [2, 2], "same") is None
+    assert metadata.conv_transpose(x, w, None, [1, 1], [0, 0], [1, 1]) is None
+    assert metadata.conv_transpose(e(1, 3, 8, 8), w) is None
+    assert metadata.conv_transpose(e(1, 4, 1, 1), w, None, [1, 1], [2, 2]) is None
+
+
+def test_one_large_volume_is_channels_last_too() -> None:
+    x, w = torch.rand(1, 8, 52, 52, 5).contiguous(memory_format=torch.channels_last_3d), torch.rand(2, 8, 3, 3, 3)
+    ours = metadata.conv(x, w)
+    assert ours is not None
+    with torch.inference_mode():
+        assert of_rule(ours) == [described(F.conv3d(x, w))]
 
 
 def test_attention_output_layout_follows_the_fused_kernel() -> None:

@@ -350,7 +350,7 @@ def test_real_tensors_are_not_touched() -> None:
 def test_analysis_of_a_training_step() -> None:
     module = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     a = roofline.analyze(module, inputs=("3,8",), training=True, optimizer="sgd", device="t4")
-    assert a.setting.mode == "training"
+    assert (a.setting.mode, a.setting.optimizer) == ("training", "sgd")
     assert {k.phase for k in a.kernels} == {"forward", "backward", "optimizer"}
     assert a.totals.macs == 3 * (8 * 16 + 16 * 4) + 3 * (8 * 16 + 2 * 16 * 4)
     assert a.totals.peak_memory["gradients"] == a.totals.peak_memory["optimizer_state"] == a.model.param_bytes

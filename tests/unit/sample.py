@@ -16,6 +16,7 @@ from roofline.records import (
     DeviceInfo,
     InputInfo,
     KernelRow,
+    LanguageInfo,
     LayerRow,
     LevelInfo,
     ModelInfo,
@@ -53,6 +54,14 @@ CPU = DeviceInfo(
 )
 EFFICIENCY = {"conv": 0.55, "gemm": 0.6, "depthwise_conv": 0.08, "attention": 0.5}
 OVERHEAD = {"gpu": 6e-6, "cpu": 2.5e-6}
+
+
+def language(mode: str, context: int) -> LanguageInfo:
+    """One pass of a language model that is not the sample's: for tests of what is said about passes."""
+    return LanguageInfo(
+        mode=mode, sequences=1, tokens=1, context=context, flops_per_token=2, macs_per_token=1, weight_bytes=2, cache_bytes=4,
+        cache_read_bytes=4, cache_written_bytes=1, cache_bytes_per_token=1, tokens_per_s=10.0,
+    )  # fmt: skip
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
-from sample import sample
+from sample import language, sample
 
 from roofline import diff as compare
 from roofline.records import Analysis, UsageError
@@ -46,6 +46,17 @@ def test_every_setting_that_differs_is_named() -> None:
     base = sample()
     head = replace(base, setting=replace(base.setting, device="t4", runtime="compiled"), tool=replace(base.tool, torch="3.0"))
     assert compare.diff(base, head).settings == ["runtime: eager -> compiled", "device: rtx-3090 -> t4", "torch: 2.9.0 -> 3.0"]
+
+
+def test_the_pass_and_the_optimizer_are_settings() -> None:
+    base = sample()
+    sgd = replace(base, setting=replace(base.setting, mode="training", optimizer="sgd"))
+    adam = replace(base, setting=replace(base.setting, mode="training", optimizer="adam"))
+    assert compare.diff(sgd, adam).settings == ["optimizer: sgd -> adam"]
+    assert compare.diff(base, sgd).settings == ["mode: inference -> training", "optimizer: none -> sgd"]
+    prefill, decode = replace(base, language=language("prefill", 512)), replace(base, language=language("decode", 8193))
+    assert compare.diff(prefill, decode).settings == ["pass: prefill 512 -> decode 8192"]
+    assert compare.diff(base, prefill).settings == ["pass: none -> prefill 512"]
 
 
 def test_layers_added_removed_changed() -> None:
