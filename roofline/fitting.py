@@ -1,8 +1,8 @@
 """Fit the constants of the time model to tables of measured times: `roofline validate --fit`.
 
 Coordinate descent in factors, from the shipped constants. The loss is the mean over tables of the mean absolute error in
-log time, damped so that single models that are timed as something else do not lead. A fraction of a bandwidth stays
-below 0.95, so that a wrong count of bytes cannot hide behind it.
+log time, damped so that single models that are timed as something else do not lead. A fraction of a peak or a bandwidth stays
+at or below 1, so that a wrong count cannot hide behind it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roofline import fit as arrays
-from roofline import roof, tables, validate
+from roofline import opstable, roof, tables, validate
 from roofline.cache import Cache
 from roofline.device import Device
 from roofline.records import RooflineError, UsageError
@@ -23,23 +23,27 @@ from roofline.records import RooflineError, UsageError
 SAMPLE = 400
 ROUNDS = 8
 _STEP = 0.2
-_BANDWIDTHS = frozenset({
-    "cache", "stream", "stream_conv", "stream_gemm", "norm", "reduction", "softmax", "pool", "pool_last", "layout", "scattered",
-    "gather",
+# what a table of single operators counts beside one of models: it is one class of kernel
+_OPERATORS = 0.2
+# fractions of a rate that the device has: more than all of it hides a wrong count or a wrong rate
+_FRACTIONS = frozenset({
+    "cache", "stream", "stream_conv", "stream_gemm", "norm", "reduction", "reduction_generated", "softmax", "pool", "pool_last",
+    "layout", "scattered", "gather", "gemm", "conv", "grouped_conv", "grouped_last", "attention", "attention_mask", "simt_gemm",
+    "simt_winograd", "depthwise_conv", "depthwise_loop", "depthwise_last", "vector", "scalar", "rnn", "residency",
 })  # fmt: skip
-_CEILING = 0.95
 
 
 Say = Callable[[str], None]
 
 
 class Measured(NamedTuple):
-    """The kernels of a table's rows, and their times."""
+    """The kernels of a table's rows, and their times. `alone`: the class of a table of single operators, else empty."""
 
     table: arrays.Table
     seconds: Any
     device: Device
     how: tables.Setting
+    alone: str = ""
 
 
 def fit(
@@ -58,12 +62,21 @@ def fit(
 
     Raises UsageError for tables of GPUs and CPUs (or of eager and compiled CPU runs) together, or without usable rows.
     """
-    kinds = {roof.family(d, tables.setting(path.name, dtype, layout, runtime).runtime) for path, d in pairs}
+    operators = {path: opstable.recognise(path) for path, _ in pairs}
+    kinds = {
+        roof.family(d, "eager" if operators[path] else tables.setting(path.name, dtype, layout, runtime).runtime)
+        for path, d in pairs
+    }
     if len(kinds) != 1:
         raise UsageError("GPUs, CPUs and eager CPU runs have constants of their own: fit one kind at a time")
     kind = kinds.pop()
     data = []
     for path, target in pairs:
+        records = operators[path]
+        if records is not None:
+            data.append(_operators(path.name, records, target, limit or SAMPLE, seed))
+            say(f"{path.name}: {len(data[-1].seconds)} rows")
+            continue
         how = tables.setting(path.name, dtype, layout, runtime)
         rows = tables.sample(tables.read(path, columns).rows, limit or SAMPLE, seed)
         say(f"{path.name}: {len(rows)} rows")
@@ -91,13 +104,28 @@ def _measured(rows: Sequence[tables.Row], how: tables.Setting, target: Device, s
     return Measured(arrays.table(counted), np.array(seconds), target, how)
 
 
+def _operators(name: str, records: Sequence[tables.Record], target: Device, limit: int, seed: int) -> Measured:
+    rows, _ = opstable.rows_of(name, records, target, limit, seed)
+    table = arrays.table([{arrays.row(k, [0], 0, 2 * k.bytes): 1} for _, k in rows])
+    return Measured(table, np.array([row.seconds for row, _ in rows]), target, opstable.HOW, rows[0][1].klass)
+
+
+def predicted(m: Measured, constants: dict[str, float]) -> Any:
+    """Seconds of each row."""
+    if not m.alone:
+        return arrays.totals(m.table, m.device, constants, setting=m.how.dtype, runtime=m.how.runtime)
+    capped, free = (arrays.work(m.table, d, constants, setting=m.how.dtype)[0] for d in (m.device, opstable.uncapped(m.device)))
+    return opstable.seconds(m.alone, capped, free, m.device, constants)
+
+
 def loss(data: Sequence[Measured], constants: Mapping[str, float]) -> float:
-    total = 0.0
+    total = weights = 0.0
     for m in data:
-        predicted = arrays.totals(m.table, m.device, dict(constants), setting=m.how.dtype, runtime=m.how.runtime)
-        off = np.abs(np.log(predicted / m.seconds))
-        total += float(np.mean(off / (1 + 0.3 * off)))
-    return total / len(data)
+        off = np.abs(np.log(predicted(m, dict(constants)) / m.seconds))
+        weight = _OPERATORS if m.alone else 1.0
+        total += weight * float(np.mean(off / (1 + 0.3 * off)))
+        weights += weight
+    return total / weights
 
 
 def minimise(data: Sequence[Measured], start: Mapping[str, float], say: Say) -> tuple[dict[str, float], float]:
@@ -109,7 +137,7 @@ def minimise(data: Sequence[Measured], start: Mapping[str, float], say: Say) -> 
         for name in best:
             for factor in (1 + steps[name], 1 / (1 + steps[name])):
                 value = best[name] * factor
-                tried = best | {name: min(value, _CEILING) if name in _BANDWIDTHS else value}
+                tried = best | {name: min(value, 1.0) if name in _FRACTIONS else value}
                 if tried[name] == best[name]:
                     continue
                 now = loss(data, tried)

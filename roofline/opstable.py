@@ -7,22 +7,25 @@ as its other operand). Times in `ms`; fp32, row-major; rows of other devices are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
 
 from roofline import device as devices
 from roofline import roof, tables, validate
-from roofline.device import Device
+from roofline.device import Device, Number
 from roofline.kernels import Facts
 from roofline.records import Kernel, Operand, OpSpec, RooflineError, TensorSpec, UsageError
 from roofline.tables import Row, Setting
 
-_HOW = Setting("fp32", "nchw", "eager")
+HOW = Setting("fp32", "nchw", "eager")
 # a shorter time is mostly launch
 SHORTEST_S = 1e-4
 
 
-def recognise(path: Path) -> list[dict[str, str]] | None:
+def recognise(path: Path) -> list[tables.Record] | None:
     """The records, where it is a table of operators."""
     records = tables.lines(path)
     have = set(records[0])
@@ -31,23 +34,41 @@ def recognise(path: Path) -> list[dict[str, str]] | None:
 
 
 def run(
-    name: str, records: Sequence[Mapping[str, str]], target: Device, *, limit: int | None = None, seed: int = 0
+    name: str, records: Sequence[tables.Record], target: Device, *, limit: int | None = None, seed: int = 0
 ) -> tuple[validate.Validation, list[validate.Prediction]]:
-    """Predict the rows of one device. Raises UsageError where the table has none for it."""
+    """Predict the rows of one device; those that cannot be are skipped. Raises UsageError where the table has none for it."""
+    rows, skipped = rows_of(name, records, target, limit, seed)
+    found = [_predict(row, kernel, target) for row, kernel in rows]
+    return validate.summarise(name, HOW, target, found, skipped), found
+
+
+def rows_of(
+    name: str, records: Sequence[tables.Record], target: Device, limit: int | None, seed: int
+) -> tuple[list[tuple[Row, Kernel]], list[tuple[str, str]]]:
+    """The rows of one device, each with its kernel, and (operator, why) of those that cannot be used. Raises UsageError."""
     rows: list[Row] = []
-    chosen: list[Mapping[str, str]] = []
-    for number, record in enumerate(records, 2):
+    launched: dict[int, Kernel] = {}
+    skipped: list[tuple[str, str]] = []
+    for record in records:
         if not _is(record.get("device", ""), target):
             continue
-        seconds = float(record["ms"]) * 1e-3
-        if seconds >= SHORTEST_S:
-            rows.append(Row(f"{_label(record)} line {number}", 0, 1, seconds, 0.0, len(chosen)))
-            chosen.append(record)
-    if not rows:
+        try:
+            took = float(record["ms"]) * 1e-3
+            if not 0 < took < float("inf"):
+                raise ValueError(f"a time of {took:g} s cannot be")
+            if took < SHORTEST_S:
+                continue
+            launched[record.line] = operator(record)
+        except KeyError as error:
+            raise UsageError(f"{name} has no column {error.args[0]!r}, which its operators need") from None
+        except (ValueError, OverflowError, UsageError) as error:
+            skipped.append((_label(record), f"line {record.line}: {error}"))
+            continue
+        rows.append(Row(f"{_label(record)} line {record.line}", 0, 1, took, 0.0, record.line))
+    if not rows and not skipped:
         known = sorted({r.get("device", "") for r in records})
         raise UsageError(f"{name} has no rows over {SHORTEST_S * 1e3:g} ms for {target.name}; it has {', '.join(known)}")
-    found = [_predict(row, chosen[row.line], target) for row in tables.sample(rows, limit, seed)]
-    return validate.summarise(name, _HOW, target, found, []), found
+    return [(row, launched[row.line]) for row in tables.sample(rows, limit, seed)], skipped
 
 
 _devices: dict[str, str] = {}
@@ -70,38 +91,67 @@ def _label(record: Mapping[str, str]) -> str:
     return record.get("op") or "conv2d"
 
 
-def _predict(row: Row, record: Mapping[str, str], target: Device) -> validate.Prediction:
-    kernels = list(operators(record))
-    points = roof.place(kernels, target, setting="fp32", runtime="eager", footprint=2 * max(k.bytes for k in kernels))
-    ideal = roof.place(kernels, target, setting="fp32", runtime="ideal")
-    total = sum(p.time_s - p.overhead_s for p in points)
-    # events around one call see the kernel and its launch gap, not the host's step
-    total += len(points) * target.launch.value
-    return validate.Prediction(
-        row.model, 0, 1, row.seconds, total, sum(p.time_s for p in ideal), sum(p.compute_s for p in ideal),
-        {kernels[0].klass: 1.0}, points[0].bound,
-    )  # fmt: skip
+def _predict(row: Row, kernel: Kernel, target: Device) -> validate.Prediction:
+    footprint = 2 * kernel.bytes
+    capped, free = (
+        roof.place([kernel], d, setting="fp32", runtime="eager", footprint=footprint)[0] for d in (target, uncapped(target))
+    )
+    (ideal,) = roof.place([kernel], target, setting="fp32", runtime="ideal")
+    table = roof.constants("gpu")
+    total = float(seconds(kernel.klass, capped.time_s - capped.overhead_s, free.time_s - free.overhead_s, target, table))
+    bound = "compute" if capped.compute_s > capped.memory_s else "memory"
+    return validate.Prediction(row.model, 0, 1, row.seconds, total, ideal.time_s, ideal.compute_s, {kernel.klass: 1.0}, bound)
 
 
-def operators(record: Mapping[str, str]) -> Iterator[Kernel]:
-    """The kernels of one row."""
+def uncapped(target: Device) -> Device:
+    """The device before its power cap takes hold: half way between its capped clock and its boost."""
+
+    def half(number: Number) -> Number:
+        return replace(number, value=max((1 + number.value) / 2, number.value))
+
+    vector = target.sustained_vector
+    return replace(target, sustained=half(target.sustained), sustained_vector=None if vector is None else half(vector))
+
+
+def seconds(klass: str, capped: Any, free: Any, target: Device, c: Mapping[str, float]) -> Any:
+    """What events around one call of a kernel show, from its work (numbers or arrays) with and without the power cap.
+
+    The host issues the call after the first event.
+    """
+    early = 1 / (1 + (free / (c["cap"] * 1e-6)) ** 2)
+    call = c.get(f"event_{klass}", c["event"]) * 1e-6
+    return 1 / (early / free + (1 - early) / capped) + target.launch.value + call
+
+
+def operator(record: Mapping[str, str]) -> Kernel:
+    """The kernel of one row."""
     if "Cin" in record:
-        yield _kernel(_conv(record))
-        return
+        return _kernel(_conv(record))
     op = record["op"]
     if "M" in record:
-        b, m, n, k = (int(record[x]) for x in "BMNK")
+        b, m, n, k = _sizes(record, *"BMNK")
         if op == "linear":
-            yield _kernel(_spec("aten.linear", [_t(b * m, n), _t(k, n), _t(k)], _t(b * m, k)))
-        else:
-            yield _kernel(_spec("aten.bmm", [_t(b, m, n), _t(b, n, k)], _t(b, m, k)))
-        return
-    yield _kernel(_elementwise(op, _t(int(record["B"]), int(record["H"]))))
+            return _kernel(_spec("aten.linear", [_t(b * m, n), _t(k, n), _t(k)], _t(b * m, k)))
+        if op == "bmm":
+            return _kernel(_spec("aten.bmm", [_t(b, m, n), _t(b, n, k)], _t(b, m, k)))
+        raise UsageError(f"unknown operator {op!r} in the table; known: bmm, linear")
+    return _kernel(_elementwise(op, _t(*_sizes(record, "B", "H"))))
+
+
+def _sizes(record: Mapping[str, str], *names: str) -> list[int]:
+    """Sizes of at least 1. Raises ValueError where one is not."""
+    found = [int(record[name]) for name in names]
+    if min(found) < 1:
+        raise ValueError(f"sizes of {found} cannot be")
+    return found
 
 
 def _conv(record: Mapping[str, str]) -> OpSpec:
-    n, c, o, k, size, stride, pad = (int(record[x]) for x in ("N", "Cin", "Cout", "k", "HW_in", "stride", "pad"))
+    n, c, o, k, size, stride = _sizes(record, "N", "Cin", "Cout", "k", "HW_in", "stride")
+    pad = int(record["pad"])
     out = (size + 2 * pad - k) // stride + 1
+    if out < 1:
+        raise ValueError(f"a kernel of {k} does not fit into {size} pixels")
     args = [_t(n, c, size, size), _t(o, c, k, k), None, [stride, stride], [pad, pad], [1, 1], 1]
     return _spec("aten.conv2d", args, _t(n, o, out, out))
 

@@ -46,6 +46,12 @@ class Setting(Struct, frozen=True):
     runtime: str
 
 
+class Record(dict[str, str]):
+    """A record of a table, by column; `line` is where it stands in the file."""
+
+    line: int = 0
+
+
 class Table(Struct, frozen=True):
     """`skipped` are (model, why)."""
 
@@ -59,21 +65,30 @@ def setting(name: str, dtype: str | None, layout: str | None, runtime: str | Non
     words = set(re.split(r"[-_.]", Path(name).stem.lower()))
     return Setting(
         dtype or next((d for d in _DTYPES if d in words), "fp32"),
-        layout or ("nhwc" if words & {"nhwc", "channels", "last"} else "nchw"),
+        layout or ("nhwc" if "nhwc" in words or {"channels", "last"} <= words else "nchw"),
         runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager"),
     )
 
 
-def lines(path: Path) -> list[dict[str, str]]:
+def lines(path: Path) -> list[Record]:
     """The records of a CSV; lines that start with # are comments. Raises UsageError where there is nothing to read."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the table {path}: {getattr(error, 'strerror', None) or error}") from error
-    found = list(csv.DictReader(line for line in text.splitlines() if line.strip() and not line.startswith("#")))
+    kept = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
+    reader = csv.DictReader(line for _, line in kept)
+    found = []
+    try:
+        for row in reader:
+            record = Record({(k or "").strip(): (v or "").strip() for k, v in row.items() if not isinstance(v, list)})
+            record.line = kept[reader.line_num - 1][0]
+            found.append(record)
+    except csv.Error as error:
+        raise UsageError(f"{path} is not a CSV: {error}") from error
     if not found:
         raise UsageError(f"{path} holds no rows: a CSV with a header line is needed")
-    return [{(k or "").strip(): (v or "").strip() for k, v in row.items() if not isinstance(v, list)} for row in found]
+    return found
 
 
 def read(path: Path, columns: Mapping[str, str] | None = None) -> Table:
@@ -86,20 +101,22 @@ def read(path: Path, columns: Mapping[str, str] | None = None) -> Table:
     names = _mapping(dict(columns or {}), list(records[0]), path)
     unit = next(u for u in _UNITS if u in names)
     rows, skipped = [], []
-    for number, record in enumerate(records, 2):
+    for record in records:
         model = record.get(names["model"], "")
         try:
             seconds = float(record[names[unit]]) * _UNITS[unit]
             size = int(float(record[names["size"]])) if "size" in names else 0
             batch = int(float(record[names["batch"]])) if "batch" in names else 1
             millions = float(record[names["params"]] or 0) if "params" in names else 0.0
-        except ValueError as error:
-            skipped.append((model, f"line {number}: {error}"))
+        except (ValueError, OverflowError) as error:
+            skipped.append((model, f"line {record.line}: {error}"))
             continue
         if not model or not seconds > 0 or batch < 1 or size < 0 or seconds == float("inf"):
-            skipped.append((model, f"line {number}: a time of {seconds:g} s for a batch of {batch} at {size} px cannot be"))
+            skipped.append(
+                (model, f"line {record.line}: a time of {seconds:g} s for a batch of {batch} at {size} px cannot be")
+            )
             continue
-        rows.append(Row(model, size, batch, seconds, millions, number))
+        rows.append(Row(model, size, batch, seconds, millions, record.line))
     return Table(path.name, tuple(rows), tuple(skipped))
 
 

@@ -111,9 +111,10 @@ def predict(
 def _predict(job: _Job) -> Prediction | str:
     """One row, from the cache where it is there. A row that cannot be predicted is a sentence that says why."""
     row, how, target = job.row, job.setting, job.device
-    store = Cache(enabled=job.cache)
     asked = repr((row.model, row.size, row.batch, row.millions, how))
-    key = digest(pipeline.program(), roof.fingerprint(), asked, msgspec.json.encode(target))
+    # any other model may be a person's own file, which can change
+    store = Cache(enabled=job.cache and zoo.has("timm", row.model))
+    key = digest(pipeline.program(), source.package_version("timm"), roof.fingerprint(), asked, msgspec.json.encode(target))
     saved = store.load("prediction", key)
     if saved is None:
         try:
@@ -158,9 +159,7 @@ def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
 
 def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
     launched = kernels.build(t, how.runtime, target.kind)
-    points = roof.place(
-        launched, target, setting=how.dtype, runtime=how.runtime, footprint=memory.peak(t, target).total
-    )
+    points = roof.place(launched, target, setting=how.dtype, runtime=how.runtime, footprint=memory.peak(t, target).total)
     ideal = roof.place(launched, target, setting=how.dtype, runtime="ideal")
     total = sum(p.time_s for p in points)
     shares: dict[str, float] = {}
@@ -180,8 +179,9 @@ def summarise(
 ) -> Validation:
     """Errors over all rows. Raises UsageError where no row could be predicted."""
     if not found:
-        why = f", the first ({skipped[0][0]}): {skipped[0][1]}" if skipped else ""
-        raise UsageError(f"{name}: no row could be predicted{why}")
+        # what a whole table fails of is not a single bad line, where there is another reason
+        model, why = next((s for s in skipped if not s[1].startswith("line ")), skipped[0] if skipped else ("", ""))
+        raise UsageError(f"{name}: no row could be predicted" + (f"; {model or '?'}: {why}" if why else ""))
     measured = [p.measured_s for p in found]
     ours = statistics.errors([p.predicted_s for p in found], measured)
     worst = sorted(found, key=lambda p: -max(p.ratio, 1 / p.ratio))[:_WORST]
@@ -229,8 +229,8 @@ def run(
     path: Path, target: Device, *, dtype: str | None = None, layout: str | None = None, runtime: str | None = None,
     columns: dict[str, str] | None = None, limit: int | None = None, seed: int = 0, cache: bool = True,
     jobs: int | None = None, progress: Progress | None = None,
-) -> tuple[Validation, list[Prediction]]:
-    """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""  # fmt: skip
+) -> tuple[Validation, list[Prediction]]:  # fmt: skip
+    """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""
     how = tables.setting(path.name, dtype, layout, runtime)
     table = tables.read(path, columns)
     _check(how, target)
@@ -240,6 +240,8 @@ def run(
 
 
 def _check(how: Setting, target: Device) -> None:
+    if how.dtype not in pipeline.DTYPES:
+        raise UsageError(f"a model cannot be traced in {how.dtype!r}; use one of {', '.join(pipeline.DTYPES)}")
     if how.layout not in ("nchw", "nhwc"):
         raise UsageError(f"unknown layout {how.layout!r}; use nchw or nhwc")
     key = ("fp16" if target.kind == "gpu" else "bf16") if how.dtype == "amp" else how.dtype
@@ -268,8 +270,7 @@ def command(
     if len(devices) not in (1, len(paths)):
         raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
     pairs = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
-    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"-o {plot}: a plot ends in .png, .svg or .pdf")
+    _check_files(plot, fit, len(paths), json)
     if constants is not None:
         roof.use(constants)
     options: dict[str, Any] = {"limit": limit, "seed": seed, "cache": cache}
@@ -285,16 +286,42 @@ def command(
         for path, target in pairs:
             table = opstable.recognise(path)
             if table is not None:
+                _check_operators(path, given)
                 results.append(opstable.run(path.name, table, target, limit=limit, seed=seed))
             else:
                 results.append(run(path, target, jobs=jobs, progress=show, **options, **given))
     if plot is not None:
-        if len(results) != 1:
-            raise UsageError("-o draws one table: give one")
         chart = validation.scatter(results[0][0], results[0][1], plot)
         output.write_all({plot: chart})
     if json:
         found = [v for v, _ in results]
-        out_json(found[0] if len(found) == 1 else found)
+        out_json(found[0] if len(found) == 1 else {"validations": found})
     else:
         out("\n".join(validation.text(v) for v, _ in results))
+
+
+def _check_files(plot: Path | None, fit: Path | None, tables: int, json: bool) -> None:
+    """What is to be written, before time is spent on it."""
+    from roofline import output
+
+    if fit is not None and (json or plot is not None):
+        raise UsageError("--fit writes constants and compares nothing: leave --json and -o to a run with --constants")
+    if fit is not None and fit.suffix.lower() != ".toml":
+        raise UsageError(f"--fit {fit}: constants are written to a .toml file")
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"-o {plot}: a plot ends in .png, .svg or .pdf")
+    if plot is not None and tables != 1:
+        raise UsageError("-o draws one table: give one")
+    for file in (plot, fit):
+        if file is not None:
+            output.writable(file)
+
+
+def _check_operators(path: Path, given: dict[str, Any]) -> None:
+    """A table of operators says itself what was run."""
+    fixed = {"dtype": "fp32", "layout": "nchw", "runtime": "eager"}
+    for name, value in fixed.items():
+        if given.get(name) not in (None, value):
+            raise UsageError(f"{path.name} is a table of single operators, in {value}: --{name} {given[name]} cannot be")
+    if given.get("columns"):
+        raise UsageError(f"{path.name} is a table of single operators, known by its columns: leave --column out")

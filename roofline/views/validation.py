@@ -10,7 +10,7 @@ from roofline.validate import Prediction, Validation
 
 
 def text(v: Validation) -> str:
-    """The whole result in plain lines, at most about 100 columns."""
+    """The whole result in plain lines, at most about 128 columns."""
     lines = [
         f"{v.table} on {v.device} ({v.tier} tier): {v.dtype}, {v.layout}, {v.runtime}",
         f"{v.rows} rows predicted, {len(v.skipped)} skipped",
@@ -26,10 +26,10 @@ def text(v: Validation) -> str:
         f"  {klass:<22}{int(e['rows']):>6} rows{e['median_ape']:>9.1%}   pred/meas {e['median_ratio']:.2f}"
         for klass, e in sorted(v.by_class.items(), key=lambda item: -item[1]["rows"])
     ]
-    lines += ["", "worst rows:"]
+    lines += ["", "worst rows, predicted / measured, and what the prediction is made of:"]
     for w in v.worst:
         row = f"{w['model'][:36]:<37}{w['size'] or '':>5} b{w['batch']:<5}{seconds(w['measured_s']):>10}"
-        lines.append(f"  {row}  x{w['ratio']:.2f}  {w['why']}")
+        lines.append(f"  {row}  x{w['ratio']:.2f}  {w['why'].removeprefix('predicted as ')}")
     if v.impossible:
         lines += ["", "measured faster than the device's peak allows (wrong table, wrong device, or another model):"]
         lines += [f"  {w['model']:<40} {w['times_peak']:.2f} times the peak" for w in v.impossible[:10]]
@@ -41,7 +41,7 @@ def text(v: Validation) -> str:
 
 
 def _line(label: str, median: float, mean: float, p90: float, spearman: float, ratio: float) -> str:
-    return f"  {label:<22}{median:>9.1%}{mean:>9.1%}{p90:>10.1%}{spearman:>10.4f}{ratio:>11.2f}"
+    return f"  {label:<22} {median:>8.1%} {mean:>8.1%} {p90:>9.1%} {spearman:>9.4f} {ratio:>10.2f}"
 
 
 def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:

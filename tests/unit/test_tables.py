@@ -84,15 +84,15 @@ def test_a_sample_is_the_same_for_a_seed() -> None:
 
 def test_operators_of_a_table() -> None:
     conv = {"device": "x", "N": "2", "Cin": "3", "Cout": "8", "k": "3", "HW_in": "10", "stride": "1", "pad": "1", "ms": "1"}
-    (kernel,) = opstable.operators(conv)
+    kernel = opstable.operator(conv)
     assert kernel.macs == 2 * 8 * 10 * 10 * 3 * 3 * 3
     # input, weight, output in fp32
     assert kernel.bytes == 4 * (2 * 3 * 100 + 8 * 3 * 9 + 2 * 8 * 100)
-    (kernel,) = opstable.operators({"op": "bmm", "B": "4", "M": "5", "N": "6", "K": "7", "ms": "1"})
+    kernel = opstable.operator({"op": "bmm", "B": "4", "M": "5", "N": "6", "K": "7", "ms": "1"})
     assert kernel.macs == 4 * 5 * 6 * 7
-    (kernel,) = opstable.operators({"op": "linear", "B": "1", "M": "5", "N": "6", "K": "7", "ms": "1"})
+    kernel = opstable.operator({"op": "linear", "B": "1", "M": "5", "N": "6", "K": "7", "ms": "1"})
     assert kernel.macs == 5 * 6 * 7
-    (kernel,) = opstable.operators({"op": "mulu", "B": "32", "H": "64", "ms": "1"})
+    kernel = opstable.operator({"op": "mulu", "B": "32", "H": "64", "ms": "1"})
     assert kernel.bytes == 2 * 4 * 32 * 64
-    (kernel,) = opstable.operators({"op": "add", "B": "32", "H": "64", "ms": "1"})
+    kernel = opstable.operator({"op": "add", "B": "32", "H": "64", "ms": "1"})
     assert kernel.bytes == 3 * 4 * 32 * 64
