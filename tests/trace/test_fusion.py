@@ -40,16 +40,20 @@ def test_a_pointwise_chain_is_one_kernel_that_reads_and_writes_once() -> None:
 
 def test_batch_norm_and_relu_follow_the_convolution_in_one_kernel() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-    assert names(compiled(net, (1, 3, 8, 8))) == ["conv2d", "batch_norm+relu"]
+    # the image is copied to channels-last first
+    assert names(compiled(net, (1, 3, 8, 8))) == ["channels_last", "conv2d", "batch_norm+relu"]
 
 
 def test_a_k_by_k_weight_is_copied_to_channels_last_first() -> None:
     found = compiled(nn.Conv2d(4, 8, 3, bias=False), (1, 4, 8, 8))
-    assert names(found) == ["channels_last", "conv2d"]
-    assert found[0].bytes == 2 * 4 * 8 * 4 * 9
-    assert found[0].weight_bytes == found[0].bytes
+    assert names(found) == ["channels_last", "channels_last", "conv2d"]
+    image, weight, _ = found
+    assert image.bytes == 2 * 4 * 4 * 64
+    assert image.weight_bytes == 0
+    assert weight.bytes == 2 * 4 * 8 * 4 * 9
+    assert weight.weight_bytes == weight.bytes
     # one input channel a group: both layouts are the same bytes
-    assert names(compiled(nn.Conv2d(4, 4, 3, groups=4, bias=False), (1, 4, 8, 8))) == ["conv2d"]
+    assert names(compiled(nn.Conv2d(4, 4, 3, groups=4, bias=False), (1, 4, 8, 8))) == ["channels_last", "conv2d"]
 
 
 def test_the_residual_add_joins_the_last_norm() -> None:
@@ -64,9 +68,9 @@ def test_the_residual_add_joins_the_last_norm() -> None:
             return functional.relu(self.nb(self.b(y)) + x)
 
     found = compiled(Block(), (1, 8, 4, 4))
-    assert names(found) == ["conv2d", "batch_norm+relu", "conv2d", "batch_norm+add+relu"]
+    assert names(found) == ["channels_last", "conv2d", "batch_norm+relu", "conv2d", "batch_norm+add+relu"]
     # the second one reads the convolution and x, writes the result; its four vectors are read too
-    assert found[3].bytes == 4 * (3 * 8 * 16 + 4 * 8)
+    assert found[4].bytes == 4 * (3 * 8 * 16 + 4 * 8)
 
 
 def test_a_norm_takes_in_what_makes_its_input_and_what_uses_its_result() -> None:
@@ -82,6 +86,39 @@ def test_a_mean_ends_the_chain_and_its_result_goes_on() -> None:
     found = compiled(net, (2, 8, 4, 4))
     assert sum(len(k.ops) for k in found) == 3
     assert len(found) <= 2
+
+
+def test_what_is_read_twice_is_computed_twice_until_it_reads_much() -> None:
+    # x + y feeds a norm and a sum, as in a transformer: both read x and y, and nothing is written between them
+    net = Fn(lambda x, y, w: functional.layer_norm(x + y, (64,)) @ w + x + y)
+    found = compiled(net, (40, 64), (40, 64), (64, 64))
+    assert [k.klass for k in found] == ["norm", "gemm", "pointwise"]
+    # x, y and the result; no sum of the two
+    assert found[0].bytes == 3 * 4 * 2560
+
+
+@pytest.mark.parametrize(("kind", "kernels"), [("cpu", 4), ("gpu", 2)])
+def test_a_concatenation_is_written_in_parts_on_a_cpu(kind: str, kernels: int) -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(torch.cat([torch.relu(self.a(x)), torch.relu(self.b(x))], 1))
+
+    found = compiled(Branches(), (4, 8), kind=kind)
+    assert sum(1 for k in found if "generated" in k.dims) + 1 == kernels
+
+
+def test_a_group_norm_is_two_kernels_on_a_cpu() -> None:
+    net = nn.Sequential(nn.Conv2d(8, 8, 1), nn.GroupNorm(4, 8), nn.ReLU())
+    _, _, statistics, applied = compiled(net, (1, 8, 4, 4))
+    size = 4 * 8 * 16
+    assert statistics.op == "group_norm"
+    # the scale and shift of each channel are made with the statistics
+    assert statistics.bytes == size + 2 * 4 * 8 + 2 * 4 * 8
+    assert applied.bytes == 2 * size + 2 * 4 * 8
 
 
 def test_what_a_library_call_needs_is_not_fused_past_it() -> None:

@@ -1,0 +1,124 @@
+"""The `compiled` runtime beside Inductor's own schedule: generated kernels, library calls and bytes, on a CPU.
+
+Shallow versions of networks of each kind; `python benchmarks/inductor.py` does the same for whole models. Inductor stops
+before it writes C++, so no compiler is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.inductor import inductor, ours
+
+# of the generated kernels and of their bytes; and that many kernels at least, since two of a dozen are no tenth
+KERNELS, BYTES, FEW = 0.10, 0.05, 1
+
+
+def vision(name: str, *args: object, **settings: object) -> nn.Module:
+    from torchvision import models
+
+    return getattr(models, name)(*args, **settings)  # type: ignore[no-any-return]
+
+
+def mobilenet() -> nn.Module:
+    from torchvision.models.mobilenetv3 import InvertedResidualConfig
+
+    rows = [
+        InvertedResidualConfig(16, 3, 16, 16, True, "RE", 2, 1, 1.0),
+        InvertedResidualConfig(16, 3, 72, 24, False, "RE", 2, 1, 1.0),
+        InvertedResidualConfig(24, 5, 96, 24, True, "HS", 1, 1, 1.0),
+    ]
+    return vision("MobileNetV3", rows, 64)
+
+
+def efficientnet() -> nn.Module:
+    from torchvision.models.efficientnet import MBConvConfig
+
+    return vision("EfficientNet", [MBConvConfig(1, 3, 1, 32, 16, 1), MBConvConfig(6, 3, 2, 16, 24, 2)], 0.2)
+
+
+def swin() -> nn.Module:
+    return vision("SwinTransformer", [4, 4], 48, [2, 1], [3, 6], [4, 4])
+
+
+def group_norm() -> nn.Module:
+    from torchvision.models.resnet import Bottleneck
+
+    return vision("ResNet", Bottleneck, [2, 1, 1, 1], norm_layer=lambda channels: nn.GroupNorm(8, channels))
+
+
+def mixer(affine: bool) -> nn.Module:
+    from timm.models import mlp_mixer
+
+    settings = {"block_layer": mlp_mixer.ResBlock, "norm_layer": mlp_mixer.Affine, "mlp_ratio": 4} if affine else {}
+    return mlp_mixer.MlpMixer(img_size=64, num_blocks=3, embed_dim=96, **settings)
+
+
+def vit() -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(img_size=64, embed_dim=96, depth=5, num_heads=3)
+
+
+def convnext() -> nn.Module:
+    from timm.models.convnext import ConvNeXt
+
+    return ConvNeXt(depths=(2, 2, 1, 1), dims=(24, 48, 96, 96))
+
+
+def big_transfer() -> nn.Module:
+    from timm.models.resnetv2 import ResNetV2
+
+    return ResNetV2(layers=(2, 1, 1, 1), channels=(128, 256, 256, 256))
+
+
+def poolformer() -> nn.Module:
+    from timm.models import metaformer
+
+    return metaformer.MetaFormer(
+        depths=(2, 1, 1, 1),
+        dims=(32, 64, 96, 128),
+        norm_layers=metaformer.GroupNorm1,
+        downsample_norm=None,
+        mlp_act=nn.GELU,
+        mlp_bias=True,
+        layer_scale_init_values=1e-5,
+        res_scale_init_values=None,
+        use_mlp_head=False,
+    )
+
+
+# what it is made of -> the network, and its resolution
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "residuals": (lambda: vision("resnet18"), 64),
+    "gates, hardswish": (mobilenet, 64),
+    "gates, silu": (efficientnet, 64),
+    "dense concatenation": (lambda: vision("DenseNet", 16, (3, 3), 32), 64),
+    "channel shuffle": (lambda: vision("ShuffleNetV2", [1, 2, 1], [24, 48, 96, 192, 256]), 64),
+    "fire modules": (lambda: vision("squeezenet1_1"), 64),
+    "plain, adaptive pooling": (lambda: vision("vgg11_bn"), 224),
+    "windows of attention": (swin, 32),
+    "attention": (vit, 64),
+    "mixing of tokens": (lambda: mixer(False), 64),
+    "affine instead of norm": (lambda: mixer(True), 64),
+    "large depthwise, LayerNorm": (convnext, 64),
+    "GroupNorm": (group_norm, 64),
+    "standardised weights": (big_transfer, 64),
+    "pools as mixers, one group": (poolformer, 64),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_kernels_and_bytes_are_those_of_inductor(name: str) -> None:
+    torch.manual_seed(0)
+    make, resolution = NETWORKS[name]
+    net, image = make().eval(), torch.zeros(1, 3, resolution, resolution)
+    predicted = ours(net, [image])
+    theirs = inductor(net, [image])
+    assert len(predicted.library) == len(theirs.library)
+    assert len(predicted.generated) == pytest.approx(len(theirs.generated), rel=KERNELS, abs=FEW)
+    assert predicted.nbytes == pytest.approx(theirs.nbytes, rel=BYTES)
