@@ -84,6 +84,8 @@ def _measure(bench: Bench, base: Device, progress: Report) -> Device:
     return replace(
         base, name=f"{base.name}-here", aliases=(), tier="calibrated", tensor=tensor, vector=vector, levels=levels,
         sustained=Number(1.0, "calibrate", "measured", base.sustained.value),
+        sustained_vector=None,
+        reached=Number(1.0, "calibrate", "measured", base.reached.value),
         launch=Number(launch, "calibrate", "measured", base.launch.value),
         host=Number(host, "calibrate", "measured", base.host.value),
         notes=(f"Measured by roofline calibrate on {date.today()} with torch {version}.", *base.notes),

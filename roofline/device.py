@@ -130,8 +130,12 @@ class Device(Struct, frozen=True, kw_only=True):
     cores: tuple[Cores, ...] = ()
     # W
     tdp: Number | None = None
-    # fraction of `clock` that is kept under a full matrix load
+    # fraction of `clock` that is kept under load; above 1 where boards run beyond their rated boost
     sustained: Number = Number(1.0)
+    # the same in large fp32 products on the vector units, where it differs
+    sustained_vector: Number | None = None
+    # fraction of the DRAM bandwidth that a copy reaches; 0: unknown, the time model's own
+    reached: Number = Number(0.0)
     # s: GPU: gap between two kernels launched back to back; CPU: starting and ending a parallel region
     launch: Number
     # s: the host needs to issue one eager op

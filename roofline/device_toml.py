@@ -19,6 +19,7 @@ def write(device: Device) -> str:
     lines += [f"{key} = {value}" for key in ("simd_bits", "threads") if (value := getattr(device, key))]
     plain: list[tuple[str, Unit, Number | None]] = [
         ("units", "1", device.units), ("clock", "Hz", device.clock), ("sustained", "1", device.sustained),
+        ("sustained_vector", "1", device.sustained_vector), ("reached", "1", device.reached if device.reached.value else None),
         ("launch", "s", device.launch), ("host", "s", device.host), ("tdp", "W", device.tdp),
     ]  # fmt: skip
     lines += ["", *(f"{name} = {_number(number, unit)}" for name, unit, number in plain if number is not None)]

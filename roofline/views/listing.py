@@ -98,6 +98,10 @@ def device(d: Device, paint: Painter = PLAIN) -> str:
     row("units", units.si(d.units.value), d.units)
     row("clock", units.si(d.clock.value, "Hz"), d.clock)
     row("sustained", f"{d.sustained.value:.0%}", d.sustained)
+    if d.sustained_vector is not None:
+        row("of vector units", f"{d.sustained_vector.value:.0%}", d.sustained_vector)
+    if d.reached.value:
+        row("DRAM reached", f"{d.reached.value:.0%}", d.reached)
     for name, number in (("launch", d.launch), ("host per op", d.host)):
         row(name, units.seconds(number.value), number, units.seconds(number.nominal) if number.nominal else "")
     if d.tdp is not None:

@@ -95,8 +95,9 @@ def test_no_two_devices_answer_to_one_name() -> None:
 @pytest.mark.parametrize("found", LIBRARY, ids=lambda d: d.name)
 def test_every_device_is_physical_and_sourced(found: Device) -> None:
     assert device.lint(found) == []
-    numbers: list[Number | Peak | Level] = [found.units, found.clock, found.launch, found.host, found.sustained, *found.levels]
-    numbers += [*found.tensor.values(), *found.vector.values(), *([found.tdp] if found.tdp else [])]
+    numbers: list[Number | Peak | Level] = [found.units, found.clock, found.launch, found.host, found.sustained, found.reached]
+    numbers += [*found.levels, *found.tensor.values(), *found.vector.values(), *([found.tdp] if found.tdp else [])]
+    numbers += [found.sustained_vector] if found.sustained_vector else []
     for number in numbers:
         assert number.status in device.STATUSES
         assert number.status == "assumed" or number.source in found.sources
@@ -254,7 +255,12 @@ def test_a_file_is_a_device(tmp_path: Path) -> None:
         (
             'title = "Toy"',
             'title = "Toy"\nsustained = { value = 1.5, status = "assumed" }',
-            r"sustained\.value: expected a fraction",
+            r"sustained\.value: expected a fraction above 0 and up to 1\.2",
+        ),
+        (
+            'title = "Toy"',
+            'title = "Toy"\nreached = { value = 1.1, status = "assumed" }',
+            r"reached\.value: expected a fraction above 0 and up to 1,",
         ),
     ],
 )
