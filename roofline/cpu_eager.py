@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline.efficiency import CONVS, LIBRARY, Constants, Machine, Value, faults, resident, up
+from roofline.efficiency import CONVS, LIBRARY, Constants, Machine, Value, faults, own_conv, resident, up
 
 # Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
 KINDS = {
@@ -19,8 +19,6 @@ KINDS = {
     "tanh": "hardswish", "exp": "hardswish", "elu": "hardswish", "adaptive_avg_pool2d": "adaptive_avg_pool2d", "cat": "cat",
     "max_pool2d": "max_pool2d",
 }  # fmt: skip
-# PyTorch's own convolution takes a single image of at most so many elements, without groups; oneDNN everything else.
-SMALL = 20480
 # channels of a oneDNN block, on any vector width
 BLOCK = 16
 # elements that PyTorch gives to one thread before it starts another
@@ -30,11 +28,6 @@ GRAIN = 32768
 def kind(op: str) -> str:
     """The name that a calibrated CPU's numbers are looked up by before the class'; empty: by the class alone."""
     return KINDS.get(op.rstrip("_"), "")
-
-
-def own_conv(klass: str, f: Any) -> Value:
-    """Whether a convolution is PyTorch's own (ATen/native/Convolution.cpp, use_mkldnn)."""
-    return (klass == "conv") & (f.n == 1) & (f.c * f.h * f.w <= SMALL) & ((f.r <= 3) | (f.s <= 3)) & (f.transposed == 0)
 
 
 def fixed(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Value:

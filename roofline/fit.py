@@ -122,7 +122,7 @@ def totals(t: Table, device: Device, constants: dict[str, float], *, setting: st
         if machine.eager:
             host[at] = cpu_eager.fixed(klass, kind, t.features(at), constants, machine, np)
         else:
-            launch[at], host[at] = efficiency.overheads(klass, machine, constants)
+            launch[at], host[at] = efficiency.overheads(klass, t.features(at), constants, machine, np)
     busy = np.bincount(model, (times + launch) * count, t.models)
     issue = np.bincount(model, host * count, t.models)
     return np.maximum(busy, issue) if device.kind == "gpu" else busy + issue

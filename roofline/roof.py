@@ -14,16 +14,18 @@ CPU is in cpu_eager.py.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from roofline import cpu_eager, efficiency
-from roofline.device import Device
+from roofline.device import Device, nearest
 from roofline.records import DTYPE_BITS, Kernel, Point, UsageError
 
 # Classes that run on matrix units where the device has them for the dtype.
@@ -32,6 +34,7 @@ _NAMES = {
     "float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8",
     "qint8": "int8", "quint8": "int8", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8",
 }  # fmt: skip
+FAMILIES = ("gpu", "cpu", "cpu_eager")
 # environment variable that names a file of constants to use instead of the shipped ones
 _ELSEWHERE = "ROOFLINE_CONSTANTS"
 _ZEROS = dict.fromkeys(efficiency.DIMS, 0) | {"g": 1, "b": 1}
@@ -54,25 +57,40 @@ def _read(path: str, kind: str) -> dict[str, float]:
     chunk = next(c for c in re.split(r"^(?=\[)", text, flags=re.MULTILINE) if c.startswith(f"[{kind}]"))
     table = shipped = tomllib.loads(chunk)[kind]
     if path:
-        try:
-            table = table | tomllib.loads(Path(path).read_text(encoding="utf-8")).get(kind, {})
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"cannot read the constants in {path}: {error}") from error
-    unknown = set(table) - set(shipped)
-    if unknown:
-        raise UsageError(f"{path} [{kind}] has unknown constants: {', '.join(sorted(unknown))}")
-    return {name: float(value) for name, value in table.items() if not isinstance(value, str)}
+        table = table | _given(path, kind, shipped)
+    return {name: float(value) for name, value in table.items() if name != "source"}
+
+
+def _given(path: str, kind: str, shipped: Mapping[str, Any]) -> dict[str, Any]:
+    """The constants of a family in a file of somebody's own. Raises UsageError for what cannot be one."""
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read the constants in {path}: {error}") from error
+    for name, table in tables.items():
+        if name not in FAMILIES or not isinstance(table, dict):
+            raise UsageError(
+                f"{path}: {name!r} is no table of constants{nearest(name, FAMILIES)}. Known: {', '.join(FAMILIES)}"
+            )
+    found: dict[str, Any] = tables.get(kind, {})
+    for name, value in found.items():
+        if name not in shipped:
+            raise UsageError(f"{path} [{kind}] has unknown constants: {name}{nearest(name, shipped)}")
+        if name != "source" and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf):
+            raise UsageError(f"{path} [{kind}] {name}: expected a number above 0, got {value!r}")
+    return found
 
 
 def use(path: Path) -> None:
     """Take constants from another file, in this process and those that it starts."""
     os.environ[_ELSEWHERE] = str(path.resolve())
-    constants("gpu")
+    for kind in FAMILIES:
+        constants(kind)
 
 
 def fingerprint() -> str:
     """The constants in use, as text to key caches by."""
-    return repr([sorted(constants(kind).items()) for kind in ("cpu", "cpu_eager", "gpu")])
+    return repr([sorted(constants(kind).items()) for kind in FAMILIES])
 
 
 def dtype_key(kernel: Kernel, setting: str) -> str:
@@ -116,7 +134,7 @@ def place(
             time = work + cpu_eager.fixed(kernel.klass, kind, f, table, machine, efficiency.Plain)
         else:
             work, compute, memory, levels = efficiency.work(kernel.klass, f, table, rated, efficiency.Plain)
-            time = clock.run(kernel.klass, work)
+            time = clock.run(kernel.klass, f, work)
         overhead = time - work
         bound = "overhead" if overhead > work else "compute" if compute > memory else "memory"
         used = kernel.flops / (top * compute) if compute and kernel.flops else 1.0
@@ -158,17 +176,13 @@ class _Clock:
 
     def __init__(self, machine: efficiency.Machine, table: dict[str, float]) -> None:
         self.machine, self.table = machine, table
-        self.costs: dict[str, tuple[float, float]] = {}
         self.host = self.done = 0.0
 
-    def run(self, klass: str, work: float) -> float:
+    def run(self, klass: str, f: SimpleNamespace, work: float) -> float:
         """Advance by one kernel; returns the time it adds to the whole."""
-        cost = self.costs.get(klass)
-        if cost is None:
-            cost = self.costs[klass] = efficiency.overheads(klass, self.machine, self.table)
-        launch, step = cost
+        launch, step = efficiency.overheads(klass, f, self.table, self.machine, efficiency.Plain)
         if not self.machine.gpu:
-            return work + launch + step
+            return work + float(launch + step)
         self.host += step
         before = self.done
         self.done = max(self.done + launch, self.host) + work

@@ -1,0 +1,92 @@
+"""Compiled code on a CPU: which loops are shared, what a small convolution costs, which cores set the pace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from roofline import efficiency, fit, roof
+from roofline.device import Device, Number, lookup
+from roofline.records import Kernel, Operand, Point
+
+MiB = 2**20
+
+
+@pytest.fixture(scope="module")
+def cpu() -> Device:
+    return lookup("i9-10940x")
+
+
+def loop(elements: int, klass: str = "pointwise", **dims: int) -> Kernel:
+    operands = (Operand(4 * elements, 0, "activation", False, 0), Operand(4 * elements, 1, "activation", True))
+    sizes = {"generated": 1, "loop": elements, **dims}
+    return Kernel(0, "relu", klass, (0,), "float32", (elements,), elements, 0, operands, sizes)
+
+
+def conv(channels: int, side: int, **dims: int) -> Kernel:
+    weights, image = 4 * channels**2, 4 * channels * side**2
+    operands = (
+        Operand(image, 0, "activation", False, 0), Operand(weights, 1, "parameter"), Operand(image, 2, "activation", True),
+    )  # fmt: skip
+    macs = channels**2 * side**2
+    sizes = {"n": 1, "c": channels, "o": channels, "g": 1, "h": side, "w": side, "p": side, "q": side, "r": 1, "s": 1} | dims
+    return Kernel(0, "conv2d", "conv", (0,), "float32", (1,), 2 * macs, macs, operands, sizes)
+
+
+def compiled(kernel: Kernel, device: Device) -> Point:
+    return roof.place([kernel], device, runtime="compiled", footprint=10**9)[0]
+
+
+def test_a_short_loop_stays_on_one_thread_and_starts_no_region(cpu: Device) -> None:
+    limit = int(roof.constants("cpu")["chunk"] * cpu.units.value)
+    short, long = compiled(loop(limit - 14), cpu), compiled(loop(limit), cpu)
+    region = roof.constants("cpu")["region"] * cpu.launch.value
+    assert long.overhead_s - short.overhead_s == pytest.approx(region)
+    assert short.compute_s > 10 * long.compute_s
+
+
+def test_a_reduction_is_shared_by_its_results(cpu: Device) -> None:
+    elements = 2**20
+    times = [compiled(loop(elements, "norm", outer=n, row=elements // n, welford=elements), cpu).compute_s for n in (4, 14, 28)]
+    assert times[0] == pytest.approx(times[1] * 14 / 4)
+    assert times[1] == pytest.approx(times[2])
+
+
+def test_a_variance_over_short_rows_goes_element_by_element(cpu: Device) -> None:
+    short, long = (compiled(loop(2**20, "norm", row=row, outer=28, welford=2**20), cpu).compute_s for row in (8, 64))
+    assert short > 5 * long
+
+
+def test_a_small_convolution_is_not_onednns(cpu: Device) -> None:
+    small, large = compiled(conv(64, 16), cpu), compiled(conv(128, 16), cpu)
+    assert 64 * 16 * 16 <= 20480 < 128 * 16 * 16
+    assert small.overhead_s < large.overhead_s
+
+
+def test_a_row_major_image_is_turned_and_back(cpu: Device) -> None:
+    straight, viewed = (compiled(conv(128, 56, last=1, viewed=v), cpu) for v in (0, 1))
+    assert viewed.memory_s > 2 * straight.memory_s
+    assert viewed.compute_s == straight.compute_s
+
+
+def test_equal_pieces_end_with_the_slowest_core() -> None:
+    hybrid = lookup("i7-12700h")
+    fast, slow = hybrid.cores
+    machine = efficiency.Machine.of(hybrid, "fp32", "compiled")
+    each = slow.clock * slow.per_clock
+    assert machine.vector == max(fast.count * fast.clock * fast.per_clock, (fast.count + slow.count) * each)
+    assert machine.vector < hybrid.peak("fp32", "vector")
+
+
+def test_what_memory_reaches_is_the_devices_own_where_it_is_known(cpu: Device) -> None:
+    kernel = loop(64 * MiB)
+    known, unknown = compiled(kernel, cpu), compiled(kernel, replace(cpu, reached=Number(0.0)))
+    assert known.memory_s / unknown.memory_s == pytest.approx(roof.constants("cpu")["stream"] / cpu.reached.value)
+
+
+@pytest.mark.parametrize("kernel", [loop(1000), loop(10**6), conv(64, 16), conv(256, 28, viewed=1)])
+def test_arrays_agree_on_the_whole_time(kernel: Kernel, cpu: Device) -> None:
+    table = fit.table([{fit.row(kernel, [0, kernel.bytes], 0, 10**9): 1}])
+    total = fit.totals(table, cpu, roof.constants("cpu"), setting="fp32", runtime="compiled")[0]
+    assert np.isclose(total, compiled(kernel, cpu).time_s, rtol=1e-9)
