@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,12 +16,29 @@ if TYPE_CHECKING:
     from roofline.device import Device
 
 
+class Order(StrEnum):
+    """Columns to list devices by (listing.ORDERS)."""
+
+    name = "name"
+    fp32 = "fp32"
+    half = "half"
+    dram = "dram"
+    ridge = "ridge"
+    power = "power"
+    year = "year"
+
+
 def list_devices(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", show_default=False, help="A device to show in full, or a part of names to list."),
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            show_default=False,
+            help="A device to show in full, several to compare, or parts of names to list.",
+        ),
     ] = None,
     kind: Annotated[Kind | None, typer.Option("--kind", help="Only GPUs or only CPUs.", show_default=False)] = None,
+    sort: Annotated[Order, typer.Option("--sort", help="What to list them by; numbers with the largest first.")] = Order.name,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -29,25 +47,30 @@ def list_devices(
     \b
     roofline devices                 all of them
     roofline devices rtx-4090        one in full
+    roofline devices t4 a10 l4       side by side, with ratios to the first
     roofline devices a100 --json     every one with a100 in its name
+    roofline devices --kind gpu --sort dram
     roofline devices cpu             this machine
     roofline devices my-board.toml   a file of your own (checked as it is read)
     """
     from roofline.device import library
     from roofline.views import listing
 
-    one = False
-    if name is None:
-        found = library()
-    else:
-        found, one = _matching(name)
-    found = [d for d in found if kind is None or d.kind == kind.value]
+    matched = [_matching(name) for name in names or []]
+    exact = bool(matched) and all(one for _, one in matched)
+    every = [d for each, _ in matched for d in each] if names else library()
+    found = [d for d in {d.name: d for d in every}.values() if kind is None or d.kind == kind.value]
     if not found:
-        raise UnknownNameError(f"no {kind.value if kind else 'device'} found" + (f" for {name!r}" if name else ""))
+        said = ", ".join(map(repr, names or []))
+        raise UnknownNameError(f"no {kind.value if kind else 'device'} found" + (f" for {said}" if said else ""))
+    if sort is not Order.name:
+        found.sort(key=lambda d: -listing.ORDERS[sort.value](d))
     if json:
-        out_json(found[0] if one else {"devices": found})
+        out_json(found[0] if exact and len(found) == 1 else {"devices": found})
+    elif exact:
+        out(listing.device(found[0], painter()) if len(found) == 1 else listing.compare(found, painter()))
     else:
-        out(listing.device(found[0], painter()) if one else listing.devices(found, painter()))
+        out(listing.devices(found, painter()))
 
 
 def list_models(

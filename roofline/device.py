@@ -285,7 +285,9 @@ def lookup(name: str | Path) -> Device:
     if not text.startswith(("_", ".")) and by_name.is_file():
         return _shipped(by_name)
     index = _index()
-    path = index.get(key) or index.get(_without_vendor(text))
+    # "NVIDIA B200 SXM (HGX)": what stands in brackets only explains
+    bare = re.sub(r"\(.*?\)", "", text)
+    path = next((path for t in (text, bare) for k in (_key(t), _without_vendor(t)) if (path := index.get(k))), None)
     if path is not None:
         return _shipped(path)
     near = difflib.get_close_matches(key, index, n=5, cutoff=0.6)

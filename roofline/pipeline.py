@@ -130,7 +130,7 @@ def _check(request: Request) -> None:
 def program() -> str:
     """This program and torch: versions, and the state of our own files (a checkout changes without a new version)."""
     here = Path(__file__).parent
-    files = sorted([*here.glob("*.py"), *here.glob("cost/*.py"), *here.glob("*.toml")])
+    files = sorted(found for p in ("*.py", "cost/*.py", "inductor/*.py", "*.toml") for found in here.glob(p))
     state = ",".join(f"{f.name}:{(s := f.stat()).st_size}:{s.st_mtime_ns}" for f in files)
     return digest(state, source.package_version("torch"))
 

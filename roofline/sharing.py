@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from roofline.inductor.operators import folded
 from roofline.kernels import Facts
 from roofline.records import OpSpec
 
@@ -22,7 +23,7 @@ def sizes(total: int, outer: int, facts: Sequence[Facts], last: bool) -> dict[st
     `last` says that images have their channels innermost.
     """
     found = {"loop": total, "special": sum(_numel(f.spec) for f in facts if f.name.rstrip("_") in _SPECIAL)}
-    reduces = [f for f in facts if f.klass in _REDUCES and f.spec.inputs and not _folded(f.spec)]
+    reduces = [f for f in facts if f.klass in _REDUCES and f.spec.inputs and not folded(f.spec)]
     if not outer or outer >= total or not reduces:
         return found
     varies = [f for f in reduces if f.klass == "norm" or f.name.startswith(("var", "std"))]
@@ -32,11 +33,6 @@ def sizes(total: int, outer: int, facts: Sequence[Facts], last: bool) -> dict[st
 
 def _numel(spec: OpSpec) -> int:
     return spec.outputs[0].numel if spec.outputs else 0
-
-
-def _folded(spec: OpSpec) -> bool:
-    """Batch norm with stored statistics is a scale and a shift."""
-    return spec.name.endswith("batch_norm") and not (len(spec.args) > 5 and spec.args[5] is True)
 
 
 def _row(spec: OpSpec, reduced: int, last: bool) -> int:

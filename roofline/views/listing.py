@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from roofline import units
@@ -56,7 +56,7 @@ def devices(found: Sequence[Device], paint: Painter = PLAIN) -> str:
     rows = []
     for d in found:
         fp32 = _best(d, "fp32")
-        half = max(_best(d, "fp16"), _best(d, "bf16"))
+        half = _half(d)
         rows.append(
             [
                 d.name,
@@ -69,6 +69,53 @@ def devices(found: Sequence[Device], paint: Painter = PLAIN) -> str:
             ]
         )
     return columns(["NAME", "KIND", "FP32", "FP16/BF16", "DRAM", "RIDGE", "TITLE"], rows, "llrrrr", paint)
+
+
+# what lists of devices can be sorted by
+ORDERS: dict[str, Callable[[Device], float]] = {
+    "fp32": lambda d: _best(d, "fp32"),
+    "half": lambda d: _half(d),
+    "dram": lambda d: d.bandwidth,
+    "ridge": lambda d: _best(d, "fp32") / d.bandwidth,
+    "power": lambda d: d.tdp.value if d.tdp else 0.0,
+    "year": lambda d: d.released or 0,
+}
+
+
+def compare(found: Sequence[Device], paint: Painter = PLAIN) -> str:
+    """Devices side by side, one fact a line; numbers with their ratio to the first device's."""
+    numbers: list[tuple[str, units.Unit, Callable[[Device], float]]] = [
+        ("fp32", "FLOP/s", lambda d: _best(d, "fp32")), ("tf32", "FLOP/s", lambda d: _best(d, "tf32")),
+        ("fp16 or bf16", "FLOP/s", _half), ("int8", "FLOP/s", lambda d: _best(d, "int8")),
+        ("fp8", "FLOP/s", lambda d: _best(d, "fp8")), ("DRAM", "B/s", lambda d: d.bandwidth),
+        ("last cache", "B", lambda d: d.levels[-2].size if len(d.levels) > 1 else 0),
+        ("fp32 ridge", "FLOP/B", ORDERS["ridge"]), ("half ridge", "FLOP/B", lambda d: _half(d) / d.bandwidth),
+        ("units", "1", lambda d: d.units.value), ("clock", "Hz", lambda d: d.clock.value), ("power", "W", ORDERS["power"]),
+        ("launch", "s", lambda d: d.launch.value), ("host per op", "s", lambda d: d.host.value),
+    ]  # fmt: skip
+    rows = [[name, *(get(d) for d in found)] for name, get in (
+        ("kind", lambda d: d.kind), ("arch", lambda d: d.arch), ("released", lambda d: str(d.released or "")),
+        ("DRAM size", lambda d: units.binary(d.levels[-1].size) if d.levels[-1].size else ""),
+    )]  # fmt: skip
+    for name, unit, get in numbers:
+        values = [get(d) for d in found]
+        if any(values):
+            rows.append([name, *(_beside(v, values[0], unit, i > 0) for i, v in enumerate(values))])
+    return columns(["", *(d.name for d in found)], rows, "l" + "r" * len(found), paint)
+
+
+def _beside(value: float, first: float, unit: units.Unit, ratio: bool) -> str:
+    if not value:
+        return "-" + " " * 7 * ratio
+    if unit == "1":
+        words = f"{value:g}"
+    else:
+        words = units.seconds(value) if unit == "s" else units.binary(int(value)) if unit == "B" else units.si(value, unit, 3)
+    return words + (f" {value / first:5.2f}x" if ratio and first else " " * 7 if ratio else "")
+
+
+def _half(device: Device) -> float:
+    return max(_best(device, "fp16"), _best(device, "bf16"))
 
 
 def _best(device: Device, dtype: str) -> float:

@@ -392,6 +392,18 @@ class TestLists:
         assert {d["kind"] for d in json.loads(capsys.readouterr().out)["devices"]} == {"cpu"}
 
     def test_one(self, capsys: Capture) -> None:
+        assert cli.main(["devices", "--kind", "gpu", "--sort", "dram", "--json"]) == 0
+        speeds = [d["levels"][-1]["bandwidth"] for d in json.loads(capsys.readouterr().out)["devices"]]
+        assert speeds == sorted(speeds, reverse=True)
+        assert len(set(speeds)) > 10
+        assert cli.main(["devices", "T4", "a10"]) == 0
+        lines = {line[:12].strip(): line.split() for line in capsys.readouterr().out.splitlines()}
+        assert lines[""] == ["t4", "a10"]
+        # 600 GB/s beside 320
+        assert lines["DRAM"] == ["DRAM", "320", "GB/s", "600", "GB/s", "1.88x"]
+        assert lines["units"] == ["units", "40", "72", "1.80x"]
+        assert cli.main(["devices", "T4", "rtx 30", "--json"]) == 0
+        assert [d["name"] for d in json.loads(capsys.readouterr().out)["devices"]][:2] == ["t4", "rtx-3050"]
         assert cli.main(["devices", "RTX4090"]) == 0
         out = capsys.readouterr().out
         assert "(rtx-4090)" in out

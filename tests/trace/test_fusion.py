@@ -140,6 +140,34 @@ def test_flops_do_not_depend_on_the_runtime(kind: str) -> None:
     assert sum(k.bytes for k in eager) > sum(k.bytes for k in fused) - fused[0].bytes
 
 
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_what_a_kernel_of_several_results_computes_first_is_counted(kind: str) -> None:
+    net = Fn(lambda x: functional.max_pool2d(x * 2 + 1, 2, return_indices=True)[0])
+    t = trace.trace(net, [torch.empty(1, 4, 8, 8, device="meta")])
+    (kernel,) = kernels.build(t, "compiled", kind)
+    assert kernel.flops == sum(k.flops for k in kernels.build(t, "eager", kind))
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("fn", "shape"),
+    [
+        (lambda x: x.softmax(-1), ()),
+        (lambda x: functional.log_softmax(x * 2, 0), ()),
+        (lambda x: functional.layer_norm(x, x.shape[-1:]), (0,)),
+        (lambda x: functional.layer_norm(x, x.shape[-1:]), (0, 8)),
+        (lambda x: functional.group_norm(x, 4), (0, 4, 8, 8)),
+        (lambda x: functional.group_norm(x, 1), (4, 0)),
+        (lambda x: x.mean(-1), (4, 0)),
+        (lambda x: torch.cat([x, x.relu()], -1), (4, 0)),
+        (lambda x: torch.cat([x.new_empty(0), x, x.relu()], 1), (1, 4, 8, 8)),
+    ],
+)
+def test_scalars_and_empty_tensors_are_lowered_too(fn: Callable[..., torch.Tensor], shape: tuple[int, ...], kind: str) -> None:
+    for first in (lambda x: x, lambda x: x * 2 + 1):
+        compiled(Fn(lambda x, first=first: fn(first(x))), shape, kind=kind)
+
+
 def test_producers_point_at_the_kernel_that_wrote() -> None:
     net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
     found = compiled(net, (1, 4, 8, 8))
