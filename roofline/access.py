@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import math
+
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
 
 # Elements per row that the masks of fused attention have to be a multiple of, else they are copied first.
 _MASK_ALIGNMENT = 8
 
+_CONTIGUOUS = frozenset(
+    {"aten.layer_norm", "aten.linear", "aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax"}
+)
+_ONE_THREAD_A_PIXEL = frozenset({"upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"})
+
 
 def sizes(spec: OpSpec, klass: str) -> dict[str, int]:
     """What to add to Kernel.dims: `last` (channels-last input) for convolutions, pools and norms; `run` (bytes in a row that
     the most scattered large input offers in the order of the result, 0 where all stream) for pointwise and layout kernels;
-    `passes` (how often a norm reads its input from memory); `copied` (bytes of an input that the operator makes contiguous for
-    itself) for norms and linear layers; `mask` (bytes of an additive mask), `misaligned` and `math` (no fused kernel takes
-    it) for attention.
+    `serial` and `threads` (of interpolations on a GPU: turns of each thread) for pools; `passes` (how often a norm reads its
+    input from memory); `copied` (bytes of an input that the operator makes contiguous for itself) for norms, linear layers and
+    softmax; `mask` (bytes of an additive mask), `misaligned` and `math` (no fused kernel takes it) for attention.
     """
     if klass in ("conv", "grouped_conv", "depthwise_conv"):
         return {"last": last(spec), "bias": int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec))}
     if klass == "pool":
-        return {"last": last(spec)}
+        return {"last": last(spec)} | _turns(spec)
     if klass in ("pointwise", "layout"):
         return {"run": run(spec)}
     if klass == "norm":
         return {"last": last(spec), "passes": passes(spec), "copied": copied(spec)}
-    if klass == "gemm":
+    if klass in ("gemm", "softmax"):
         return {"copied": copied(spec)}
     if klass == "attention":
         return _attention(spec)
@@ -74,19 +81,30 @@ def run(spec: OpSpec) -> int:
     return shortest
 
 
+def _turns(spec: OpSpec) -> dict[str, int]:
+    """PyTorch's CUDA kernels for these have one thread for each output pixel, which loops over images and channels
+    (ATen/native/cuda/UpSample*.cu); channels-last bilinear ones are spread over all elements.
+    """
+    name = spec.name.removeprefix("aten.")
+    if name not in _ONE_THREAD_A_PIXEL or not spec.outputs or (name == "upsample_bilinear2d" and last(spec)):
+        return {}
+    n, c, *pixels = spec.outputs[0].shape
+    return {"serial": n * c, "threads": math.prod(pixels)}
+
+
 def passes(spec: OpSpec) -> int:
     """GroupNorm takes its statistics in one kernel and applies them in another; a layer's row stays in cache between."""
     return 2 if spec.name in ("aten.group_norm", "aten.native_group_norm", "aten.instance_norm") else 1
 
 
 def copied(spec: OpSpec) -> int:
-    """Bytes that `layer_norm` and `linear` copy because they want their input contiguous (rows that fold into one).
+    """Bytes that `layer_norm`, `linear` and `softmax` copy because they want their input contiguous (rows that fold into one).
 
     `group_norm` takes channels-last on no GPU: its input is copied, and its result again at the next convolution.
     """
     if spec.name == "aten.group_norm":
         return 2 * spec.inputs[0].nbytes if channels_last(spec.inputs[0]) else 0
-    if spec.name not in ("aten.layer_norm", "aten.linear") or not spec.inputs or not spec.inputs[0].stride:
+    if spec.name not in _CONTIGUOUS or not spec.inputs or not spec.inputs[0].stride:
         return 0
     x = spec.inputs[0]
     length = 1

@@ -23,7 +23,7 @@ _NOTHING: Mapping[str, float] = MappingProxyType({})
 DIMS = (
     "b", "m", "n", "k", "c", "o", "g", "h", "w", "p", "q", "r", "s", "stride", "transposed", "last", "bias", "run", "passes",
     "copied", "generated", "mask", "misaligned", "math", "l", "e", "v", "t", "layers",
-    "viewed", "loop", "outer", "row", "special", "welford",
+    "viewed", "loop", "outer", "row", "special", "welford", "serial", "threads",
 )  # fmt: skip
 
 
@@ -32,6 +32,10 @@ LIBRARY = frozenset({"gemm", "attention", "rnn", "sort", "fft", "other"})
 
 
 Tiles = tuple[tuple[int, int], ...]
+
+
+# threads of one SM or CU that run at the same time, about
+RESIDENT = 1024
 
 
 class Products(NamedTuple):
@@ -215,9 +219,13 @@ def gpu_grouped(f: Any, c: Constants, peak: Value, units: float, xp: Any) -> Val
 
 
 def gpu_depthwise(f: Any, c: Constants, vector: Value, xp: Any) -> Value:
-    """Each tap is a load and a multiply-add on the vector units; kernels of 1, 3 and 5 are unrolled, others loop."""
+    """Each tap is a load and a multiply-add on the vector units; kernels of 1, 3 and 5 are unrolled, others loop.
+
+    Channels-last they are cuDNN's (ATen/native/Convolution.cpp, use_cudnn_depthwise), which has fast ones to 7 x 7.
+    """
     unrolled = (f.r == f.s) & (f.r <= 5)
-    rate = xp.where(f.last > 0, c["depthwise_last"], xp.where(unrolled, c["depthwise_conv"], c["depthwise_loop"]))
+    last = xp.where(xp.maximum(f.r, f.s) > 7, c["depthwise_wide"], c["depthwise_last"])
+    rate = xp.where(f.last > 0, last, xp.where(unrolled, c["depthwise_conv"], c["depthwise_loop"]))
     return 2 * f.macs / (vector * rate)
 
 
@@ -425,10 +433,15 @@ def _gpu(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
         return arithmetic, copies + gpu_norm_passes(f, xp), c["norm"]
     if klass == "pool":
         own = xp.where(f.last > 0, c["pool_last"], c["pool"])
+        # threads that loop over images and channels wait for memory in every turn
+        turns = xp.where(f.generated > 0, 0.0, f.serial * xp.ceil(f.threads / (machine.units * RESIDENT)))
+        arithmetic = xp.maximum(arithmetic, turns * c["latency"] * 1e-6)
         return arithmetic, 0.0, xp.where(f.generated > 0, 1.0, own)
     if klass == "reduction":
         return arithmetic, 0.0, xp.where(f.generated > 0, c["reduction_generated"], c["reduction"])
-    return arithmetic, 0.0, c["softmax"] if klass == "softmax" else c["gather"]
+    if klass == "softmax":
+        return arithmetic, copies, c["softmax"]
+    return arithmetic, 0.0, c["gather"]
 
 
 def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:

@@ -89,7 +89,7 @@ def compare(found: Sequence[Device], paint: Painter = PLAIN) -> str:
         ("fp16 or bf16", "FLOP/s", _half), ("int8", "FLOP/s", lambda d: _best(d, "int8")),
         ("fp8", "FLOP/s", lambda d: _best(d, "fp8")), ("DRAM", "B/s", lambda d: d.bandwidth),
         ("last cache", "B", lambda d: d.levels[-2].size if len(d.levels) > 1 else 0),
-        ("fp32 ridge", "FLOP/B", ORDERS["ridge"]), ("half ridge", "FLOP/B", lambda d: _half(d) / d.bandwidth),
+        ("fp32 ridge, FLOP/B", "1", ORDERS["ridge"]), ("half ridge, FLOP/B", "1", lambda d: _half(d) / d.bandwidth),
         ("units", "1", lambda d: d.units.value), ("clock", "Hz", lambda d: d.clock.value), ("power", "W", ORDERS["power"]),
         ("launch", "s", lambda d: d.launch.value), ("host per op", "s", lambda d: d.host.value),
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def _beside(value: float, first: float, unit: units.Unit, ratio: bool) -> str:
     if not value:
         return "-" + " " * 7 * ratio
     if unit == "1":
-        words = f"{value:g}"
+        words = f"{value:.4g}"
     else:
         words = units.seconds(value) if unit == "s" else units.binary(int(value)) if unit == "B" else units.si(value, unit, 3)
     return words + (f" {value / first:5.2f}x" if ratio and first else " " * 7 if ratio else "")

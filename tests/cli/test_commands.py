@@ -397,7 +397,7 @@ class TestLists:
         assert speeds == sorted(speeds, reverse=True)
         assert len(set(speeds)) > 10
         assert cli.main(["devices", "T4", "a10"]) == 0
-        lines = {line[:12].strip(): line.split() for line in capsys.readouterr().out.splitlines()}
+        lines = {line[:18].strip(): line.split() for line in capsys.readouterr().out.splitlines()}
         assert lines[""] == ["t4", "a10"]
         # 600 GB/s beside 320
         assert lines["DRAM"] == ["DRAM", "320", "GB/s", "600", "GB/s", "1.88x"]

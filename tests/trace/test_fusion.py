@@ -23,6 +23,20 @@ def names(found: list[Kernel]) -> list[str]:
     return [k.op for k in found]
 
 
+def test_interpolation_has_a_thread_for_each_pixel_in_eager_mode() -> None:
+    def dims(mode: str, last: bool = False) -> dict[str, int]:
+        x = torch.empty((2, 8, 7, 7), device="meta")
+        x = x.to(memory_format=torch.channels_last) if last else x
+        t = trace.trace(nn.Upsample(scale_factor=2, mode=mode).eval(), [x], dtype="fp32", device_kind="gpu")
+        return list(kernels.build(t, "eager", "gpu"))[-1].dims
+
+    assert (dims("bilinear")["serial"], dims("bilinear")["threads"]) == (16, 196)
+    assert (dims("bicubic")["serial"], dims("bicubic")["threads"]) == (16, 196)
+    # spread over all elements
+    assert "serial" not in dims("nearest")
+    assert "serial" not in dims("bilinear", last=True)
+
+
 class Fn(nn.Module):
     def __init__(self, fn: Callable[..., torch.Tensor]) -> None:
         super().__init__()

@@ -136,6 +136,89 @@ def test_one_small_image_is_convolved_by_pytorch_itself(cpu: Device) -> None:
     assert large - own == pytest.approx(9e-4)
 
 
+def work_of(kernel: Kernel, device: Device, setting: str = "fp32") -> float:
+    (point,) = roof.place([kernel], device, setting=setting, footprint=2**33)
+    return point.time_s - point.overhead_s
+
+
+def conv_kernel(n: int, c: int, o: int, size: int, taps: int, groups: int = 1, dtype: str = "float32", last: int = 0) -> Kernel:
+    nbytes = 4 if dtype == "float32" else 2
+    macs = n * o * c // groups * taps**2 * size**2
+    operands = (
+        Operand(nbytes * n * c * size**2, 0, "activation", False, 0),
+        Operand(nbytes * o * c // groups * taps**2, 1, "parameter"),
+        Operand(nbytes * n * o * size**2, 2, "activation", True),
+    )
+    dims = {"n": n, "c": c, "o": o, "g": groups, "h": size, "w": size, "p": size, "q": size, "r": taps, "s": taps, "stride": 1}
+    klass = "conv" if groups == 1 else "depthwise_conv"
+    return Kernel(0, "conv2d", klass, (0,), dtype, (n, o, size, size), 2 * macs, macs, operands, dims | {"last": last})
+
+
+def test_fp32_products_take_whole_waves_of_tiles(gpu: Device) -> None:
+    units = int(gpu.units.value)
+    one = work_of(gemm(128 * units, 128, 4096, "float32"), gpu)
+    # one row more is a second wave of the largest tile; smaller tiles make it cheaper than that, but not free
+    more = work_of(gemm(128 * units + 1, 128, 4096, "float32"), gpu)
+    assert 1.02 * one < more < 1.7 * one
+
+
+def test_few_fp32_tiles_split_the_inner_dimension(gpu: Device) -> None:
+    shallow, deep = (work_of(gemm(64, 64, k, "float32"), gpu) for k in (2048, 65536))
+    assert deep < 8 * shallow
+
+
+def test_winograd_saves_arithmetic_where_it_applies(gpu: Device) -> None:
+    """3 x 3 takes less than nine 1 x 1, the more so as the products of F(4x4, 3x3) are few: 36 for 144."""
+    small, large = (work_of(conv_kernel(32, 256, 256, 28, taps), gpu) for taps in (1, 3))
+    assert 9 / 4 * small < large < 9 / 1.5 * small
+
+
+def test_old_devices_have_fewer_kernels_for_products() -> None:
+    p100, v100 = lookup("p100-pcie"), lookup("v100-pcie")
+    wide = gemm(4096, 4096, 4096, "float32")
+    reached = [wide.flops / work_of(wide, d) / d.peak("fp32", "vector") for d in (p100, v100)]
+    assert reached[0] < 0.85 * reached[1]
+
+
+def test_a_power_cap_holds_down_products_on_vector_units_more() -> None:
+    t4 = lookup("t4")
+    assert t4.sustained_vector is not None
+    wide = gemm(4096, 4096, 4096, "float32")
+    plain = work_of(wide, replace(t4, sustained_vector=None))
+    assert work_of(wide, t4) == pytest.approx(plain * t4.sustained.value / t4.sustained_vector.value, rel=0.02)
+
+
+def test_dram_is_reached_as_far_as_the_device_says(gpu: Device) -> None:
+    large = stream(2**30)
+    half, whole = (work_of(large, replace(gpu, reached=Number(r))) for r in (0.4, 0.8))
+    assert half == pytest.approx(2 * whole, rel=0.02)
+    unknown = work_of(large, replace(gpu, reached=Number(0.0)))
+    assert unknown == work_of(large, replace(gpu, reached=Number(roof.constants("gpu")["stream"])))
+
+
+def test_wide_depthwise_kernels_are_slow_channels_last_only(gpu: Device) -> None:
+    seven, nine = (work_of(conv_kernel(64, 512, 512, 28, t, 512, "float16", last=1), gpu, "amp") for t in (7, 9))
+    assert nine > 5 * seven
+    seven, nine = (work_of(conv_kernel(64, 512, 512, 28, t, 512, "float16"), gpu, "amp") for t in (7, 9))
+    assert nine < 2 * seven
+
+
+def upsample(n: int, c: int, out: int, **dims: int) -> Kernel:
+    size = 4 * n * c * out**2
+    operands = (Operand(size // 4, 0, "activation", False, 0), Operand(size, 1, "activation", True))
+    work = {"serial": n * c, "threads": out**2} | dims
+    return Kernel(0, "upsample_bilinear2d", "pool", (0,), "float32", (n, c, out, out), size, 0, operands, work)
+
+
+def test_bilinear_upsampling_to_few_pixels_waits_in_every_turn(gpu: Device) -> None:
+    """PyTorch has one thread for each output pixel: fourteen by fourteen take as long as a hundred times as many."""
+    wait = 1024 * 1024 * roof.constants("gpu")["latency"] * 1e-6
+    assert work_of(upsample(1024, 1024, 14), gpu) == pytest.approx(wait, rel=0.05)
+    assert work_of(upsample(1024, 16, 140), gpu) < 0.1 * wait
+    # torch.compile generates a kernel of its own
+    assert work_of(upsample(1024, 1024, 14, generated=1), gpu) < 0.05 * wait
+
+
 def test_the_textbook_roofline_loses_nothing(gpu: Device) -> None:
     kernel = gemm(512, 512, 512)
     (point,) = roof.place([kernel], gpu, runtime="ideal")
@@ -151,14 +234,15 @@ def test_the_parts_of_a_point_add_up(gpu: Device) -> None:
         assert work <= 2 * (point.compute_s + point.memory_s) * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("name", ["rtx-3090", "t4", "i9-10940x"])
+@pytest.mark.parametrize("name", ["rtx-3090", "t4", "p100-pcie", "i9-10940x"])
 @pytest.mark.parametrize("klass", fit.KLASSES)
 @pytest.mark.parametrize(("runtime", "op"), [("eager", "x"), ("eager", "gelu_"), ("compiled", "x")])
 def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, op: str) -> None:
     device = lookup(name)
     dims = {
         "b": 2, "m": 100, "n": 70, "k": 33, "c": 64, "o": 48, "g": 64 if klass == "depthwise_conv" else 4, "h": 14, "w": 14,
-        "p": 7, "q": 7, "r": 3, "s": 3, "stride": 2, "l": 50, "e": 32, "v": 32, "t": 9, "layers": 2, "run": 8,
+        "p": 7, "q": 7, "r": 3, "s": 3, "stride": 1 + (klass != "conv"), "l": 50, "e": 32, "v": 32, "t": 9, "layers": 2, "run": 8,
+        "serial": 10**4, "threads": 50, "copied": 10**5,
     }  # fmt: skip
     operands = (Operand(MiB, 0, "activation", False, 0), Operand(5000, 1, "parameter"), Operand(3 * MiB, 2, "activation", True))
     kernel = Kernel(0, op, klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims)
