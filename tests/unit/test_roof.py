@@ -241,8 +241,8 @@ def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, o
     device = lookup(name)
     dims = {
         "b": 2, "m": 100, "n": 70, "k": 33, "c": 64, "o": 48, "g": 64 if klass == "depthwise_conv" else 4, "h": 14, "w": 14,
-        "p": 7, "q": 7, "r": 3, "s": 3, "stride": 1 + (klass != "conv"), "l": 50, "e": 32, "v": 32, "t": 9, "layers": 2, "run": 8,
-        "serial": 10**4, "threads": 50, "copied": 10**5,
+        "p": 7, "q": 7, "r": 3, "s": 3, "stride": 1 + (klass != "conv"), "l": 50, "e": 32, "v": 32, "t": 9, "layers": 2,
+        "run": 8, "serial": 10**4, "threads": 50, "copied": 10**5,
     }  # fmt: skip
     operands = (Operand(MiB, 0, "activation", False, 0), Operand(5000, 1, "parameter"), Operand(3 * MiB, 2, "activation", True))
     kernel = Kernel(0, op, klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims)
