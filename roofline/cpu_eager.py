@@ -3,14 +3,14 @@
 What `roofline calibrate` measured stands in for constants where the device has it: the fixed cost, FLOP/s and B/s of a kind of
 operator (KINDS), else of its class. Measured bandwidths and peaks are what is reached, so no efficiency comes on top.
 
-Formulas take numbers or arrays, as in efficiency.py. Constants are [cpu_eager] of constants.toml.
+Formulas take numbers or arrays, as in formulas.py. Constants are [cpu_eager] of constants.toml.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from roofline.efficiency import CONVS, LIBRARY, Constants, Machine, Value, faults, own_conv, resident, up
+from roofline.formulas import CONVS, LIBRARY, Constants, Machine, Value, faults, own_conv, resident, up
 
 # Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
 KINDS = {

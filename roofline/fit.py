@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from roofline import cpu_eager, efficiency, kernels, memory
+from roofline import cpu_eager, efficiency, formulas, kernels, memory
 from roofline.device import Device
 from roofline.records import DTYPE_BITS, Kernel, Trace
 
@@ -24,7 +24,7 @@ KINDS = ("", *dict.fromkeys(cpu_eager.KINDS.values()))
 READS = 4
 _COLUMNS = ("model", "count", "klass", "kind", "bits", "flops", "macs", "footprint", "static", "write", "fresh", *(
     f"{kind}{i}" for i in range(READS) for kind in ("bytes", "apart")
-), *efficiency.DIMS)  # fmt: skip
+), *formulas.DIMS)  # fmt: skip
 
 
 class Table:
@@ -78,7 +78,7 @@ def row(kernel: Kernel, moved: Sequence[int], i: int, footprint: int) -> tuple[f
     return (
         float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), DTYPE_BITS[kernel.dtype], kernel.flops,
         kernel.macs, footprint, static, write, fresh,
-        *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in efficiency.DIMS),
+        *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in formulas.DIMS),
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def work(
     """Seconds of every kernel, (all, arithmetic, memory), without overheads."""
     n = len(t.columns["model"])
     times, compute, mem = np.zeros(n), np.zeros(n), np.zeros(n)
-    machine = efficiency.Machine.of(device, setting, runtime)
+    machine = formulas.Machine.of(device, setting, runtime)
     for klass, kind, at in t.groups:
         f = t.features(at)
         f.reads = [(getattr(f, f"bytes{i}"), getattr(f, f"apart{i}")) for i in range(READS)]
@@ -116,7 +116,7 @@ def totals(t: Table, device: Device, constants: dict[str, float], *, setting: st
     """Seconds of each model: the device's queue or the host's, whichever is longer (on a CPU their sum)."""
     times, _, _ = work(t, device, constants, setting=setting, runtime=runtime)
     count, model = t.columns["count"], t.columns["model"]
-    machine = efficiency.Machine.of(device, setting, runtime)
+    machine = formulas.Machine.of(device, setting, runtime)
     launch, host = np.zeros(len(times)), np.zeros(len(times))
     for klass, kind, at in t.groups:
         if machine.eager:

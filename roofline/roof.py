@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from roofline import cpu_eager, efficiency
+from roofline import cpu_eager, efficiency, formulas
 from roofline.device import Device, nearest
 from roofline.records import DTYPE_BITS, Kernel, Point, UsageError
 
@@ -37,7 +37,7 @@ _NAMES = {
 FAMILIES = ("gpu", "cpu", "cpu_eager")
 # environment variable that names a file of constants to use instead of the shipped ones
 _ELSEWHERE = "ROOFLINE_CONSTANTS"
-_ZEROS = dict.fromkeys(efficiency.DIMS, 0) | {"g": 1, "b": 1}
+_ZEROS = dict.fromkeys(formulas.DIMS, 0) | {"g": 1, "b": 1}
 
 
 def family(device: Device, runtime: str) -> str:
@@ -114,7 +114,7 @@ def place(
     """One Point per kernel. `setting` is the analysis' dtype, `footprint` the bytes alive at the peak."""
     if runtime == "ideal":
         return [_ideal(kernel, device, setting) for kernel in kernels]
-    machine = efficiency.Machine.of(device, setting, runtime)
+    machine = formulas.Machine.of(device, setting, runtime)
     table = constants(family(device, runtime))
     names = [level.name for level in device.levels]
     clock = _Clock(machine, table)
@@ -130,10 +130,10 @@ def place(
         f = _features(kernel, moved, index, footprint)
         if machine.eager:
             kind = cpu_eager.kind(kernel.op)
-            work, compute, memory, levels = cpu_eager.work(kernel.klass, kind, f, table, rated, efficiency.Plain)
-            time = work + cpu_eager.fixed(kernel.klass, kind, f, table, machine, efficiency.Plain)
+            work, compute, memory, levels = cpu_eager.work(kernel.klass, kind, f, table, rated, formulas.Plain)
+            time = work + cpu_eager.fixed(kernel.klass, kind, f, table, machine, formulas.Plain)
         else:
-            work, compute, memory, levels = efficiency.work(kernel.klass, f, table, rated, efficiency.Plain)
+            work, compute, memory, levels = efficiency.work(kernel.klass, f, table, rated, formulas.Plain)
             time = clock.run(kernel.klass, f, work)
         overhead = time - work
         bound = "overhead" if overhead > work else "compute" if compute > memory else "memory"
@@ -174,13 +174,13 @@ def _features(kernel: Kernel, moved: Sequence[int], index: int, footprint: int) 
 class _Clock:
     """Two queues on a GPU (host issues, device executes), one on a CPU."""
 
-    def __init__(self, machine: efficiency.Machine, table: dict[str, float]) -> None:
+    def __init__(self, machine: formulas.Machine, table: dict[str, float]) -> None:
         self.machine, self.table = machine, table
         self.host = self.done = 0.0
 
     def run(self, klass: str, f: SimpleNamespace, work: float) -> float:
         """Advance by one kernel; returns the time it adds to the whole."""
-        launch, step = efficiency.overheads(klass, f, self.table, self.machine, efficiency.Plain)
+        launch, step = efficiency.overheads(klass, f, self.table, self.machine, formulas.Plain)
         if not self.machine.gpu:
             return work + float(launch + step)
         self.host += step

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from roofline import efficiency, fit, roof
+from roofline import fit, formulas, roof
 from roofline.device import Device, Number, lookup
 from roofline.records import Kernel, Operand, Point
 
@@ -73,7 +73,7 @@ def test_a_row_major_image_is_turned_and_back(cpu: Device) -> None:
 def test_equal_pieces_end_with_the_slowest_core() -> None:
     hybrid = lookup("i7-12700h")
     fast, slow = hybrid.cores
-    machine = efficiency.Machine.of(hybrid, "fp32", "compiled")
+    machine = formulas.Machine.of(hybrid, "fp32", "compiled")
     each = slow.clock * slow.per_clock
     assert machine.vector == max(fast.count * fast.clock * fast.per_clock, (fast.count + slow.count) * each)
     assert machine.vector < hybrid.peak("fp32", "vector")

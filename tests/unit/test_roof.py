@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from roofline import efficiency, fit, roof
+from roofline import fit, formulas, roof
 from roofline.device import Device, Number, lookup
 from roofline.records import Kernel, Operand, Point
 
@@ -259,4 +259,4 @@ def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, o
 
 @pytest.mark.parametrize(("apart", "share"), [(0, 1.0), (50, 1.0), (100, 0.5), (150, 0.0), (1e9, 0.0)])
 def test_residency_fades_over_one_capacity(apart: float, share: float) -> None:
-    assert efficiency.resident(apart, 100, efficiency.Plain) == share
+    assert formulas.resident(apart, 100, formulas.Plain) == share

@@ -1,0 +1,130 @@
+"""Compiled code on a CPU: what generated loops and library calls cost. Constants are [cpu] of constants.toml.
+
+Eager mode is in cpu_eager.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from roofline.formulas import CONVS, LIBRARY, Constants, Machine, Value, faults, join, own_conv, resident, up
+
+
+def _shared(items: Value, units: float, xp: Any) -> Value:
+    """Fraction of the cores that `items` equal pieces of work keep busy."""
+    items = xp.maximum(xp.ceil(items), 1.0)
+    return items / (xp.ceil(items / units) * units)
+
+
+def _biased(f: Any) -> Value:
+    """Whether a product adds a bias: PyTorch copies it into every row of the result beforehand."""
+    return f.flops > 2 * f.macs
+
+
+def _serial(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Whether a generated loop stays on one thread: Inductor gives each at least `chunk` elements (min_chunk_size)."""
+    return xp.where(f.loop > 0, f.loop, f.write * 8 / f.bits) < c["chunk"] * machine.units
+
+
+def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Constants, lanes: float, xp: Any) -> Value:
+    return 2 * b * up(m, c["gemm_rows"], xp) * up(n, lanes, xp) * (k + c["gemm_depth"]) / (rate * c["gemm"])
+
+
+def _conv(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> tuple[Value, Value]:
+    """(seconds, bytes brought into blocks): oneDNN blocks its weights in every call, row-major images and results too."""
+    inner, outer = f.c / f.g, f.o / f.g
+    small = own_conv(klass, f)
+    images = xp.where(f.viewed > 0, c["turned"] * (f.n * f.c * f.h * f.w + f.n * f.o * f.p * f.q) * f.bits / 8, 0.0)
+    blocked = xp.where(small, 0.0, f.o * inner * f.r * f.s * f.bits / 8 + images)
+    if klass == "depthwise_conv":
+        return 2 * f.macs / (rate * c["depthwise_conv"]), blocked
+    # blocks of four registers of output channels x one row of pixels are handed to the cores
+    items = f.n * f.g * f.p * xp.ceil(outer / (4 * machine.lanes))
+    full = 2 * f.n * f.g * up(outer, machine.lanes, xp) * f.p * f.q * xp.maximum(inner, c["conv_depth"]) * f.r * f.s
+    seconds = full / (rate * c["conv"] * _shared(items, machine.units, xp))
+    alone = _product(f.p * f.q, f.o, f.c * f.r * f.s, f.n, rate, c, machine.lanes, xp)
+    return xp.where(small, alone, seconds), blocked
+
+
+def _loops(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> tuple[Value, Value]:
+    """(seconds of arithmetic, fraction of the cores at work) of generated code."""
+    lanes = machine.lanes
+    # a reduction is shared out by its results: by rows, or by registers full of channels where it runs over pixels
+    items = xp.where(f.outer > 1, xp.where(f.row > 0, f.outer, f.outer / lanes), f.loop / lanes)
+    busy = xp.where(_serial(f, c, machine, xp), 1.0 / machine.units, _shared(items, machine.units, xp))
+    # a running variance waits for itself at every step, which takes a register's worth of a row if the row is that long
+    step = xp.where((f.row > 0) & (f.row < lanes), 1.0, lanes)
+    cycles = f.welford / step * c["welford"] + f.special / lanes * c["special"]
+    pace = c["scalar" if klass in ("gather", "sort", "fft", "other") else "vector"]
+    seconds = f.flops / (rate * pace) + cycles / (machine.clock * machine.sustained * machine.units)
+    if klass == "pool":  # windows overlap; a mean over all pixels is a reduction
+        seconds = xp.where(f.outer > 0, seconds, f.flops / (rate * c["pool"]))
+    return seconds / busy, busy
+
+
+def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+    """(seconds of arithmetic, bytes packed before the work, fraction of the cores at work)."""
+    rate = machine.vector * machine.sustained * xp.where(f.bits > 32, 0.5, 1.0)
+    if klass in CONVS:
+        seconds, packed = _conv(klass, f, c, machine, rate, xp)
+        return seconds + faults(f.static, c, xp), packed, 1.0
+    if klass == "gemm":
+        # from some rows on MKL packs the weights; a bias is written into the result, which is then read
+        packed = f.copied + xp.where(f.m >= c["few_rows"], f.static, 0.0) + xp.where(_biased(f), f.write, 0.0)
+        return _product(f.m, f.n, f.k, f.b, rate, c, machine.lanes, xp), packed, 1.0
+    if klass == "attention":
+        # blocks of 32 to 256 queries of one head are handed to the cores
+        block = xp.where(f.l >= 768, 256.0, xp.where(f.l >= 192, 64.0, 32.0))
+        busy = _shared(f.b * f.h * xp.ceil(f.l / block), machine.units, xp)
+        return f.flops / (rate * c["attention"] * busy), 0.0, 1.0
+    if klass == "rnn":
+        return f.flops / (rate * c["rnn"]) + 2 * f.t * f.layers * machine.launch, 0.0, 1.0
+    seconds, busy = _loops(klass, f, c, machine, rate, xp)
+    return seconds + faults(f.write, c, xp), 0.0, busy
+
+
+def _levels(f: Any, packed: Value, busy: Value, c: Constants, machine: Machine, xp: Any) -> list[Value]:
+    """Seconds of each memory level, nearest first.
+
+    What one core wrote another reads, so everything goes over the last cache; private ones add to its size. A line that is
+    written is read first; what is packed is written and read again. A core draws up to `core` times its share.
+    """
+    out: list[Value] = []
+    moved, held = f.read + f.write + 2 * packed, 0.0
+    for i, (size, bandwidth) in enumerate(machine.levels):
+        held += size
+        if i < len(machine.levels) - 2:
+            out.append(0.0 * moved)
+            continue
+        reach = c["cache"] if i < len(machine.levels) - 1 else machine.reached or c["stream"]
+        out.append(moved / (bandwidth * reach * xp.minimum(busy * c["core"], 1.0)))
+        capacity = held * c["residency"]
+        moved = f.static * (1 - resident(f.footprint, capacity, xp)) + 2 * f.write * (1 - resident(f.write, capacity, xp))
+        moved = moved + 3 * packed * (1 - resident(packed, capacity, xp))
+        for n, apart in f.reads:
+            moved = moved + n * (1 - resident(apart, capacity, xp))
+    return out
+
+
+def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
+    """(seconds without overheads, of arithmetic, of memory, of each memory level) of a kernel or an array of kernels."""
+    f.read = f.static + sum(n for n, _ in f.reads)
+    compute, packed, busy = _parts(klass, f, c, machine, xp)
+    levels = _levels(f, packed, busy, c, machine, xp)
+    seconds, memory = join(compute, levels, c, xp)
+    return seconds, compute, memory, levels
+
+
+def overheads(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value]:
+    """Seconds that a kernel costs on top of its work: parallel regions to start and end, and the way into a library.
+
+    That way is long for a convolution in oneDNN. A loop that stays on one thread has no region.
+    """
+    if klass in CONVS:
+        small = own_conv(klass, f)
+        steps, regions = xp.where(small, c["call_own"], c["call_conv"]), xp.where(small, 1.0, 2.0)
+    elif klass in LIBRARY:
+        steps, regions = c["call_gemm"], xp.where(_biased(f), 2.0, 1.0) if klass == "gemm" else 1.0
+    else:
+        steps, regions = c["generated"], xp.where(_serial(f, c, machine, xp), 0.0, 1.0)
+    return machine.launch * c["region"] * regions, machine.host * steps

@@ -1,0 +1,144 @@
+"""What the formulas of the time model share: the machine, numbers or arrays, sizes of kernels, what caches keep.
+
+A formula takes plain numbers (roof.py: one kernel) or numpy arrays (fit.py: all kernels of a table at once); `xp` brings
+`ceil`, `maximum`, `minimum`, `where` and `any` for either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from roofline.device import Device
+
+# numbers or arrays of them
+Value = Any
+Constants = dict[str, float]
+_NOTHING: Mapping[str, float] = MappingProxyType({})
+
+# Sizes of Kernel.dims that the formulas read; those that a class does not have are 0 (groups: 1).
+DIMS = (
+    "b", "m", "n", "k", "c", "o", "g", "h", "w", "p", "q", "r", "s", "stride", "transposed", "last", "bias", "run", "passes",
+    "copied", "generated", "mask", "misaligned", "math", "l", "e", "v", "t", "layers",
+    "viewed", "loop", "outer", "row", "special", "welford", "serial", "threads",
+)  # fmt: skip
+
+
+CONVS = frozenset({"conv", "grouped_conv", "depthwise_conv"})
+LIBRARY = frozenset({"gemm", "attention", "rnn", "sort", "fft", "other"})
+
+
+class Plain:
+    """The few array functions that the formulas use, for plain numbers."""
+
+    ceil = staticmethod(math.ceil)
+    any = staticmethod(bool)
+    maximum = staticmethod(max)
+    minimum = staticmethod(min)
+
+    @staticmethod
+    def where(condition: bool, yes: float, no: float) -> float:
+        return yes if condition else no
+
+
+class Machine(NamedTuple):
+    """What the formulas need of a device. FLOP/s, B/s, bytes, seconds."""
+
+    gpu: bool
+    # matrix units by operand bits: half, single, double; and the vector units in fp32
+    half: float
+    single: float
+    double: float
+    vector: float
+    # SMs, CUs, cores; fp32 lanes of a SIMD register
+    units: float
+    lanes: float
+    # fraction of the clock kept under load, and under full products on vector units; of the DRAM bandwidth that a copy
+    # reaches (0: not known)
+    sustained: float
+    sustained_vector: float
+    reached: float
+    # nearest first: bytes, B/s
+    levels: tuple[tuple[float, float], ...]
+    launch: float
+    host: float
+    # cycles a second
+    clock: float
+    # a CPU that runs operators one by one, through the dispatcher (cpu_eager.py)
+    eager: bool = False
+    # whether it has matrix units: a GPU without is older than Volta
+    matrix: bool = True
+    # peaks and bandwidths are measured, that is, reached; and what else `roofline calibrate` measured, by kind or class
+    measured: bool = False
+    fixed: Mapping[str, float] = _NOTHING
+    flops: Mapping[str, float] = _NOTHING
+    rates: Mapping[str, float] = _NOTHING
+
+    @classmethod
+    def of(cls, device: Device, setting: str = "amp", runtime: str = "eager") -> Machine:
+        """The rates that a dtype setting uses: "tf32" lets fp32 products run on tensor cores."""
+        vector, units, clock = device.peak("fp32", "vector"), device.units.value, device.clock.value
+        if device.cores and runtime == "compiled":
+            vector, units, clock = _together(device)
+
+        def rate(*names: str) -> float:
+            return next((device.peak(n, "best") for n in names if device.has(n)), vector)
+
+        half = ("bf16", "fp16") if setting == "bf16" else ("fp16", "bf16")
+        return cls(
+            device.kind == "gpu", rate(*half), rate("tf32") if setting == "tf32" else vector,
+            rate("fp64") if device.has("fp64") else vector / 2, vector, units, max(device.simd_bits // 32, 1),
+            device.sustained.value, (device.sustained_vector or device.sustained).value, device.reached.value,
+            tuple((float(x.size), x.bandwidth) for x in device.levels), device.launch.value, device.host.value, clock,
+            device.kind == "cpu" and runtime == "eager", bool(device.tensor),
+            device.levels[-1].status == "measured",
+            *({name: number.value for name, number in t.items()} for t in (device.fixed, device.flops, device.bytes)),
+        )  # fmt: skip
+
+    def at(self, peak: float) -> Machine:
+        """The same machine with one rate for every matrix type."""
+        return self._replace(half=peak, single=peak, double=peak)
+
+
+def _together(device: Device) -> tuple[float, float, float]:
+    """FLOP/s, number and clock of the cores that share a loop best: equal pieces end with the slowest core that takes part."""
+    found, count = [], 0
+    for kind in sorted(device.cores, key=lambda kind: -kind.clock * kind.per_clock):
+        count += kind.count
+        found.append((count * kind.clock * kind.per_clock, float(count), kind.clock))
+    return max(found)
+
+
+def up(x: Value, tile: float, xp: Any) -> Value:
+    """`x` rounded up to whole tiles."""
+    return xp.ceil(x / tile) * tile
+
+
+def resident(apart: Value, capacity: float, xp: Any) -> Value:
+    """Share of a tensor that a cache still holds after `apart` bytes have moved since it was written."""
+    return xp.minimum(xp.maximum(1.5 - apart / max(capacity, 1.0), 0.0), 1.0)
+
+
+def join(compute: Value, levels: list[Value], c: Constants, xp: Any) -> tuple[Value, Value]:
+    """(seconds of both, of memory): the slowest level, and the larger of it and arithmetic, rounded where they are close."""
+    memory = levels[0]
+    for level in levels[1:]:
+        memory = xp.maximum(memory, level)
+    p = c["overlap"]
+    return (compute**p + memory**p) ** (1 / p), memory
+
+
+# ------------------------------------------------------------------------------------------------ CPU, eager and compiled
+
+
+def faults(nbytes: Value, c: Constants, xp: Any) -> Value:
+    """Seconds to fault in the pages of a fresh buffer: glibc returns blocks above 32 MiB to the system at every free."""
+    return xp.where(nbytes > 32 * 2**20, nbytes / (c["fault_rate"] * 1e9), 0.0)
+
+
+def own_conv(klass: str, f: Any) -> Value:
+    """Whether a convolution is PyTorch's own, a plain product, and not oneDNN's (ATen/native/Convolution.cpp, use_mkldnn)."""
+    return (klass == "conv") & (f.n == 1) & (f.c * f.h * f.w <= 20480) & ((f.r <= 3) | (f.s <= 3)) & (f.transposed == 0)
