@@ -1,7 +1,7 @@
 """Kernels on a device: bound, time and efficiency of each.
 
 work = (arithmetic^p + memory^p)^(1/p): the larger of the two, rounded where they are close (p = `overlap`)
-arithmetic = what the shape really costs on the units that run it (efficiency.py), at the sustained clock
+arithmetic = what the shape really costs on the units that run it (gpu.py, cpu_compiled.py), at the sustained clock
 memory = max over levels of what the nearer levels do not hold, over the bandwidth that the class of kernel reaches
 
 A read is served by the nearest level that still holds it: what has moved since the tensor was written has to fit.
@@ -152,7 +152,7 @@ def _ideal(kernel: Kernel, device: Device, setting: str) -> Point:
 
 
 def _features(kernel: Kernel, moved: Sequence[int], index: int, footprint: int) -> SimpleNamespace:
-    """What the formulas of efficiency.py read of a kernel."""
+    """What the formulas read of a kernel."""
     static = write = fresh = 0
     reads = []
     for o in kernel.operands:
