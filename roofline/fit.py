@@ -1,6 +1,7 @@
 """All kernels of many traces as arrays, so that the constants of the time model can be fitted in minutes.
 
-The arrays go through the same formulas (gpu.py, cpu_compiled.py, cpu_eager.py) as single kernels do in roof.py; a test holds the two together.
+The arrays go through the same formulas (gpu.py, cpu_compiled.py, cpu_eager.py) as single kernels do in roof.py; a test holds
+the two together.
 """
 
 from __future__ import annotations
