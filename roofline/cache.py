@@ -27,6 +27,9 @@ _TEMP = ".tmp"
 _RACY_NS = 2_000_000_000
 # A temporary file this old belongs to a process that died.
 _STALE_S = 3600.0
+# Beside the entries: when they were counted, their bytes, and on a line each what was added since.
+_TALLY = "tally"
+_DAY_S = 86400.0
 
 DEFAULT_LIMIT = 512 * 2**20
 
@@ -146,6 +149,7 @@ class Cache:
                 files += 1
                 nbytes += stat.st_size
         base = self.root / _VERSION
+        self._remove(base / _TALLY)
         for folder, _, _ in os.walk(base, topdown=False):
             with suppress(OSError):
                 os.rmdir(folder)  # only if empty
@@ -165,9 +169,18 @@ class Cache:
         return CacheInfo(self.root, entries, size, self.limit, dict(sorted(kinds.items())))
 
     def _prune(self, added: int) -> None:
-        """Keep the size under the limit: when it is passed, the entries used longest ago go until a fifth is free."""
+        """Keep the size under the limit: when it is passed, the entries used longest ago go until a fifth is free.
+
+        Looking at every entry takes a second where there are many, so it is done once a day or when the limit is passed; in
+        between a file holds the size at that time and what every process has added since.
+        """
+        tally = self.root / _VERSION / _TALLY
+        if self._size is None:
+            self._size = _read_tally(tally)
         if self._size is not None:
             self._size += added
+            with suppress(OSError), tally.open("a", encoding="ascii") as file:
+                file.write(f"{added}\n")
             if self._size <= self.limit:
                 return
         found = sorted(self._files(), key=lambda entry: entry[1].st_mtime)
@@ -179,6 +192,8 @@ class Cache:
             if (stale or (path.suffix == _SUFFIX and size > target)) and self._remove(path):
                 size -= stat.st_size
         self._size = size
+        with suppress(OSError):
+            tally.write_text(f"{int(now)} {size}\n", encoding="ascii")
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Entries and temporary files, links not followed."""
@@ -199,6 +214,16 @@ class Cache:
         except OSError:
             return False
         return True
+
+
+def _read_tally(path: Path) -> int | None:
+    """Bytes of all entries, or None where the file is not there, damaged or older than a day."""
+    try:
+        first, *added = path.read_text(encoding="ascii").splitlines()
+        counted, size = map(int, first.split())
+        return size + sum(map(int, added)) if 0 <= time.time() - counted < _DAY_S else None
+    except (OSError, ValueError):
+        return None
 
 
 def _decode(data: bytes) -> tuple[dict[str, Any], bytes] | None:

@@ -26,7 +26,7 @@ def cache(tmp_path: Path, warned: list[str]) -> Cache:
 
 
 def entries(cache: Cache) -> list[Path]:
-    return sorted(p for p in cache.root.rglob("*") if p.is_file())
+    return sorted(p for p in cache.root.rglob("*") if p.is_file() and p.name != "tally")
 
 
 def test_round_trip(cache: Cache) -> None:
@@ -258,6 +258,27 @@ class TestUpkeep:
         assert cache.load("trace", digest("0")) is not None
         assert cache.load("trace", digest("10")) is not None
 
+    def test_entries_are_counted_once_a_day_not_at_every_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        walks = []
+        files = Cache._files
+        monkeypatch.setattr(Cache, "_files", lambda self: (walks.append(1), files(self))[1])
+        for i in range(5):  # five processes, as far as the cache can tell
+            Cache(tmp_path).store("trace", f"{i:064x}", b"x" * 100)
+        assert len(walks) == 1
+        tally = next(tmp_path.rglob("tally"))
+        assert len(tally.read_text().splitlines()) == 5
+        for damaged in ("", "what\n", "1 2 3\n", "0 100\n"):  # the last one: counted in 1970
+            walks.clear()
+            tally.write_text(damaged)
+            Cache(tmp_path).store("trace", "a" * 64, b"x" * 100)
+            assert len(walks) == 1
+
+    def test_what_other_processes_add_counts(self, tmp_path: Path) -> None:
+        caches = [Cache(tmp_path, limit=10_000) for _ in range(40)]
+        for i, each in enumerate(caches):
+            each.store("trace", f"{i:064x}", b"x" * 500)
+        assert Cache(tmp_path, limit=10_000).info().nbytes <= 10_000
+
     def test_what_is_larger_than_the_limit_is_not_kept(self, tmp_path: Path) -> None:
         cache = Cache(tmp_path, limit=100)
         cache.store("trace", KEY, b"x" * 101)
@@ -268,6 +289,8 @@ class TestUpkeep:
         left = entries(cache)[0].with_suffix(".123.456.tmp")
         left.write_bytes(b"half")
         os.utime(left, (1, 1))
+        # when entries are counted next, a day later at most
+        next(cache.root.rglob("tally")).unlink()
         Cache(cache.root).store("trace", digest("2"), b"x")
         assert not left.exists()
         assert cache.info().entries == 2
