@@ -26,7 +26,7 @@ _STEP = 0.2
 # what a table of single operators counts beside one of models: it is one class of kernel
 _OPERATORS = 0.2
 # fractions of a rate that the device has: more than all of it hides a wrong count or a wrong rate
-_FRACTIONS = frozenset({
+FRACTIONS = frozenset({
     "cache", "stream", "stream_conv", "stream_gemm", "norm", "reduction", "reduction_generated", "softmax", "pool", "pool_last",
     "layout", "scattered", "gather", "gemm", "conv", "grouped_conv", "grouped_last", "attention", "attention_mask", "simt_gemm",
     "simt_winograd", "depthwise_conv", "depthwise_loop", "depthwise_last", "depthwise_wide", "vector", "scalar", "rnn",
@@ -138,7 +138,7 @@ def minimise(data: Sequence[Measured], start: Mapping[str, float], say: Say) -> 
         for name in best:
             for factor in (1 + steps[name], 1 / (1 + steps[name])):
                 value = best[name] * factor
-                tried = best | {name: min(value, 1.0) if name in _FRACTIONS else value}
+                tried = best | {name: min(value, 1.0) if name in FRACTIONS else value}
                 if tried[name] == best[name]:
                     continue
                 now = loss(data, tried)
