@@ -93,7 +93,7 @@ def inductor(module: nn.Module, args: list[Any], kwargs: Mapping[str, Any] | Non
     with mock.patch.object(GraphLowering, "codegen", codegen), uncached, torch.inference_mode():
         try:
             torch.compile(module, fullgraph=True)(*args, **(kwargs or {}))
-        except Exception:
+        except Exception:  # `_Scheduled`, which dynamo wraps in an error that differs between versions; any other is raised
             if not found:
                 raise
     torch._dynamo.reset()

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from roofline import device, fitting, opstable, roof, tables, validate
+from roofline import device, fitting, opstable, roof, validate
 from roofline.device import Device
 from roofline.terminal import note
 
@@ -29,14 +29,13 @@ def rounded(constants: Mapping[str, float]) -> dict[str, float]:
 
 def fitted(pairs: list[tuple[Path, Device]], folder: Path, limit: int, rounds: int) -> Path:
     """A file of constants fitted from round values; each round after the first starts where the one before stopped."""
-    path, target = pairs[0]
-    kind = roof.family(target, "eager" if opstable.recognise(path) else tables.setting(path.name, None, None, None).runtime)
-    start = folder / f"{target.name}-round.toml"
+    kind = fitting.family(pairs)
+    start = folder / "round.toml"
     lines = [f"[{kind}]", *(f"{name} = {value:g}" for name, value in rounded(roof.constants(kind)).items())]
     start.write_text("\n".join(lines) + "\n", encoding="utf-8")
     for number in range(rounds):
         roof.use(start)
-        start = folder / f"{target.name}-{number}.toml"
+        start = folder / f"{number}.toml"
         start.write_text(fitting.fit(pairs, lambda text: None, limit=limit), encoding="utf-8")
     return start
 

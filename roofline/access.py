@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
+from roofline.records import CONVS, DTYPE_BITS, OpSpec, TensorSpec
 
 # Elements per row that the masks of fused attention have to be a multiple of, else they are copied first.
 _MASK_ALIGNMENT = 8
@@ -22,7 +22,7 @@ def sizes(spec: OpSpec, klass: str) -> dict[str, int]:
     input from memory); `copied` (bytes of an input that the operator makes contiguous for itself) for norms, linear layers and
     softmax; `mask` (bytes of an additive mask), `misaligned` and `math` (no fused kernel takes it) for attention.
     """
-    if klass in ("conv", "grouped_conv", "depthwise_conv"):
+    if klass in CONVS:
         return {"last": last(spec), "bias": int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec))}
     if klass == "pool":
         return {"last": last(spec)} | _turns(spec)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline.formulas import CONVS, LIBRARY, Constants, Machine, Value, faults, join, own_conv, resident, up
+from roofline.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
+from roofline.records import CONVS
 
 
 def _shared(items: Value, units: float, xp: Any) -> Value:
@@ -100,9 +101,7 @@ def _levels(f: Any, packed: Value, busy: Value, c: Constants, machine: Machine, 
         out.append(moved / (bandwidth * reach * xp.minimum(busy * c["core"], 1.0)))
         capacity = held * c["residency"]
         moved = f.static * (1 - resident(f.footprint, capacity, xp)) + 2 * f.write * (1 - resident(f.write, capacity, xp))
-        moved = moved + 3 * packed * (1 - resident(packed, capacity, xp))
-        for n, apart in f.reads:
-            moved = moved + n * (1 - resident(apart, capacity, xp))
+        moved = missed(moved + 3 * packed * (1 - resident(packed, capacity, xp)), f, capacity, xp)
     return out
 
 
@@ -111,7 +110,7 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
     f.read = f.static + sum(n for n, _ in f.reads)
     compute, packed, busy = _parts(klass, f, c, machine, xp)
     levels = _levels(f, packed, busy, c, machine, xp)
-    seconds, memory = join(compute, levels, c, xp)
+    seconds, memory = join(compute, levels, c["overlap"], xp)
     return seconds, compute, memory, levels
 
 

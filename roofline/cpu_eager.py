@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline.formulas import CONVS, LIBRARY, Constants, Machine, Value, faults, own_conv, resident, up
+from roofline.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
+from roofline.records import CONVS
 
 # Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
 KINDS = {
@@ -159,9 +160,7 @@ def levels(f: Any, fresh: Value, again: Value, c: Constants, machine: Machine, x
     for size, bandwidth in machine.levels[:-1]:
         seconds.append(moved / (bandwidth * (1.0 if machine.measured else c["cache"])))
         capacity = size * c["residency"]
-        moved = f.static + within * (1 - resident(f.write, capacity, xp))
-        for n, apart in f.reads:
-            moved = moved + n * (1 - resident(apart, capacity, xp))
+        moved = missed(f.static + within * (1 - resident(f.write, capacity, xp)), f, capacity, xp)
         moved = moved + again * (1 - resident(again, capacity, xp))
     dram = 1.5 * copying(c, machine)
     new = f.fresh + fresh
@@ -172,9 +171,6 @@ def work(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp: Any)
     """As efficiency.work: (seconds without overheads, of arithmetic, of memory, of each memory level)."""
     compute, fresh, again = arithmetic(klass, kind, f, c, machine, xp)
     each = levels(f, fresh, again, c, machine, xp)
-    memory = each[0]
-    for level in each[1:]:
-        memory = xp.maximum(memory, level)
     # a library call does one thing after the other: blocks, multiplies, and brings the result back
-    p = 1.0 if klass in LIBRARY or klass in CONVS else c["overlap"]
-    return (compute**p + memory**p) ** (1 / p), compute, memory, each
+    seconds, memory = join(compute, each, 1.0 if klass in LIBRARY or klass in CONVS else c["overlap"], xp)
+    return seconds, compute, memory, each

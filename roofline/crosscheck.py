@@ -21,7 +21,7 @@ from torch import nn
 from roofline import build, kernels, source
 from roofline.pipeline import REAL_LIMIT
 from roofline.recorder import tensors_in
-from roofline.records import Kernel, Trace, UsageError
+from roofline.records import CONVS, Kernel, Trace, UsageError
 from roofline.source import Source
 
 FVCORE, TORCH = "fvcore", "FlopCounterMode"
@@ -291,7 +291,7 @@ def _why(
 def _missed_by(tool: str, kernel: Kernel, unsupported: Mapping[str, int]) -> bool:
     if tool == FVCORE:
         # what padding="same" becomes in its graph
-        if kernel.klass in ("conv", "grouped_conv", "depthwise_conv") and "aten::_convolution_mode" in unsupported:
+        if kernel.klass in CONVS and "aten::_convolution_mode" in unsupported:
             return True
         return any(op.removeprefix("aten::").rstrip("_") == kernel.op.rstrip("_") for op in unsupported)
     return (

@@ -96,6 +96,12 @@ class _Table:
         table.done()
         return number
 
+    def optional(self, key: str, unit: units.Unit) -> Number | None:
+        if key in self.data:
+            return self.plain(key, unit)
+        self.known.append(key)
+        return None
+
     def table(self, key: str, wanted: str = "a table", default: Any = ...) -> _Table:
         return _Table(
             self.path, f"{self.where}{'.' if self.where else ''}{key}", self.take(key, dict, wanted, default), self.sources
@@ -190,17 +196,17 @@ def read(path: str | Path) -> Device:
         tier=top.text("tier", "datasheet", TIERS), notes=top.texts("notes"), sources=sources,
         units=top.plain("units", "1"), clock=top.plain("clock", "Hz"),
         simd_bits=top.integer("simd_bits"), threads=top.integer("threads"),
-        tdp=top.plain("tdp", "W") if "tdp" in data else None,
-        sustained=top.plain("sustained", "1") if "sustained" in data else Number(1.0),
-        sustained_vector=top.plain("sustained_vector", "1") if "sustained_vector" in data else None,
-        reached=top.plain("reached", "1") if "reached" in data else Number(0.0),
+        tdp=top.optional("tdp", "W"),
+        sustained=top.optional("sustained", "1") or Number(1.0),
+        sustained_vector=top.optional("sustained_vector", "1"),
+        reached=top.optional("reached", "1") or Number(0.0),
         launch=top.plain("launch", "s", zero=True), host=top.plain("host", "s", zero=True),
         tensor=_peak_table(top, "tensor", TENSOR_NAMES), vector=_peak_table(top, "vector", VECTOR_NAMES),
         levels=_levels(top), cores=tuple(_cores(row) for row in top.tables("cores", [])),
         scaling=tuple(_scaling(row) for row in top.tables("scaling", [])),
         fixed=_numbers(top, "fixed", "s"), flops=_numbers(top, "flops", "FLOP/s"), bytes=_numbers(top, "bytes", "B/s"),
     )  # fmt: skip
-    top.known.extend(("tdp", "sustained", "sustained_vector", "reached", "sources"))
+    top.known.append("sources")
     top.done()
     if "fp32" not in device.vector:
         raise top.fail(

@@ -7,19 +7,18 @@ the two together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from roofline import cpu_eager, efficiency, formulas, kernels, memory
+from roofline.cost import registry
 from roofline.device import Device
 from roofline.records import DTYPE_BITS, Kernel, Trace
 
-KLASSES = (
-    "gemm", "conv", "grouped_conv", "depthwise_conv", "attention", "rnn", "pointwise", "reduction", "norm", "softmax", "pool",
-    "layout", "gather", "sort", "fft", "host", "other",
-)  # fmt: skip
+KLASSES = tuple(sorted(registry.KLASSES))
 # kinds of operator with rates of their own, by number; 0: none
 KINDS = ("", *dict.fromkeys(cpu_eager.KINDS.values()))
 READS = 4
@@ -50,27 +49,16 @@ def rows(trace: Trace, runtime: str, device: Device) -> dict[tuple[float, ...], 
     """Every different kernel of a trace (without its model's number) and how often it runs."""
     launched = kernels.build(trace, runtime, device.kind)
     footprint = memory.peak(trace, device).total
-    moved = [0]
-    for kernel in launched:
-        moved.append(moved[-1] + kernel.bytes)
+    before = list(accumulate((kernel.bytes for kernel in launched), initial=0))
     found: dict[tuple[float, ...], int] = {}
     for i, kernel in enumerate(launched):
-        key = row(kernel, moved, i, footprint)
+        key = row(kernel, before, i, footprint)
         found[key] = found.get(key, 0) + 1
     return found
 
 
-def row(kernel: Kernel, moved: Sequence[int], i: int, footprint: int) -> tuple[float, ...]:
-    static, write, fresh, reads = 0, 0, 0, []
-    for o in kernel.operands:
-        if o.write:
-            write += o.bytes
-            if all(r.write or r.storage != o.storage for r in kernel.operands):
-                fresh += o.bytes
-        elif o.producer < 0:
-            static += o.bytes
-        else:
-            reads.append((o.bytes, moved[i] - moved[o.producer]))
+def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> tuple[float, ...]:
+    static, write, fresh, reads = formulas.moved(kernel, before, i)
     reads.sort(reverse=True)
     rest = sum(n for n, _ in reads[READS:])
     reads = [*reads, *[(0, 0)] * READS][:READS]

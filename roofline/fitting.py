@@ -63,17 +63,10 @@ def fit(
 
     Raises UsageError for tables of GPUs and CPUs (or of eager and compiled CPU runs) together, or without usable rows.
     """
-    operators = {path: opstable.recognise(path) for path, _ in pairs}
-    kinds = {
-        roof.family(d, "eager" if operators[path] else tables.setting(path.name, dtype, layout, runtime).runtime)
-        for path, d in pairs
-    }
-    if len(kinds) != 1:
-        raise UsageError("GPUs, CPUs and eager CPU runs have constants of their own: fit one kind at a time")
-    kind = kinds.pop()
+    kind = family(pairs, runtime)
     data = []
     for path, target in pairs:
-        records = operators[path]
+        records = opstable.recognise(path)
         if records is not None:
             data.append(_operators(path.name, records, target, limit or SAMPLE, seed))
             say(f"{path.name}: {len(data[-1].seconds)} rows")
@@ -89,6 +82,17 @@ def fit(
     lines = [f"[{kind}]", f'source = "roofline validate --fit on {names}"']
     lines += [f"{name} = {value:.4g}" for name, value in found.items()]
     return "\n".join(lines) + "\n"
+
+
+def family(pairs: Sequence[tuple[Path, Device]], runtime: str | None = None) -> str:
+    """The set of constants that tables are of (roof.family). Raises UsageError where they are of several."""
+    kinds = {
+        roof.family(d, "eager" if opstable.recognise(path) else tables.setting(path.name, None, None, runtime).runtime)
+        for path, d in pairs
+    }
+    if len(kinds) != 1:
+        raise UsageError("GPUs, CPUs and eager CPU runs have constants of their own: fit one kind at a time")
+    return kinds.pop()
 
 
 def _measured(rows: Sequence[tables.Row], how: tables.Setting, target: Device, store: Cache, say: Say) -> Measured:

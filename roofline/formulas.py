@@ -12,7 +12,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from roofline.device import Device
+    from roofline.records import Kernel
 
 # numbers or arrays of them
 Value = Any
@@ -27,7 +30,6 @@ DIMS = (
 )  # fmt: skip
 
 
-CONVS = frozenset({"conv", "grouped_conv", "depthwise_conv"})
 LIBRARY = frozenset({"gemm", "attention", "rnn", "sort", "fft", "other"})
 
 
@@ -112,6 +114,33 @@ def _together(device: Device) -> tuple[float, float, float]:
     return max(found)
 
 
+class Moved(NamedTuple):
+    """Bytes of a kernel's operands: parameters and inputs, results, those of them in fresh memory; and of what other kernels
+    wrote, each with the bytes that all kernels have moved since.
+    """
+
+    static: int
+    write: int
+    fresh: int
+    reads: list[tuple[int, int]]
+
+
+def moved(kernel: Kernel, before: Sequence[int], index: int) -> Moved:
+    """`before[i]`: bytes that all kernels before number i move."""
+    static = write = fresh = 0
+    reads = []
+    for o in kernel.operands:
+        if o.write:
+            write += o.bytes
+            if all(r.write or r.storage != o.storage for r in kernel.operands):
+                fresh += o.bytes
+        elif o.producer < 0:
+            static += o.bytes
+        else:
+            reads.append((o.bytes, before[index] - before[o.producer]))
+    return Moved(static, write, fresh, reads)
+
+
 def up(x: Value, tile: float, xp: Any) -> Value:
     """`x` rounded up to whole tiles."""
     return xp.ceil(x / tile) * tile
@@ -122,12 +151,18 @@ def resident(apart: Value, capacity: float, xp: Any) -> Value:
     return xp.minimum(xp.maximum(1.5 - apart / max(capacity, 1.0), 0.0), 1.0)
 
 
-def join(compute: Value, levels: list[Value], c: Constants, xp: Any) -> tuple[Value, Value]:
+def missed(own: Value, f: Any, capacity: float, xp: Any) -> Value:
+    """`own` bytes and those of a kernel's reads that a cache no longer holds."""
+    for n, apart in f.reads:
+        own = own + n * (1 - resident(apart, capacity, xp))
+    return own
+
+
+def join(compute: Value, levels: list[Value], p: float, xp: Any) -> tuple[Value, Value]:
     """(seconds of both, of memory): the slowest level, and the larger of it and arithmetic, rounded where they are close."""
     memory = levels[0]
     for level in levels[1:]:
         memory = xp.maximum(memory, level)
-    p = c["overlap"]
     return (compute**p + memory**p) ** (1 / p), memory
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from roofline.formulas import Constants, Machine, Value, join, resident, up
+from roofline.formulas import Constants, Machine, Value, join, missed, resident, up
 
 Tiles = tuple[tuple[int, int], ...]
 
@@ -172,13 +172,11 @@ def _attention_bytes(f: Any, c: Constants, xp: Any) -> Value:
 
 def _traffic(f: Any, c: Constants, machine: Machine, xp: Any) -> list[Value]:
     """Bytes that each memory level has to deliver, nearest first: what the nearer ones do not hold."""
-    out: list[Value] = [f.static + f.write + sum(n for n, _ in f.reads)]
+    out: list[Value] = [f.read + f.write]
     for size, _ in machine.levels[:-1]:
         capacity = size * c["residency"]
-        missed = f.static * (1 - resident(f.footprint, capacity, xp)) + f.write * (1 - resident(f.write, capacity, xp))
-        for n, apart in f.reads:
-            missed = missed + n * (1 - resident(apart, capacity, xp))
-        out.append(missed)
+        own = f.static * (1 - resident(f.footprint, capacity, xp)) + f.write * (1 - resident(f.write, capacity, xp))
+        out.append(missed(own, f, capacity, xp))
     return out
 
 
@@ -235,6 +233,6 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
         (moved + extra) / (bandwidth * (dram if i == len(machine.levels) - 1 else cache))
         for i, (moved, (_, bandwidth)) in enumerate(zip(_traffic(f, c, machine, xp), machine.levels, strict=True))
     ]
-    seconds, memory = join(compute, levels, c, xp)
+    seconds, memory = join(compute, levels, c["overlap"], xp)
     # filling and emptying the device; a kernel that never fills it pays no more than its own time
     return seconds + xp.minimum(c["drain"] * 1e-6, seconds), compute, memory, levels

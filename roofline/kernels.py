@@ -94,7 +94,8 @@ def roles_of(trace: Trace) -> list[str]:
     return roles
 
 
-def _kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kernel:
+def kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kernel:
+    """What an operator launches by itself."""
     work = f.work
     return Kernel(
         op.layer, f.name, f.klass, (index,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0,
@@ -124,7 +125,7 @@ def _eager(trace: Trace) -> Iterator[Kernel]:
             if nbytes:
                 operands.append(Operand(nbytes, op.inputs[i], roles[op.inputs[i]], True))
                 writer[op.inputs[i]] = number
-        yield _kernel(index, op, f, tuple(operands))
+        yield kernel(index, op, f, tuple(operands))
         for storage in op.outputs:
             writer[storage] = number
 
@@ -142,4 +143,4 @@ def _ideal(trace: Trace) -> Iterator[Kernel]:
         for storage, spec in zip(op.outputs, f.spec.outputs, strict=True):
             if storage not in inputs and roles[storage] != "weight":
                 operands.append(Operand(spec.nbytes, storage, roles[storage], True))
-        yield _kernel(index, op, f, tuple(operands))
+        yield kernel(index, op, f, tuple(operands))

@@ -13,6 +13,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from msgspec import Struct, field
 
+# Classes of kernel that are convolutions.
+CONVS = frozenset({"conv", "grouped_conv", "depthwise_conv"})
+
 # How ops become kernels.
 RUNTIMES = ("eager", "compiled", "ideal")
 

@@ -20,6 +20,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,16 +119,14 @@ def place(
     table = constants(family(device, runtime))
     names = [level.name for level in device.levels]
     clock = _Clock(machine, table)
-    moved = [0]
-    for kernel in kernels:
-        moved.append(moved[-1] + kernel.bytes)
+    before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
     points = []
     peaks: dict[tuple[str, bool], float] = {}
     for index, kernel in enumerate(kernels):
         unit = (kernel.dtype, kernel.klass in MATRIX)
         top = peaks.get(unit) or peaks.setdefault(unit, peak(device, kernel, setting))
         rated = machine.at(top) if kernel.klass in MATRIX else machine
-        f = _features(kernel, moved, index, footprint)
+        f = _features(kernel, before, index, footprint)
         if machine.eager:
             kind = cpu_eager.kind(kernel.op)
             work, compute, memory, levels = cpu_eager.work(kernel.klass, kind, f, table, rated, formulas.Plain)
@@ -151,23 +150,13 @@ def _ideal(kernel: Kernel, device: Device, setting: str) -> Point:
     )
 
 
-def _features(kernel: Kernel, moved: Sequence[int], index: int, footprint: int) -> SimpleNamespace:
+def _features(kernel: Kernel, before: Sequence[int], index: int, footprint: int) -> SimpleNamespace:
     """What the formulas read of a kernel."""
-    static = write = fresh = 0
-    reads = []
-    for o in kernel.operands:
-        if o.write:
-            write += o.bytes
-            if all(r.write or r.storage != o.storage for r in kernel.operands):
-                fresh += o.bytes
-        elif o.producer < 0:
-            static += o.bytes
-        else:
-            reads.append((o.bytes, moved[index] - moved[o.producer]))
     f = SimpleNamespace(**_ZEROS)
     f.__dict__.update(kernel.dims)
     f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
-    f.footprint, f.static, f.write, f.fresh, f.reads = footprint, static, write, fresh, reads
+    f.footprint = footprint
+    f.static, f.write, f.fresh, f.reads = formulas.moved(kernel, before, index)
     return f
 
 

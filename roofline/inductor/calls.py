@@ -7,10 +7,9 @@ from math import prod
 
 from roofline.inductor.graph import Graph
 from roofline.inductor.layouts import CHANNELS_LAST, merged_loops, packed
-from roofline.inductor.operators import CONVS
 from roofline.inductor.parts import Buffer, Read
 from roofline.kernels import Facts
-from roofline.records import TensorSpec
+from roofline.records import CONVS, TensorSpec
 
 # Buffer.step of the copy that an op makes of its input: this and the op's number
 _COPY = 10
@@ -30,7 +29,7 @@ def lower(graph: Graph, number: int) -> None:
             continue
         buffer = graph.buffer(s)
         made = i == 1 and _is_square(graph, f) and len(t.shape) == 4 and buffer in graph.made
-        if made and not _channels_last_weight(graph, s, t):  # only a 4-d expression comes out channels-last by itself
+        if made and not _channels_last(graph, s, t):  # only a 4-d expression comes out channels-last by itself
             buffer = _copied(graph, number, s, t, nbytes, CHANNELS_LAST, "channels_last")
         elif image:
             buffer = _as_channels_last(graph, number, s, t, nbytes)
@@ -62,7 +61,7 @@ def _is_expression(graph: Graph, s: int, t: TensorSpec) -> bool:
     return value is not None and not value.stored and value.dims == t.shape
 
 
-def _channels_last_weight(graph: Graph, s: int, t: TensorSpec) -> bool:
+def _channels_last(graph: Graph, s: int, t: TensorSpec) -> bool:
     steps = graph.layouts.steps(s, t, t.shape)
     return steps is not None and (t.shape[1] == 1 or steps[1] == 1)
 
@@ -70,10 +69,8 @@ def _channels_last_weight(graph: Graph, s: int, t: TensorSpec) -> bool:
 def _as_channels_last(graph: Graph, number: int, s: int, t: TensorSpec, nbytes: int) -> Buffer:
     """What a convolution reads: the tensor, or a copy where its channels are not innermost (an image)."""
     buffer = graph.buffer(s)
-    steps = graph.layouts.steps(s, t, t.shape)
-    ordered = steps is not None and (t.shape[1] == 1 or steps[1] == 1)
     value = graph.values.get(s)
-    if ordered or prod(t.shape[2:]) == 1 or t.shape[1] == 1:
+    if _channels_last(graph, s, t) or prod(t.shape[2:]) == 1 or t.shape[1] == 1:
         if t.shape[0] == 1 and value is not None and value.dims != t.shape:
             graph.viewed.add(number)
         return buffer

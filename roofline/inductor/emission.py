@@ -9,10 +9,11 @@ import msgspec
 
 from roofline import sharing
 from roofline.inductor.graph import Graph
-from roofline.inductor.operators import CONVS, LIBRARY, folded
+from roofline.inductor.operators import LIBRARY, folded
 from roofline.inductor.parts import Buffer, Launch, Node, root
+from roofline.kernels import kernel as kernel_of
 from roofline.kernels import roles_of
-from roofline.records import DTYPE_BITS, Kernel, Operand, Work
+from roofline.records import CONVS, DTYPE_BITS, Kernel, Operand, Work
 
 # the most telling class of a fused kernel, first
 _ORDER = ("softmax", "norm", "reduction", "pool", "gather", "layout", "pointwise")
@@ -106,13 +107,12 @@ def _weight_copy(conv: Kernel) -> Iterator[Kernel]:
 
 def _library(graph: Graph, node: Node, operands: tuple[Operand, ...]) -> Kernel:
     number, op, f = graph.launched[node.op]
-    work, dims = f.work or Work(0, 0), f.dims
-    if f.klass in CONVS:  # the bias joins the generated kernel that follows
-        dims = dims | {"last": int(graph.last), "bias": 0, "viewed": int(node.op in graph.viewed)}
-    return Kernel(
-        op.layer, f.name, f.klass, (number,), f.dtype, f.shape, work.flops, work.macs, operands, dims, f.work is not None,
-        op.phase,
-    )  # fmt: skip
+    found = kernel_of(number, op, f, operands)
+    if f.klass not in CONVS:
+        return found
+    # the bias joins the generated kernel that follows
+    own = {"last": int(graph.last), "bias": 0, "viewed": int(node.op in graph.viewed)}
+    return msgspec.structs.replace(found, dims=f.dims | own)
 
 
 def _generated(graph: Graph, node: Node, operands: tuple[Operand, ...]) -> Kernel:

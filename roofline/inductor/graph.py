@@ -7,10 +7,10 @@ from math import prod
 
 from roofline.access import strides
 from roofline.inductor.layouts import CHANNELS_LAST, Layouts, filled, merged_loops, packed, through
-from roofline.inductor.operators import CONVS, HEAVY, LENGTHS, TAP, TWICE, is_library
+from roofline.inductor.operators import HEAVY, LENGTHS, TAP, TWICE, is_library
 from roofline.inductor.parts import Access, Buffer, Launch, Loop, Node, Read, Value
 from roofline.kernels import Facts
-from roofline.records import Op, TensorSpec, Trace
+from roofline.records import CONVS, Op, TensorSpec, Trace
 
 # torch/_inductor/config.py: what several use is stored once it reads more tensors than this (realize_reads_threshold), ...
 _REUSED_READS = 4

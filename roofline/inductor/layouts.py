@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from roofline.access import strides
-from roofline.inductor.operators import CONVS
 from roofline.inductor.parts import Value
 from roofline.kernels import Facts
-from roofline.records import TensorSpec
+from roofline.records import CONVS, TensorSpec
 
 # dimensions of an image from the outermost to the innermost
 CHANNELS_LAST = (0, 2, 3, 1)

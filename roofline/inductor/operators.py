@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from roofline.kernels import Facts
-from roofline.records import OpSpec
+from roofline.records import CONVS, OpSpec
 
-LIBRARY = frozenset({"gemm", "conv", "grouped_conv", "depthwise_conv", "attention", "rnn", "sort", "fft", "host", "other"})
-CONVS = frozenset({"conv", "grouped_conv", "depthwise_conv"})
+LIBRARY = frozenset({"gemm", *CONVS, "attention", "rnn", "sort", "fft", "host", "other"})
 
 # Inductor unrolls a pooling window of up to this many taps; a larger one is a library call.
 _MAX_WINDOW = 25
