@@ -32,6 +32,7 @@ def analyze(
     model: str | nn.Module,
     *,
     device: str | Device = "cpu",
+    host: str | float | None = None,
     batch: int | None = None,
     inputs: Sequence[str] = (),
     args: Sequence[Any] | None = None,
@@ -52,6 +53,7 @@ def analyze(
     `model` is what the command line takes ("mobilenet_v3_large", "timm:resnet50", "net.py:Net") or an nn.Module, which
     is left as it was found. `inputs` are shapes as text ("1,3,224,224", "ids=1,128:int64"); for a module, `args` and
     `kwargs` may give its call as it is, with any nesting of tensors in it (real or meta: only metadata is used).
+    `host` is what the machine around a GPU needs to issue one operator ("10 us", or seconds), instead of the device file's.
     `batch` and `resolution` resize the default inputs. `dtype` is fp32, tf32, fp16, bf16, amp or fp64; `runtime` is
     eager or ideal. `training` makes it a training step: forward, backward, and a step of the `optimizer` (sgd with
     momentum, adam, adamw). For a causal language model of transformers, `prefill` is the number of tokens of a prompt and
@@ -62,8 +64,8 @@ def analyze(
     from roofline import pipeline
 
     request = pipeline.Request(
-        device=device, batch=batch, inputs=tuple(inputs), args=args, kwargs=kwargs, resolution=resolution, dtype=dtype,
-        runtime=runtime, training=training, settings=dict(settings or {}), cache=cache,
+        device=device, host=host, batch=batch, inputs=tuple(inputs), args=args, kwargs=kwargs, resolution=resolution,
+        dtype=dtype, runtime=runtime, training=training, settings=dict(settings or {}), cache=cache,
         progress=progress or (lambda text: None), optimizer=optimizer, prefill=prefill, decode=decode,
     )  # fmt: skip
     return pipeline.run(model, request)

@@ -119,7 +119,9 @@ def summarise(
         tool=tool,
         model=trace.model,
         setting=Setting(
-            batch=trace.batch, dtype=trace.dtype, runtime=runtime, mode=trace.mode, device=device.name, tier=device.tier
+            batch=trace.batch, dtype=trace.dtype, runtime=runtime, mode=trace.mode, device=device.name, tier=device.tier,
+            host_s=None if runtime == "ideal" else device.host.value,
+            host_status="" if runtime == "ideal" else device.host.status,
         ),
         device=_device_info(device, kernels, trace.dtype),
         totals=Totals(

@@ -26,6 +26,7 @@ from roofline.options import (
     Devices,
     Dtype,
     DtypeOption,
+    Host,
     Inputs,
     Json,
     Model,
@@ -89,6 +90,7 @@ def _root(
 def analyze(
     model: Model,
     device: Devices = None,
+    host: Host = None,
     batch: Batch = None,
     inputs: Inputs = None,
     resolution: Resolution = None,
@@ -148,7 +150,7 @@ def analyze(
         "settings": pairs(settings or []),
         "cache": not no_cache,
     }
-    analyses = [analyze_on(model, d, **request) for d in devices_named(names)]
+    analyses = [analyze_on(model, d, **request) for d in devices_named(names, host, runtime.value)]
     publish(analyses, targets, json=json, by=by, depth=depth, top=top)
     if strict:
         _refuse_unknown(analyses)
@@ -217,6 +219,7 @@ def diff(
         ),
     ] = None,
     device: OneDevice = None,
+    host: Host = None,
     batch: Batch = None,
     inputs: Inputs = None,
     resolution: Resolution = None,
@@ -251,6 +254,7 @@ def diff(
     saved = {side: _one(Path(side)) for side in (base, head) if _is_saved(side)}
     given = {
         "device": device,
+        "host": host,
         "batch": batch,
         "inputs": tuple(inputs or ()) or None,
         "resolution": resolution,
@@ -294,7 +298,7 @@ app.add_typer(cache_app, name="cache")
 def _budgeted(budget: Budget, cache: bool) -> Analysis:
     if budget.analysis:
         return _one(Path(budget.analysis))
-    (device,) = devices_named([budget.device])
+    (device,) = devices_named([budget.device], budget.host, budget.runtime)
     return analyze_on(
         budget.model,
         device,
@@ -328,12 +332,14 @@ def _setting_of(analysis: Analysis) -> dict[str, Any]:
     found = {"device": s.device, "batch": s.batch, "dtype": s.dtype, "runtime": s.runtime, "training": s.mode == "training"}
     if s.optimizer:
         found["optimizer"] = s.optimizer
+    if s.host_status == "given":
+        found["host"] = s.host_s
     return {**found, **(analysis.language.asked if analysis.language else {})}
 
 
 def _in_setting(model: str, setting: dict[str, Any], cache: bool) -> Analysis:
-    rest = {key: value for key, value in setting.items() if key != "device"}
-    (device,) = devices_named([setting.get("device", "cpu")])
+    rest = {key: value for key, value in setting.items() if key not in ("device", "host")}
+    (device,) = devices_named([setting.get("device", "cpu")], setting.get("host"), setting.get("runtime", "eager"))
     return analyze_on(model, device, **rest, cache=cache)
 
 

@@ -17,6 +17,7 @@ from roofline.options import (
     Force,
     Here,
     Hold,
+    Host,
     Inputs,
     Json,
     Layout,
@@ -188,6 +189,7 @@ def validate_command(
         list[str],
         typer.Option("-d", "--device", metavar="DEVICE", help="Measured on. Repeat, one for each table.", show_default=False),
     ],
+    host: Host = None,
     dtype: Annotated[
         Dtype | None, typer.Option("--dtype", help="Measured in.  [default: by file name]", show_default=False)
     ] = None,
@@ -242,9 +244,11 @@ def validate_command(
     roofline validate a.csv b.csv -d rtx-3090 -d rtx-4090 --fit mine.toml
     """
     from roofline import validate
+    from roofline.device import with_host
 
+    devices = with_host([devices_named([d])[0] for d in device], host, runtime.value if runtime else "eager")
     validate.command(
-        paths, [devices_named([d])[0] for d in device], dtype=dtype and dtype.value, layout=layout and layout.value,
+        paths, devices, dtype=dtype and dtype.value, layout=layout and layout.value,
         runtime=runtime and runtime.value, columns=pairs(column or ()), limit=limit, seed=seed, jobs=jobs, plot=plot, fit=fit,
         constants=constants, json=json, cache=not no_cache,
     )  # fmt: skip

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from roofline.device import Device
 
 
-def devices_named(names: Iterable[str]) -> list[Device]:
-    from roofline.device import lookup
+def devices_named(names: Iterable[str], host: str | float | None = None, runtime: str = "eager") -> list[Device]:
+    """The devices, all with the same `host` around them where one is given."""
+    from roofline.device import lookup, with_host
 
     found: dict[str, Device] = {}
     for name in names:
@@ -25,7 +26,7 @@ def devices_named(names: Iterable[str]) -> list[Device]:
         if device.name in found:
             raise UsageError(f"-d {name}: given twice ({device.name})")
         found[device.name] = device
-    return list(found.values())
+    return with_host(list(found.values()), host, runtime)
 
 
 def pairs(texts: Iterable[str]) -> dict[str, str]:
@@ -61,6 +62,7 @@ def analyze_on(model: str, device: Device, **request: Any) -> Analysis:
 def publish(analyses: Sequence[Analysis], files: Sequence[Path], *, json: bool, by: By, depth: int, top: int | None) -> None:
     """The results on stdout and in `files`: all are rendered before the first is written."""
     from roofline import output
+    from roofline.verdict import hosts
 
     contents = {path: output.render(analyses, path, by.value, depth) for path in files}
     if json:
@@ -70,6 +72,8 @@ def publish(analyses: Sequence[Analysis], files: Sequence[Path], *, json: bool, 
     else:
         _tables(analyses, by, depth, top)
     output.write_all(contents)
+    if len(analyses) > 1 and (said := hosts(analyses)):
+        note(f"note: {said}")
     for path in contents:
         note(f"wrote {path}")
 

@@ -9,13 +9,15 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from roofline import units
 from roofline.records import UnknownNameError, UsageError
 
 LIBRARY = Path(__file__).parent / "devices"
@@ -325,6 +327,40 @@ def _detected() -> Device:
     from roofline.host import detect
 
     return detect()
+
+
+# An operator takes microseconds to issue; what is far from that was meant in another unit.
+_HOST_LEAST, _HOST_MOST = 1e-9, 10e-3
+
+
+def with_host(devices: Sequence[Device], host: str | float | None, runtime: str) -> list[Device]:
+    """The devices with the same machine around all their GPUs: `host` ("10 us", or seconds) is what it needs to issue an op.
+
+    None leaves them as they are. A CPU is its own host. Raises UsageError for what is no such time, and where no host counts.
+    """
+    if host is None:
+        return list(devices)
+    if runtime == "ideal":
+        raise UsageError("host (--host): the ideal runtime has no host, its kernels start at once; ask for eager or compiled")
+    try:
+        value = units.parse(host, "s")
+    except ValueError as error:
+        raise UsageError(f"host (--host): {error}".replace('"4.5 us"', '"10 us"')) from None
+    if not _HOST_LEAST <= value <= _HOST_MOST:
+        raise UsageError(
+            f"host (--host): {host!r} is no time to issue an operator in: expected {units.seconds(_HOST_LEAST)} to "
+            f"{units.seconds(_HOST_MOST)}, such as 10us"
+        )
+    if all(device.kind == "cpu" for device in devices):
+        raise UsageError(
+            f"host (--host) is the machine around a GPU, and {devices[0].name} is a CPU, which is its own host\n"
+            "what it needs for an operator is `host` in its device file; `roofline calibrate` measures it"
+        )
+    given = Number(value, "given", "given")
+    return [
+        d if d.kind == "cpu" else replace(d, host=given, sources={**d.sources, "given": "asked for with host (--host)"})
+        for d in devices
+    ]
 
 
 def _first_gpu() -> Device:

@@ -106,12 +106,16 @@ def _relative(base: float, head: float) -> float | None:
 def _settings(base: Analysis, head: Analysis) -> list[str]:
     sides = [
         {
-            **msgspec.structs.asdict(a.setting), "pass": _pass(a), "roofline": a.tool.roofline, "torch": a.tool.torch,
+            **{key: value for key, value in msgspec.structs.asdict(a.setting).items() if not key.startswith("host_")},
+            "host": f"{units.seconds(a.setting.host_s)} {a.setting.host_status}" if a.setting.host_s else "",
+            "pass": _pass(a), "roofline": a.tool.roofline, "torch": a.tool.torch,
             "inputs": _shapes(a),
         }
         for a in (base, head)
     ]  # fmt: skip
-    return [f"{key}: {old or 'none'} -> {sides[1][key] or 'none'}" for key, old in sides[0].items() if old != sides[1][key]]
+    # documents of older versions say no host
+    differ = [key for key in sides[0] if sides[0][key] != sides[1][key] and (key != "host" or all(s["host"] for s in sides))]
+    return [f"{key}: {sides[0][key] or 'none'} -> {sides[1][key] or 'none'}" for key in differ]
 
 
 def _pass(analysis: Analysis) -> str:

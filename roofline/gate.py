@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from roofline import units
 from roofline.metrics import BY_NAME, METRICS, nearest, parse
 from roofline.records import RUNTIMES, Analysis, BudgetFileError
 
@@ -36,6 +37,8 @@ class Budget(Struct, frozen=True, kw_only=True):
     analysis: str = ""
     name: str = ""
     device: str = "cpu"
+    # s to issue an operator, of the machine around a GPU; none: the device file's
+    host: float | None = None
     batch: int | None = None
     inputs: tuple[str, ...] = ()
     resolution: int | None = None
@@ -83,11 +86,11 @@ class Verdict(Struct, frozen=True, kw_only=True):
 _DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "amp")
 _LIMITS = {f"{'max' if m.cost else 'min'}_{m.name}": m for m in METRICS}
 _KEYS = (
-    "model", "analysis", "name", "device", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set",
+    "model", "analysis", "name", "device", "host", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set",
     "allow_unknown",
 )  # fmt: skip
 # what a saved analysis has already settled
-_SETTLED = ("device", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set")
+_SETTLED = ("device", "host", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set")
 
 
 def budget_file(named: Path | None = None) -> Path:
@@ -174,9 +177,9 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
             near = next((f"; did you mean {limit!r}?" for limit in _LIMITS if limit[4:] == key), nearest(key, known))
             raise fail(key, f"unknown key {key!r}{near}\nlimits: {', '.join(_LIMITS)}")
 
-    def take(key: str, kind: type, expected: str, default: Any) -> Any:
+    def take(key: str, kind: type | tuple[type, ...], expected: str, default: Any) -> Any:
         value = table.get(key, default)
-        if value is not default and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        if value is not default and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
             raise fail(key, f"{key}: expected {expected}, got {value!r}")
         return value
 
@@ -191,6 +194,13 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
         if value is not None and value < 1:
             raise fail(key, f"{key}: expected a whole number of at least 1, got {value}")
         return value if value is None else int(value)
+
+    def time(key: str) -> float | None:
+        value = take(key, (str, int, float), 'a time such as "10 us"', None)
+        try:
+            return value if value is None else units.parse(value, "s")
+        except ValueError as e:
+            raise fail(key, f"{key}: {e}") from None
 
     model, analysis = take("model", str, "text", ""), take("analysis", str, "a path to a JSON analysis", "")
     if bool(model) == bool(analysis):
@@ -220,6 +230,7 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
         analysis=str(folder / analysis) if analysis else "",
         name=take("name", str, "text", ""),
         device=_beside(take("device", str, "a device name or file", "cpu"), folder),
+        host=time("host"),
         batch=positive("batch"),
         inputs=tuple(inputs),
         resolution=positive("resolution"),

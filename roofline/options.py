@@ -75,6 +75,16 @@ OneDevice = Annotated[
     str | None,
     typer.Option("-d", "--device", metavar="DEVICE", help="Device to analyse on.  [default: cpu]", show_default=False),
 ]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        metavar="TIME",
+        help="What the machine around a GPU needs to issue one operator, such as 10us; the same for all devices given.  "
+        "[default: the device file's]",
+        show_default=False,
+    ),
+]
 Batch = Annotated[
     int | None, typer.Option("-b", "--batch", min=1, metavar="N", help="Batch size.  [default: the model's, mostly 1]")
 ]

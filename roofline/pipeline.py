@@ -42,6 +42,8 @@ class Request(NamedTuple):
     optimizer: str = "adam"
     prefill: int | None = None
     decode: int | None = None
+    # of the machine around a GPU: "10 us", or seconds
+    host: str | float | None = None
 
     @property
     def what(self) -> Pass:
@@ -81,6 +83,7 @@ def run(model: str | nn.Module, request: Request) -> Analysis:
 def _answer(model: str | nn.Module, request: Request) -> Analysis:
     target = request.device if isinstance(request.device, Device) else device.lookup(request.device)
     _check(request)
+    (target,) = device.with_host([target], request.host, request.runtime)
     if not isinstance(model, str):
         return _analyse(_trace_module(model, request, target), target, request)
     found = source.resolve(

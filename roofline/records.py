@@ -267,6 +267,10 @@ class Setting(Struct, frozen=True, kw_only=True):
     device: str
     # "datasheet", "calibrated" or "measured"; "estimated" for a host that was only detected
     tier: str
+    # s that the host needs to issue one eager op, and how that is known ("given": asked for); none where the runtime has
+    # no host, and in documents of older versions
+    host_s: float | None = None
+    host_status: str = ""
 
 
 class LevelInfo(Struct, frozen=True):

@@ -149,10 +149,38 @@ def _unknown(a: Analysis) -> str:
     return f"FLOPs are a lower bound: no rule knows {names}. Their bytes are counted."
 
 
+# A host that nobody measured or published, and the one that was asked for, as the header says it.
+_HOSTS = {"assumed": "assumed", "estimated": "estimated", "memory": "from memory", "given": "as given"}
+
+
+def ceilings(a: Analysis) -> str:
+    """Where the device's numbers come from; its host beside them, where that is no better than a guess."""
+    s = a.setting
+    # "estimated ceilings" says it already of a machine that was only detected
+    known = "" if s.tier == "estimated" else _HOSTS.get(s.host_status, "")
+    host = f", host {seconds(s.host_s)} {known}" if s.host_s is not None and known else ""
+    return "measured here" if a.measurement else f"{s.tier} ceilings{host}"
+
+
 def facts(a: Analysis) -> list[str]:
     """The setting in words: batch, dtype, runtime, mode, tier."""
     s = a.setting
-    return [f"batch {s.batch}", s.dtype, s.runtime, s.mode, "measured here" if a.measurement else f"{s.tier} ceilings"]
+    return [f"batch {s.batch}", s.dtype, s.runtime, s.mode, ceilings(a)]
+
+
+def hosts(analyses: Sequence[Analysis]) -> str:
+    """Which GPU an assumed host favours in a comparison; empty where they have the same, or nothing was assumed."""
+    gpus = [a for a in analyses if a.device.kind == "gpu" and a.setting.host_s]
+    found = {a.device.name: (a.setting.host_s or 0.0, a.setting.host_status) for a in gpus}
+    if len({host for host, _ in found.values()}) < 2 or not any(status in _HOSTS for _, status in found.values()):
+        return ""
+    least = min(host for host, _ in found.values())
+    each = ", ".join(f"{name} {seconds(host)} {_HOSTS.get(status, status)}" for name, (host, status) in found.items())
+    favoured = " and ".join(name for name, (host, _) in found.items() if host == least)
+    return (
+        f"hosts differ ({each}), which favours {favoured} wherever the GPU waits for its host; "
+        f"--host {seconds(least).replace(' ', '')} puts the same machine around all"
+    )
 
 
 def label(a: Analysis, among: Sequence[Analysis]) -> str:
@@ -163,7 +191,7 @@ def label(a: Analysis, among: Sequence[Analysis]) -> str:
 
 
 def _marks(a: Analysis) -> list[str]:
-    return [a.model.name, a.device.title or a.device.name, *facts(a)]
+    return [a.model.name, a.device.title or a.device.name, *facts(a)[:-1], f"{a.setting.tier} ceilings"]
 
 
 def compare(analyses: Sequence[Analysis]) -> str:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from roofline.records import Analysis, KernelRow, LayerRow
 from roofline.units import binary, count, seconds, si
-from roofline.verdict import compare, label, rate, totals, verdict
+from roofline.verdict import ceilings, compare, hosts, label, rate, totals, verdict
 from roofline.views.style import BOUND_COLOUR, class_style, fullest, percent, roofs
 
 # Layers open at first; deeper ones fold away.
@@ -33,11 +33,15 @@ def render(analyses: Sequence[Analysis]) -> str:
     return _environment().get_template("page.html.j2").render(
         views=views,
         title=_title(analyses),
-        ranking=compare(analyses),
+        ranking=" ".join(filter(None, (compare(analyses), _sentence(hosts(analyses))))),
         tool=analyses[0].tool,
         data=_script_json([_data(a) for a in analyses]),
         bound_colours=BOUND_COLOUR,
     )  # fmt: skip
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 @cache
@@ -87,6 +91,7 @@ def _view(a: Analysis, index: int, analyses: Sequence[Analysis]) -> dict[str, An
         "a": a,
         "label": label(a, analyses),
         "device": a.device.title or a.device.name,
+        "ceilings": ceilings(a),
         "sentences": verdict(a),
         "cards": totals(a),
         "bounds": [(b, v, 100 * v / t.time_s) for b, v in fullest(t.time_by_bound)] if t.time_s else [],

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from roofline.records import Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, seconds, si
-from roofline.verdict import totals, verdict
+from roofline.verdict import facts, totals, verdict
 from roofline.views.style import BOUND_STYLE, class_style, fullest, percent
 
 By = Literal["layer", "op", "kernel"]
@@ -97,12 +97,10 @@ def _render(analysis: Analysis, console: Console, by: By, depth: int | None, top
 
 def heading(analysis: Analysis, console: Console, glyphs: Glyphs = _UNICODE) -> None:
     """Title, verdict and totals."""
-    s = analysis.setting
     title = Text(_safe(analysis.model.name), style="bold", overflow="fold")
     title.append(f" on {_safe(analysis.device.title or analysis.device.name)}")
     console.print(title)
-    facts = [f"batch {s.batch}", s.dtype, s.runtime, s.mode, "measured here" if analysis.measurement else f"{s.tier} ceilings"]
-    console.print(Text(f" {glyphs.dot} ".join(facts), style="dim"))
+    console.print(Text(f" {glyphs.dot} ".join(facts(analysis)), style="dim"))
     console.print()
     for sentence in verdict(analysis):
         console.print(Text(_safe(sentence)), soft_wrap=False)

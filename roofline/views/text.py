@@ -12,7 +12,7 @@ import msgspec
 
 from roofline.records import Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, seconds, si
-from roofline.verdict import totals, verdict
+from roofline.verdict import ceilings, totals, verdict
 from roofline.views.style import percent
 
 By = Literal["layer", "op", "kernel"]
@@ -69,7 +69,7 @@ def to_markdown(analysis: Analysis, depth: int | None = 2, top: int = 20) -> str
     device = analysis.device.title or analysis.device.name
     parts = [
         f"# {_escape(analysis.model.name)} on {_escape(device)}",
-        f"Batch {s.batch}, {s.dtype}, {s.runtime}, {s.mode}; {s.tier} ceilings. Model: {_escape(analysis.model.source)}.",
+        f"Batch {s.batch}, {s.dtype}, {s.runtime}, {s.mode}; {ceilings(analysis)}. Model: {_escape(analysis.model.source)}.",
         *(_escape(sentence) for sentence in verdict(analysis)),
         _grid(["", "Value", ""], "lrl", [[name, value, _escape(meaning)] for name, value, meaning in totals(analysis)]),
         "## Time by bound",
