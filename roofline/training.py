@@ -136,8 +136,9 @@ def _node_number(node: Any) -> int:
 def _sole(t: torch.Tensor) -> bool:
     """Whether autograd's buffer is the only holder of a gradient, so that it would add to it in place."""
     storage = t.untyped_storage()
+    counted: Any = t  # not in the stubs of every torch
     return (
-        t._use_count() == _SOLE_TENSOR
+        counted._use_count() == _SOLE_TENSOR
         and torch._C._storage_Use_Count(storage._cdata) == _SOLE_STORAGE
         and torch.ops.aten.is_non_overlapping_and_dense(t)
     )
