@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from roofline.records import Kernel, LanguageInfo, SourceError, Trace, UsageError
+from roofline import compat
+from roofline.records import Kernel, LanguageInfo, Trace, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,8 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
 
     parameters = inspect.signature(module.forward).parameters
     config, generates = getattr(module, "config", None), getattr(module, "can_generate", lambda: False)
-    known = "input_ids" in parameters and "past_key_values" in parameters
+    takes = compat.cache_argument(parameters)
+    known = "input_ids" in parameters and takes
     if config is None or not known or not generates() or getattr(config, "is_encoder_decoder", False):
         asked = "prefill" if prefill else "decode"
         raise UsageError(
@@ -41,7 +43,7 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
         notes.append(f"{past + tokens:,} tokens are more than the {longest:,} positions that the configuration allows")
     cache, more = _cache(config, past)
     kwargs: dict[str, Any] = {
-        "input_ids": torch.empty((batch, tokens), dtype=torch.int64, device="meta"), "past_key_values": cache,
+        "input_ids": torch.empty((batch, tokens), dtype=torch.int64, device="meta"), takes: cache,
     }  # fmt: skip
     if "use_cache" in parameters:
         kwargs["use_cache"] = True
@@ -54,21 +56,17 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
 
 def _cache(config: Any, past: int) -> tuple[Any, list[str]]:
     """transformers' cache for this configuration with `past` tokens in it."""
-    from transformers import cache_utils
-
-    cache = cache_utils.DynamicCache(config=config)
+    cache = compat.growing_cache(config)
     notes = []
     for layer in cache.layers:
-        update = type(layer).update if hasattr(type(layer), "update") else None
-        if update is cache_utils.DynamicSlidingWindowLayer.update:
+        keeps = compat.cache_layer(layer)
+        if keeps == "window":
             layer.cumulative_length = past
             layer.update = partial(_update_window, layer)
-        elif update is cache_utils.DynamicLayer.update:
+        elif keeps:
             layer.update = partial(_update, layer, past)
             layer.get_seq_length = partial(_length, layer, past)
-        elif isinstance(layer, cache_utils.DynamicLayer):
-            raise SourceError(f"its cache has layers of the type {type(layer).__name__}, which is not known here")
-        if past and isinstance(layer, cache_utils.LinearAttentionCacheLayerMixin):
+        if past and compat.is_recurrent(layer):
             notes.append("recurrent layers start from an empty state")
     return cache, list(dict.fromkeys(notes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -91,13 +92,15 @@ def test_macs_equal_torchs_counter_on_a_real_model(kind: str, past: int) -> None
     config._experts_implementation = "eager"
     torch.manual_seed(0)
     model = getattr(transformers, kind)(config).eval()
-    cache = transformers.DynamicCache(config=config)
+    # 5.24 renamed it
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    cache = {name: transformers.DynamicCache(config=config)}
     new = 1 if past else 6
     with torch.no_grad():
         if past:
-            model(torch.zeros(1, past, dtype=torch.int64), past_key_values=cache)
+            model(torch.zeros(1, past, dtype=torch.int64), **cache)
         with FlopCounterMode(display=False) as counter:
-            model(torch.ones(1, new, dtype=torch.int64), past_key_values=cache, logits_to_keep=1)
+            model(torch.ones(1, new, dtype=torch.int64), **cache, logits_to_keep=1)
     config._experts_implementation = "grouped_mm"
     ours = roofline.analyze(model, device="t4", **({"decode": past} if past else {"prefill": new}))
     assert 2 * ours.totals.macs == counter.get_total_flops()

@@ -1,0 +1,136 @@
+"""What this program takes of other projects beyond their public interface, all in this one place, asked by behaviour and not
+by version: the argument of a language model that takes its cache, the layers of that cache, timm's fast norms, torch's own
+dispatcher. A name that moved is looked for under both spellings; one that is gone is refused with the version that was met.
+
+Importing this imports none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from roofline.records import SourceError, UsageError
+
+# The oldest release of each package that the whole program is tested with (`make matrix`); pyproject.toml says the same.
+FLOORS = {
+    "torch": "2.9", "torchvision": "0.24", "timm": "1.0.16", "transformers": "5.5", "onnx": "1.17",
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ versions
+
+
+@cache
+def version(package: str) -> str:
+    """The installed version of a package, without importing it; empty where it is not installed."""
+    spec = util.find_spec(package)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for file in ("version.py", "_version.py", "__init__.py"):
+            path = Path(place) / file
+            if path.is_file() and (
+                found := re.search(r"^_*version_*\b[^=\n]*=\s*['\"]([^'\"]+)", path.read_text(encoding="utf-8"), re.M)
+            ):
+                return found.group(1)
+    return "unknown" if spec else ""
+
+
+def older(met: str, floor: str) -> bool:
+    """Whether a version is below a floor; one that cannot be read is not. "2.9.0a0+git1" counts as 2.9.0."""
+    numbers = re.match(r"\d+(?:\.\d+)*", met)
+    if not numbers:
+        return False
+    have, want = ([int(n) for n in text.split(".")] for text in (numbers[0], floor))
+    return have + [0] * (len(want) - len(have)) < want
+
+
+def needs(package: str, who: str = "") -> None:
+    """Raise UsageError where a package is missing or too old for us; `who` wants it. Imports nothing."""
+    met, floor = version(package), FLOORS[package]
+    if not met:
+        subject = f"{who} needs the package {package}, which is not installed" if who else f"{package} is not installed"
+        raise UsageError(f"{subject}: pip install {package}")
+    if older(met, floor):
+        raise UsageError(f"{package} {floor} or newer is needed, {met} is installed: pip install -U {package}")
+
+
+@contextmanager
+def importing(*packages: str) -> Iterator[None]:
+    """Around the import of packages that depend on torch: a failure names the versions that do not go together."""
+    try:
+        yield
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        met = ", ".join(f"{p} {version(p) or 'missing'}" for p in (*packages, "torch"))
+        raise SourceError(
+            f"{packages[0]} cannot be imported ({met}): {line(error, 200)}"
+            f"\ninstall builds that belong together, from one index: pip install -U torch {' '.join(packages)}"
+        ) from error
+
+
+def load(package: str, who: str = "") -> Any:
+    """The package, imported; UsageError where it is missing or too old, SourceError where it does not fit the torch here."""
+    needs(package, who)
+    with importing(package):
+        return importlib.import_module(package)
+
+
+def line(error: BaseException, limit: int = 300) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:limit]}"
+
+
+# ------------------------------------------------------------------------------------------------ transformers
+
+
+# transformers 5.24 calls it `cache`, earlier ones `past_key_values`
+_CACHE = ("cache", "past_key_values")
+
+
+def cache_argument(parameters: Mapping[str, Any]) -> str:
+    """The parameter of a language model's forward() that takes its KV cache; empty where none does."""
+    return next((name for name in _CACHE if name in parameters), "")
+
+
+def growing_cache(config: Any) -> Any:
+    """transformers' cache for a configuration: `layers`, one for each layer of the model."""
+    needs("transformers")
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=config)
+    if not hasattr(cache, "layers"):
+        raise _unknown("transformers", "its cache has no layers")
+    return cache
+
+
+def cache_layer(layer: Any) -> str:
+    """What a layer of the cache keeps: "all" keys and values, those of a "window", or neither (empty).
+
+    SourceError for a layer with another way to keep them.
+    """
+    from transformers import cache_utils
+
+    update = getattr(type(layer), "update", None)
+    if update is cache_utils.DynamicSlidingWindowLayer.update:
+        return "window"
+    if update is cache_utils.DynamicLayer.update:
+        return "all"
+    if isinstance(layer, cache_utils.DynamicLayer):
+        raise SourceError(
+            f"its cache has layers of the type {type(layer).__name__}, which is not known here "
+            f"(transformers {version('transformers')})"
+        )
+    return ""
+
+
+def is_recurrent(layer: Any) -> bool:
+    """Whether a layer of the cache keeps a state of fixed size besides or instead of keys and values."""
+    return hasattr(layer, "recurrent_states") or hasattr(layer, "conv_states")
+
+
+def _unknown(package: str, what: str) -> SourceError:
+    return SourceError(f"{package} {version(package)} is not known here: {what}")
