@@ -84,6 +84,17 @@ def line(error: BaseException, limit: int = 300) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:limit]}"
 
 
+# ------------------------------------------------------------------------------------------------ torch
+
+
+def holders(t: Any) -> tuple[int, int] | None:
+    """C++ references to a tensor and to its storage; None where this torch does not tell."""
+    import torch
+
+    count, stored = getattr(t, "_use_count", None), getattr(torch._C, "_storage_Use_Count", None)
+    return (count(), stored(t.untyped_storage()._cdata)) if count is not None and stored is not None else None
+
+
 # ------------------------------------------------------------------------------------------------ transformers
 
 

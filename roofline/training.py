@@ -21,6 +21,7 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from roofline import compat
 from roofline.composite import attention, recurrent
 from roofline.recorder import Recorder, Store, meta_of, plain, tensors_in
 from roofline.records import OpSpec, UsageError
@@ -135,13 +136,7 @@ def _node_number(node: Any) -> int:
 
 def _sole(t: torch.Tensor) -> bool:
     """Whether autograd's buffer is the only holder of a gradient, so that it would add to it in place."""
-    storage = t.untyped_storage()
-    counted: Any = t  # not in the stubs of every torch
-    return (
-        counted._use_count() == _SOLE_TENSOR
-        and torch._C._storage_Use_Count(storage._cdata) == _SOLE_STORAGE
-        and torch.ops.aten.is_non_overlapping_and_dense(t)
-    )
+    return compat.holders(t) == (_SOLE_TENSOR, _SOLE_STORAGE) and bool(torch.ops.aten.is_non_overlapping_and_dense(t))
 
 
 def _on_host(args: tuple[Any, ...]) -> bool:
