@@ -2,39 +2,33 @@
 
 The archive's graph is JSON; it is read as data and interpreted here, operator by operator. torch.export.load would do more
 than asked: it unpickles what the archive holds and resolves any name under `torch` as a function to call, so a hostile file
-could run code. Only operators of torch.ops and integer arithmetic are called here, and no weight is read.
+could run code. What may be called stands in exported_ops.py; no weight is read, and no tensor with memory is made.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import operator
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from roofline.records import SourceError, UsageError
+from roofline import exported_ops
+from roofline.records import RooflineError, SourceError, UsageError
 
 # Major version of the graph's schema that is understood (torch 2.6 to 2.15 and on).
 SCHEMA = 8
-# Bytes of JSON beyond which an archive is refused: a graph of a million operators is smaller.
-JSON_LIMIT = 2**30
-_OPERATOR = re.compile(r"torch\.ops\.(\w+)\.(\w+)(?:\.(\w+))?")
-_ARITHMETIC: dict[str, Callable[..., Any]] = {
-    **{f"_operator.{n}": getattr(operator, n) for n in (
-        "add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_",
-        "not_", "pos",
-        "getitem")},
-    **{f"math.{n}": getattr(math, n) for n in ("ceil", "floor", "trunc", "sqrt")},
-    "torch.sym_int": int, "torch.sym_float": float, "torch.sym_not": operator.not_, "torch.sym_max": max, "torch.sym_min": min,
-    "torch.sym_ite": lambda b, t, f: t if b else f, "torch._sym_sqrt": math.sqrt, "torch.sym_sum": sum,
-}  # fmt: skip
+# Bytes and values of JSON beyond which an archive is refused: about 2 kB and 100 values describe an operator.
+JSON_LIMIT, VALUE_LIMIT = 128 * 2**20, 8_000_000
+# Modules inside one another, and dimensions of a tensor.
+DEPTH_LIMIT, RANK_LIMIT = 100, 64
+# What a size may be: the largest that torch can count in bytes.
+SIZE_LIMIT = 2**60
 # torch._export.serde.schema: ScalarType, Layout, MemoryFormat
 _DTYPES = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32,
@@ -101,6 +95,8 @@ class Program(nn.Module):
 
     def _enter(self, kind: str, target: str, t: torch.Tensor) -> None:
         path, _, name = target.rpartition(".")
+        if path.count(".") >= DEPTH_LIMIT:
+            raise SourceError(f"{self._where}: a weight lies more than {DEPTH_LIMIT} modules deep, the limit for a program")
         owner = self._part(path)
         if kind == "parameter":
             owner._parameters[name] = t if isinstance(t, nn.Parameter) else nn.Parameter(t, requires_grad=False)
@@ -118,12 +114,16 @@ class Program(nn.Module):
         given = list(args) + [kwargs[n] for n in self.inputs[len(args) :] if n in kwargs]
         if len(given) != len(self.inputs):
             raise TypeError(f"the program takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), not {len(given)}")
+        if not all(t.is_meta for t in given):
+            raise SourceError(
+                f"{self._where}: a program in a file is never run on real tensors\nname the model's Python source instead"
+            )
         values: dict[str, Any] = {}
         users = iter(given)
-        for kind, name, target in self._signature:
-            values[name] = next(users) if kind == "user_input" else self._held(target)
-        device = given[0].device if given else torch.device("meta")
-        return self._interpret(self._graph, values, device)
+        with _as_written(self._where):
+            for kind, name, target in self._signature:
+                values[name] = next(users) if kind == "user_input" else self._held(target)
+            return self._interpret(self._graph, values, torch.device("meta"))
 
     def _interpret(self, graph: dict[str, Any], values: dict[str, Any], device: torch.device) -> list[Any]:
         nodes = graph["nodes"]
@@ -151,11 +151,9 @@ class Program(nn.Module):
     def _call(self, node: dict[str, Any], values: dict[str, Any], device: torch.device) -> None:
         target = node["target"]
         outputs = node["outputs"]
-        match = _OPERATOR.fullmatch(target)
-        if match and match[1] == "higher_order":
-            result = self._wrapped(match[2], node, values, device)
+        if target.startswith("torch.ops.higher_order."):
+            result = self._wrapped(target.split(".")[3], node, values, device)
         else:
-            function = _ARITHMETIC.get(target) or self._operator(target, match)
             args, kwargs = [], {}
             for entry in node["inputs"]:
                 value = _argument(entry["arg"], values, device)
@@ -163,7 +161,10 @@ class Program(nn.Module):
                     kwargs[entry["name"]] = value
                 else:
                     args.append(value)
-            result = function(*args, **kwargs)
+            try:
+                result = exported_ops.call(target, args, kwargs, device, self._where)
+            except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError, AttributeError) as error:
+                raise SourceError(f"{self._where}: {target} cannot be called as the graph says: {_line(error)}") from error
         if len(outputs) == 1 and "as_tensors" not in outputs[0]:
             result = [result]
         elif len(outputs) == 1:
@@ -171,17 +172,6 @@ class Program(nn.Module):
         for out, value in zip(outputs, result, strict=False):
             for name in _names(out):
                 values[name] = value
-
-    def _operator(self, target: str, match: re.Match[str] | None) -> Callable[..., Any]:
-        space, name, overload = match.groups() if match else ("", "", "")
-        packet = getattr(getattr(torch.ops, space), name, None) if match else None
-        function = getattr(packet, overload or "default", None)
-        if function is None:
-            raise SourceError(
-                f"{self._where}: operator {target!r} is not known here\n"
-                "import the package that registers it, or name the model's Python source instead"
-            )
-        return function  # type: ignore[no-any-return]  # torch's own
 
     def _wrapped(self, name: str, node: dict[str, Any], values: dict[str, Any], device: torch.device) -> Any:
         """A part of the graph run under a mode; control flow that depends on data is refused."""
@@ -209,8 +199,10 @@ def _module_stack(node: dict[str, Any]) -> list[tuple[str, str]]:
     for entry in filter(None, node.get("metadata", {}).get("nn_module_stack", "").split(";")):
         _, path, kind = (*entry.split(","), "", "")[:3]
         path = re.sub(r"@\d+", "", path)
-        if all(step.replace("-", "_").isidentifier() or step.isdigit() for step in path.split(".")) or not path:
-            out.append((path, kind.rpartition(".")[2]))
+        steps = path.split(".")
+        if not path or (len(steps) <= DEPTH_LIMIT and all(s.replace("-", "_").isidentifier() or s.isdigit() for s in steps)):
+            kind = kind.rpartition(".")[2]
+            out.append((path, kind if kind.isidentifier() else "Module"))
     return out
 
 
@@ -294,23 +286,48 @@ def _symbol(value: dict[str, Any], values: Mapping[str, Any]) -> Any:
 def load(where: str) -> Program:
     """The program of an archive. Raises SourceError for a file that is damaged, of another version, or asks for code."""
     path = Path(where)
+    with _opened(path) as archive:
+        graph = _json(archive, path, "models/model.json")
+        configs = [_json(archive, path, f"{kind}s/model_{kind}s_config.json") for kind in ("weight", "constant")]
+    with _as_written(path):
+        version = (graph.get("schema_version") or {}).get("major")
+        if version != SCHEMA:
+            raise SourceError(
+                f"{path} was written in schema {_line(version)} of torch.export by torch "
+                f"{_line(graph.get('torch_version', '?'))}; {SCHEMA} is read here\nexport it again with this torch"
+            )
+        weights = _tensors(configs[0], path) | _tensors(configs[1], path)
+        return Program(graph["graph_module"], weights, str(path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            graph = _json(archive, path, "models/model.json")
-            weights = _tensors(_json(archive, path, "weights/model_weights_config.json"))
-            weights |= _tensors(_json(archive, path, "constants/model_constants_config.json"))
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        raise SourceError(f"{path} is not a whole .pt2 archive: {error}\nsave it again with torch.export.save") from error
-    version = graph.get("schema_version", {}).get("major")
-    if version != SCHEMA:
+            yield archive
+    except RooflineError:
+        raise
+    except Exception as error:  # a damaged archive makes the zip reader and its decompressors stumble in many ways
         raise SourceError(
-            f"{path} was written in schema {version} of torch.export by torch {graph.get('torch_version', '?')}; "
-            f"{SCHEMA} is read here\nexport it again with this torch"
-        )
+            f"{path} is not a whole .pt2 archive: {_line(error)}\nsave it again with torch.export.save"
+        ) from error
+
+
+@contextmanager
+def _as_written(path: Path | str) -> Iterator[None]:
+    """What a graph that torch.export did not write makes of our reading it."""
     try:
-        return Program(graph["graph_module"], weights, str(path))
-    except (KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
-        raise SourceError(f"{path}: its graph is not as torch.export writes it ({type(error).__name__}: {error})") from error
+        yield
+    except RooflineError:
+        raise
+    except Exception as error:  # any value may be of any type or missing, and what follows from that is the file's fault
+        raise SourceError(
+            f"{path}: its graph is not as torch.export writes it ({type(error).__name__}: {_line(error)})"
+        ) from error
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def inputs(where: str) -> dict[str, str]:
@@ -335,21 +352,35 @@ def check(where: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
 def _example(where: str) -> dict[str, tuple[list[tuple[int, bool]], str]]:
     """Name -> ([(size, whether it may change)], dtype) of the program's inputs."""
     path = Path(where)
-    with zipfile.ZipFile(path) as archive:
-        graph = _json(archive, path, "models/model.json")["graph_module"]
+    with _opened(path) as archive:
+        graph = _json(archive, path, "models/model.json")
     out = {}
-    for spec in graph["signature"]["input_specs"]:
-        kind, name, _ = _input_spec(spec)
-        if kind == "user_input" and name:
-            meta = graph["graph"]["tensor_values"][name]
-            out[name] = ([_size(s) for s in meta["sizes"]], str(_DTYPES[meta["dtype"]])[6:])
+    with _as_written(path):
+        for spec in graph["graph_module"]["signature"]["input_specs"]:
+            kind, name, _ = _input_spec(spec)
+            if kind == "user_input" and name:
+                meta = graph["graph_module"]["graph"]["tensor_values"][name]
+                out[name] = (_sizes(meta["sizes"], path, name), str(_DTYPES[meta["dtype"]])[6:])
     return out
+
+
+def _sizes(sizes: list[dict[str, Any]], path: Path, name: str) -> list[tuple[int, bool]]:
+    """(size, whether it may change) of every dimension of a tensor. Raises SourceError for sizes that no tensor has."""
+    found = [_size(s) for s in sizes]
+    if len(found) > RANK_LIMIT or not all(type(s) is int and s >= 0 for s, _ in found):
+        raise SourceError(f"{path}: {name} has a shape that no tensor has ({len(found)} dimensions)")
+    total = 1
+    for s, _ in found:
+        total *= max(s, 1)
+        if total > SIZE_LIMIT:
+            raise SourceError(f"{path}: {name} has more than 2^60 elements, the limit for one tensor")
+    return found
 
 
 def _size(size: dict[str, Any]) -> tuple[int, bool]:
     if "as_int" in size:
         return size["as_int"], False
-    return int(((size["as_expr"].get("hint") or {}).get("as_int")) or 2), True
+    return ((size["as_expr"].get("hint") or {}).get("as_int")) or 2, True
 
 
 def _json(archive: zipfile.ZipFile, path: Path, ending: str) -> dict[str, Any]:
@@ -362,17 +393,22 @@ def _json(archive: zipfile.ZipFile, path: Path, ending: str) -> dict[str, Any]:
             )
         return {}
     if found[0].file_size > JSON_LIMIT:
-        raise SourceError(f"{path}: {found[0].filename} unpacks to {found[0].file_size} bytes, which is refused")
+        raise SourceError(
+            f"{path}: {found[0].filename} unpacks to {found[0].file_size:,} bytes; the limit for a graph is {JSON_LIMIT:,}"
+        )
+    data = archive.read(found[0])
+    if sum(map(data.count, (b"[", b"{", b","))) > VALUE_LIMIT:
+        raise SourceError(f"{path}: {found[0].filename} holds more than {VALUE_LIMIT:,} values, the limit for a graph")
     try:
-        loaded = json.loads(archive.read(found[0]))
+        loaded = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: {found[0].filename} is not readable as JSON: {error}") from error
+        raise SourceError(f"{path}: {found[0].filename} is not readable as JSON: {_line(error)}") from error
     if not isinstance(loaded, dict):
         raise SourceError(f"{path}: {found[0].filename} is not as torch.export writes it")
     return loaded
 
 
-def _tensors(config: dict[str, Any]) -> dict[str, torch.Tensor]:
+def _tensors(config: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
     """Tensors of the sizes that the archive lists, on meta; names over one stretch of memory share one tensor."""
     found: dict[str, torch.Tensor] = {}
     shared: dict[str, torch.Tensor] = {}
@@ -382,7 +418,7 @@ def _tensors(config: dict[str, Any]) -> dict[str, torch.Tensor]:
             continue
         key = json.dumps([entry["path_name"], meta["sizes"], meta["strides"], meta["storage_offset"]])
         if key not in shared:
-            sizes, strides = [s["as_int"] for s in meta["sizes"]], [s["as_int"] for s in meta["strides"]]
+            sizes, strides = [s for s, _ in _sizes(meta["sizes"], path, name)], [s["as_int"] for s in meta["strides"]]
             t = torch.empty_strided(sizes, strides, dtype=_DTYPES[meta["dtype"]], device="meta")
             shared[key] = nn.Parameter(t, requires_grad=False) if entry.get("is_param") else t
         found[name] = shared[key]
