@@ -65,11 +65,11 @@ class Program(nn.Module):
                 if target not in weights:
                     raise SourceError(f"{where}: its graph uses {target!r}, which the archive does not hold")
                 self._enter(kind, target, weights[target])
-            elif kind != "user_input":
+            elif kind not in ("user_input", "constant_input"):
                 raise SourceError(
                     f"{where}: input {name!r} is a {kind.replace('_', ' ')}, which cannot be read without running code"
                 )
-        self.inputs = [name for kind, name, _ in self._signature if kind == "user_input"]
+        self.inputs = [name for kind, name, _ in self._signature if kind == "user_input" and name]
 
     # ---------------------------------------------------------------- modules
 
@@ -122,7 +122,8 @@ class Program(nn.Module):
         users = iter(given)
         with _as_written(self._where):
             for kind, name, target in self._signature:
-                values[name] = next(users) if kind == "user_input" else self._held(target)
+                if name:
+                    values[name] = next(users) if kind == "user_input" else self._held(target)
             return self._interpret(self._graph, values, torch.device("meta"))
 
     def _interpret(self, graph: dict[str, Any], values: dict[str, Any], device: torch.device) -> list[Any]:
@@ -169,7 +170,7 @@ class Program(nn.Module):
             result = [result]
         elif len(outputs) == 1:
             outputs = [{"as_tensor": t} for t in outputs[0]["as_tensors"]]
-        for out, value in zip(outputs, result, strict=False):
+        for out, value in zip(outputs, result or (), strict=False):
             for name in _names(out):
                 values[name] = value
 
@@ -188,6 +189,8 @@ class Program(nn.Module):
 def _input_spec(spec: dict[str, Any]) -> tuple[str, str, str]:
     """(kind, name in the graph, qualified name) of one input of the graph."""
     kind, body = next(iter(spec.items()))
+    if kind == "constant_input":  # None, a number or a flag, which is part of the graph
+        return kind, "", ""
     arg = body["arg"] if "name" in body.get("arg", {}) else next(iter(body["arg"].values()), {})
     name = arg.get("name", "") if isinstance(arg, dict) else ""
     return kind, name, next((v for k, v in body.items() if k.endswith("_name")), "")

@@ -22,7 +22,7 @@ from roofline.records import SourceError
 # prim and the rest of TorchScript's hold no tensors, and what a package or a person registered may do anything.
 SPACES = ("aten", "prims", "quantized", "quantized_decomposed", "torchvision")
 # Operators of these namespaces that do more than compute, by name without overload: they reach a file, the terminal or state
-# of this process, or put a tensor over other memory. `_test...` stands for all of torch's tests.
+# of this process, or put a tensor over other memory. All of `_test...` and `inductor_...` are too.
 REFUSED = frozenset({
     "from_file", "_print", "_backward", "set", "set_", "set_data", "resize", "resize_", "resize_as", "resize_as_",
     "_resize_output", "_resize_output_", "resize_as_sparse", "resize_as_sparse_", "sparse_resize", "sparse_resize_",
@@ -125,7 +125,7 @@ def operator_of(target: str, where: str) -> Any:
         raise SourceError(
             f"{refused}: a file may name operators of {', '.join(SPACES)} only\nname the model's Python source instead"
         )
-    if match and (match[2] in REFUSED or match[2].startswith("_test")):
+    if match and (match[2] in REFUSED or match[2].startswith(("_test", "inductor_"))):
         raise SourceError(f"{refused}: it does more than compute, and a file never runs code")
     packet = getattr(getattr(torch.ops, match[1]), match[2], None) if match else None
     name = (match[3] or "default") if match else ""
