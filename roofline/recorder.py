@@ -39,6 +39,9 @@ _ONE_KERNEL = """
 """
 ONE_KERNEL = frozenset(f"aten.{name}" for name in _ONE_KERNEL.split())
 
+# Dropout: where it is off, its input is its result. Torch's own decomposition copies it below 2.14.
+_DROPOUT = frozenset(f"aten.{kind}dropout{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("", "_"))
+
 # Operators that only ask something of the tensor, never touching its data.
 _QUERIES = {
     "prim.device",
@@ -65,7 +68,7 @@ class _Meta:
 class _Func:
     """What an operator's schema says, worked out once."""
 
-    __slots__ = ("composite", "infer", "mutates", "name", "overload", "pointwise", "query", "tracks")
+    __slots__ = ("composite", "dropout", "infer", "mutates", "name", "overload", "pointwise", "query", "tracks")
 
     def __init__(self, func: torch._ops.OpOverload) -> None:
         schema = func._schema
@@ -74,6 +77,7 @@ class _Func:
         functional = _functional(func) or func
         self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in metadata.UNTAGGED_POINTWISE
         self.query = self.name in _QUERIES
+        self.dropout = self.name in _DROPOUT
         self.mutates = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
         full = func.name()  # type: ignore[no-untyped-call]  # torch's own
         self.composite = (
@@ -237,6 +241,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             info = _funcs[func] = _Func(func)
         if info.query:
             return func(*args, **kwargs)
+        if info.dropout and switched_off(*args, **kwargs):
+            return args[0]
         if self.policy is not None and (cast := self.policy.get(info.name)) is not None:
             return self._autocast(cast, func, args, kwargs)
         if info.composite:
@@ -437,6 +443,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
 
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
+
+
+def switched_off(x: torch.Tensor, p: float, train: bool) -> bool:
+    """Whether a dropout does nothing, as ATen has it."""
+    return not train or p == 0 or not x.numel()
 
 
 def is_packed(value: Any) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import timing
-from roofline.recorder import _Func, _funcs
+from roofline.recorder import _Func, _funcs, switched_off
 
 # Operators in the chain that the cost of timing is measured on.
 CHAIN = 50
@@ -41,6 +41,8 @@ class _PerOperator(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
         kwargs = kwargs or {}
         if info.query:
             return func(*args, **kwargs)
+        if info.dropout and switched_off(*args, **kwargs):
+            return args[0]
         if info.composite:
             with self:
                 out = func.decompose(*args, **kwargs)

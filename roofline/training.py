@@ -23,7 +23,7 @@ from torch.optim.sgd import sgd
 
 from roofline import compat
 from roofline.composite import attention, recurrent
-from roofline.recorder import Recorder, Store, meta_of, plain, tensors_in
+from roofline.recorder import Recorder, Store, meta_of, plain, switched_off, tensors_in
 from roofline.records import OpSpec, UsageError
 
 aten = torch.ops.aten
@@ -286,7 +286,10 @@ def _autocast(
 
 
 def _dropout(x: torch.Tensor, p: float, train: bool) -> torch.Tensor:
-    if not train or p in (0.0, 1.0) or not x.numel():
-        return aten.dropout.default.decompose(x, p, train)  # type: ignore[no-any-return]
+    if switched_off(x, p, train):
+        return x
+    if p == 1.0:
+        nothing: torch.Tensor = x * torch.zeros((), dtype=x.dtype, device=x.device)
+        return nothing
     result: torch.Tensor = aten.native_dropout(x, p, train)[0]
     return result

@@ -146,13 +146,16 @@ def _gathers(spec: OpSpec, traffic: Traffic) -> None:
     _table(spec, traffic, 0, spec.outputs[0].numel if spec.outputs else 0, "self")
 
 
-@_bytes("_grouped_mm")
+@_bytes("_grouped_mm", "_scaled_grouped_mm", "_scaled_grouped_mm_v2")
 def _active(spec: OpSpec, traffic: Traffic) -> None:
-    # [rows, k] @ [g, k, n]: of the g matrices only those that a row goes through, at most one each
-    rows, matrices = spec.inputs[:2]
-    if len(rows.shape) == 2 and len(matrices.shape) == 3:
-        g, k, n = matrices.shape
-        _table(spec, traffic, 1, min(g, rows.shape[0]) * k * n)
+    # of the g matrices only those that a row (or column) goes through, at most one each
+    left, right = spec.inputs[:2]
+    if len(left.shape) == 2 and len(right.shape) == 3:  # [rows, k] @ [g, k, n]
+        g, k, n = right.shape
+        _table(spec, traffic, 1, min(g, left.shape[0]) * k * n)
+    elif len(left.shape) == 3 and len(right.shape) == 2:  # [g, m, k] @ [k, columns]
+        g, m, k = left.shape
+        _table(spec, traffic, 0, min(g, right.shape[1]) * m * k)
 
 
 @_bytes("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")

@@ -74,6 +74,51 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
 ]  # fmt: skip
 
 
+GROUPED = [
+    ((12, 16), (3, 16, 24)), ((12, 16), (3, 16, 21)), ((3, 8, 16), (16, 12)), ((8, 48), (48, 24)), ((3, 8, 16), (3, 16, 24)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("a", "b"), GROUPED, ids=str)
+def test_grouped_products_come_out_as_from_the_real_kernel(
+    a: tuple[int, ...], b: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """Torch's meta kernel takes half precision alone; the real one on the CPU takes fp32 too."""
+    x = torch.zeros(a, dtype=dtype)
+    w = torch.zeros(*b[:-2], b[-1], b[-2], dtype=dtype).transpose(-2, -1)
+    steps = {(2, 3): 4, (3, 2): 4, (2, 2): 16}.get((len(a), len(b)))
+    offs = torch.tensor([steps, 2 * steps, 3 * steps], dtype=torch.int32) if steps else None
+    real = aten._grouped_mm(x, w, offs)
+    assert of_rule(metadata.grouped_mm(x.to("meta"), w.to("meta"), offs) or []) == [described(real)]
+
+
+@pytest.mark.parametrize(("a", "b"), [GROUPED[i] for i in (0, 2, 3, 4)], ids=str)
+def test_scaled_grouped_products_are_laid_out_as_torch_says_and_bf16(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    """The kernel writes bf16 alone; torch 2.9's meta kernel says so only where it is asked for."""
+    x = e(*a, dtype=torch.float8_e4m3fn)
+    w = e(*b[:-2], b[-1], b[-2], dtype=torch.float8_e4m3fn).transpose(-2, -1)
+    flat = len(a) == len(b) == 2
+    scales = e(a[0] * 3) if flat else e(*a[:-1]), e(b[-1] * 3) if flat else e(*b[:-2], b[-1])
+    offs = None if len(a) == len(b) == 3 else e(3, dtype=torch.int32)
+    shape, stride, _ = described(aten._scaled_grouped_mm(x, w, *scales, offs, None, None, torch.bfloat16))
+    rule = metadata.rule_for(aten._scaled_grouped_mm.default)
+    assert rule is not None
+    assert of_rule(rule(x, w, *scales, offs) or []) == [(shape, stride, torch.bfloat16)]
+
+
+def test_grouped_products_that_no_kernel_takes() -> None:
+    x, w, offs = torch.zeros(12, 15), torch.zeros(3, 15, 24), torch.tensor([4, 8, 12], dtype=torch.int32)
+    with pytest.raises(RuntimeError, match="multiple of 16 bytes"):
+        aten._grouped_mm(x, w, offs)
+    with pytest.raises(RuntimeError, match=r"multiples of 16 bytes, those of \(12, 15\)"):
+        metadata.grouped_mm(x, w, offs)
+    fits = torch.zeros(12, 16)
+    assert metadata.grouped_mm(fits, torch.zeros(3, 8, 24), offs) is None  # torch says why
+    assert metadata.grouped_mm(fits, torch.zeros(3, 16, 24), None) is None
+    assert metadata.grouped_mm(fits, torch.zeros(4, 16, 24), offs) is None
+
+
 @pytest.mark.parametrize(("func", "args"), CASES, ids=lambda v: str(v) if isinstance(v, torch._ops.OpOverload) else "")
 def test_rule_equals_torch(func: torch._ops.OpOverload, args: tuple[Any, ...]) -> None:
     rule = metadata.rule_for(func)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from importlib import metadata
@@ -232,16 +233,23 @@ PRODUCTS = [
     (op("mm", t(4, 8, dtype="complex64"), t(8, 5, dtype="complex64"), out=t(4, 5, dtype="complex64")), 8 * 160, 4 * 160),
     (op("bilinear", t(3, 4), t(3, 5), t(2, 4, 5), out=t(3, 2)), 2 * 150, 3 * (4 * 5 * 2 + 5 * 2)),
     (op("linalg_multi_dot", [t(10, 100), t(100, 5), t(5, 50)], out=t(10, 50)), 2 * 7500, 10 * 100 * 5 + 10 * 5 * 50),
-    (
-        op(
-            "_grouped_mm",
-            t(12, 8, dtype="bfloat16"),
-            t(4, 8, 6, dtype="bfloat16"),
-            t(4, dtype="int32"),
-            out=t(12, 6, dtype="bfloat16"),
-        ),
-        2 * 576,
-        12 * 8 * 6,
+    # every row of 12 (or column) meets one matrix of 4; a sum over groups meets each element once; side by side
+    *(
+        (
+            op(name, t(*a, dtype=dtype), t(*b, dtype=dtype), *rest, out=t(*out, dtype="bfloat16")),
+            2 * macs + scales * math.prod(out),
+            macs,
+        )
+        for name, dtype, rest, scales in (
+            ("_grouped_mm", "bfloat16", (), 0),
+            ("_scaled_grouped_mm", "float8_e4m3fn", (t(12), t(4)), 2),
+        )
+        for a, b, out, macs in (
+            ((12, 8), (4, 8, 6), (12, 6), 12 * 8 * 6),
+            ((4, 5, 8), (8, 12), (5, 12), 5 * 8 * 12),
+            ((5, 24), (24, 7), (4, 5, 7), 5 * 24 * 7),
+            ((4, 5, 8), (4, 8, 6), (4, 5, 6), 4 * 5 * 8 * 6),
+        )
     ),
     (
         op("_weight_int4pack_mm_for_cpu", t(3, 64), t(32, 32, dtype="uint8"), 32, t(2, 32, 2), out=t(3, 32)),
