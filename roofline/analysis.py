@@ -13,6 +13,7 @@ import msgspec
 from roofline.device import Device
 from roofline.memory import Peak
 from roofline.records import (
+    MATRIX,
     Analysis,
     Coverage,
     DeviceInfo,
@@ -28,21 +29,22 @@ from roofline.records import (
     Trace,
     UnknownOp,
     UsageError,
+    bound_of,
+    by_bound,
 )
-from roofline.roof import MATRIX
+from roofline.roof import dtype_key, reached
 from roofline.roof import peak as unit_peak
-
-BOUNDS = ("compute", "memory", "overhead")
 
 
 class _Sum:
     """A running total of kernels."""
 
-    __slots__ = ("by_bound", "bytes", "flops", "kernels", "macs", "weight_bytes")
+    __slots__ = ("bytes", "components", "flops", "kernels", "macs", "time", "weight_bytes")
 
     def __init__(self) -> None:
         self.flops = self.macs = self.bytes = self.weight_bytes = self.kernels = 0
-        self.by_bound = [0.0, 0.0, 0.0]
+        self.time = 0.0
+        self.components: dict[str, float] = {}
 
     def add(self, row: KernelRow) -> None:
         self.flops += row.flops
@@ -50,7 +52,7 @@ class _Sum:
         self.bytes += row.bytes
         self.weight_bytes += row.weight_bytes
         self.kernels += 1
-        self.by_bound[BOUNDS.index(row.bound)] += row.time_s
+        self._take(row.time_s, row.time_by_component)
 
     def merge(self, other: _Sum) -> None:
         self.flops += other.flops
@@ -58,17 +60,21 @@ class _Sum:
         self.bytes += other.bytes
         self.weight_bytes += other.weight_bytes
         self.kernels += other.kernels
-        for i, t in enumerate(other.by_bound):
-            self.by_bound[i] += t
+        self._take(other.time, other.components)
+
+    def _take(self, time: float, components: dict[str, float]) -> None:
+        self.time += time
+        for name, part in components.items():
+            self.components[name] = self.components.get(name, 0.0) + part
 
     @property
-    def time(self) -> float:
-        return sum(self.by_bound)
+    def by_bound(self) -> dict[str, float]:
+        return by_bound(self.components)
 
     @property
     def bound(self) -> str:
         """Where most of the time goes; an empty string where nothing ran."""
-        return BOUNDS[self.by_bound.index(max(self.by_bound))] if self.kernels else ""
+        return bound_of(self.components) if self.kernels else ""
 
     @property
     def intensity(self) -> float:
@@ -103,13 +109,14 @@ def summarise(
         LayerRow(
             path=layer.path, type=layer.type, params=n, flops=s.flops, macs=s.macs, bytes=s.bytes, weight_bytes=s.weight_bytes,
             intensity=s.intensity, time_s=s.time, bound=s.bound, kernels=s.kernels,
+            time_by_bound=s.by_bound,
         )
         for layer, s, n in zip(trace.layers, by_layer, params, strict=True)
     ]  # fmt: skip
     ops = [
         OpRow(
             op=op, klass=klass, kernels=s.kernels, flops=s.flops, macs=s.macs, bytes=s.bytes, intensity=s.intensity,
-            time_s=s.time, bound=s.bound,
+            time_s=s.time, bound=s.bound, time_by_bound=s.by_bound,
         )
         for (op, klass), s in sorted(by_op.items(), key=lambda item: -item[1].time)
     ]  # fmt: skip
@@ -123,11 +130,12 @@ def summarise(
             host_s=None if runtime == "ideal" else device.host.value,
             host_status="" if runtime == "ideal" else device.host.status,
         ),
-        device=_device_info(device, kernels, trace.dtype),
+        device=_device_info(device, kernels, trace.dtype, runtime),
         totals=Totals(
             flops=total.flops, macs=total.macs, bytes=total.bytes, weight_bytes=total.weight_bytes, intensity=total.intensity,
             kernels=total.kernels, time_s=time, throughput=trace.batch / time if time else 0.0, bound=total.bound,
-            time_by_bound=dict(zip(BOUNDS, total.by_bound, strict=True)), peak_memory_bytes=peak.total,
+            time_by_bound=total.by_bound, time_by_component=_ordered(total.components),
+            waiting_s=sum(row.overhead_s for row in rows), peak_memory_bytes=peak.total,
             peak_memory=peak.by_kind, peak_layer=paths[peak.layer], achieved_flops=total.flops / time if time else 0.0,
         ),
         coverage=_coverage(rows),
@@ -144,18 +152,26 @@ def _kernel_row(k: Kernel, p: Point, layer: str) -> KernelRow:
         layer=layer, op=k.op, klass=k.klass, shape=k.shape, dtype=k.dtype, flops=k.flops, macs=k.macs, bytes=nbytes,
         weight_bytes=k.weight_bytes, intensity=k.flops / nbytes if nbytes else 0.0, time_s=p.time_s, bound=p.bound,
         level=p.level, efficiency=p.efficiency, compute_s=p.compute_s, memory_s=p.memory_s, overhead_s=p.overhead_s,
-        known=k.known, phase=k.phase,
+        known=k.known, phase=k.phase, time_by_component=p.components,
     )  # fmt: skip
 
 
-def _device_info(device: Device, kernels: Sequence[Kernel], dtype: str) -> DeviceInfo:
+def _ordered(components: dict[str, float]) -> dict[str, float]:
+    """Largest first."""
+    return dict(sorted(components.items(), key=lambda item: -item[1]))
+
+
+def _device_info(device: Device, kernels: Sequence[Kernel], dtype: str, runtime: str) -> DeviceInfo:
     """The compute roof of the analysis is that of its heaviest matrix kernel, else fp32 on the vector units."""
     heaviest = max((k for k in kernels if k.klass in MATRIX), key=lambda k: k.flops, default=None)
     peak_flops = unit_peak(device, heaviest, dtype) if heaviest else device.peak("fp32", "vector")
+    top, bandwidths = reached(device, peak_flops, dtype, runtime)
     return DeviceInfo(
         name=device.name, title=device.title, kind=device.kind, peaks=device.peaks(), peak_flops=peak_flops,
         bandwidth=device.bandwidth, ridge=peak_flops / device.bandwidth,
-        levels=[LevelInfo(level.name, level.size, level.bandwidth) for level in device.levels], notes=list(device.notes),
+        levels=[LevelInfo(x.name, x.size, x.bandwidth, b) for x, b in zip(device.levels, bandwidths, strict=True)],
+        notes=list(device.notes), peak_dtype=dtype_key(heaviest, dtype) if heaviest else "fp32", reached_flops=top,
+        memory=device.levels[-1].size if device.kind == "gpu" else 0,
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from roofline.shares import Shared, rate, seconds
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -86,13 +88,13 @@ class Machine(NamedTuple):
         if device.cores and runtime == "compiled":
             vector, units, clock = _together(device)
 
-        def rate(*names: str) -> float:
+        def best(*names: str) -> float:
             return next((device.peak(n, "best") for n in names if device.has(n)), vector)
 
         half = ("bf16", "fp16") if setting == "bf16" else ("fp16", "bf16")
         return cls(
-            device.kind == "gpu", rate(*half), rate("tf32") if setting == "tf32" else vector,
-            rate("fp64") if device.has("fp64") else vector / 2, vector, units, max(device.simd_bits // 32, 1),
+            device.kind == "gpu", best(*half), best("tf32") if setting == "tf32" else vector,
+            best("fp64") if device.has("fp64") else vector / 2, vector, units, max(device.simd_bits // 32, 1),
             device.sustained.value, (device.sustained_vector or device.sustained).value, device.reached.value,
             tuple((float(x.size), x.bandwidth) for x in device.levels), device.launch.value, device.host.value, clock,
             device.kind == "cpu" and runtime == "eager", bool(device.tensor),
@@ -100,8 +102,26 @@ class Machine(NamedTuple):
             *({name: number.value for name, number in t.items()} for t in (device.fixed, device.flops, device.bytes)),
         )  # fmt: skip
 
+    def shared(self, names: Sequence[str]) -> Machine:
+        """The same machine in numbers that remember their roof (shares.py); `names` are those of the memory levels.
+
+        "matrix" and "vector" units, one of which a CPU has; "loop" is the pace of its loops where it was measured.
+        """
+        unit = "matrix" if self.gpu else "vector"
+        return self._replace(
+            half=rate(self.half, unit), single=rate(self.single, unit), double=rate(self.double, unit),
+            vector=rate(self.vector, "vector"), clock=rate(self.clock, "loop"),
+            levels=tuple((size, rate(b, f"memory:{n}")) for (size, b), n in zip(self.levels, names, strict=True)),
+            launch=seconds(self.launch, "launch"), host=seconds(self.host, "host"),
+            fixed={k: seconds(v, "host") for k, v in self.fixed.items()},
+            flops={k: rate(v, "vector") for k, v in self.flops.items()},
+            rates={k: rate(v, "loop") for k, v in self.rates.items()},
+        )  # fmt: skip
+
     def at(self, peak: float) -> Machine:
         """The same machine with one rate for every matrix type."""
+        if isinstance(self.half, Shared):
+            peak = rate(peak, "matrix" if self.gpu else "vector")
         return self._replace(half=peak, single=peak, double=peak)
 
 

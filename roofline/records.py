@@ -16,6 +16,9 @@ from msgspec import Struct, field
 # Classes of kernel that are convolutions.
 CONVS = frozenset({"conv", "grouped_conv", "depthwise_conv"})
 
+# Classes that run on matrix units where the device has them for the dtype: products.
+MATRIX = frozenset({"gemm", "conv", "grouped_conv", "attention", "rnn"})
+
 # How ops become kernels.
 RUNTIMES = ("eager", "compiled", "ideal")
 
@@ -233,18 +236,48 @@ class Kernel(Struct, frozen=True, omit_defaults=True, gc=False):
         return sum(o.bytes for o in self.operands if o.role in ("parameter", "buffer", "weight"))
 
 
+# What the time is divided among. Components are finer: "memory:DRAM" and "memory:L2" are memory, and overhead is
+# "host" (issuing a kernel: Python and PyTorch's dispatcher), "launch" (starting it: on a GPU the gap between kernels, on a CPU
+# the threads), "drain" (filling and emptying a GPU) and "pages" (faulting in fresh memory).
+BOUNDS = ("compute", "instructions", "memory", "overhead")
+
+
+def bound_of_component(name: str) -> str:
+    """The bound that a component belongs to."""
+    name = name.partition(":")[0]
+    return name if name in BOUNDS else "overhead"
+
+
+def by_bound(components: dict[str, float]) -> dict[str, float]:
+    """Seconds under each of BOUNDS."""
+    out = dict.fromkeys(BOUNDS, 0.0)
+    for name, part in components.items():
+        out[bound_of_component(name)] += part
+    return out
+
+
+def bound_of(components: dict[str, float]) -> str:
+    """The bound with the largest part; "memory" where there is no time."""
+    split = by_bound(components)
+    return max(split, key=lambda name: split[name]) if components else "memory"
+
+
 class Point(Struct, frozen=True, omit_defaults=True, gc=False):
     """One kernel on one device. Seconds; `efficiency` is the fraction of the peak assumed reachable for it."""
 
+    # what it adds to the whole
     time_s: float
-    # "compute", "memory" or "overhead"
+    # the largest of BOUNDS
     bound: str
     # memory level that sets the memory time: "DRAM", "L3", "L2"
     level: str
+    # what arithmetic and memory would take alone; and `time_s` less the kernel's own work: waiting for the host, starting
     compute_s: float
     memory_s: float
     overhead_s: float
     efficiency: float
+    # what `time_s` rests on, adding up to it: "compute", "instructions", "memory:DRAM", "host", "launch", "drain", "pages"
+    components: dict[str, float] = {}
 
 
 # ------------------------------------------------------------------------------------------------ analysis (JSON schema 1)
@@ -280,6 +313,8 @@ class LevelInfo(Struct, frozen=True):
     # 0: unbounded (DRAM of unknown size)
     size: int
     bandwidth: float
+    # the bandwidth that times rest on: what a kernel that only streams reaches; 0: not known
+    reached: float = 0.0
 
 
 class DeviceInfo(Struct, frozen=True, kw_only=True):
@@ -298,6 +333,11 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     ridge: float
     levels: list[LevelInfo]
     notes: list[str] = field(default_factory=list)
+    # the type that `peak_flops` is of ("fp16"; of autocast's products), and what is left of it at the clock kept under load
+    peak_dtype: str = ""
+    reached_flops: float = 0.0
+    # bytes that a GPU has; 0: unknown, or a CPU
+    memory: int = 0
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -313,7 +353,7 @@ class Totals(Struct, frozen=True, kw_only=True):
     throughput: float
     # where most of the time goes
     bound: str
-    # seconds under each bound: "compute", "memory", "overhead"; they add up to time_s
+    # seconds under each of BOUNDS, and the same finer (Point.components); both add up to time_s
     time_by_bound: dict[str, float]
     peak_memory_bytes: int
     # the same at the peak: "parameters", "buffers", "inputs", "activations", ...
@@ -322,6 +362,9 @@ class Totals(Struct, frozen=True, kw_only=True):
     peak_layer: str
     # flops / time_s
     achieved_flops: float
+    time_by_component: dict[str, float] = {}
+    # seconds in which the device does not work: it waits for the host, or starts a kernel
+    waiting_s: float = 0.0
 
 
 class UnknownOp(Struct, frozen=True):
@@ -354,6 +397,7 @@ class LayerRow(Struct, frozen=True, kw_only=True, gc=False):
     kernels: int
     # s, where the model was run (`roofline measure`)
     measured_s: float | None = None
+    time_by_bound: dict[str, float] = {}
 
 
 class OpRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -369,6 +413,7 @@ class OpRow(Struct, frozen=True, kw_only=True, gc=False):
     time_s: float
     bound: str
     measured_s: float | None = None
+    time_by_bound: dict[str, float] = {}
 
 
 class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -395,6 +440,8 @@ class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
     known: bool
     phase: str = "forward"
     measured_s: float | None = None
+    # as in Point.components
+    time_by_component: dict[str, float] = {}
 
 
 class LanguageInfo(Struct, frozen=True, kw_only=True):

@@ -8,8 +8,10 @@ A read is served by the nearest level that still holds it: what has moved since 
 Parameters are read again in every pass, so they stay in a cache only if the whole footprint does.
 
 On a GPU the host issues kernels while the device executes them; a kernel whose work is shorter than the host's step waits
-for the host, and that wait is its overhead. On a CPU the host is the device, so dispatch adds up. What eager mode does on a
-CPU is in cpu_eager.py.
+for the host. On a CPU the host is the device, so dispatch adds up. What eager mode does on a CPU is in cpu_eager.py.
+
+What a kernel adds to the whole time is divided into components (records.Point) by what a faster roof would save: see shares.py
+and, for the two queues of a GPU, `_queued`.
 """
 
 from __future__ import annotations
@@ -23,14 +25,12 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-from roofline import cpu_eager, efficiency, formulas
+from roofline import cpu_eager, efficiency, formulas, shares
 from roofline.device import Device, nearest
-from roofline.records import DTYPE_BITS, Kernel, Point, UsageError
+from roofline.records import DTYPE_BITS, MATRIX, Kernel, Point, UsageError, bound_of
 
-# Classes that run on matrix units where the device has them for the dtype.
-MATRIX = frozenset({"gemm", "conv", "grouped_conv", "attention", "rnn"})
 _NAMES = {
     "float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8",
     "qint8": "int8", "quint8": "int8", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8",
@@ -109,35 +109,159 @@ def peak(device: Device, kernel: Kernel, setting: str) -> float:
     return device.peak(key if device.has(key, "vector") else "fp32", "vector")
 
 
+def reached(device: Device, top: float, setting: str, runtime: str) -> tuple[float, list[float]]:
+    """(FLOP/s, B/s of each level) that times rest on: the peak `top` at the clock kept under load, what a stream reaches."""
+    bandwidths = [level.bandwidth for level in device.levels]
+    if runtime == "ideal":
+        return top, bandwidths
+    machine, c = formulas.Machine.of(device, setting, runtime), constants(family(device, runtime))
+    if not machine.gpu:
+        if machine.eager:
+            # a copy that is timed at B read and written moves 1.5 B
+            own = (1.0, 1.5) if machine.measured else (c["cache"], 1.5 * c["stream"])
+        else:
+            own = (c["cache"], machine.reached or c["stream"])
+        return top * (1.0 if machine.eager else machine.sustained), [
+            *(b * own[0] for b in bandwidths[:-1]),
+            bandwidths[-1] * own[1],
+        ]
+    clock = machine.sustained if top > machine.vector else machine.sustained_vector
+    caches = [b * c["cache"] * machine.sustained for b in bandwidths[:-1]]
+    return top * clock, [*caches, bandwidths[-1] * (machine.reached or c["stream"])]
+
+
 def place(
     kernels: Sequence[Kernel], device: Device, *, setting: str = "fp32", runtime: str = "eager", footprint: int = 0
 ) -> list[Point]:
     """One Point per kernel. `setting` is the analysis' dtype, `footprint` the bytes alive at the peak."""
     if runtime == "ideal":
         return [_ideal(kernel, device, setting) for kernel in kernels]
-    machine = formulas.Machine.of(device, setting, runtime)
-    table = constants(family(device, runtime))
     names = [level.name for level in device.levels]
-    clock = _Clock(machine, table)
+    machine = formulas.Machine.of(device, setting, runtime).shared(names)
+    kind = family(device, runtime)
+    table = _roofs(constants(kind))
     before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
-    points = []
-    peaks: dict[tuple[str, bool], float] = {}
+    units: dict[tuple[str, bool], tuple[float, formulas.Machine]] = {}
+    known: dict[tuple[Any, ...], _Cost] = {}
+    costs = []
     for index, kernel in enumerate(kernels):
-        unit = (kernel.dtype, kernel.klass in MATRIX)
-        top = peaks.get(unit) or peaks.setdefault(unit, peak(device, kernel, setting))
-        rated = machine.at(top) if kernel.klass in MATRIX else machine
-        f = _features(kernel, before, index, footprint)
-        if machine.eager:
-            kind = cpu_eager.kind(kernel.op)
-            work, compute, memory, levels = cpu_eager.work(kernel.klass, kind, f, table, rated, formulas.Plain)
-            time = work + cpu_eager.fixed(kernel.klass, kind, f, table, machine, formulas.Plain)
+        matrix = kernel.klass in MATRIX
+        if (unit := (kernel.dtype, matrix)) not in units:
+            top = peak(device, kernel, setting)
+            units[unit] = top, machine.at(top) if matrix else machine
+        # blocks repeat, and with them what their kernels move and cost
+        moved = formulas.moved(kernel, before, index)
+        key = kernel.klass, kernel.op, kernel.dtype, kernel.flops, *moved[:3], *moved.reads, *kernel.dims.items()
+        if key not in known:
+            known[key] = _cost(kernel, _features(kernel, moved, footprint), table, *units[unit], names)
+        costs.append(known[key])
+    return _queued(costs) if machine.gpu else [_point(cost, cost.work + cost.start, _split(cost)) for cost in costs]
+
+
+# constants that are a rate or a time themselves, and what they are part of
+_RATES = {"fault_rate": "pages", "unfold": "loop"}
+_TIMES = {"drain": "drain", "latency": "loop"}
+
+
+@cache
+def _roofs_of(items: tuple[tuple[str, float], ...]) -> dict[str, float]:
+    return {
+        name: shares.rate(value, _RATES[name]) if name in _RATES
+        else shares.seconds(value, _TIMES[name]) if name in _TIMES else value
+        for name, value in items
+    }  # fmt: skip
+
+
+def _roofs(table: dict[str, float]) -> dict[str, float]:
+    """The constants, those among them that a time rests on by themselves as roofs of their own."""
+    return _roofs_of(tuple(table.items()))
+
+
+class _Cost(NamedTuple):
+    """One kernel by itself. Seconds."""
+
+    # with what they rest on: its work, and what starting it takes (on a GPU: on the device)
+    work: float
+    start: float
+    # on a GPU: of the host, to issue it
+    step: float
+    compute: float
+    memory: float
+    level: str
+    efficiency: float
+    # what its vector units' time is called: "compute" or "instructions"
+    vector: str
+
+
+def _cost(
+    kernel: Kernel, f: SimpleNamespace, table: dict[str, float], top: float, machine: formulas.Machine, names: list[str]
+) -> _Cost:
+    start: float
+    step = 0.0
+    if machine.eager:
+        kind = cpu_eager.kind(kernel.op)
+        work, compute, memory, levels = cpu_eager.work(kernel.klass, kind, f, table, machine, formulas.Plain)
+        start = cpu_eager.fixed(kernel.klass, kind, f, table, machine, formulas.Plain)
+    else:
+        work, compute, memory, levels = efficiency.work(kernel.klass, f, table, machine, formulas.Plain)
+        start, step = efficiency.overheads(kernel.klass, f, table, machine, formulas.Plain)
+        if not machine.gpu:
+            start, step = start + step, 0.0
+    used = kernel.flops / (top * float(compute)) if compute and kernel.flops else 1.0
+    if kernel.klass in MATRIX:
+        vector = "instructions" if machine.gpu else "compute"
+    else:
+        # FLOPs that would take longer than the bytes even at the peak are arithmetic; else it is what else its loop executes
+        vector = "compute" if kernel.flops / top >= memory and kernel.flops else "instructions"
+    return _Cost(work, start, step, float(compute), float(memory), names[levels.index(max(levels))], used, vector)
+
+
+def _split(cost: _Cost) -> dict[str, float]:
+    """The components of a kernel's own time: work and start."""
+    own = {"matrix": "compute", "vector": cost.vector, "loop": "instructions"}
+    found: dict[str, float] = {}
+    for name, part in (*shares.parts(cost.work).items(), *shares.parts(cost.start).items()):
+        name = own.get(name, name)
+        found[name] = found.get(name, 0.0) + part
+    return found
+
+
+def _point(cost: _Cost, time: float, split: dict[str, float]) -> Point:
+    """A kernel's Point; its components are made to add up to its time to the last digit."""
+    split = {name: part for name, part in split.items() if part > 1e-12 * time}
+    time = float(time)
+    if split:
+        largest = max(split, key=lambda name: split[name])
+        split[largest] += time - sum(split.values())
+    return Point(time, bound_of(split), cost.level, cost.compute, cost.memory, time - float(cost.work), cost.efficiency, split)
+
+
+def _queued(costs: Sequence[_Cost]) -> list[Point]:
+    """The host issues, the device executes: a kernel starts when it is issued and the one before is done.
+
+    What a kernel adds to the whole is the time from the end of the one before to its own. What that time rests on follows from
+    the end of the pass backwards: as long as the device was busy with the kernel before, on work and launch. At the last
+    kernel that the device waited for, on the host, whose steps reach back to the start; whatever the device worked up to
+    there was hidden behind them.
+    """
+    issued = done = 0.0
+    added, waited = [], -1
+    for i, cost in enumerate(costs):
+        issued += float(cost.step)
+        before, ready = done, done + float(cost.start)
+        if issued > ready:
+            waited, ready = i, issued
+        done = ready + float(cost.work)
+        added.append(done - before)
+    points = []
+    for i, (cost, time) in enumerate(zip(costs, added, strict=True)):
+        if i < waited:
+            split = {"host": time}
+        elif i > waited:
+            split = _split(cost)
         else:
-            work, compute, memory, levels = efficiency.work(kernel.klass, f, table, rated, formulas.Plain)
-            time = clock.run(kernel.klass, f, work)
-        overhead = time - work
-        bound = "overhead" if overhead > work else "compute" if compute > memory else "memory"
-        used = kernel.flops / (top * compute) if compute and kernel.flops else 1.0
-        points.append(Point(time, bound, names[levels.index(max(levels))], compute, memory, overhead, used))
+            split = _split(cost._replace(start=0.0)) | {"host": time - float(cost.work)}
+        points.append(_point(cost, time, split))
     return points
 
 
@@ -145,34 +269,17 @@ def _ideal(kernel: Kernel, device: Device, setting: str) -> Point:
     """The textbook roofline: peak and DRAM bandwidth, nothing lost."""
     compute = kernel.flops / peak(device, kernel, setting)
     memory = kernel.bytes / device.bandwidth
-    return Point(
-        max(compute, memory), "compute" if compute > memory else "memory", device.levels[-1].name, compute, memory, 0.0, 1.0
-    )
+    level = device.levels[-1].name
+    time = max(compute, memory)
+    split = {"compute" if compute > memory else f"memory:{level}": time} if time else {}
+    return Point(time, bound_of(split), level, compute, memory, 0.0, 1.0, split)
 
 
-def _features(kernel: Kernel, before: Sequence[int], index: int, footprint: int) -> SimpleNamespace:
+def _features(kernel: Kernel, moved: formulas.Moved, footprint: int) -> SimpleNamespace:
     """What the formulas read of a kernel."""
     f = SimpleNamespace(**_ZEROS)
     f.__dict__.update(kernel.dims)
     f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
     f.footprint = footprint
-    f.static, f.write, f.fresh, f.reads = formulas.moved(kernel, before, index)
+    f.static, f.write, f.fresh, f.reads = moved
     return f
-
-
-class _Clock:
-    """Two queues on a GPU (host issues, device executes), one on a CPU."""
-
-    def __init__(self, machine: formulas.Machine, table: dict[str, float]) -> None:
-        self.machine, self.table = machine, table
-        self.host = self.done = 0.0
-
-    def run(self, klass: str, f: SimpleNamespace, work: float) -> float:
-        """Advance by one kernel; returns the time it adds to the whole."""
-        launch, step = efficiency.overheads(klass, f, self.table, self.machine, formulas.Plain)
-        if not self.machine.gpu:
-            return work + float(launch + step)
-        self.host += step
-        before = self.done
-        self.done = max(self.done + launch, self.host) + work
-        return self.done - before

@@ -19,7 +19,7 @@ from msgspec import Struct
 from roofline import kernels, memory, pipeline, roof, source, statistics, tables, zoo
 from roofline.cache import Cache, digest
 from roofline.device import Device
-from roofline.records import RooflineError, Trace, UsageError
+from roofline.records import RooflineError, Trace, UsageError, by_bound
 from roofline.tables import Row, Setting
 
 # A measured rate this far above the peak cannot be.
@@ -166,7 +166,8 @@ def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
     bounds: dict[str, float] = {}
     for kernel, point in zip(launched, points, strict=True):
         shares[kernel.klass] = shares.get(kernel.klass, 0.0) + point.time_s / total
-        bounds[point.bound] = bounds.get(point.bound, 0.0) + point.time_s
+        for bound, part in by_bound(point.components).items():
+            bounds[bound] = bounds.get(bound, 0.0) + part
     ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
     return Prediction(
         row.model, row.size, row.batch, row.seconds, total, sum(p.time_s for p in ideal), sum(p.compute_s for p in ideal),

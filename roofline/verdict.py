@@ -5,59 +5,57 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from roofline.reasons import NOTABLE, hidden, peak_name, plural, what_set_it, where
 from roofline.records import Analysis, KernelRow
 from roofline.units import binary, count, seconds, si
-from roofline.views.style import class_style, percent
+from roofline.views.style import percent
 
-# Below this share of the time a class of kernel is not worth a sentence.
-NOTABLE = 0.10
 # A class whose share of the time is this many times its share of the FLOPs is out of proportion.
 LOPSIDED = 2.0
 
-_PLURAL = {
-    "conv": "Convolutions",
-    "depthwise_conv": "Depthwise convolutions",
-    "grouped_conv": "Grouped convolutions",
-    "gemm": "Matrix multiplies",
-    "attention": "Attention kernels",
-    "rnn": "Recurrent layers",
-    "pointwise": "Element-wise kernels",
-    "norm": "Normalisations",
-    "softmax": "Softmax kernels",
-    "reduction": "Reductions",
-    "pool": "Pooling kernels",
-    "fft": "FFTs",
-    "layout": "Copies and layout changes",
-    "gather": "Gathers and scatters",
-    "sort": "Sorts",
-    "host": "Steps on the host",
-}
-
 
 def verdict(analysis: Analysis) -> list[str]:
-    """What the analysis says, most important first: the time, what bounds it, what is out of proportion, what is not known."""
+    """What the analysis says, most important first: the time, what set it, where it went, what is odd, what is not known."""
     if not analysis.kernels or analysis.totals.time_s <= 0:
         return [f"{analysis.model.name} launches no kernel in this setting, so there is nothing to predict."]
-    parts = (_time, _measured, _bound, _lopsided, _biggest, _unknown)
+    parts = (_time, _measured, what_set_it, where, _lopsided, _biggest, _unknown)
     return [sentence for part in parts if (sentence := part(analysis))]
 
 
-def rate(throughput: float) -> str:
+def reason(analysis: Analysis) -> str:
+    """The one sentence that says what set the time; empty where nothing ran."""
+    return what_set_it(analysis) if analysis.kernels and analysis.totals.time_s > 0 else ""
+
+
+def rate(throughput: float, what: str = "samples") -> str:
     """Samples per second: "493 samples/s", "1,984 samples/s", "1.2 M samples/s"."""
     if 1000 <= throughput < 1e6:
-        return f"{throughput:,.0f} samples/s"
-    return f"{count(throughput)} samples/s"
+        return f"{throughput:,.0f} {what}/s"
+    return f"{count(throughput)} {what}/s"
+
+
+def pace(a: Analysis) -> str:
+    """What the pass delivers: samples per second, of a language model tokens per second."""
+    return rate(a.language.tokens_per_s, "tokens") if a.language else rate(a.totals.throughput)
+
+
+def _pass(a: Analysis) -> str:
+    """What was predicted: "one pass over 32 samples", "one token after 128"."""
+    if a.language:
+        n, before = a.language.sequences, a.language.context - (a.language.mode == "decode")
+        each = f" for each of {n:,} sequences" if n > 1 else ""
+        return f"one token{each} after {before:,}" if a.language.mode == "decode" else f"reading {before:,} tokens{each}"
+    step = "a training step" if a.setting.mode == "training" else "one pass"
+    return f"{step} over {'1 sample' if a.setting.batch == 1 else f'{a.setting.batch:,} samples'}"
 
 
 def _time(a: Analysis) -> str:
     t = a.totals
-    step = "a training step" if a.setting.mode == "training" else "one pass"
-    samples = "1 sample" if a.setting.batch == 1 else f"{a.setting.batch:,} samples"
     words = "should take" if a.setting.tier in ("calibrated", "measured") else "should take about"
     return (
-        f"On {a.device.title or a.device.name} {step} over {samples} {words} {seconds(t.time_s)} "
-        f"({rate(t.throughput)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
-        f"{percent(t.achieved_flops, a.device.peak_flops)} of its {a.setting.dtype} peak."
+        f"On {a.device.title or a.device.name} {_pass(a)} {words} {seconds(t.time_s)} "
+        f"({pace(a)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
+        f"{percent(t.achieved_flops, a.device.peak_flops)} of its {peak_name(a)}."
     )
 
 
@@ -72,45 +70,12 @@ def _measured(a: Analysis) -> str:
     words = f"It took {seconds(m.time_s)} here ({rate(m.throughput)}, {how}, {_threads(m.threads)}): the prediction {verb}."
     if m.gap and abs(m.gap[0].measured_s - m.gap[0].predicted_s) >= 0.01 * m.time_s:
         g = m.gap[0]
-        name = _PLURAL.get(g.klass) or f"Kernels of class {class_style(g.klass).title}"
-        words += f" {name} are furthest off: {seconds(g.predicted_s)} predicted, {seconds(g.measured_s)} measured."
+        words += f" {plural(g.klass)} are furthest off: {seconds(g.predicted_s)} predicted, {seconds(g.measured_s)} measured."
     return words
 
 
 def _threads(number: int) -> str:
     return f"{number} thread{'s' * (number != 1)}"
-
-
-def _bound(a: Analysis) -> str:
-    t, ridge = a.totals, a.device.ridge
-    share = percent(t.time_by_bound.get(t.bound, 0.0), t.time_s)
-    at, ridge_text = f"{si(t.intensity, digits=3)} FLOP/B", f"{si(ridge, digits=3)} FLOP/B"
-    if t.bound == "overhead":
-        kernels = [k for k in a.kernels if k.bound == "overhead"]
-        each = sum(k.overhead_s for k in kernels) / len(kernels) if kernels else 0.0
-        ideal = sum(max(k.compute_s, k.memory_s) for k in a.kernels)
-        return (
-            f"Overhead bounds {share} of the time: {len(kernels):,} of {t.kernels:,} kernels wait longer for their start "
-            f"({seconds(each)} on average) than they work. The work alone would take {seconds(ideal)}."
-        )
-    if t.bound == "memory":
-        levels: dict[str, float] = defaultdict(float)
-        for k in a.kernels:
-            if k.bound == "memory":
-                levels[k.level] += k.time_s
-        level = max(levels, key=lambda name: levels[name]) if levels else "DRAM"
-        if t.intensity < ridge:
-            return f"Memory ({level}) bounds {share} of the time: at {at} the model is below the ridge of {ridge_text}."
-        return (
-            f"Memory ({level}) bounds {share} of the time: at {at} the model as a whole is above the ridge of {ridge_text}, "
-            "but the kernels that take the time lie below it."
-        )
-    if t.intensity >= ridge:
-        return f"Compute bounds {share} of the time: at {at} the model is above the ridge of {ridge_text}."
-    return (
-        f"Compute bounds {share} of the time: at {at} the model as a whole is below the ridge of {ridge_text}, "
-        "but the kernels that take the time lie above it, move their bytes in a cache, or cannot use the whole peak."
-    )
 
 
 def _lopsided(a: Analysis) -> str:
@@ -125,10 +90,10 @@ def _lopsided(a: Analysis) -> str:
     if not out:
         return ""
     worst = max(out, key=lambda c: time[c])
-    name = _PLURAL.get(worst) or f"Kernels of class {class_style(worst).title}"
     number = sum(k.klass == worst for k in a.kernels)
     why = f": they are {number:,} of the {t.kernels:,} kernels" if t.bound == "overhead" else ""
-    return f"{name} take {percent(time[worst], t.time_s)} of the time for {percent(flops[worst], t.flops)} of the FLOPs{why}."
+    shares = percent(time[worst], t.time_s), percent(flops[worst], t.flops)
+    return f"{plural(worst)} take {shares[0]} of the time for {shares[1]} of the FLOPs{why}."
 
 
 def _biggest(a: Analysis) -> str:
@@ -136,9 +101,10 @@ def _biggest(a: Analysis) -> str:
     # where every kernel costs the same few microseconds, the longest says nothing
     if a.totals.bound == "overhead" and k.time_s < 0.05 * a.totals.time_s and len(a.kernels) > 1:
         return ""
-    where = f"{k.layer} ({k.op})" if k.layer else k.op
+    name = f"{k.layer} ({k.op})" if k.layer else k.op
     share = percent(k.time_s, a.totals.time_s)
-    return f"The longest kernel is {where}: {seconds(k.time_s)}, {share} of the time, {k.bound}-bound."
+    what = "hidden behind the host" if hidden(k) else f"{k.level if k.bound == 'memory' else k.bound}-bound"
+    return f"The longest kernel is {name}: {seconds(k.time_s)}, {share} of the time, {what}."
 
 
 def _unknown(a: Analysis) -> str:
@@ -199,11 +165,14 @@ def compare(analyses: Sequence[Analysis]) -> str:
     ran = [a for a in analyses if a.totals.throughput > 0]
     if len(ran) < 2:
         return ""
-    ranked = sorted(ran, key=lambda a: -a.totals.throughput)
-    best = ranked[0].totals.throughput
-    slower = [f"{label(a, ran)} takes {si(best / a.totals.throughput, digits=2)} times as long" for a in ranked[1:5]]
+    tokens = all(a.language for a in ran)
+    speed = [a.language.tokens_per_s if tokens and a.language else a.totals.throughput for a in ran]
+    ranked = sorted(zip(speed, ran, strict=True), key=lambda pair: -pair[0])
+    best, first = ranked[0]
+    slower = [f"{label(a, ran)} takes {si(best / v, digits=2)} times as long" for v, a in ranked[1:5]]
     rest = f", and {len(ranked) - 5} more" if len(ranked) > 5 else ""
-    return f"Per sample, {label(ranked[0], ran)} is the fastest ({seconds(1 / best)}); {', '.join(slower)}{rest}."
+    each = "token" if tokens else "sample"
+    return f"Per {each}, {label(first, ran)} is the fastest ({seconds(1 / best)}); {', '.join(slower)}{rest}."
 
 
 def totals(a: Analysis) -> list[tuple[str, str, str]]:
@@ -211,7 +180,7 @@ def totals(a: Analysis) -> list[tuple[str, str, str]]:
     t, m = a.totals, a.model
     peak = ", ".join(f"{k} {binary(v)}" for k, v in sorted(t.peak_memory.items(), key=lambda kv: -kv[1])[:2] if v)
     return [
-        ("Time", seconds(t.time_s), rate(t.throughput)),
+        ("Time", seconds(t.time_s), pace(a)),
         ("FLOPs", si(t.flops, "FLOP"), f"{si(t.achieved_flops, 'FLOP/s', 3)} reached"),
         ("MACs", si(t.macs), "of convolution, matmul, attention, RNN"),
         ("Traffic", si(t.bytes, "B"), f"{si(t.weight_bytes, 'B', 3)} of it weights"),

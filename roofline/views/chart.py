@@ -24,7 +24,7 @@ from matplotlib.transforms import Bbox
 
 from roofline.records import Analysis, DeviceInfo, KernelRow, LayerRow
 from roofline.units import si
-from roofline.verdict import compare, facts, verdict
+from roofline.verdict import compare, facts, reason
 from roofline.verdict import label as distinct_name
 from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, darker, halo, printable
 from roofline.views.labels import Label, place
@@ -101,7 +101,7 @@ def _panel(part: SubFigure, group: Sequence[Analysis], by: By) -> None:
     spots = [b for a in group for b in bubbles(_rows(a, by))]
     lines = _roofs(main, frame, device, first.setting.dtype, {k.dtype for a in group for k in a.kernels}, spots)
     if len(group) == 1:
-        sentence = printable(verdict(first)[1]) if first.kernels else ""
+        sentence = printable(reason(first))
         _title(part, printable(first.model.name), device, " · ".join(facts(first)), sentence)
         labels = _kernels(main, frame, first, by)
         side_one(part, first)

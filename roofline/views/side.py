@@ -11,10 +11,10 @@ from matplotlib.figure import SubFigure
 from roofline.records import Analysis
 from roofline.units import binary, count, si
 from roofline.verdict import label as distinct_name
-from roofline.verdict import rate
+from roofline.verdict import pace, rate
 from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, printable, seconds
 from roofline.views.points import time_of
-from roofline.views.style import BOUND_COLOUR, class_style, fullest, percent
+from roofline.views.style import BOUND_COLOUR, BOUND_TEXT, class_style, fullest, percent
 
 LEFT, WIDTH = 0.735, 0.25
 
@@ -23,7 +23,7 @@ def side_one(part: SubFigure, a: Analysis) -> None:
     """Totals of one analysis, its time by bound and by kind of kernel."""
     t = a.totals
     part.text(LEFT, 0.945, seconds(time_of(a)), fontsize=21, fontweight="bold", va="center")
-    words = rate(t.throughput)
+    words = pace(a)
     if a.measurement:
         words = f"{rate(a.measurement.throughput)} measured; predicted {seconds(t.time_s)}"
     part.text(LEFT, 0.900, words, fontsize=10.5, color=SOFT, va="center")
@@ -81,8 +81,8 @@ def _bound_bar(ax: Axes, by_bound: dict[str, float], whole: float) -> None:
         colour = BOUND_COLOUR.get(bound, FAINT)
         ax.barh(0.5, share, 1.0, left=at, color=colour, edgecolor="white", linewidth=1)
         if share > 0.13:
-            ax.text(at + share / 2, 0.47, percent(value, whole), ha="center", va="center", color="white", fontsize=9.5,
-                    fontweight="bold")  # fmt: skip
+            ax.text(at + share / 2, 0.47, percent(value, whole), ha="center", va="center", color=BOUND_TEXT.get(bound, "white"),
+                    fontsize=9.5, fontweight="bold")  # fmt: skip
         legend.append((bound if share > 0.13 else f"{bound} {percent(value, whole)}", colour))
         at += share
     x = 0.0

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-BOUNDS = ("compute", "memory", "overhead")
-BOUND_COLOUR = {"compute": "#3566c9", "memory": "#d9542b", "overhead": "#8b93a1"}
-# for the terminal
-BOUND_STYLE = {"compute": "blue", "memory": "red", "overhead": "bright_black"}
+from roofline.records import BOUNDS
+
+# apart in the common kinds of colour blindness too; words on them are readable (4.5:1) in BOUND_TEXT
+BOUND_COLOUR = {"compute": "#2f5fc4", "instructions": "#e3a008", "memory": "#c2410c", "overhead": "#6b7280"}
+BOUND_TEXT = {"compute": "#ffffff", "instructions": "#16202e", "memory": "#ffffff", "overhead": "#ffffff"}
+# for the terminal; and where it has no colour, with "" for a full block
+BOUND_STYLE = {"compute": "blue", "instructions": "yellow", "memory": "red", "overhead": "bright_black"}
+BOUND_SIGN = {"compute": "", "instructions": "+", "memory": "=", "overhead": "."}
 
 
 class ClassStyle(NamedTuple):

@@ -16,7 +16,7 @@ from rich.text import Text
 from roofline.records import Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, seconds, si
 from roofline.verdict import facts, totals, verdict
-from roofline.views.style import BOUND_STYLE, class_style, fullest, percent
+from roofline.views.style import BOUND_SIGN, BOUND_STYLE, class_style, fullest, percent
 
 By = Literal["layer", "op", "kernel"]
 
@@ -166,7 +166,7 @@ def _bounds(analysis: Analysis, console: Console, glyphs: Glyphs) -> None:
         end = round(width * passed / t.time_s)
         style = BOUND_STYLE.get(bound, "white")
         # in plain text the shares are told apart by their signs
-        sign = full if coloured else {"compute": full, "memory": "=", "overhead": "."}.get(bound, "?")
+        sign = full if coloured else BOUND_SIGN.get(bound, "?") or full
         bar.append(sign * (end - ends), style=style)
         ends = end
         words.append(f"{sign} ", style=style)
@@ -223,7 +223,9 @@ def _took(row: Row) -> float:
 
 
 def _bound_name(row: Row) -> str:
-    return row.level if isinstance(row, KernelRow) and row.bound == "memory" else row.bound
+    if isinstance(row, KernelRow) and row.bound == "memory":
+        return row.level
+    return "instr." if row.bound == "instructions" else row.bound
 
 
 def _bar(share: float, width: int, glyphs: Glyphs) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from roofline.units import seconds
 from roofline.validate import Prediction, Validation
+from roofline.views.style import BOUND_COLOUR
 
 
 def text(v: Validation) -> str:
@@ -54,7 +55,7 @@ def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 6.0), layout="constrained")
-    for bound, colour in (("compute", "#c2410c"), ("memory", "#1d4ed8"), ("overhead", "#6b7280")):
+    for bound, colour in BOUND_COLOUR.items():
         chosen = [p for p in found if p.bound == bound]
         if chosen:
             axes.scatter(

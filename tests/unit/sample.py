@@ -25,6 +25,8 @@ from roofline.records import (
     ToolInfo,
     Totals,
     UnknownOp,
+    bound_of,
+    by_bound,
 )
 
 GPU = DeviceInfo(
@@ -95,11 +97,18 @@ class Net:
         work = max(compute_s, memory_s)
         # a GPU's host runs ahead, so the slower of the two sets the pace; a CPU pays both
         time_s = max(work, overhead_s) if self.device.kind == "gpu" else work + overhead_s
-        bound = "overhead" if overhead_s > work else "compute" if compute_s > memory_s else "memory"
+        roof = f"memory:{level.name}" if compute_s <= memory_s else "compute" if matmul else "instructions"
+        if self.device.kind == "gpu":
+            split = {"host": time_s} if overhead_s > work else {roof: time_s}
+        else:
+            split = {roof: work, "host": 0.6 * overhead_s, "launch": 0.4 * overhead_s}
+        beside = time_s - work
         self.rows.append(KernelRow(
             layer=layer, op=op, klass=klass, shape=shape, dtype=self.dtype, flops=flops, macs=macs, bytes=nbytes,
-            weight_bytes=weights, intensity=flops / nbytes if nbytes else 0.0, time_s=time_s, bound=bound, level=level.name,
-            efficiency=eff, compute_s=compute_s, memory_s=memory_s, overhead_s=overhead_s, known=known,
+            weight_bytes=weights, intensity=flops / nbytes if nbytes else 0.0, time_s=time_s, bound=bound_of(split),
+            level=level.name,
+            efficiency=eff, compute_s=compute_s, memory_s=memory_s, overhead_s=beside, known=known,
+            time_by_component=split,
         ))  # fmt: skip
 
     def conv(self, path: str, c: int, o: int, hw: int, k: int, stride: int = 1, groups: int = 1) -> int:
@@ -158,10 +167,15 @@ def _chain(net: Net, blocks: int) -> None:
     net.linear("classifier", c, 1000)
 
 
-def _bound(rows: Iterable[KernelRow]) -> tuple[str, dict[str, float]]:
-    by = {"compute": 0.0, "memory": 0.0, "overhead": 0.0}
+def _components(rows: Iterable[KernelRow]) -> Counter[str]:
+    found: Counter[str] = Counter()
     for r in rows:
-        by[r.bound] += r.time_s
+        found.update(r.time_by_component)  # type: ignore[arg-type]  # a Counter of seconds
+    return found
+
+
+def _bound(rows: Iterable[KernelRow]) -> tuple[str, dict[str, float]]:
+    by = by_bound(_components(rows))
     return max(by, key=lambda b: by[b]), by
 
 
@@ -184,6 +198,7 @@ def sample(kind: Literal["gpu", "cpu"] = "gpu", blocks: int = 13, batch: int = 1
             params=sum(n for p, n in net.params.items() if path == "" or p == path or p.startswith(path + ".")),
             weight_bytes=sum(r.weight_bytes for r in inside), intensity=flops / nbytes if nbytes else 0.0,
             time_s=sum(r.time_s for r in inside), bound=_bound(inside)[0], kernels=len(inside),
+            time_by_bound=_bound(inside)[1],
         ))  # fmt: skip
     groups: dict[tuple[str, str], list[KernelRow]] = defaultdict(list)
     for r in rows:
@@ -191,7 +206,7 @@ def sample(kind: Literal["gpu", "cpu"] = "gpu", blocks: int = 13, batch: int = 1
     ops = [
         OpRow(op=op, klass=klass, kernels=len(g), flops=sum(r.flops for r in g), macs=sum(r.macs for r in g),
               bytes=sum(r.bytes for r in g), intensity=sum(r.flops for r in g) / sum(r.bytes for r in g),
-              time_s=sum(r.time_s for r in g), bound=_bound(g)[0])
+              time_s=sum(r.time_s for r in g), bound=_bound(g)[0], time_by_bound=_bound(g)[1])
         for (op, klass), g in groups.items()
     ]  # fmt: skip
     root = layers[0]
@@ -212,7 +227,8 @@ def sample(kind: Literal["gpu", "cpu"] = "gpu", blocks: int = 13, batch: int = 1
             flops=root.flops, macs=root.macs, bytes=root.bytes, weight_bytes=root.weight_bytes, intensity=root.intensity,
             kernels=len(rows), time_s=root.time_s, throughput=batch / root.time_s, bound=bound, time_by_bound=by,
             peak_memory_bytes=sum(peak.values()), peak_memory=peak, peak_layer="features.1.pointwise.0",
-            achieved_flops=root.flops / root.time_s,
+            achieved_flops=root.flops / root.time_s, time_by_component=dict(_components(rows)),
+            waiting_s=sum(r.overhead_s for r in rows),
         ),
         coverage=Coverage(flops_known=1 - len(lost) / len(rows), bytes_known=1.0,
                           unknown_ops=[UnknownOp(r.op, 1, [r.layer]) for r in lost]),

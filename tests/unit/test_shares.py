@@ -1,0 +1,65 @@
+"""Numbers that remember their roofs: derivatives against differences, and the formulas' times as the sum of them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roofline import cpu_eager, efficiency, fit, formulas, roof, shares
+from roofline.device import lookup
+
+_RATES = st.floats(0.5, 2.0)
+
+
+def formula(a: float, b: float, t: float) -> float:
+    """Sums, products, quotients and powers of two rates and a time."""
+    first, second = 3.0 / (a * 0.7) + 2 / b, 5 / b - 0.1 / a
+    return (first**2.5 + max(second, 0.2 / a) ** 2.5) ** (1 / 2.5) + min(t * 4, first) + t / (b / a) * 0.1
+
+
+@given(_RATES, _RATES, _RATES)
+def test_derivatives_are_those_of_differences(a: float, b: float, t: float) -> None:
+    found = formula(shares.rate(a, "a"), shares.rate(b, "b"), shares.seconds(t, "t"))
+    assert found == formula(a, b, t)
+    step = 1e-6
+    by = {"a": (a * (1 + step), b, t), "b": (a, b * (1 + step), t), "t": (a, b, t / (1 + step))}
+    for name, changed in by.items():
+        falls = (formula(a, b, t) - formula(*changed)) / step
+        assert shares.parts(found).get(name, 0.0) == pytest.approx(falls, rel=1e-3, abs=1e-4), name
+
+
+def test_a_plain_number_rests_on_nothing() -> None:
+    assert shares.parts(1.5) == {}
+    assert shares.parts(2 / shares.rate(4.0, "dram")) == {"dram": 0.5}
+    assert shares.parts(shares.rate(4.0, "a") ** 0 * 0.0) == {"a": 0.0}
+
+
+@pytest.mark.parametrize("name", ["rtx-4090", "t4", "p100-pcie", "i9-10940x", "i7-12700h", "raspberry-pi-5"])
+@pytest.mark.parametrize("klass", fit.KLASSES)
+@pytest.mark.parametrize("runtime", ["eager", "compiled"])
+@pytest.mark.parametrize("bits", [16, 32])
+def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, bits: int) -> None:
+    """A constant of the formulas that is a time or a rate and no roof (roof._TIMES, roof._RATES) would be missing here."""
+    device = lookup(name)
+    machine = formulas.Machine.of(device, "fp32", runtime).shared([level.name for level in device.levels])
+    if klass in roof.MATRIX:
+        machine = machine.at(device.peak("fp32", "best"))
+    table = roof._roofs(roof.constants(roof.family(device, runtime)))
+    f = SimpleNamespace(**dict.fromkeys(formulas.DIMS, 0))
+    f.__dict__.update(
+        b=2, m=100, n=70, k=33, c=64, o=48, g=64 if klass == "depthwise_conv" else 4, h=14, w=14, p=7, q=7, r=3, s=3,
+        stride=1, l=50, e=32, v=32, t=9, layers=2, run=8, serial=10**4, threads=50, copied=10**5, welford=10**6, special=10**5,
+        loop=10**6, outer=64, row=100, bits=bits, flops=10**8, macs=5 * 10**7, footprint=10**9, static=5000,
+        write=50 * 2**20, fresh=50 * 2**20, reads=[(2**20, 2**22), (2**24, 2**26)],
+    )  # fmt: skip
+    if runtime == "eager" and device.kind == "cpu":
+        times = [cpu_eager.work(klass, "", f, table, machine, formulas.Plain)[0],
+                 cpu_eager.fixed(klass, "", f, table, machine, formulas.Plain)]  # fmt: skip
+    else:
+        times = [efficiency.work(klass, f, table, machine, formulas.Plain)[0]]
+        times += efficiency.overheads(klass, f, table, machine, formulas.Plain)
+    for time in times:
+        assert sum(shares.parts(time).values()) == pytest.approx(float(time), rel=1e-9, abs=1e-18)
