@@ -16,13 +16,16 @@ _ONE_THREAD_A_PIXEL = frozenset({"upsample_linear1d", "upsample_bilinear2d", "up
 
 
 def sizes(spec: OpSpec, klass: str) -> dict[str, int]:
-    """What to add to Kernel.dims: `last` (channels-last input) for convolutions, pools and norms; `run` (bytes in a row that
-    the most scattered large input offers in the order of the result, 0 where all stream) for pointwise and layout kernels;
+    """What to add to Kernel.dims: `last` (channels-last input) for convolutions, pools and norms; `again` (bytes that a second
+    gradient reads once more) for a convolution's backward; `run` (bytes in a row that the most scattered large input offers in
+    the order of the result, 0 where all stream) for pointwise and layout kernels;
     `serial` and `threads` (of interpolations on a GPU: turns of each thread) for pools; `passes` (how often a norm reads its
     input from memory); `copied` (bytes of an input that the operator makes contiguous for itself) for norms, linear layers and
     softmax; `mask` (bytes of an additive mask), `misaligned` and `math` (no fused kernel takes it) for attention.
     """
     if klass in CONVS:
+        if "backward" in spec.name:
+            return {"last": last(spec), "again": again(spec)}
         return {"last": last(spec), "bias": int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec))}
     if klass == "pool":
         return {"last": last(spec)} | _turns(spec)
@@ -56,6 +59,12 @@ def channels_last(t: TensorSpec) -> bool:
 def last(spec: OpSpec) -> int:
     """1 where the operator works channels-last: its input is so, or its result."""
     return int(any(channels_last(t) for t in (*spec.inputs[:1], *spec.outputs[:1])))
+
+
+def again(spec: OpSpec) -> int:
+    """Bytes of the result's gradient that a convolution's backward reads once more: each gradient is a kernel of its own."""
+    mask = spec.args[-1] if spec.args and isinstance(spec.args[-1], list) else [True, True]
+    return spec.inputs[0].nbytes * max(sum(map(bool, mask)) - 1, 0)
 
 
 def run(spec: OpSpec) -> int:
@@ -122,7 +131,11 @@ def copied(spec: OpSpec) -> int:
 
 
 def _attention(spec: OpSpec) -> dict[str, int]:
-    mask = next((t for t in spec.inputs[3:4] if len(t.shape) >= 2), None)
+    # the forward takes q, k, v, mask; a backward the gradient before them, and a mask in the memory-efficient kernel alone
+    given: list[object] = list(spec.inputs[3:4])
+    if "backward" in spec.name:
+        given = list(spec.args[4:5]) if "efficient" in spec.name else []
+    mask = next((t for t in given if isinstance(t, TensorSpec) and len(t.shape) >= 2), None)
     rank = len(spec.inputs[0].shape) if spec.inputs else 4
     if mask is None:
         return {"mask": 0, "misaligned": 0, "math": int(rank != 4)}

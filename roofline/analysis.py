@@ -152,7 +152,7 @@ def _kernel_row(k: Kernel, p: Point, layer: str) -> KernelRow:
         layer=layer, op=k.op, klass=k.klass, shape=k.shape, dtype=k.dtype, flops=k.flops, macs=k.macs, bytes=nbytes,
         weight_bytes=k.weight_bytes, intensity=k.flops / nbytes if nbytes else 0.0, time_s=p.time_s, bound=p.bound,
         level=p.level, efficiency=p.efficiency, compute_s=p.compute_s, memory_s=p.memory_s, overhead_s=p.overhead_s,
-        known=k.known, phase=k.phase, time_by_component=p.components,
+        known=k.known, phase=k.phase, time_by_component=p.components, executed=p.executed,
     )  # fmt: skip
 
 

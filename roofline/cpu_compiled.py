@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from roofline import shapes
 from roofline.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 from roofline.records import CONVS
 
@@ -28,23 +29,51 @@ def _serial(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
 
 
 def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Constants, lanes: float, xp: Any) -> Value:
-    return 2 * b * up(m, c["gemm_rows"], xp) * up(n, lanes, xp) * (k + c["gemm_depth"]) / (rate * c["gemm"])
+    """Seconds of b products [m, k] x [k, n]; one row or one column is a matrix-vector product, which pads nothing."""
+    full = up(m, c["gemm_rows"], xp) * up(n, lanes, xp) * (k + c["gemm_depth"])
+    return 2 * b * xp.where((m == 1) | (n == 1), m * n * k, full) / (rate * c["gemm"])
 
 
-def _conv(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> tuple[Value, Value]:
-    """(seconds, bytes brought into blocks): oneDNN blocks its weights in every call, row-major images and results too."""
-    inner, outer = f.c / f.g, f.o / f.g
-    small = own_conv(klass, f)
+def _blocked(klass: str, f: Any, c: Constants, xp: Any) -> Value:
+    """Bytes brought into blocks: oneDNN blocks its weights in every call, row-major images and results too."""
     images = xp.where(f.viewed > 0, c["turned"] * (f.n * f.c * f.h * f.w + f.n * f.o * f.p * f.q) * f.bits / 8, 0.0)
-    blocked = xp.where(small, 0.0, f.o * inner * f.r * f.s * f.bits / 8 + images)
+    return xp.where(own_conv(klass, f), 0.0, f.o * (f.c / f.g) * shapes.taps(f) * f.bits / 8 + images)
+
+
+def _conv(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> Value:
+    """Seconds of one convolution, forward or a gradient (whose blocks are those of its own result)."""
+    inner, outer = f.c / f.g, f.o / f.g
+    pixels, taps = shapes.pixels(f), shapes.taps(f)
     if klass == "depthwise_conv":
-        return 2 * f.macs / (rate * c["depthwise_conv"]), blocked
+        return 2 * shapes.macs(klass, f) / (rate * c["depthwise_conv"])
     # blocks of four registers of output channels x one row of pixels are handed to the cores
-    items = f.n * f.g * f.p * xp.ceil(outer / (4 * machine.lanes))
-    full = 2 * f.n * f.g * up(outer, machine.lanes, xp) * f.p * f.q * xp.maximum(inner, c["conv_depth"]) * f.r * f.s
+    items = f.n * f.g * shapes.one(f.z) * f.p * xp.ceil(outer / (4 * machine.lanes))
+    full = 2 * f.g * up(outer, machine.lanes, xp) * pixels * xp.maximum(inner, c["conv_depth"]) * taps
     seconds = full / (rate * c["conv"] * _shared(items, machine.units, xp))
-    alone = _product(f.p * f.q, f.o, f.c * f.r * f.s, f.n, rate, c, machine.lanes, xp)
-    return xp.where(small, alone, seconds), blocked
+    alone = _product(pixels / f.n, f.o, f.c * taps, f.n, rate, c, machine.lanes, xp)
+    return xp.where(own_conv(klass, f), alone, seconds)
+
+
+def _attention(f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> Value:
+    """Blocks of 32 to 256 queries of one head are handed to the cores."""
+    block = xp.where(f.l >= 768, 256.0, xp.where(f.l >= 192, 64.0, 32.0))
+    busy = _shared(f.b * f.h * xp.ceil(f.l / block), machine.units, xp)
+    scores = f.b * f.h * f.l * f.s * xp.where(f.math > 0, 1.0, shapes.met(f, xp))
+    # each score is scaled and put through a softmax: 6
+    work = scores * (2 * shapes.one(f.products_e) * f.e + 2 * shapes.one(f.products_v) * f.v + 6)
+    return work / (rate * c["attention"] * busy)
+
+
+def _seconds(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> Value:
+    """Seconds of one product."""
+    if klass in CONVS:
+        return _conv(klass, f, c, machine, rate, xp)
+    if klass == "gemm":
+        return _product(f.m, f.n, f.k, f.b, rate, c, machine.lanes, xp)
+    if klass == "attention":
+        outside = _product(f.m, f.n, f.k, f.b, rate, c, machine.lanes, xp)
+        return xp.where(f.m > 0, outside, _attention(f, c, machine, rate, xp))
+    return 2 * shapes.macs(klass, f) / (rate * c["rnn"]) + 2 * f.t * f.layers * machine.launch
 
 
 def _loops(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> tuple[Value, Value]:
@@ -63,23 +92,23 @@ def _loops(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: 
     return seconds / busy, busy
 
 
+def _rate(f: Any, machine: Machine, xp: Any) -> Value:
+    return machine.vector * machine.sustained * xp.where(f.bits > 32, 0.5, 1.0)
+
+
 def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds of arithmetic, bytes packed before the work, fraction of the cores at work)."""
-    rate = machine.vector * machine.sustained * xp.where(f.bits > 32, 0.5, 1.0)
-    if klass in CONVS:
-        seconds, packed = _conv(klass, f, c, machine, rate, xp)
-        return seconds + faults(f.static, c, xp), packed, 1.0
-    if klass == "gemm":
+    rate = _rate(f, machine, xp)
+    if klass in shapes.PRODUCTS:
+        seconds = f.total(lambda p: _seconds(klass, p, c, machine, _rate(p, machine, xp), xp))
+        fraction = c["conv" if klass == "grouped_conv" else klass]
+        seconds = xp.maximum(seconds + f.untold / (rate * fraction), xp.maximum(f.flops - 2 * f.macs, 0) / rate)
+        if klass in CONVS:
+            # a second gradient reads the result's again
+            return seconds + faults(f.static, c, xp), _blocked(klass, f, c, xp) + f.again / 2, 1.0
         # from some rows on MKL packs the weights; a bias is written into the result, which is then read
         packed = f.copied + xp.where(f.m >= c["few_rows"], f.static, 0.0) + xp.where(_biased(f), f.write, 0.0)
-        return _product(f.m, f.n, f.k, f.b, rate, c, machine.lanes, xp), packed, 1.0
-    if klass == "attention":
-        # blocks of 32 to 256 queries of one head are handed to the cores
-        block = xp.where(f.l >= 768, 256.0, xp.where(f.l >= 192, 64.0, 32.0))
-        busy = _shared(f.b * f.h * xp.ceil(f.l / block), machine.units, xp)
-        return f.flops / (rate * c["attention"] * busy), 0.0, 1.0
-    if klass == "rnn":
-        return f.flops / (rate * c["rnn"]) + 2 * f.t * f.layers * machine.launch, 0.0, 1.0
+        return seconds, packed if klass == "gemm" else 0.0, 1.0
     seconds, busy = _loops(klass, f, c, machine, rate, xp)
     return seconds + faults(f.write, c, xp), 0.0, busy
 

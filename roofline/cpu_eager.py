@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from roofline import shapes
 from roofline.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 from roofline.records import CONVS
 
@@ -75,55 +76,76 @@ def flops(klass: str, c: Constants, machine: Machine) -> float:
 
 
 def product(m: Value, n: Value, k: Value, b: Value, c: Constants, machine: Machine, xp: Any) -> Value:
-    """Seconds of b products [m, k] x [k, n]."""
+    """Seconds of b products [m, k] x [k, n]; one row or one column is a matrix-vector product, which pads nothing."""
     full = 2 * b * up(m, c["gemm_rows"], xp) * up(n, machine.lanes, xp) * (k + c["gemm_depth"])
+    full = xp.where((m == 1) | (n == 1), 2 * b * m * n * k, full)
     return full / flops("gemm", c, machine)
 
 
-def conv(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
-    """(seconds of arithmetic, bytes written to fresh memory, bytes read back from there).
+def conv(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of one convolution, forward or a gradient. PyTorch's own unfolds the windows (on one thread) and multiplies."""
+    inner, outer, pixels, taps = f.c / f.g, f.o / f.g, shapes.pixels(f), shapes.taps(f)
+    if klass == "depthwise_conv":
+        return 2 * shapes.macs(klass, f) / (machine.vector * c["depthwise_conv"])
+    if klass == "grouped_conv":
+        return 2 * f.g * up(outer, BLOCK, xp) * inner * pixels * taps / (machine.vector * c["grouped_conv"])
+    # a transposed convolution spreads every input pixel instead of gathering every output pixel
+    full = 2 * up(outer, BLOCK, xp) * xp.where(inner <= 4, inner, up(inner, BLOCK, xp)) * pixels * taps
+    each = pixels / f.n
+    unfolded = xp.where(taps > 1, f.c * taps * each * f.bits / 8, 0.0)
+    alone = product(f.o, each, f.c * taps, f.n, c, machine, xp) + unfolded / (c["unfold"] * 1e9)
+    return xp.where(own_conv(klass, f), alone, full / (machine.vector * c["conv"]))
 
-    oneDNN brings images and weights into blocks of 16 channels before, and the result back after, in every call. PyTorch's own
-    unfolds the windows (on one thread) and multiplies.
+
+def blocked(klass: str, f: Any, xp: Any) -> Value:
+    """Bytes written to fresh memory, and read back from there: oneDNN brings images and weights into blocks of 16 channels
+    before, and the result back after, in every call.
     """
     size = f.bits / 8
-    inner, outer = f.c / f.g, f.o / f.g
-    weights = f.o * inner * f.r * f.s * size
-    if klass == "depthwise_conv":
-        arithmetic = 2 * f.macs / (machine.vector * c["depthwise_conv"])
-    elif klass == "grouped_conv":
-        arithmetic = 2 * f.n * f.g * up(outer, BLOCK, xp) * inner * f.p * f.q * f.r * f.s / (machine.vector * c["grouped_conv"])
-    else:
-        full = 2 * f.n * up(outer, BLOCK, xp) * xp.where(inner <= 4, inner, up(inner, BLOCK, xp)) * f.p * f.q * f.r * f.s
-        # a transposed convolution spreads every input pixel instead of gathering every output pixel
-        full = xp.where(f.transposed > 0, full * f.h * f.w / xp.maximum(f.p * f.q, 1), full)
-        arithmetic = full / (machine.vector * c["conv"])
     # channels-last images stay as they are, and so do images of a few channels
     rows = f.last == 0
-    into = xp.where(rows & (f.c > 4), f.n * up(f.c, BLOCK, xp) * f.h * f.w * size, 0.0)
-    out = xp.where(rows, f.n * up(f.o, BLOCK, xp) * f.p * f.q * size, 0.0)
-    own = own_conv(klass, f)
-    unfolded = xp.where(f.r * f.s > 1, f.c * f.r * f.s * f.p * f.q * size, 0.0)
-    alone = product(f.o, f.p * f.q, f.c * f.r * f.s, f.n, c, machine, xp) + unfolded / (c["unfold"] * 1e9)
-    moved = xp.where(own, 0.0, into + out + weights)
-    return xp.where(own, alone, arithmetic), moved, moved
+    into = xp.where(rows & (f.c > 4), f.n * up(f.c, BLOCK, xp) * shapes.one(f.d) * f.h * f.w * size, 0.0)
+    out = xp.where(rows, f.n * up(f.o, BLOCK, xp) * shapes.one(f.z) * f.p * f.q * size, 0.0)
+    weights = f.o * (f.c / f.g) * shapes.taps(f) * size
+    return xp.where(own_conv(klass, f), 0.0, into + out + weights)
+
+
+def attention(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of fused attention, in blocks of 32 queries and keys."""
+    scores = f.b * f.h * up(f.l, 32, xp) * up(f.s, 32, xp) * xp.where(f.math > 0, 1.0, shapes.met(f, xp))
+    widths = shapes.one(f.products_e) * f.e + shapes.one(f.products_v) * f.v
+    return 2 * scores * widths / flops("attention", c, machine)
+
+
+def one_product(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of one product of a library call."""
+    if klass in CONVS:
+        return conv(klass, f, c, machine, xp) / relative(f, machine, xp)
+    if klass == "gemm":
+        return product(f.m, f.n, f.k, f.b, c, machine, xp) / relative(f, machine, xp)
+    if klass == "attention":
+        outside = product(f.m, f.n, f.k, f.b, c, machine, xp)
+        return xp.where(f.m > 0, outside, attention(f, c, machine, xp)) / relative(f, machine, xp)
+    return 2 * shapes.macs(klass, f) / flops("gemm", c, machine) + f.t * f.layers * machine.host * c["call_library"]
 
 
 def arithmetic(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds, bytes written to fresh memory, bytes read back from there), on top of the operands."""
-    if klass in CONVS:
-        seconds, fresh, again = conv(klass, f, c, machine, xp)
-        return seconds / relative(f, machine, xp), fresh, again
-    if klass == "gemm":
-        # one row reads the weights as they lie; for a few rows repacking them (a copy, read again) is most of the work
-        packed = f.static * xp.maximum(1 - f.m / c["few_rows"], 0.0) * 2 / copying(c, machine)
-        seconds = product(f.m, f.n, f.k, f.b, c, machine, xp) / relative(f, machine, xp)
-        return xp.where(f.m > 1, seconds + packed, 0.0), f.copied, f.copied
-    if klass == "attention":
-        full = 2 * f.b * f.h * up(f.l, 32, xp) * up(f.s, 32, xp) * (f.e + f.v)
-        return full / (flops("attention", c, machine) * relative(f, machine, xp)), 0.0, 0.0
-    if klass == "rnn":
-        return f.flops / flops("gemm", c, machine) + f.t * f.layers * machine.host * c["call_library"], 0.0, 0.0
+    if klass in shapes.PRODUCTS:
+        library = "gemm" if klass == "rnn" else klass
+        pace = machine.vector * c[klass] if klass in CONVS else flops(library, c, machine)
+        untold = f.untold / (pace * relative(f, machine, xp))
+        seconds = f.total(lambda p: one_product(klass, p, c, machine, xp)) + untold
+        seconds = xp.maximum(seconds, xp.maximum(f.flops - 2 * f.macs, 0) / machine.vector)
+        if klass in CONVS:
+            moved = blocked(klass, f, xp)
+            # a second gradient reads the result's again
+            return seconds, moved, moved + f.again
+        if klass == "gemm":
+            # one row reads the weights as they lie; for a few rows repacking them (a copy, read again) is most of the work
+            packed = f.static * xp.maximum(1 - f.m / c["few_rows"], 0.0) * 2 / copying(c, machine)
+            return seconds + xp.where(f.m > 1, packed, 0.0), f.copied, f.copied
+        return seconds, 0.0, 0.0
     if klass == "pool" and kind != "adaptive_avg_pool2d":
         # what a window costs beside its taps: calibrate's (a maximum over 3 x 3, stride 2) moves 20 bytes a result; a maximum
         # takes branches that no one can foresee, an average none

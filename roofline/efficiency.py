@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline import cpu_compiled, gpu
+from roofline import cpu_compiled, gpu, shapes
 from roofline.formulas import Constants, Machine, Value
 
 
@@ -13,6 +13,13 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
     if machine.gpu:
         return gpu.work(klass, f, c, machine, xp)
     return cpu_compiled.work(klass, f, c, machine, xp)
+
+
+def executed(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> float:
+    """Fraction of a kernel's counted FLOPs that its algorithm executes."""
+    if klass == "attention":
+        return min(f.total(lambda p: shapes.macs(klass, p) * shapes.met(p, xp)) / max(f.macs, 1), 1.0) if f.causal else 1.0
+    return gpu.executed(klass, f, c, machine, xp) if machine.gpu else 1.0
 
 
 def overheads(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value]:

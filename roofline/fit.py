@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from roofline import cpu_eager, efficiency, formulas, kernels, memory
+from roofline import cpu_eager, efficiency, formulas, kernels, memory, shapes
 from roofline.cost import registry
 from roofline.device import Device
 from roofline.records import DTYPE_BITS, Kernel, Trace
@@ -22,66 +22,91 @@ KLASSES = tuple(sorted(registry.KLASSES))
 # kinds of operator with rates of their own, by number; 0: none
 KINDS = ("", *dict.fromkeys(cpu_eager.KINDS.values()))
 READS = 4
-_COLUMNS = ("model", "count", "klass", "kind", "bits", "flops", "macs", "footprint", "static", "write", "fresh", *(
+_COLUMNS = ("model", "count", "klass", "kind", "bits", "flops", "macs", "footprint", "static", "write", "fresh", "untold", *(
     f"{kind}{i}" for i in range(READS) for kind in ("bytes", "apart")
 ), *formulas.DIMS)  # fmt: skip
 
 
 class Table:
-    """Kernels of several traces: one array per column, equal kernels of one model merged."""
+    """Kernels of several traces: one array per column, equal kernels of one model merged.
 
-    def __init__(self, columns: dict[str, Any], models: int) -> None:
-        self.columns, self.models = columns, models
+    `products` are the sizes of all products, kernel by kernel, and `owner` the kernel of each.
+    """
+
+    def __init__(self, columns: dict[str, Any], models: int, products: dict[str, Any], owner: Any) -> None:
+        self.columns, self.models, self.products, self.owner = columns, models, products, owner
         # rows of one class and kind
         self.groups = [
-            (klass, kind, at)
+            (klass, kind, at, self.features(at))
             for i, klass in enumerate(KLASSES)
             for j, kind in enumerate(KINDS)
             if len(at := np.flatnonzero((columns["klass"] == i) & (columns["kind"] == j)))
         ]
 
     def features(self, at: Any) -> SimpleNamespace:
-        """The columns of some kernels."""
-        return SimpleNamespace(**{name: column[at] for name, column in self.columns.items()})
+        """The columns of some kernels (`at` ascends), and what sums a formula over the products of each."""
+        f = SimpleNamespace(**{name: column[at] for name, column in self.columns.items()})
+        f.reads = [(getattr(f, f"bytes{i}"), getattr(f, f"apart{i}")) for i in range(READS)]
+        mine = np.flatnonzero(np.isin(self.owner, at))
+        place = np.searchsorted(at, self.owner[mine])
+        own = {name: column[mine] for name, column in self.products.items()}
+        parts = SimpleNamespace(**{name: column[self.owner[mine]] for name, column in self.columns.items()} | own)
+        f.total = lambda seconds: np.bincount(place, seconds(parts) * shapes.one(parts.times), len(at))
+        return f
 
 
-def rows(trace: Trace, runtime: str, device: Device) -> dict[tuple[float, ...], int]:
+# columns of one kernel, the last of them the sizes of its products
+Row = tuple[Any, ...]
+
+
+def rows(trace: Trace, runtime: str, device: Device) -> dict[Row, int]:
     """Every different kernel of a trace (without its model's number) and how often it runs."""
     launched = kernels.build(trace, runtime, device.kind)
     footprint = memory.peak(trace, device).total
     before = list(accumulate((kernel.bytes for kernel in launched), initial=0))
-    found: dict[tuple[float, ...], int] = {}
+    found: dict[Row, int] = {}
     for i, kernel in enumerate(launched):
         key = row(kernel, before, i, footprint)
         found[key] = found.get(key, 0) + 1
     return found
 
 
-def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> tuple[float, ...]:
+def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> Row:
     static, write, fresh, reads = formulas.moved(kernel, before, i)
     reads.sort(reverse=True)
     rest = sum(n for n, _ in reads[READS:])
     reads = [*reads, *[(0, 0)] * READS][:READS]
     reads[-1] = (reads[-1][0] + rest, reads[-1][1])
-    dims = kernel.dims
+    told = formulas.products(kernel)
+    dims = {**kernel.dims, **told[0]} if len(told) == 1 else kernel.dims
     return (
         float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), DTYPE_BITS[kernel.dtype], kernel.flops,
-        kernel.macs, footprint, static, write, fresh,
+        kernel.macs, footprint, static, write, fresh, formulas.untold(kernel, told),
         *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in formulas.DIMS),
+        tuple(tuple(sizes.get(name, 1 if name == "g" else 0) for name in shapes.SIZES) for sizes in told),
     )  # fmt: skip
 
 
-def table(counted: Iterable[dict[tuple[float, ...], int]]) -> Table:
+def table(counted: Iterable[dict[Row, int]]) -> Table:
     """One Table of the rows of several traces."""
-    data, models = [], 0
+    data: list[Row] = []
+    sizes: list[tuple[float, ...]] = []
+    owner: list[int] = []
+    models = 0
     for number, found in enumerate(counted):
         models = number + 1
-        data += [(number, count, *row) for row, count in found.items()]
+        for row, count in found.items():
+            *rest, told = row
+            sizes += told
+            owner += [len(data)] * len(told)
+            data.append((number, count, *rest))
     array = np.array(data, dtype=np.float64).reshape(-1, len(_COLUMNS))
     columns: dict[str, Any] = {name: np.ascontiguousarray(array[:, i]) for i, name in enumerate(_COLUMNS)}
     for name in ("model", "klass", "kind"):
         columns[name] = columns[name].astype(int)
-    return Table(columns, models)
+    products = np.array(sizes, dtype=np.float64).reshape(-1, len(shapes.SIZES))
+    each = {name: np.ascontiguousarray(products[:, i]) for i, name in enumerate(shapes.SIZES)}
+    return Table(columns, models, each, np.array(owner, dtype=int))
 
 
 def work(
@@ -91,9 +116,7 @@ def work(
     n = len(t.columns["model"])
     times, compute, mem = np.zeros(n), np.zeros(n), np.zeros(n)
     machine = formulas.Machine.of(device, setting, runtime)
-    for klass, kind, at in t.groups:
-        f = t.features(at)
-        f.reads = [(getattr(f, f"bytes{i}"), getattr(f, f"apart{i}")) for i in range(READS)]
+    for klass, kind, at, f in t.groups:
         if machine.eager:
             times[at], compute[at], mem[at], _ = cpu_eager.work(klass, kind, f, constants, machine, np)
         else:
@@ -107,11 +130,11 @@ def totals(t: Table, device: Device, constants: dict[str, float], *, setting: st
     count, model = t.columns["count"], t.columns["model"]
     machine = formulas.Machine.of(device, setting, runtime)
     launch, host = np.zeros(len(times)), np.zeros(len(times))
-    for klass, kind, at in t.groups:
+    for klass, kind, at, f in t.groups:
         if machine.eager:
-            host[at] = cpu_eager.fixed(klass, kind, t.features(at), constants, machine, np)
+            host[at] = cpu_eager.fixed(klass, kind, f, constants, machine, np)
         else:
-            launch[at], host[at] = efficiency.overheads(klass, t.features(at), constants, machine, np)
+            launch[at], host[at] = efficiency.overheads(klass, f, constants, machine, np)
     busy = np.bincount(model, (times + launch) * count, t.models)
     issue = np.bincount(model, host * count, t.models)
     return np.maximum(busy, issue) if device.kind == "gpu" else busy + issue

@@ -29,7 +29,7 @@ _OPERATORS = 0.2
 FRACTIONS = frozenset({
     "cache", "stream", "stream_conv", "stream_gemm", "norm", "reduction", "reduction_generated", "softmax", "pool", "pool_last",
     "layout", "scattered", "gather", "gemm", "conv", "grouped_conv", "grouped_last", "attention", "attention_mask", "simt_gemm",
-    "simt_winograd", "depthwise_conv", "depthwise_loop", "depthwise_last", "depthwise_wide", "vector", "scalar", "rnn",
+    "simt_winograd", "gemv", "depthwise_conv", "depthwise_loop", "depthwise_last", "depthwise_wide", "vector", "scalar", "rnn",
     "residency",
 })  # fmt: skip
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from roofline import shapes
 from roofline.shares import Shared, rate, seconds
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ Value = Any
 Constants = dict[str, float]
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
-# Sizes of Kernel.dims that the formulas read; those that a class does not have are 0 (groups: 1).
-DIMS = (
-    "b", "m", "n", "k", "c", "o", "g", "h", "w", "p", "q", "r", "s", "stride", "transposed", "last", "bias", "run", "passes",
-    "copied", "generated", "mask", "misaligned", "math", "l", "e", "v", "t", "layers",
+# Sizes of Kernel.dims that the formulas read, beside those of its products; those that a class does not have are 0 (groups: 1).
+DIMS = (*shapes.SIZES, "last", "bias", "again", "run", "passes", "copied", "generated", "mask", "misaligned", "math",
     "viewed", "loop", "outer", "row", "special", "welford", "serial", "threads",
 )  # fmt: skip
 
@@ -93,7 +92,7 @@ class Machine(NamedTuple):
 
         half = ("bf16", "fp16") if setting == "bf16" else ("fp16", "bf16")
         return cls(
-            device.kind == "gpu", best(*half), best("tf32") if setting == "tf32" else vector,
+            device.kind == "gpu", max(best(*half), vector), best("tf32") if setting == "tf32" else vector,
             best("fp64") if device.has("fp64") else vector / 2, vector, units, max(device.simd_bits // 32, 1),
             device.sustained.value, (device.sustained_vector or device.sustained).value, device.reached.value,
             tuple((float(x.size), x.bandwidth) for x in device.levels), device.launch.value, device.host.value, clock,
@@ -132,6 +131,35 @@ def _together(device: Device) -> tuple[float, float, float]:
         count += kind.count
         found.append((count * kind.clock * kind.per_clock, float(count), kind.clock))
     return max(found)
+
+
+# ------------------------------------------------------------------------------------------------ products
+
+
+def products(kernel: Kernel) -> tuple[Mapping[str, int], ...]:
+    """Sizes of each product inside a kernel; none where no rule tells them."""
+    if kernel.klass not in shapes.PRODUCTS:
+        return ()
+    return kernel.products or ((kernel.dims,) if shapes.of(kernel.klass, kernel.dims) else ())
+
+
+def untold(kernel: Kernel, told: Sequence[Mapping[str, int]]) -> int:
+    """FLOPs of products that no sizes tell: they run at the rate of their class, so that nothing is free."""
+    if kernel.klass not in shapes.PRODUCTS:
+        return 0
+    if not told:
+        return kernel.flops
+    return max(2 * (kernel.macs - sum(shapes.of(kernel.klass, sizes) for sizes in told)), 0)
+
+
+def over(f: Any, told: Sequence[Mapping[str, int]]) -> None:
+    """Give one kernel its products: `f.total(seconds)` is the sum of a formula over them."""
+    parts = [f]
+    if len(told) == 1:
+        f.__dict__.update(told[0])
+    else:
+        parts = [SimpleNamespace(**{**f.__dict__, **shapes.ZEROS, **sizes}) for sizes in told]
+    f.total = lambda seconds: sum(seconds(part) * (part.times or 1) for part in parts)
 
 
 class Moved(NamedTuple):
@@ -195,5 +223,10 @@ def faults(nbytes: Value, c: Constants, xp: Any) -> Value:
 
 
 def own_conv(klass: str, f: Any) -> Value:
-    """Whether a convolution is PyTorch's own, a plain product, and not oneDNN's (ATen/native/Convolution.cpp, use_mkldnn)."""
-    return (klass == "conv") & (f.n == 1) & (f.c * f.h * f.w <= 20480) & ((f.r <= 3) | (f.s <= 3)) & (f.transposed == 0)
+    """Whether a convolution is PyTorch's own, a plain product, and not oneDNN's (ATen/native/Convolution.cpp, use_mkldnn).
+
+    It looks at the first four dimensions: of a volume at channels, depth and height.
+    """
+    volume = f.d > 0
+    elements = f.c * (volume * f.d * f.h + (volume == 0) * f.h * f.w)
+    return (klass == "conv") & (f.n == 1) & (elements <= 20480) & ((f.r <= 3) | (f.s <= 3)) & (f.transposed == 0)

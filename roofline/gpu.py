@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from roofline import shapes
 from roofline.formulas import Constants, Machine, Value, join, missed, resident, up
 
 Tiles = tuple[tuple[int, int], ...]
@@ -27,6 +28,8 @@ VOLTA = Products(
 )  # fmt: skip
 PASCAL = Products(((128, 32), (64, 64), (32, 128)), ((64, 128),), ((128, 128), (128, 64), (128, 32)), ((128, 32), (64, 64)))
 
+# the constant that is a class' fraction of the peak, where it is not named like the class
+_FRACTION = {"rnn": "gemm"}
 # threads of one SM or CU that run at the same time, about
 RESIDENT = 1024
 
@@ -38,18 +41,43 @@ def _products(machine: Machine) -> Products:
 # ------------------------------------------------------------------------------------------------ arithmetic
 
 
-def _gemm(f: Any, c: Constants, peak: Value, machine: Machine, xp: Any) -> Value:
-    """Seconds of b products [m, k] x [k, n]: padded to tiles, a start-up per tile, one tile's time at the end."""
-    k = up(f.k, 8, xp) + c["start_k"]
-    m, n = up(f.m, c["tile_m"], xp), up(f.n, c["tile_n"], xp)
-    rate = peak * c["gemm"]
+class Rate(NamedTuple):
+    """FLOP/s of the units that run a product, and whether they are vector units (fp32 without TF32)."""
+
+    peak: Value
+    simt: Value
+
+
+def _rate(f: Any, machine: Machine, xp: Any) -> Rate:
+    peak = xp.where(f.bits <= 16, machine.half, xp.where(f.bits == 64, machine.double, machine.single))
+    simt = peak <= machine.vector
+    return Rate(peak * xp.where(simt, machine.sustained_vector, machine.sustained), simt)
+
+
+def _gemm(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of b products [m, k] x [k, n]: in tiles, or for one row or one column by a matrix-vector kernel."""
+    peak, simt = _rate(f, machine, xp)
+    seconds = _tiles(f.m, f.n, f.k, f.b, c, peak * c["gemm"], machine, xp)
+    if xp.any(simt):
+        one, many = (_simt(f.m, f.n, f.k, f.b, tiles, c, peak, machine, xp) for tiles in _products(machine)[:2])
+        seconds = xp.where(simt, xp.where(f.b > 1, many, one), seconds)
+    # it streams the matrix past the vector units, which use each element once: nothing is padded
+    vector = 2 * f.b * f.m * f.n * f.k / (machine.vector * machine.sustained * c["gemv"])
+    return xp.where((f.m == 1) | (f.n == 1), xp.minimum(seconds, xp.maximum(vector, 2 * f.b * f.m * f.n * f.k / peak)), seconds)
+
+
+def _tiles(m: Value, n: Value, k: Value, b: Value, c: Constants, rate: Value, machine: Machine, xp: Any) -> Value:
+    """Seconds on matrix units: padded to tiles, a start-up per tile, one tile's time at the end.
+
+    Tiles of 16 rows (or columns) are there for thin products. They load more for each product: half the rate.
+    """
+    k = up(k, 8, xp) + c["start_k"]
+    rows, columns = up(m, c["tile_m"], xp), up(n, c["tile_n"], xp)
+    rows = xp.where(b == 1, xp.minimum(rows, 2 * up(m, 16, xp)), rows)
+    columns = xp.where(b == 1, xp.minimum(columns, 2 * up(n, 16, xp)), columns)
     # where the tiles are too few to fill the device, the inner dimension is split among its units
-    depth = xp.minimum(k, xp.maximum(256.0, k * f.b * m * n / (128 * 128 * machine.units)))
-    matrix = 2 * f.b * m * n * k / rate + _tail(depth, rate, c["tail"], machine.units)
-    if not xp.any(f.simt):
-        return matrix
-    one, many = (_simt(f.m, f.n, f.k, f.b, tiles, c, peak, machine, xp) for tiles in _products(machine)[:2])
-    return xp.where(f.simt, xp.where(f.b > 1, many, one), matrix)
+    depth = xp.minimum(k, xp.maximum(256.0, k * b * rows * columns / (128 * 128 * machine.units)))
+    return 2 * b * rows * columns * k / rate + _tail(depth, rate, c["tail"], machine.units)
 
 
 def _tail(k: Value, rate: Value, tiles: Value, units: float) -> Value:
@@ -75,42 +103,88 @@ def _simt(m: Value, n: Value, k: Value, b: Value, tiles: Tiles, c: Constants, pe
     return best
 
 
-def _conv(f: Any, c: Constants, peak: Value, machine: Machine, xp: Any) -> Value:
-    """An implicit product: m = pixels of the batch, n = output channels, k = input channels x taps."""
-    k = up(f.c, 8, xp) * f.r * f.s + c["start_k"]
-    n = up(f.o, c["tile_n"], xp)
-    m = f.n * xp.where(f.transposed > 0, f.h * f.w, f.p * f.q)
-    rate = peak * c["conv"]
-    matrix = 2 * m * n * k / rate + _tail(k, rate, c["tail"], machine.units)
-    return xp.where(f.simt, _simt_conv(f, m, c, peak, machine, xp), matrix) if xp.any(f.simt) else matrix
+def _conv(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """An implicit product: m = pixels of the batch, n = output channels, k = input channels x taps.
 
-
-def _simt_conv(f: Any, m: Value, c: Constants, peak: Value, machine: Machine, xp: Any) -> Value:
-    """Seconds of a convolution on vector units: the implicit product, or for 3 x 3 with stride 1 the best of three.
-
-    Winograd's F(2x2, 3x3) inside one kernel takes 16 products for every 36. F(4x4, 3x3) takes 36 for every 144, as 36 products
-    of their own between transforms that go through memory (Lavin and Gray, arXiv:1509.09308).
+    The gradient of a weight sums over the pixels: m = output channels, n = input channels x taps, k = pixels, which are split
+    among the units as in any product whose tiles are few.
     """
-    products = _products(machine)
-    direct = _simt(m, f.o, f.c * f.r * f.s, 1.0, products.direct, c, peak, machine, xp)
-    small = f.n * xp.ceil(f.p / 2) * xp.ceil(f.q / 2)
+    peak, simt = _rate(f, machine, xp)
+    rate = peak * c["conv"]
+    taps, pixels = shapes.taps(f), shapes.pixels(f)
+    k = up(f.c, 8, xp) * taps + c["start_k"]
+    matrix = 2 * pixels * up(f.o, c["tile_n"], xp) * k / rate + _tail(k, rate, c["tail"], machine.units)
+    # weights have as many rows as a tile wants, or the kernel takes a smaller tile
+    rows, columns, depth = up(f.o, c["tile_n"], xp), up(f.c * taps, c["tile_n"], xp), up(pixels, 8, xp) + c["start_k"]
+    split = xp.minimum(depth, xp.maximum(256.0, depth * rows * columns / (128 * 128 * machine.units)))
+    summed = 2 * rows * columns * depth / rate + _tail(split, rate, c["tail"], machine.units)
+    matrix = xp.where(f.gradient == 2, summed, matrix)
+    if not xp.any(simt):
+        return matrix
+    direct, inside, apart = _simt_conv(f, c, peak, machine, xp)
+    return xp.where(simt, xp.minimum(direct, xp.minimum(inside, apart)), matrix)
+
+
+def _simt_conv(f: Any, c: Constants, peak: Value, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+    """Seconds of a convolution on vector units by three algorithms, infinite where there is none: the implicit product, and for
+    3 x 3 with stride 1 Winograd's.
+
+    F(2x2, 3x3) inside one kernel takes 16 products for every 36. F(4x4, 3x3) takes 36 for every 144, as 36 products of their
+    own between transforms that go through memory (Lavin and Gray, arXiv:1509.09308). cuDNN has both for the gradient of the
+    image and the second for that of the weight, none for doubles, volumes and kernels with holes.
+    """
+    products, pixels, taps = _products(machine), shapes.pixels(f), shapes.taps(f)
+    weight = f.gradient == 2
+    m, n, k = xp.where(weight, f.o, pixels), xp.where(weight, f.c * taps, f.o), xp.where(weight, pixels, f.c * taps)
+    direct = _simt(m, n, k, 1.0, products.direct, c, peak, machine, xp)
+    small, large = _patches(f, 2, xp), _patches(f, 4, xp)
     full = 2 * 16 * up(small, 32, xp) * up(f.o, 32, xp) * (up(f.c, 8, xp) + c["simt_start_k"])
     waves = small / 32 * xp.ceil(f.o / 32) / machine.units
     inside = full / (peak * c["simt_winograd"]) * xp.ceil(waves) / xp.maximum(waves, 1e-9)
-    large = f.n * xp.ceil(f.p / 4) * xp.ceil(f.q / 4)
-    apart = _simt(large, f.o, f.c, 36.0, products.winograd, c, peak, machine, xp)
+    m, n, k = xp.where(weight, f.o, large), xp.where(weight, f.c, f.o), xp.where(weight, large, f.c)
+    apart = _simt(m, n, k, 36.0, products.winograd, c, peak, machine, xp)
     moved = f.bits / 8 * (f.n * f.c * f.h * f.w + 72 * large * (f.c + f.o) + f.n * f.o * f.p * f.q + 81 * f.c * f.o)
     apart = apart + moved / (machine.levels[-1][1] * (machine.reached or c["stream"])) + 3 * machine.launch
-    winograd = (f.r == 3) & (f.s == 3) & (f.stride == 1) & (f.transposed == 0)
-    return xp.where(winograd, xp.minimum(direct, xp.minimum(inside, apart)), direct)
+    exists = _winograd(f)
+    return direct, xp.where(exists & (f.gradient != 2), inside, math.inf), xp.where(exists, apart, math.inf)
 
 
-def _grouped(f: Any, c: Constants, peak: Value, units: float, xp: Any) -> Value:
+def _winograd(f: Any) -> Value:
+    back = (f.transposed == 0) | (f.gradient == 1)
+    return (f.r == 3) & (f.s == 3) & (f.stride == 1) & (f.dilation <= 1) & (f.t == 0) & back & (f.bits <= 32)
+
+
+def _patches(f: Any, side: int, xp: Any) -> Value:
+    """Square pieces of all results."""
+    return f.n * xp.ceil(f.p / side) * xp.ceil(f.q / side)
+
+
+def executed(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> float:
+    """Fraction of the counted FLOPs of one kernel that are executed: the algorithm with the fewest seconds is the one taken."""
+    if klass != "conv" or not f.macs:
+        return 1.0
+
+    def done(p: Any) -> Value:
+        macs = shapes.macs(klass, p)
+        peak, simt = _rate(p, machine, xp)
+        if not simt:
+            return macs
+        direct, inside, apart = _simt_conv(p, c, peak, machine, xp)
+        fastest = min(direct, inside, apart)
+        if fastest == direct:
+            return macs
+        products = 16 * _patches(p, 2, xp) if fastest == inside else 36 * _patches(p, 4, xp)
+        return min(products * p.c * p.o, macs)
+
+    return float((f.total(done) + f.untold / 2) / f.macs)
+
+
+def _grouped(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """One narrow product per group, channels padded to the group kernel's tiles."""
-    k = up(f.c / f.g, c["group_tile_c"], xp) * f.r * f.s
+    k = up(f.c / f.g, c["group_tile_c"], xp) * shapes.taps(f)
     n = f.g * up(f.o / f.g, c["group_tile_o"], xp)
-    m = f.n * xp.where(f.transposed > 0, f.h * f.w, f.p * f.q)
-    return 2 * m * n * k / (peak * xp.where(f.last > 0, c["grouped_last"], c["grouped_conv"]))
+    rate = _rate(f, machine, xp).peak * xp.where(f.last > 0, c["grouped_last"], c["grouped_conv"])
+    return 2 * shapes.pixels(f) * n * k / rate
 
 
 def _depthwise(f: Any, c: Constants, vector: Value, xp: Any) -> Value:
@@ -121,33 +195,41 @@ def _depthwise(f: Any, c: Constants, vector: Value, xp: Any) -> Value:
     unrolled = (f.r == f.s) & (f.r <= 5)
     last = xp.where(xp.maximum(f.r, f.s) > 7, c["depthwise_wide"], c["depthwise_last"])
     rate = xp.where(f.last > 0, last, xp.where(unrolled, c["depthwise_conv"], c["depthwise_loop"]))
-    return 2 * f.macs / (vector * rate)
+    return 2 * shapes.macs("depthwise_conv", f) / (vector * rate)
 
 
-def _attention(f: Any, c: Constants, peak: Value, vector: Value, xp: Any) -> Value:
-    """Two products over tiles of queries and keys, and one exponential per score (a sixteenth of the vector rate)."""
-    scores = f.b * f.h * up(f.l, 64, xp) * up(f.s, 64, xp)
-    rate = peak * xp.where(f.mask > 0, c["attention_mask"], c["attention"])
-    return 2 * scores * (up(f.e, 32, xp) + up(f.v, 32, xp)) / rate + scores * 16 * c["attention_exp"] / vector
+def _attention(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Products over tiles of queries and keys (two, in a backward five), and one exponential per score (a sixteenth of the
+    vector rate).
+    """
+    scores = f.b * f.h * up(f.l, shapes.BLOCK, xp) * up(f.s, shapes.BLOCK, xp) * xp.where(f.math > 0, 1.0, shapes.met(f, xp))
+    rate = _rate(f, machine, xp).peak * xp.where(f.mask > 0, c["attention_mask"], c["attention"])
+    widths = shapes.one(f.products_e) * up(f.e, 32, xp) + shapes.one(f.products_v) * up(f.v, 32, xp)
+    return 2 * scores * widths / rate + scores * 16 * c["attention_exp"] / (machine.vector * machine.sustained)
 
 
-def _rnn(f: Any, c: Constants, peak: Value, launch: float) -> Value:
-    """Products of all gates, and a kernel pair for each step, layer and direction that has to wait for the one before."""
-    return f.flops / (peak * c["gemm"]) + 2 * f.t * f.layers * launch
+def _rnn(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Products of all gates, and a kernel pair for each step and layer that has to wait for the one before."""
+    rate = _rate(f, machine, xp).peak * c["gemm"]
+    return 2 * shapes.macs("rnn", f) / rate + 2 * f.t * f.layers * machine.launch
 
 
 # ------------------------------------------------------------------------------------------------ bytes
 
 
-def _conv_copies(f: Any, c: Constants, xp: Any) -> Value:
-    """Bytes of the layout copies around a tensor-core convolution on row-major (NCHW) tensors."""
-    one = (f.r * f.s == 1) & (f.stride == 1)
-    copies = xp.where((f.last > 0) | f.simt, 0.0, xp.where(one, c["copy_1x1"], c["copy_kxk"])) * (f.read + f.write)
-    return copies + _bias(f, xp)
+def _conv_copies(f: Any, simt: Value, c: Constants, xp: Any) -> Value:
+    """Bytes of the layout copies around a tensor-core convolution on row-major (NCHW) tensors, and of what a backward reads
+    again for its second gradient.
+    """
+    one = (shapes.taps(f) == 1) & (f.stride == 1)
+    passed = f.read + f.write + f.again
+    copies = xp.where((f.last > 0) | simt, 0.0, xp.where(one, c["copy_1x1"], c["copy_kxk"])) * passed
+    return copies + _bias(f, xp) + f.again
 
 
-def _grouped_copies(f: Any, c: Constants, xp: Any) -> Value:
-    return xp.where((f.last > 0) | f.simt, 0.0, c["copy_grouped"]) * (f.read + f.write) + _bias(f, xp)
+def _grouped_copies(f: Any, simt: Value, c: Constants, xp: Any) -> Value:
+    copies = xp.where((f.last > 0) | simt, 0.0, c["copy_grouped"]) * (f.read + f.write + f.again)
+    return copies + _bias(f, xp) + f.again
 
 
 def _bias(f: Any, xp: Any) -> Value:
@@ -185,25 +267,15 @@ def _traffic(f: Any, c: Constants, machine: Machine, xp: Any) -> list[Value]:
 
 def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds of arithmetic, bytes moved on top of the operands, fraction of a copy's bandwidth)."""
-    matrix = xp.where(f.bits <= 16, machine.half, xp.where(f.bits == 64, machine.double, machine.single))
-    # products that no matrix unit takes (fp32 without TF32)
-    f.simt = (f.bits > 16) & (matrix <= machine.vector)
-    matrix = matrix * xp.where(f.simt, machine.sustained_vector, machine.sustained)
     # a clock follows its power over many kernels: it is that of all of them
     vector = machine.vector * machine.sustained
     copies = 2.0 * f.copied / c["scattered"]
-    if klass == "gemm":
-        return _gemm(f, c, matrix, machine, xp), copies, c["stream_gemm"]
-    if klass == "conv":
-        return _conv(f, c, matrix, machine, xp), _conv_copies(f, c, xp), c["stream_conv"]
-    if klass == "grouped_conv":
-        return _grouped(f, c, matrix, machine.units, xp), _grouped_copies(f, c, xp), c["stream_conv"]
-    if klass == "depthwise_conv":
-        return _depthwise(f, c, vector, xp), xp.where(f.last > 0, _bias(f, xp), 0.0), c["stream_conv"]
-    if klass == "attention":
-        return _attention(f, c, matrix, vector, xp), _attention_bytes(f, c, xp), c["stream_gemm"]
-    if klass == "rnn":
-        return _rnn(f, c, matrix, machine.launch), 0.0, c["stream_gemm"]
+    if klass in shapes.PRODUCTS:
+        peak, simt = _rate(f, machine, xp)
+        extra, fraction = _product_bytes(klass, f, simt, copies, c, xp)
+        seconds = f.total(lambda p: _product(klass, p, c, machine, xp)) + f.untold / (peak * c[_FRACTION.get(klass, klass)])
+        # what stands around the products runs on the vector units beside them
+        return xp.maximum(seconds, xp.maximum(f.flops - 2 * f.macs, 0) / vector), extra, fraction
     arithmetic = f.flops / (vector * c["vector"])
     if klass in ("pointwise", "layout"):
         scattered = xp.where((f.run > 0) & (f.run < 32), c["scattered"], 1.0 if klass == "pointwise" else c["layout"])
@@ -221,6 +293,34 @@ def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple
     if klass == "softmax":
         return arithmetic, copies, c["softmax"]
     return arithmetic, 0.0, c["gather"]
+
+
+def _product(klass: str, p: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of one product."""
+    if klass == "gemm":
+        return _gemm(p, c, machine, xp)
+    if klass == "conv":
+        return _conv(p, c, machine, xp)
+    if klass == "grouped_conv":
+        return _grouped(p, c, machine, xp)
+    if klass == "depthwise_conv":
+        return _depthwise(p, c, machine.vector * machine.sustained, xp)
+    if klass == "attention":
+        return xp.where(p.m > 0, _gemm(p, c, machine, xp), _attention(p, c, machine, xp))
+    return _rnn(p, c, machine, xp)
+
+
+def _product_bytes(klass: str, f: Any, simt: Value, copies: Value, c: Constants, xp: Any) -> tuple[Value, float]:
+    """(bytes moved on top of the operands, fraction of a copy's bandwidth) of a kernel of products."""
+    if klass == "gemm":
+        return copies, c["stream_gemm"]
+    if klass == "conv":
+        return _conv_copies(f, simt, c, xp), c["stream_conv"]
+    if klass == "grouped_conv":
+        return _grouped_copies(f, simt, c, xp), c["stream_conv"]
+    if klass == "depthwise_conv":
+        return xp.where(f.last > 0, _bias(f, xp), 0.0) + f.again, c["stream_conv"]
+    return (_attention_bytes(f, c, xp) if klass == "attention" else 0.0), c["stream_gemm"]
 
 
 def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from roofline import access, cost
 from roofline.records import RUNTIMES, Kernel, Op, Operand, OpSpec, Trace, UsageError, Work
+from roofline.shapes import PRODUCTS
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})
 
@@ -26,7 +27,9 @@ _NO_LAUNCH = frozenset({
 class Facts:
     """All that an OpSpec tells by itself, worked out once for every call that shares it."""
 
-    __slots__ = ("dims", "dtype", "klass", "launches", "mutated", "name", "reads", "shape", "spec", "work", "writes")
+    __slots__ = (
+        "dims", "dtype", "klass", "launches", "mutated", "name", "products", "reads", "shape", "spec", "work", "writes",
+    )  # fmt: skip
 
     def __init__(self, spec: OpSpec) -> None:
         self.spec = spec
@@ -40,6 +43,7 @@ class Facts:
         self.mutated = cost.mutated(spec)
         self.klass: str = cost.classify(spec)
         self.dims: dict[str, int] = cost.dims(spec) | access.sizes(spec, self.klass)
+        self.products = cost.products(spec) if self.klass in PRODUCTS else ()
         self.dtype: str = cost.compute_dtype(spec)
         self.shape: tuple[int, ...] = spec.outputs[0].shape if spec.outputs else ()
 
@@ -99,7 +103,7 @@ def kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kerne
     work = f.work
     return Kernel(
         op.layer, f.name, f.klass, (index,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0,
-        operands, f.dims, work is not None, op.phase,
+        operands, f.dims, work is not None, op.phase, f.products,
     )  # fmt: skip
 
 

@@ -225,6 +225,8 @@ class Kernel(Struct, frozen=True, omit_defaults=True, gc=False):
     # False: no rule knows this op's FLOPs
     known: bool = True
     phase: str = "forward"
+    # sizes of each product inside (cost.products); empty: `dims` is the one
+    products: tuple[dict[str, int], ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -263,7 +265,7 @@ def bound_of(components: dict[str, float]) -> str:
 
 
 class Point(Struct, frozen=True, omit_defaults=True, gc=False):
-    """One kernel on one device. Seconds; `efficiency` is the fraction of the peak assumed reachable for it."""
+    """One kernel on one device. Seconds; `efficiency` is the fraction of the peak at which it does what it executes."""
 
     # what it adds to the whole
     time_s: float
@@ -278,6 +280,8 @@ class Point(Struct, frozen=True, omit_defaults=True, gc=False):
     efficiency: float
     # what `time_s` rests on, adding up to it: "compute", "instructions", "memory:DRAM", "host", "launch", "drain", "pages"
     components: dict[str, float] = {}
+    # fraction of the counted FLOPs that the algorithm executes: Winograd's convolutions and causal attention leave some out
+    executed: float = 1.0
 
 
 # ------------------------------------------------------------------------------------------------ analysis (JSON schema 1)
@@ -442,6 +446,8 @@ class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
     measured_s: float | None = None
     # as in Point.components
     time_by_component: dict[str, float] = {}
+    # fraction of the counted FLOPs that the algorithm executes: Winograd's convolutions and causal attention leave some out
+    executed: float = 1.0
 
 
 class LanguageInfo(Struct, frozen=True, kw_only=True):

@@ -103,10 +103,11 @@ def dtype_key(kernel: Kernel, setting: str) -> str:
 def peak(device: Device, kernel: Kernel, setting: str) -> float:
     """FLOP/s of the unit that runs this kernel. Raises UsageError where a matrix-kind dtype is missing on the device."""
     key = dtype_key(kernel, setting)
+    # where halves are slower than fp32 (Pascal: 1/64) or not there, libraries convert them and compute in fp32
+    single = device.peak("fp32", "vector") if key in ("fp16", "bf16") else 0.0
     if kernel.klass in MATRIX:
-        return device.peak(key, "best")
-    # an element-wise half on a device without half vector units is converted and computed in fp32
-    return device.peak(key if device.has(key, "vector") else "fp32", "vector")
+        return max(device.peak(key, "best"), single)
+    return max(device.peak(key if device.has(key, "vector") else "fp32", "vector"), single)
 
 
 def reached(device: Device, top: float, setting: str, runtime: str) -> tuple[float, list[float]]:
@@ -151,7 +152,8 @@ def place(
             units[unit] = top, machine.at(top) if matrix else machine
         # blocks repeat, and with them what their kernels move and cost
         moved = formulas.moved(kernel, before, index)
-        key = kernel.klass, kernel.op, kernel.dtype, kernel.flops, *moved[:3], *moved.reads, *kernel.dims.items()
+        sizes = (*kernel.dims.items(), *(item for product in kernel.products for item in product.items()))
+        key = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads, *sizes
         if key not in known:
             known[key] = _cost(kernel, _features(kernel, moved, footprint), table, *units[unit], names)
         costs.append(known[key])
@@ -189,6 +191,7 @@ class _Cost(NamedTuple):
     memory: float
     level: str
     efficiency: float
+    executed: float
     # what its vector units' time is called: "compute" or "instructions"
     vector: str
 
@@ -207,13 +210,14 @@ def _cost(
         start, step = efficiency.overheads(kernel.klass, f, table, machine, formulas.Plain)
         if not machine.gpu:
             start, step = start + step, 0.0
-    used = kernel.flops / (top * float(compute)) if compute and kernel.flops else 1.0
+    executed = efficiency.executed(kernel.klass, f, table, machine, formulas.Plain)
+    used = kernel.flops * executed / (top * float(compute)) if compute and kernel.flops else 1.0
     if kernel.klass in MATRIX:
         vector = "instructions" if machine.gpu else "compute"
     else:
         # FLOPs that would take longer than the bytes even at the peak are arithmetic; else it is what else its loop executes
         vector = "compute" if kernel.flops / top >= memory and kernel.flops else "instructions"
-    return _Cost(work, start, step, float(compute), float(memory), names[levels.index(max(levels))], used, vector)
+    return _Cost(work, start, step, float(compute), float(memory), names[levels.index(max(levels))], used, executed, vector)
 
 
 def _split(cost: _Cost) -> dict[str, float]:
@@ -233,7 +237,8 @@ def _point(cost: _Cost, time: float, split: dict[str, float]) -> Point:
     if split:
         largest = max(split, key=lambda name: split[name])
         split[largest] += time - sum(split.values())
-    return Point(time, bound_of(split), cost.level, cost.compute, cost.memory, time - float(cost.work), cost.efficiency, split)
+    rest = time - float(cost.work)
+    return Point(time, bound_of(split), cost.level, cost.compute, cost.memory, rest, cost.efficiency, split, cost.executed)
 
 
 def _queued(costs: Sequence[_Cost]) -> list[Point]:
@@ -282,4 +287,7 @@ def _features(kernel: Kernel, moved: formulas.Moved, footprint: int) -> SimpleNa
     f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
     f.footprint = footprint
     f.static, f.write, f.fresh, f.reads = moved
+    told = formulas.products(kernel)
+    f.untold = formulas.untold(kernel, told)
+    formulas.over(f, told)
     return f

@@ -9,15 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from roofline import shapes
 from roofline.access import strides
-from roofline.cost import attention, conv, deform, layout, matmul, norm, pointwise, pool, quantized, reduce, rnn, transform
+from roofline.cost import (
+    attention,
+    contract,
+    conv,
+    deform,
+    layout,
+    matmul,
+    norm,
+    pointwise,
+    pool,
+    quantized,
+    reduce,
+    rnn,
+    transform,
+)
 from roofline.cost import traffic as _traffic
 from roofline.cost.registry import BYTES, KLASSES, RULES, ZERO, Count, Rule, add, qualified
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec, UsageError, Work
 
-__all__ = ["classify", "compute_dtype", "dims", "mutated", "register_flops", "rule_of", "traffic", "work"]
+__all__ = ["classify", "compute_dtype", "dims", "mutated", "products", "register_flops", "rule_of", "traffic", "work"]
 
-FAMILIES = (attention, conv, deform, layout, matmul, norm, pointwise, pool, quantized, reduce, rnn, transform)
+FAMILIES = (attention, contract, conv, deform, layout, matmul, norm, pointwise, pool, quantized, reduce, rnn, transform)
 
 # The name that an operator was called by -> its rule, filled as operators turn up.
 _found: dict[tuple[str, str], Rule | None] = {}
@@ -117,8 +132,10 @@ def classify(spec: OpSpec) -> str:
     rule = rule_of(spec.name, spec.overload)
     if rule is None:
         return "pointwise" if spec.pointwise else "other"
+    if rule.klass in ("gemm", "conv") and rule.products is not None and not products(spec):
+        return "reduction"  # the gradient of a bias alone, distances without a product
     if rule.klass == "conv":
-        sizes = dims(spec)
+        sizes = dims(spec) or next(iter(products(spec)), {})
         groups = sizes.get("g", 1)
         if groups == 1:
             return "conv"
@@ -152,6 +169,24 @@ def dims(spec: OpSpec) -> dict[str, int]:
         return {}
     sizes: dict[str, int] = _call(rule.dims, spec)
     return sizes
+
+
+def products(spec: OpSpec) -> tuple[dict[str, int], ...]:
+    """The products that a call is made of, each by its sizes as in `dims`; none where no rule knows them.
+
+    A convolution's `gradient` is 1 for that of the image and 2 for that of the weight, fused attention has `products_e` and
+    `products_v` (one each where they are not given), a recurrent layer `rows` (steps x sequences) and `weights` (elements of
+    its matrices). `times`: so often over (four for complex numbers).
+    """
+    if spec.view:
+        return ()
+    rule = rule_of(spec.name, spec.overload)
+    if rule is None or rule.klass not in shapes.PRODUCTS or (rule.products is None and rule.dims is None):
+        return ()
+    found: list[dict[str, int]] = [dims(spec)] if rule.products is None else _call(rule.products, spec)
+    if compute_dtype(spec).startswith("complex"):
+        found = [d | {"times": 4 * d.get("times", 1)} for d in found]
+    return tuple(d for d in found if d)
 
 
 def compute_dtype(spec: OpSpec) -> str:

@@ -238,8 +238,22 @@ def _backward(d: Dims, query: T) -> Work:
     return matmul_work(scores * (3 * d["e"] + 2 * d["v"]), query, 6 * scores + 2 * d["b"] * d["h"] * d["l"] * d["v"])
 
 
-def _backward_dims(grad_out: T, query: T, key: T, value: T, *_: Any, out: Out, **__: Any) -> Dims:
-    return _sizes(query, key, value, _rows(query))
+def _five(d: Dims) -> list[Dims]:
+    """The products of `_backward` over the scores: how many of them are `e` wide, and how many `v`."""
+    return [d | {"products_e": 3, "products_v": 2}]
+
+
+def _causal(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """`is_causal` of a backward: the only bool among its arguments, beside a mask of gradients, which is a list."""
+    return bool(kwargs.get("is_causal", next((a for a in args if isinstance(a, bool)), False)))
+
+
+def _backward_dims(grad_out: T, query: T, key: T, value: T, *args: Any, out: Out, **kwargs: Any) -> Dims:
+    return _sizes(query, key, value, _rows(query), causal=_causal(args, kwargs))
+
+
+def _backward_products(*args: Any, out: Out, **kwargs: Any) -> list[Dims]:
+    return _five(_backward_dims(*args, out=out, **kwargs))
 
 
 @rule(
@@ -250,6 +264,7 @@ def _backward_dims(grad_out: T, query: T, key: T, value: T, *_: Any, out: Out, *
     "_scaled_dot_product_fused_attention_overrideable_backward",
     klass="attention",
     dims=_backward_dims,
+    products=_backward_products,
 )
 def attention_backward(grad_out: T, query: T, key: T, value: T, *_: Any, out: Out, **__: Any) -> Work:
     # dO [b, h, l, v], q [b, h, l, e], k [b, h_kv, s, e], v [b, h_kv, s, v] -> dq, dk, dv
@@ -260,6 +275,10 @@ def _heads_last_backward_dims(grad_out: T, query: T, key: T, value: T, *_: Any, 
     return _sizes(query, key, value, _rows(query), heads_last=True)
 
 
+def _heads_last_products(grad_out: T, query: T, key: T, value: T, *_: Any, out: Out, **__: Any) -> list[Dims]:
+    return _five(_heads_last_backward_dims(grad_out, query, key, value, out=out))
+
+
 def _packed_backward(lengths_at: int, *names: str) -> None:
     def count(grad_out: T, query: T, key: T, value: T, *args: Any, out: Out, **_: Any) -> Count:
         # dO [b, l, h, v], q [b, l, h, e], k [b, s, h_kv, e], v [b, s, h_kv, v] -> dq, dk, dv
@@ -267,7 +286,7 @@ def _packed_backward(lengths_at: int, *names: str) -> None:
             return None
         return _backward(_heads_last_backward_dims(grad_out, query, key, value, out=out), query)
 
-    add(names, Rule(count, "attention", _heads_last_backward_dims))
+    add(names, Rule(count, "attention", _heads_last_backward_dims, _heads_last_products))
 
 
 _packed_backward(6, "_flash_attention_backward", "_efficient_attention_backward")
@@ -286,7 +305,20 @@ def _mha_dims(query: T, key: T, value: T, embed_dim: int, num_head: int, *_: Any
     return {"b": b, "h": num_head, "kv_heads": num_head, "l": length, "s": key.shape[1], "e": head, "v": head, "causal": 0}
 
 
-@rule("_native_multi_head_attention", "_triton_multi_head_attention", klass="attention", dims=_mha_dims)
+def _projected(q_rows: int, key_rows: int, value_rows: int, width: int) -> list[Dims]:
+    """The four projections: of queries, keys and values, and of the result."""
+    rows = (q_rows, key_rows, value_rows, q_rows)
+    return [{"b": 1, "m": m, "n": width, "k": width} for m in rows]
+
+
+def _mha_products(query: T, key: T, value: T, embed_dim: int, num_head: int, *_: Any, out: Out, **__: Any) -> list[Dims]:
+    inner = _mha_dims(query, key, value, embed_dim, num_head, out=out)
+    return [inner, *_projected(_rows(query), _rows(key), _rows(value), embed_dim)]
+
+
+@rule(
+    "_native_multi_head_attention", "_triton_multi_head_attention", klass="attention", dims=_mha_dims, products=_mha_products
+)
 def native_multi_head_attention(
     query: T,
     key: T,
@@ -314,7 +346,13 @@ def _encoder_dims(src: T, embed_dim: int, num_heads: int, *_: Any, out: Out, **_
     return _mha_dims(src, src, src, embed_dim, num_heads, out=out)
 
 
-@rule("_transformer_encoder_layer_fwd", klass="attention", dims=_encoder_dims)
+def _encoder_products(src: T, embed_dim: int, num_heads: int, *args: Any, out: Out, **_: Any) -> list[Dims]:
+    rows, up, down = _rows(src), args[11], args[13]
+    feed = [{"b": 1, "m": rows, "n": w.shape[0], "k": w.shape[1]} for w in (up, down)]
+    return [*_mha_products(src, src, src, embed_dim, num_heads, out=out), *feed]
+
+
+@rule("_transformer_encoder_layer_fwd", klass="attention", dims=_encoder_dims, products=_encoder_products)
 def transformer_encoder_layer(
     src: T,
     embed_dim: int,

@@ -5,6 +5,7 @@ Padding is counted as any other input, as papers and fvcore do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from roofline.cost.registry import Count, Dims, Ints, Sizer, first, many, matmul_work, prod, rule
@@ -12,6 +13,7 @@ from roofline.records import TensorSpec, Work
 
 Out = TensorSpec | tuple[TensorSpec, ...]
 T = TensorSpec
+Shape = Sequence[int]
 
 
 def _per_point(weight: T) -> int:
@@ -25,28 +27,52 @@ def _forward(x: T, weight: T, out: T, transposed: bool) -> int:
     return (x if transposed else out).numel * _per_point(weight)
 
 
-def _dims(x: T, weight: T, out: T, stride: Ints | None, groups: int, transposed: bool) -> Dims:
+def sizes_of(x: T, weight: T, out: T, stride: Ints | None, groups: int, transposed: bool) -> Dims:
+    """Sizes of a convolution of any rank; transposed, `x` is the small image and `out` the large one."""
     spatial = len(weight.shape) - 2
-    kernel, image, result = weight.shape[2:], x.shape[-spatial:], out.shape[-spatial:]
-    batched = len(x.shape) == spatial + 2
+    batch = x.shape[0] if len(x.shape) == spatial + 2 else 1
     step = many(stride, spatial) or [1] * spatial
+    channels, outputs = x.shape[-spatial - 1], out.shape[-spatial - 1]
+    return _sizes(
+        batch, channels, outputs, groups, x.shape[-spatial:], out.shape[-spatial:], weight.shape[2:], step[-1], transposed
+    )
+
+
+def _sizes(
+    n: int, c: int, o: int, groups: int, image: Shape, result: Shape, kernel: Shape, stride: int, transposed: bool
+) -> Dims:
+    flat = len(kernel) == 1
     dims = {
-        "n": x.shape[0] if batched else 1,
-        "c": x.shape[-spatial - 1],
-        "o": out.shape[-spatial - 1],
+        "n": n,
+        "c": c,
+        "o": o,
         "g": groups,
-        "h": image[-2] if spatial > 1 else 1,
+        "h": 1 if flat else image[-2],
         "w": image[-1],
-        "p": result[-2] if spatial > 1 else 1,
+        "p": 1 if flat else result[-2],
         "q": result[-1],
-        "r": kernel[-2] if spatial > 1 else 1,
+        "r": 1 if flat else kernel[-2],
         "s": kernel[-1],
-        "stride": step[-1],
+        "stride": stride,
         "transposed": int(transposed),
     }
-    if spatial == 3:
+    if len(kernel) == 3:
         dims |= {"d": image[0], "z": result[0], "t": kernel[0]}
     return dims
+
+
+_OTHER = {"c": "o", "o": "c", "d": "z", "z": "d", "h": "p", "p": "h", "w": "q", "q": "w"}
+
+
+def gradients(dims: Dims, wanted: Sequence[Any]) -> list[Dims]:
+    """The products of a backward, from the forward's sizes: `gradient` 1 for the image's, 2 for the weight's.
+
+    The image's gradient is a convolution back from the result to the image: a transposed one where the forward is none. The
+    weight's sums over all pixels of the batch.
+    """
+    back = {name: dims[_OTHER.get(name, name)] for name in dims}
+    both = [back | {"transposed": 1 - dims["transposed"], "gradient": 1}, dims | {"gradient": 2}]
+    return [product for product, yes in zip(both, wanted, strict=False) if yes]
 
 
 def _sizer(arguments: str, transposed: bool = False) -> Sizer:
@@ -55,10 +81,17 @@ def _sizer(arguments: str, transposed: bool = False) -> Sizer:
 
     def sizes(*args: Any, out: Out, **kwargs: Any) -> Dims:
         given = dict(zip(names, args, strict=False)) | kwargs
-        stride, groups = given.get("stride", 1), given.get("groups", 1)
-        return _dims(given[names[0]], given[names[1]], first(out), stride, groups, given.get("transposed", transposed))
+        stride, groups, turned = given.get("stride", 1), given.get("groups", 1), given.get("transposed", transposed)
+        found = sizes_of(given[names[0]], given[names[1]], first(out), stride, groups, turned)
+        return found | _holes(given.get("dilation", 1))
 
     return sizes
+
+
+def _holes(dilation: Ints | None) -> Dims:
+    """`dilation` of a kernel with holes."""
+    widest = max(many(dilation, 1), default=1)
+    return {"dilation": widest} if widest > 1 else {}
 
 
 def _bias(bias: T | None, out: T) -> int:
@@ -185,7 +218,7 @@ def _slow_dims(
     self: T, weight: T, kernel_size: Ints, bias: T | None = None, stride: Ints = 1, *_: Any, out: Out, **__: Any
 ) -> Dims:
     y = first(out)
-    return _dims(self, weight, y, stride, self.shape[1 - len(weight.shape)] // max(weight.shape[1], 1), False)
+    return sizes_of(self, weight, y, stride, self.shape[1 - len(weight.shape)] // max(weight.shape[1], 1), False)
 
 
 @rule(
@@ -217,14 +250,24 @@ def slow_conv_transpose(self: T, weight: T, kernel_size: Ints, bias: T | None = 
     return matmul_work(_forward(self, weight, first(out), True), self, _bias(bias, first(out)))
 
 
-@rule("conv_tbc", klass="conv")
+def _tbc_dims(self: T, weight: T, bias: T, pad: int = 0, *, out: Out, **_: Any) -> Dims:
+    (t, b, c), (k, _c, o) = self.shape, weight.shape
+    return _sizes(b, c, o, 1, (t,), (first(out).shape[0],), (k,), 1, False)
+
+
+@rule("conv_tbc", klass="conv", dims=_tbc_dims)
 def conv_tbc(self: T, weight: T, bias: T, pad: int = 0, *, out: Out, **_: Any) -> Work:
     # [t, b, c], [k, c, o] -> [t', b, o]
     y = first(out)
     return matmul_work(y.numel * weight.shape[0] * weight.shape[1], self, y.numel)
 
 
-@rule("conv_tbc_backward", klass="conv")
+def _tbc_gradients(self: T, input: T, weight: T, bias: T, pad: int, *, out: Out, **_: Any) -> list[Dims]:
+    (t, b, c), (k, _c, o) = input.shape, weight.shape
+    return gradients(_sizes(b, c, o, 1, (t,), (self.shape[0],), (k,), 1, False), [True, True])
+
+
+@rule("conv_tbc_backward", klass="conv", products=_tbc_gradients)
 def conv_tbc_backward(self: T, input: T, weight: T, bias: T, pad: int, *, out: Out, **_: Any) -> Work:
     # grad [t', b, o] meets input and weight as the forward did, once for each gradient; the bias sums it
     return matmul_work(2 * self.numel * weight.shape[0] * weight.shape[1], self, self.numel)
@@ -256,16 +299,43 @@ def _backward_dims(
     *_: Any,
     **__: Any,
 ) -> Dims:
-    return _dims(input, weight, grad_output, stride, groups, transposed)
+    return sizes_of(input, weight, grad_output, stride, groups, transposed) | _holes(dilation)
 
 
-@rule("convolution_backward", klass="conv", dims=_backward_dims)
+def _backward_products(
+    grad_output: T,
+    input: T,
+    weight: T,
+    bias_sizes: Any,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    transposed: bool,
+    output_padding: Ints,
+    groups: int,
+    output_mask: list[bool],
+    *,
+    out: Out,
+    **_: Any,
+) -> list[Dims]:
+    return gradients(sizes_of(input, weight, grad_output, stride, groups, transposed) | _holes(dilation), output_mask)
+
+
+@rule("convolution_backward", klass="conv", dims=_backward_dims, products=_backward_products)
 def convolution_backward(grad_output: T, input: T, weight: T, bias_sizes: Any, *args: Any, out: Out, **kwargs: Any) -> Count:
     # dy [n, o, *j], x [n, c, *i], w [o, c/g, *k] -> dx, dw, db
     return convolution_backward_overrideable(grad_output, input, weight, *args, out=out, **kwargs)
 
 
-@rule("convolution_backward_overrideable", klass="conv")
+def _overrideable_dims(grad_output: T, input: T, weight: T, *args: Any, out: Out, **kwargs: Any) -> Dims:
+    return _backward_dims(grad_output, input, weight, None, *args, out=out, **kwargs)
+
+
+def _overrideable_products(grad_output: T, input: T, weight: T, *args: Any, out: Out, **kwargs: Any) -> list[Dims]:
+    return _backward_products(grad_output, input, weight, None, *args, out=out, **kwargs)
+
+
+@rule("convolution_backward_overrideable", klass="conv", dims=_overrideable_dims, products=_overrideable_products)
 def convolution_backward_overrideable(
     grad_output: T,
     input: T,
@@ -285,7 +355,29 @@ def convolution_backward_overrideable(
     return _backward(grad_output, input, weight, transposed, output_mask)
 
 
-@rule("_slow_conv2d_backward", klass="conv")
+def _slow_backward_dims(
+    grad_output: T, self: T, weight: T, kernel_size: Ints, stride: Ints, padding: Ints, *_: Any, out: Out, **__: Any
+) -> Dims:
+    return sizes_of(self, weight, grad_output, stride, 1, False)
+
+
+def _slow_backward_products(
+    grad_output: T,
+    self: T,
+    weight: T,
+    kernel_size: Ints,
+    stride: Ints,
+    padding: Ints,
+    output_mask: list[bool] | None = None,
+    *_: Any,
+    out: Out,
+    **__: Any,
+) -> list[Dims]:
+    mask = output_mask if isinstance(output_mask, list) else [True, True]
+    return gradients(sizes_of(self, weight, grad_output, stride, 1, False), mask)
+
+
+@rule("_slow_conv2d_backward", klass="conv", dims=_slow_backward_dims, products=_slow_backward_products)
 def slow_conv2d_backward(
     grad_output: T,
     self: T,
@@ -310,7 +402,7 @@ def _pointwise_dims(x: T, *args: Any, out: Out, **_: Any) -> Dims:
     weight = _pointwise_weight(args)
     lists = [a for a in args if isinstance(a, list) and a and all(isinstance(i, int) for i in a)]
     ints = [a for a in args if isinstance(a, int) and not isinstance(a, bool)]
-    return _dims(x, weight, first(out), lists[1] if len(lists) > 1 else 1, ints[0] if ints else 1, False)
+    return sizes_of(x, weight, first(out), lists[1] if len(lists) > 1 else 1, ints[0] if ints else 1, False)
 
 
 def _pointwise_weight(args: tuple[Any, ...]) -> T:

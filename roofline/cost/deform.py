@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from roofline.cost.conv import gradients
 from roofline.cost.registry import Dims, first, prod, rule
 from roofline.records import TensorSpec, Work
 
@@ -62,7 +63,15 @@ def deform_conv2d(input: T, weight: T, offset: T, mask: T, bias: T, *args: Any, 
     return Work(2 * macs + sampling + y.numel, macs)
 
 
-@rule("torchvision._deform_conv2d_backward", klass="conv")
+def _backward_dims(grad: T, input: T, weight: T, offset: T, mask: T, bias: T, *args: Any, out: Any, **_: Any) -> Dims:
+    return _dims(input, weight, offset, mask, bias, *args, out=grad)
+
+
+def _backward_products(*args: Any, out: Any, **kwargs: Any) -> list[Dims]:
+    return gradients(_backward_dims(*args, out=out, **kwargs), [True, True])
+
+
+@rule("torchvision._deform_conv2d_backward", klass="conv", dims=_backward_dims, products=_backward_products)
 def deform_conv2d_backward(grad: T, input: T, weight: T, offset: T, mask: T, bias: T, *args: Any, out: Any, **_: Any) -> Work:
     # columns' gradient and the weight's: one forward each. The samples are taken again, spread back, and their slopes taken: 3
     macs, sampling = _work(input, weight, grad, bool(args and args[-1] is True))

@@ -206,7 +206,12 @@ def grid_sampler_backward(grad_output: T, input: T, grid: T, interpolation_mode:
     return Work((1 + rank) * _grid(input, grid, interpolation_mode), 0)
 
 
-@rule("affine_grid_generator", "cudnn_affine_grid_generator", klass="gemm")
+def _grid_dims(theta: T, size: list[int], *_: Any, out: Out, **__: Any) -> Dims:
+    rank = theta.shape[1]
+    return {"b": theta.shape[0], "m": first(out).numel // max(theta.shape[0] * rank, 1), "n": rank, "k": rank + 1}
+
+
+@rule("affine_grid_generator", "cudnn_affine_grid_generator", klass="gemm", dims=_grid_dims)
 def affine_grid_generator(theta: T, size: list[int], *_: Any, out: Out, **__: Any) -> Work:
     # [n, r, r + 1] times the homogeneous coordinates [*, r + 1]
     rank = theta.shape[1]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline.cost.matmul import packed_dims
+from roofline.cost.conv import sizes_of
+from roofline.cost.matmul import matmul_dims, packed_dims
 from roofline.cost.registry import Count, Dims, Rule, add, first, prod, rule, total
 from roofline.records import TensorSpec, Work
 
@@ -29,27 +30,17 @@ def _has_bias(packed: Any) -> bool:
     return isinstance(packed, list) and len(packed) > 1 and isinstance(packed[1], T)
 
 
+def _conv_dims(x: T, weight: T, y: T, transposed: bool = False) -> Dims:
+    """Sizes from the shapes alone: how a stride is packed is not told."""
+    channels = (y if transposed else x).shape[1 - len(weight.shape)]
+    stride = max(1, round(x.shape[-1] / max(y.shape[-1], 1)))
+    return sizes_of(x, weight, y, stride, channels // max(weight.shape[1], 1), transposed)
+
+
 def _conv(extra: int, transposed: bool) -> Rule:
     def dims(qx: T, packed: Any, *args: Any, out: Out, **_: Any) -> Dims:
-        weight, y = unpack(packed), first(out)
-        if weight is None:
-            return {}
-        spatial = len(weight.shape) - 2
-        groups = weight.shape[0] if transposed else qx.shape[-spatial - 1] // max(weight.shape[1], 1)
-        return {
-            "n": qx.shape[0],
-            "c": qx.shape[-spatial - 1],
-            "o": y.shape[-spatial - 1],
-            "g": 1 if transposed else groups,
-            "h": qx.shape[-2] if spatial > 1 else 1,
-            "w": qx.shape[-1],
-            "p": y.shape[-2] if spatial > 1 else 1,
-            "q": y.shape[-1],
-            "r": weight.shape[-2] if spatial > 1 else 1,
-            "s": weight.shape[-1],
-            "stride": max(1, round(qx.shape[-1] / max(y.shape[-1], 1))),
-            "transposed": int(transposed),
-        }
+        weight = unpack(packed)
+        return {} if weight is None else _conv_dims(qx, weight, first(out), transposed)
 
     def count(qx: T, packed: Any, *_: Any, out: Out, **__: Any) -> Count:
         # [n, c, *i] int8, [o, c/g, *k] int8 -> [n, o, *j] int8
@@ -78,7 +69,24 @@ for _n in ("1d", "2d", "3d"):
         _conv(0, False),
     )
     add((f"quantized.conv_transpose{_n}", f"quantized.conv_transpose{_n}_dynamic"), _conv(0, True))
-add(("quantized.conv2d_add", "quantized.conv2d_add_relu"), _conv(3, False))
+
+
+def _adding() -> Rule:
+    """A convolution and another summand, which stands before the packed weight."""
+    plain = _conv(3, False)
+    assert plain.dims is not None
+    dims = plain.dims
+    return Rule(
+        lambda qx, accum, packed, *_, out, **__: plain.flops(qx, packed, out=out), "conv",
+        lambda qx, accum, packed, *_, out, **__: dims(qx, packed, out=out),
+    )  # fmt: skip
+
+
+add(("quantized.conv2d_add", "quantized.conv2d_add_relu"), _adding())
+
+
+def _onednn_dims(qx: T, x_scale: Any, x_zero_point: Any, qw: T, *args: Any, out: Out, **_: Any) -> Dims:
+    return _conv_dims(qx, qw, first(out))
 
 
 def _onednn_conv(qx: T, x_scale: Any, x_zero_point: Any, qw: T, *args: Any, out: Out, **_: Any) -> Work:
@@ -90,7 +98,7 @@ def _onednn_conv(qx: T, x_scale: Any, x_zero_point: Any, qw: T, *args: Any, out:
 
 add(
     ("onednn.qconv1d_pointwise", "onednn.qconv2d_pointwise", "onednn.qconv3d_pointwise", "onednn.qconv_pointwise"),
-    Rule(_onednn_conv, "conv"),
+    Rule(_onednn_conv, "conv", _onednn_dims),
 )
 
 
@@ -149,7 +157,7 @@ def onednn_linear(qx: T, x_scale: Any, *_: Any, out: Out, **__: Any) -> Work:
     return Work(2 * macs + y.numel * (REQUANTIZE + 1), macs)
 
 
-@rule("quantized.matmul", klass="gemm")
+@rule("quantized.matmul", klass="gemm", dims=matmul_dims)
 def matmul(qa: T, qb: T, *_: Any, out: Out, **__: Any) -> Work:
     # [*b, m, k] @ [*b, k, n]
     y = first(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, log2
 from typing import Any
 
-from roofline.cost.registry import Rule, add, first, is_complex, matmul_work, rule, total
+from roofline.cost.registry import Dims, Rule, add, first, is_complex, matmul_work, rule, total
 from roofline.records import TensorSpec, Work
 
 T = TensorSpec
@@ -211,7 +211,12 @@ def cdist_backward(grad: T, x1: T, x2: T, *_: Any, out: Out, **__: Any) -> Work:
     return Work(grad.numel * x1.shape[-1] * 3, 0)
 
 
-@rule("_euclidean_dist", klass="gemm")
+def _distance_dims(x1: T, x2: T, *, out: Out, **_: Any) -> Dims:
+    m, n = x1.shape[-2], x2.shape[-2]
+    return {"b": first(out).numel // max(m * n, 1), "m": m, "n": n, "k": x1.shape[-1]}
+
+
+@rule("_euclidean_dist", klass="gemm", dims=_distance_dims)
 def euclidean_dist(x1: T, x2: T, *, out: Out, **_: Any) -> Work:
     # |x|^2 - 2 x.y + |y|^2
     y = first(out)

@@ -13,6 +13,8 @@ Count = int | Work | None
 Counter = Callable[..., Count]
 Dims = dict[str, int]
 Sizer = Callable[..., Dims]
+# The products that a call is made of, each by its sizes: a gradient of a convolution is two of them
+Products = Callable[..., list[Dims]]
 # Bytes read per input and written per output, as `roofline.cost.traffic` returns them
 Traffic = tuple[list[int], list[int]]
 # An integer or a list of them, as PyTorch's `int[2]` arguments arrive
@@ -20,11 +22,16 @@ Ints = int | list[int]
 
 
 class Rule(NamedTuple):
-    """How one operator is counted: `flops` and `dims` are called as `f(*args, out=..., **kwargs)`."""
+    """How one operator is counted: `flops`, `dims` and `products` are called as `f(*args, out=..., **kwargs)`.
+
+    `products` is for operators that are not the one product that `dims` describes. The multiply-accumulates of the products are
+    those that `flops` counts: a test holds every rule to it.
+    """
 
     flops: Counter
     klass: str
     dims: Sizer | None = None
+    products: Products | None = None
 
 
 RULES: dict[str, Rule] = {}
@@ -52,11 +59,13 @@ def add(names: Iterable[str], rule: Rule) -> None:
         RULES[name] = rule
 
 
-def rule(*names: str, klass: str, dims: Sizer | None = None) -> Callable[[Counter], Counter]:
+def rule(
+    *names: str, klass: str, dims: Sizer | None = None, products: Products | None = None
+) -> Callable[[Counter], Counter]:
     """Decorator: the function counts the operators `names` (namespace aten where none is given)."""
 
     def enter(count: Counter) -> Counter:
-        add(names, Rule(count, klass, dims))
+        add(names, Rule(count, klass, dims, products))
         return count
 
     return enter
@@ -104,6 +113,6 @@ def matmul_work(macs: int, like: TensorSpec, extra: int = 0) -> Work:
 
 
 __all__ = [
-    "BYTES", "KLASSES", "RULES", "ZERO", "Count", "Counter", "Dims", "Ints", "Rule", "Sizer", "Traffic",
+    "BYTES", "KLASSES", "RULES", "ZERO", "Count", "Counter", "Dims", "Ints", "Products", "Rule", "Sizer", "Traffic",
     "add", "first", "is_complex", "many", "matmul_work", "prod", "qualified", "rule", "total",
 ]  # fmt: skip

@@ -41,6 +41,26 @@ def _dims(rows: int, batch: int, x: T, weights: list[T], layers: int, bidirectio
     }
 
 
+def _steps(rows: int, batch: int, weights: list[T], kind: str, layers: int = 1, times: int = 1) -> list[Dims]:
+    """All products of a layer: `weights` multiply-accumulates for each of `rows` (steps x sequences), `times` over.
+
+    Each of `t` steps waits for the one before, in every layer; directions go side by side.
+    """
+    matrices = [w for w in weights if len(w.shape) == 2]
+    if not matrices:
+        return []
+    return [{
+        "t": rows // max(batch, 1), "b": batch, "i": matrices[0].shape[1], "h": matrices[0].shape[0] // GATES[kind],
+        "layers": layers, "rows": rows, "weights": sum(w.numel for w in matrices), "times": times,
+    }]  # fmt: skip
+
+
+def _layers(state: T, output: T) -> int:
+    """Layers of a stack, whose states are stacked by direction too, and whose results are put side by side."""
+    directions = max(output.shape[-1] // max(state.shape[-1], 1), 1)
+    return max(state.shape[0] // directions, 1) if len(state.shape) == 3 else 1
+
+
 def _packed(args: tuple[Any, ...]) -> bool:
     """The `.data` overloads start with data [sum of lengths, i], batch_sizes, hx, params; `.input` with input, hx, params."""
     return isinstance(args[3], list)
@@ -58,13 +78,21 @@ def _layer(kind: str) -> None:
         rows, batch, x, params, layers, bidirectional = parts(args)
         return _dims(rows, batch, x, params, layers, bidirectional, kind)
 
-    @rule(kind, klass="rnn", dims=dims)
+    def products(*args: Any, out: Out, **_: Any) -> list[Dims]:
+        rows, batch, _x, params, layers, _bidirectional = parts(args)
+        return _steps(rows, batch, params, kind, layers)
+
+    @rule(kind, klass="rnn", dims=dims, products=products)
     def layer(*args: Any, out: Out, **_: Any) -> Work:
         # [t, b, i] (any order), or packed [sum of lengths, i]; weights of all layers and directions
         rows, _batch, x, params, _layers, _bidirectional = parts(args)
         return _work(kind, rows, x, params)
 
-    @rule(f"{kind}_cell", klass="rnn")
+    def one(input: T, hx: Any, w_ih: T, w_hh: T, *_: Any, out: Out, **__: Any) -> list[Dims]:
+        rows = prod(input.shape[:-1])
+        return _steps(rows, rows, [w_ih, w_hh], kind)
+
+    @rule(f"{kind}_cell", klass="rnn", products=one)
     def cell(input: T, hx: Any, w_ih: T, w_hh: T, b_ih: T | None = None, b_hh: T | None = None, *, out: Out, **_: Any) -> Work:
         # [b, i], [b, h] -> [b, h]
         weights = [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None]
@@ -100,7 +128,13 @@ def _cudnn_dims(
     return _dims(prod(input.shape[:-1]), hx.shape[1], input, weight, num_layers, bidirectional, MODES[mode])
 
 
-@rule("_cudnn_rnn", klass="rnn", dims=_cudnn_dims)
+def _cudnn_products(*args: Any, out: Out, **kwargs: Any) -> list[Dims]:
+    d = _cudnn_dims(*args, out=out, **kwargs)
+    weights, mode = args[1], args[6]
+    return _steps(prod(args[0].shape[:-1]), d["b"], weights, MODES[mode], d["layers"])
+
+
+@rule("_cudnn_rnn", klass="rnn", dims=_cudnn_dims, products=_cudnn_products)
 def cudnn_rnn(
     input: T, weight: list[T], stride0: int, buffer: T | None, hx: T, cx: T | None, mode: int, *_: Any, out: Out, **__: Any
 ) -> Work:
@@ -108,7 +142,13 @@ def cudnn_rnn(
     return _work(MODES[mode], prod(input.shape[:-1]), input, weight)
 
 
-@rule("miopen_rnn", klass="rnn")
+def _miopen_products(
+    input: T, weight: list[T], stride0: int, hx: T, cx: T | None, mode: int, *_: Any, out: Out, **__: Any
+) -> list[Dims]:
+    return _steps(prod(input.shape[:-1]), hx.shape[1], weight, MODES[mode], _layers(hx, first(out)))
+
+
+@rule("miopen_rnn", klass="rnn", products=_miopen_products)
 def miopen_rnn(input: T, weight: list[T], stride0: int, hx: T, cx: T | None, mode: int, *_: Any, out: Out, **__: Any) -> Work:
     # [t, b, i] or packed [sum of lengths, i]
     return _work(MODES[mode], prod(input.shape[:-1]), input, weight)
@@ -119,7 +159,14 @@ def _twice(work: Work) -> Work:
     return Work(2 * work.flops, 2 * work.macs)
 
 
-@rule("_cudnn_rnn_backward", "miopen_rnn_backward", klass="rnn")
+def _backward_products(
+    input: T, weight: list[T], stride0: int, buffer: T, hx: T, cx: T | None, output: T, grad_output: T | None,
+    grad_hy: T | None, grad_cy: T | None, mode: int, *_: Any, out: Out, **__: Any,
+) -> list[Dims]:  # fmt: skip
+    return _steps(prod(input.shape[:-1]), hx.shape[1], weight, MODES[mode], _layers(hx, output), times=2)
+
+
+@rule("_cudnn_rnn_backward", "miopen_rnn_backward", klass="rnn", products=_backward_products)
 def rnn_backward(
     input: T,
     weight: list[T],
@@ -139,7 +186,14 @@ def rnn_backward(
     return _twice(_work(MODES[mode], prod(input.shape[:-1]), input, weight))
 
 
-@rule("mkldnn_rnn_layer", klass="rnn")
+def _mkldnn_products(
+    input: T, weight0: T, weight1: T, weight2: T, weight3: T, hx_: T, cx_: T, reverse: bool, batch_sizes: list[int], mode: int,
+    *_: Any, out: Out, **__: Any,
+) -> list[Dims]:  # fmt: skip
+    return _steps(prod(input.shape[:-1]), prod(hx_.shape[:-1]), [weight0, weight1], MODES[mode])
+
+
+@rule("mkldnn_rnn_layer", klass="rnn", products=_mkldnn_products)
 def mkldnn_rnn_layer(
     input: T,
     weight0: T,
@@ -163,7 +217,14 @@ def mkldnn_rnn_layer(
     return _work(MODES[mode], prod(input.shape[:-1]), input, weights)
 
 
-@rule("mkldnn_rnn_layer_backward", klass="rnn")
+def _mkldnn_backward_products(
+    input: T, weight1: T, weight2: T, weight3: T, weight4: T, hx_: T, cx_tmp: T, output: T, hy_: T, cy_: T,
+    grad_output: T | None, grad_hy: T | None, grad_cy: T | None, reverse: bool, mode: int, *_: Any, out: Out, **__: Any,
+) -> list[Dims]:  # fmt: skip
+    return _steps(prod(input.shape[:-1]), prod(hx_.shape[:-1]), [weight1, weight2], MODES[mode], times=2)
+
+
+@rule("mkldnn_rnn_layer_backward", klass="rnn", products=_mkldnn_backward_products)
 def mkldnn_rnn_layer_backward(
     input: T,
     weight1: T,
@@ -231,7 +292,14 @@ def _matrices(params: Any) -> list[T]:
 
 
 def _quantized_layer(kind: str) -> None:
-    @rule(f"quantized_{kind}", klass="rnn")
+    def products(*args: Any, out: Out, **_: Any) -> list[Dims]:
+        weights = _matrices(args[3] if isinstance(args[3], list) else args[2])
+        rows = prod(args[0].shape[:-1])
+        hx = _matrices(args[2] if isinstance(args[3], list) else args[1])
+        state = hx[0].shape if hx else (1, 1, 1)
+        return _steps(rows, state[1] if len(state) == 3 else 1, weights, kind, _layers(hx[0], first(out)) if hx else 1)
+
+    @rule(f"quantized_{kind}", klass="rnn", products=products)
     def layer(*args: Any, out: Out, **_: Any) -> Count:
         # as `lstm`; None where the packed weights cannot be seen
         weights = _matrices(args[3] if isinstance(args[3], list) else args[2])
@@ -243,7 +311,11 @@ for _kind in ("lstm", "gru"):
 
 
 def _quantized_cell(kind: str) -> None:
-    @rule(f"quantized_{kind}_cell", f"quantized.quantized_{kind}_cell_dynamic", klass="rnn")
+    def products(input: T, hx: Any, w_ih: Any, w_hh: Any, *_: Any, out: Out, **__: Any) -> list[Dims]:
+        rows = first(input).shape[0] if input.shape else 1
+        return _steps(rows, rows, [w for w in (*_matrices(w_ih), *_matrices(w_hh)) if len(w.shape) == 2][:2], kind)
+
+    @rule(f"quantized_{kind}_cell", f"quantized.quantized_{kind}_cell_dynamic", klass="rnn", products=products)
     def cell(input: T, hx: Any, w_ih: Any, w_hh: Any, *biases: Any, out: Out, **_: Any) -> Count:
         # [b, i], [b, h] -> [b, h]
         weights = [w for w in (*_matrices(w_ih), *_matrices(w_hh)) if len(w.shape) == 2][:2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import log2
 from typing import Any
 
-from roofline.cost.registry import Count, Rule, add, first, is_complex, matmul_work, prod, rule
+from roofline.cost.registry import Count, Dims, Rule, add, first, is_complex, matmul_work, prod, rule
 from roofline.records import TensorSpec, Work
 
 T = TensorSpec
@@ -194,13 +194,19 @@ def lu_solve(*args: Any, out: Out, **_: Any) -> Work:
     return Work(2 * y.shape[-2] * y.numel, 0)
 
 
-@rule("linalg_matrix_power", "matrix_power", klass="gemm")
-def matrix_power(self: T, n: int, *, out: Out, **_: Any) -> Count:
-    # [*, k, k]: a product per squaring and per further set bit; a negative power inverts first
+def _powers(self: T, n: int, *, out: Out, **_: Any) -> list[Dims]:
+    """A product per squaring and per further set bit."""
     b, _m, k = _matrices(self)
-    power = abs(n)
-    products = max(0, power.bit_length() - 1 + power.bit_count() - 1)
-    return matmul_work(products * b * k**3, self, 2 * b * k**3 if n < 0 else 0)
+    count = max(0, abs(n).bit_length() - 1 + abs(n).bit_count() - 1)
+    return [{"b": b, "m": k, "n": k, "k": k, "times": count}] if count else []
+
+
+@rule("linalg_matrix_power", "matrix_power", klass="gemm", products=_powers)
+def matrix_power(self: T, n: int, *, out: Out, **_: Any) -> Count:
+    # [*, k, k]; a negative power inverts first
+    b, _m, k = _matrices(self)
+    count = sum(p["times"] for p in _powers(self, n, out=out))
+    return matmul_work(count * b * k**3, self, 2 * b * k**3 if n < 0 else 0)
 
 
 @rule("lu_unpack", klass="layout")

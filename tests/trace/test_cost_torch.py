@@ -74,7 +74,7 @@ def test_every_rule_takes_what_torch_passes() -> None:
         if rule is None or name == "aten.einsum" or not any("Tensor" in str(a.type) for a in schema.arguments):
             continue
         given = [a for a in schema.arguments if not (a.is_out or a.name == "out")]
-        for function in filter(None, (rule.flops, rule.dims)):
+        for function in filter(None, (rule.flops, rule.dims, rule.products)):
             for needed in (given, [a for a in given if not a.has_default_value()]):
                 positional = [a for a in needed if not a.kwarg_only]
                 keywords = {a.name: None for a in needed if a.kwarg_only}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+import itertools
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opspecs import op, t
 
-from roofline.cost import work
+from roofline import shapes
+from roofline.cost import classify, products, work
 from roofline.records import OpSpec, Work
 
 few = settings(max_examples=25, deadline=None)
@@ -18,13 +19,15 @@ small = st.integers(1, 4)
 
 
 def counted(spec: OpSpec) -> Work:
+    """The count of a call, of which the products that the time model multiplies hold every multiply-accumulate."""
     result = work(spec)
     assert result is not None
+    assert sum(shapes.of(classify(spec), sizes) for sizes in products(spec)) == result.macs
     return result
 
 
-def spaces(*sizes: int) -> product[tuple[int, ...]]:
-    return product(*map(range, sizes))
+def spaces(*sizes: int) -> itertools.product[tuple[int, ...]]:
+    return itertools.product(*map(range, sizes))
 
 
 @st.composite
@@ -80,7 +83,7 @@ def test_convolution_and_its_gradients(c: dict[str, Any]) -> None:
     assert counted(op(f"conv{rank}d", x, w, b, *low, groups, out=y)) == want
     assert counted(op("convolution", x, w, b, *low, False, [0] * rank, groups, out=y)) == want
     assert counted(op("_convolution", x, w, b, *low, False, [0] * rank, groups, False, False, True, True, out=y)) == want
-    for mask in product((True, False), repeat=3):
+    for mask in itertools.product((True, False), repeat=3):
         gradients = [s for s, m in zip((x, w, t(c["o"])), mask, strict=True) if m]
         spec = op("convolution_backward", y, x, w, [c["o"]], *low, False, [0] * rank, groups, list(mask), out=gradients)
         # dx: each of those triples carries y's gradient back to x once; dw: to w once
