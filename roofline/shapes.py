@@ -17,7 +17,7 @@ SIZES = (
     "b", "m", "n", "k", "c", "o", "g", "d", "h", "w", "z", "p", "q", "t", "r", "s", "stride", "dilation", "transposed",
     "gradient", "l", "e", "v", "products_e", "products_v", "layers", "rows", "weights", "times", "causal",
 )  # fmt: skip
-ZEROS = dict.fromkeys(SIZES, 0)
+ZEROS = dict.fromkeys(SIZES, 0) | {"g": 1}
 
 
 def pixels(f: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofline import cpu_eager, efficiency, fit, formulas, roof, shares
+from roofline import cpu_eager, efficiency, fit, formulas, roof, shapes, shares
 from roofline.device import lookup
 
 _RATES = st.floats(0.5, 2.0)
@@ -55,7 +55,8 @@ def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, 
         loop=10**6, outer=64, row=100, bits=bits, flops=10**8, macs=5 * 10**7, footprint=10**9, static=5000,
         write=50 * 2**20, fresh=50 * 2**20, reads=[(2**20, 2**22), (2**24, 2**26)], untold=10**6,
     )  # fmt: skip
-    formulas.over(f, [{}, {"m": 90, "o": 40}])
+    sizes = {size: getattr(f, size) for size in shapes.SIZES}
+    formulas.over(f, [sizes, sizes | {"m": 1, "o": 64, "t": 2}])
     if runtime == "eager" and device.kind == "cpu":
         times = [cpu_eager.work(klass, "", f, table, machine, formulas.Plain)[0],
                  cpu_eager.fixed(klass, "", f, table, machine, formulas.Plain)]  # fmt: skip
