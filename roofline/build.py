@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import inspect
 import re
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +20,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import zoo
+from roofline import failures, isolation, places, zoo
 from roofline.recorder import packed_in
-from roofline.records import SourceError, UsageError
+from roofline.records import BuildError, RooflineError, SourceError, UsageError
 from roofline.source import Input, Source, parsed, sized
 
 META = torch.device("meta")
@@ -45,11 +43,6 @@ _FILLS = {
     "copy_",
 }
 _ALLOCATES = {"empty", "empty_strided", "empty_like", "new_empty"}
-# What a constructor may raise that is a person's to mend.
-BUILD_ERRORS = (
-    RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError, NotImplementedError, ImportError,
-    OSError, ZeroDivisionError,
-)  # fmt: skip
 
 
 class _Build(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
@@ -108,22 +101,55 @@ class Builder:
 
 def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.device | None, bool | None]]) -> nn.Module:
     """The module, in the first way that works: (device, whether values are real while it is built; None: everything is)."""
-    first: Exception | None = None
+    first: BaseException | None = None
     for device, hybrid in ways:
         try:
             module = _construct(make, source.args, device, hybrid)
-        except BUILD_ERRORS as error:
+        except RooflineError:
+            raise
+        except BaseException as error:
+            if failures.interrupted(error) or isinstance(error, SystemExit):
+                raise
             first = first or error
             continue
         if not isinstance(module, nn.Module):
             raise SourceError(f"{source.where}:{source.attribute} gave a {type(module).__name__}, not an nn.Module")
+        _check_whole(module, source)
         return module.eval()
     assert first is not None
-    unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(first))
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", failures.text(first))
     if unexpected and unexpected[1] in source.args:
         raise UsageError(f"{source.name} takes no argument {unexpected[1]!r}") from first
-    text = " ".join(str(first).split("\n")[0].split())
-    raise SourceError(f"{source.name} could not be built: {type(first).__name__}: {text}") from first
+    where = failures.place(first)
+    raise BuildError(f"the model failed: {source.name} could not be built: {failures.said(first)}{where}") from first
+
+
+def _check_whole(module: nn.Module, source: Source) -> None:
+    """Every module has run nn.Module's __init__, and none is inside itself: else torch fails in the midst of something."""
+    above: list[tuple[str, nn.Module]] = []
+    done: set[int] = set()
+
+    def visit(path: str, m: nn.Module) -> None:
+        if "_modules" not in m.__dict__ and not isinstance(m, torch.jit.ScriptModule):
+            where = f"its layer {path}" if path else "it"
+            raise BuildError(
+                f"the model failed: {source.name}: {where} ({type(m).__name__}) has no parts: its __init__() does not call "
+                "super().__init__()"
+            )
+        for outer, other in above:
+            if other is m:
+                inside = f"its layer {outer}" if outer else "the model itself"
+                raise BuildError(f"the model failed: {source.name}: a module is inside itself: {path} is {inside}")
+        if id(m) in done:
+            return
+        done.add(id(m))
+        above.append((path, m))
+        for name, child in m._modules.items():
+            if child is not None:
+                visit(f"{path}.{name}" if path else name, child)
+        above.pop()
+
+    visit("", module)
 
 
 def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.device | None, hybrid: bool | None) -> Any:
@@ -173,39 +199,42 @@ def _maker(source: Source) -> Any:
 
 
 def _load_file(where: str) -> ModuleType:
-    """Run a Python file as a module of its own; its folder is importable meanwhile, as with `python file.py`."""
+    """Run a Python file: as a module of its own with its folder importable, as with `python file.py`; one with relative imports
+    as a part of its package."""
     path = Path(where)
-    name = f"roofline_model_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise SourceError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
-    except BUILD_ERRORS as error:
-        raise SourceError(f"{path} could not be loaded: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
+    name = places.package_of(path)[1]
+
+    def run() -> ModuleType:
+        if name:
+            return importlib.import_module(name)
+        return isolation.run_file(f"roofline_model_{path.stem}", path)
+
+    return _run("file", where, run)
 
 
 def _import(name: str) -> ModuleType:
+    return _run("module", name, lambda: importlib.import_module(name))
+
+
+def _run(kind: str, where: str, run: Callable[[], ModuleType]) -> ModuleType:
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise SourceError(
-                f"no module {error.name!r} to import; is it installed, or did you mean the file {name.replace('.', '/')}.py?"
-            ) from None
-        raise SourceError(f"{name} could not be imported: {error}") from error
+        with isolation.inside(places.search(kind, where)) as loaded:
+            return isolation.once(loaded, where, run)
+    except RooflineError:
+        raise
     except SyntaxError as error:
         raise SourceError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
-    except BUILD_ERRORS as error:
-        raise SourceError(f"{name} could not be imported: {type(error).__name__}: {error}") from error
+    except ImportError as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if kind == "module" and missing and (where == missing or where.startswith(missing + ".")):
+            file = f"{where.replace('.', '/')}.py"
+            raise SourceError(f"no module {missing!r} to import; is it installed, or did you mean the file {file}?") from None
+        raise SourceError(f"{where} could not be loaded: {failures.said(error)}{failures.place(error)}") from error
+    except BaseException as error:
+        if failures.interrupted(error) or isinstance(error, SystemExit):
+            raise
+        words = f"{failures.said(error)}{failures.place(error)}"
+        raise BuildError(f"the model failed: {where} could not be loaded: {words}") from error
 
 
 def _check_arguments(make: Callable[..., Any], source: Source) -> None:

@@ -1,14 +1,13 @@
 """Results on disk, keyed by the content that they depend on.
 
-An entry is one file: a magic line, a JSON header (length and SHA-256 of the payload, and the files that it depends on)
-and the payload. It is written beside its place and renamed into it, so two writers at once leave one whole entry. An
-entry that is damaged is a miss and is removed; a directory that cannot be written switches storing off with one warning.
+An entry is one file: a magic line, a JSON header (length and SHA-256 of the payload, and what it depends on) and the payload.
+It is written beside its place and renamed into it, so two writers at once leave one whole entry. An entry
+that is damaged is a miss and is removed; a directory that cannot be written switches storing off with one warning.
 Nothing read from here is executed: payloads are bytes, and callers decode them as JSON.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import warnings
@@ -16,15 +15,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from roofline.dependencies import Record, holds, mark_of
 
 # Raised when the layout of an entry changes: old entries are then never read, and are pruned as the oldest.
-_VERSION = "v1"
-_MAGIC = b"roofline cache 1\n"
+_VERSION = "v2"
+_MAGIC = b"roofline cache 2\n"
 _SUFFIX = ".entry"
 _TEMP = ".tmp"
-# A file changed this shortly before it was hashed could change again within one tick of its clock: hash it again.
-_RACY_NS = 2_000_000_000
 # A temporary file this old belongs to a process that died.
 _STALE_S = 3600.0
 # Beside the entries: when they were counted, their bytes, and on a line each what was added since.
@@ -93,8 +95,11 @@ class Cache:
 
     # ------------------------------------------------------------------------------------------ read and write
 
-    def load(self, kind: str, key: str) -> bytes | None:
-        """The payload stored under `kind` and `key`, or None: not there, damaged, or a file it depends on changed."""
+    def load(self, kind: str, key: str, still: Callable[[Record], bool] = holds) -> bytes | None:
+        """The payload stored under `kind` and `key`, or None: not there, damaged, or something it depends on changed.
+
+        `still` says whether what it depends on is as it was.
+        """
         if not self.enabled:
             return None
         path = self._path(kind, key)
@@ -108,29 +113,32 @@ class Cache:
             self._warn(f"cache entry {path} was damaged and has been removed")
             return None
         header, payload = entry
-        if not all(_unchanged(record) for record in header["files"]):
+        try:
+            if not still(header.record):
+                return None
+        except OSError:
             return None
         with suppress(OSError):
             os.utime(path)  # last use, for pruning
         return payload
 
-    def store(self, kind: str, key: str, payload: bytes, files: Iterable[Path] = ()) -> None:
-        """Keep `payload` under `kind` and `key`, valid for as long as the content of `files` stays the same.
+    def store(self, kind: str, key: str, payload: bytes, files: Iterable[Path] = (), *, record: Record | None = None) -> None:
+        """Keep `payload` under `kind` and `key`, valid for as long as `record` holds, or the content of `files` stays the same.
 
         Call it with the files as they were used: a file that is gone by now makes the entry worthless, and none is written.
         """
         if not self.enabled or not self._writable or len(payload) > self.limit:
             return
         try:
-            records = [_record(Path(f)) for f in sorted({os.path.abspath(f) for f in files})]
+            record = record or Record(files=[mark_of(f) for f in sorted({os.path.abspath(f) for f in files})])
         except OSError:
             return
-        header = {"bytes": len(payload), "sha256": sha256(payload).hexdigest(), "files": records}
+        header = _Header(len(payload), sha256(payload).hexdigest(), record)
         path = self._path(kind, key)
         temp = path.with_name(f"{path.stem}.{os.getpid()}.{time.monotonic_ns()}{_TEMP}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temp.write_bytes(_MAGIC + json.dumps(header).encode() + b"\n" + payload)
+            temp.write_bytes(_MAGIC + msgspec.json.encode(header) + b"\n" + payload)
             temp.replace(path)
         except OSError as e:
             self._remove(temp)
@@ -226,40 +234,22 @@ def _read_tally(path: Path) -> int | None:
         return None
 
 
-def _decode(data: bytes) -> tuple[dict[str, Any], bytes] | None:
+class _Header(Struct, frozen=True):
+    bytes: int
+    sha256: str
+    record: Record
+
+
+def _decode(data: bytes) -> tuple[_Header, bytes] | None:
     """Header and payload of an entry, or None if it is not whole."""
     end = data.find(b"\n", len(_MAGIC))
     if not data.startswith(_MAGIC) or end < 0:
         return None
     try:
-        header = json.loads(data[len(_MAGIC) : end])
-    except ValueError:
+        header = msgspec.json.decode(data[len(_MAGIC) : end], type=_Header)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     payload = data[end + 1 :]
-    if not isinstance(header, dict) or not isinstance(header.get("files"), list):
-        return None
-    if header.get("bytes") != len(payload) or header.get("sha256") != sha256(payload).hexdigest():
+    if header.bytes != len(payload) or header.sha256 != sha256(payload).hexdigest():
         return None
     return header, payload
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """What `path` holds now: its hash, and the marks that let an unchanged file be recognised without reading it."""
-    stat = path.stat()
-    return {"path": str(path), "marks": _marks(stat), "at": time.time_ns(), "sha256": sha256(path.read_bytes()).hexdigest()}
-
-
-def _marks(stat: os.stat_result) -> list[int]:
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-
-def _unchanged(record: Any) -> bool:
-    """Whether the file still holds what it did: by size, times and inode where these can be trusted, else by its hash."""
-    try:
-        path = Path(record["path"])
-        marks = _marks(path.stat())
-        if marks == record["marks"] and record["at"] - max(marks[1], marks[2]) > _RACY_NS:
-            return True
-        return bool(sha256(path.read_bytes()).hexdigest() == record["sha256"])
-    except (OSError, KeyError, TypeError):
-        return False

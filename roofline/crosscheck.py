@@ -18,7 +18,7 @@ import torch
 from msgspec import Struct
 from torch import nn
 
-from roofline import build, kernels, source
+from roofline import build, kernels, pipeline, source
 from roofline.pipeline import REAL_LIMIT
 from roofline.recorder import tensors_in
 from roofline.records import CONVS, Kernel, Trace, UsageError
@@ -97,6 +97,11 @@ def crosscheck(
     found = source.resolve(model, settings=settings, inputs=inputs, batch=batch, resolution=resolution)
     if found.kind == "onnx":
         raise UsageError(f"{model}: the other counters take PyTorch modules, not ONNX graphs")
+    with pipeline.alone(found):
+        return _compared(found, progress)
+
+
+def _compared(found: Source, progress: Callable[[str], object]) -> Crosscheck:
     builder, module, args, kwargs, trace = _traced(found, progress)
     module, args, kwargs = _real(builder, module, args, kwargs)
     ours = _ours(trace)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from roofline import access, cost
+from roofline.cost.registry import MEMOS
 from roofline.records import RUNTIMES, Kernel, Op, Operand, OpSpec, Trace, UsageError, Work
 from roofline.shapes import PRODUCTS
 
@@ -50,6 +51,7 @@ class Facts:
 
 # Facts by spec identity: specs are shared between traces in one process. The record keeps its spec alive.
 _facts: dict[int, Facts] = {}
+MEMOS.append(_facts)
 _FACTS_LIMIT = 200_000
 
 

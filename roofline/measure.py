@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import pipeline, timing
+from roofline import failures, pipeline, timing
 from roofline.calibrate import TooBusy
 from roofline.device import Device
 from roofline.records import Analysis, Gap, KernelRow, Measurement, ModelError, Trace, UsageError
@@ -88,11 +88,12 @@ def measure(
     found = source.resolve(model, settings=request.settings, inputs=request.inputs, batch=batch, resolution=resolution)
     if found.kind == "onnx":
         raise UsageError(f"{found.name} is an ONNX graph: it can be analysed, but PyTorch cannot run it")
-    trace, predicted = pipeline.traced(found, request)
-    progress(f"building {found.name} with random weights")
-    module = build.build(found, real=True)
-    timed = run(module, build.inputs(found), trace, target, dtype, threads=threads, seconds=seconds, hold=hold,
-                progress=progress)  # fmt: skip
+    with pipeline.alone(found):
+        trace, predicted = pipeline.traced(found, request)
+        progress(f"building {found.name} with random weights")
+        module = build.build(found, real=True)
+        timed = run(module, build.inputs(found), trace, target, dtype, threads=threads, seconds=seconds, hold=hold,
+                    progress=progress)  # fmt: skip
     if (timed.whole.clean < 2 and timed.whole.spread > LIMIT and _unsure(timed.ops) > len(timed.ops) / 4) and not force:
         raise TooBusy(
             f"this machine is too busy to measure {found.name}: its runs spread by {timed.whole.spread:.0%} "
@@ -245,7 +246,7 @@ def _call(
     try:
         module = module.to(place, FLOATS[dtype])
     except (RuntimeError, NotImplementedError) as error:
-        raise ModelError(f"the model cannot be put on {place}: {_line(error)}") from error
+        raise ModelError(f"the model cannot be put on {place}: {failures.said(error)}") from error
     generator = torch.Generator().manual_seed(0)
 
     def real(t: Any) -> Any:
@@ -274,16 +275,10 @@ def _call(
 
 def _first(call: Callable[[], object]) -> None:
     """The first run: here the model shows whether it runs at all."""
-    from roofline.trace import MODEL_ERRORS
-
     try:
         call()
-    except MODEL_ERRORS as error:
-        raise ModelError(f"the model cannot run here: {type(error).__name__}: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[0].split())
+    except Exception as error:
+        raise ModelError(f"the model cannot run here: {failures.said(error)}{failures.place(error)}") from error
 
 
 def _whole(once: Callable[[], tuple[float, bool]], seconds: float, waiting: timing.Waiting, progress: Report) -> Sample:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache as memoized
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from roofline import analysis, device, source, units
+from roofline import analysis, dependencies, device, places, source, units
 from roofline.cache import Cache, digest
+from roofline.dependencies import Record
 from roofline.device import Device
+from roofline.fingerprints import constants, program
 from roofline.records import RUNTIMES, Analysis, ModelError, ToolInfo, Trace, UsageError
 
 if TYPE_CHECKING:
@@ -91,23 +93,119 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
     )
     store = Cache(enabled=request.cache)
     key = digest(program(), found.key, request.what.key(target))
-    whole = digest(key, request.runtime, msgspec.json.encode(target))
-    saved = store.load("analysis", whole)
+    whole = digest(key, request.runtime, constants(), msgspec.json.encode(target))
+    saved = None if _rules_added() else store.load("analysis", whole, _still(found))
     if saved is not None:
         return analysis.from_json(saved)
-    trace, files = _trace_source(found, key, store, target, request)
-    result = _analyse(trace, target, request)
-    if files is not None:
-        store.store("analysis", whole, analysis.to_json(result), files)
+    known = store.load("trace", key, _still(found))
+    if known is not None:
+        record, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
+        result = _analyse(trace, target, request)
+        if not _rules_missing(record) and not _rules_added():
+            store.store("analysis", whole, analysis.to_json(result), record=record)
+        return result
+    return _first(found, target, request, store, key, whole)
+
+
+def _first(found: source.Source, target: Device, request: Request, store: Cache, key: str, whole: str) -> Analysis:
+    """Build, trace and analyse; what was found is kept with all that it depends on, where that can be known."""
+    if found.kind != "onnx":
+        request.progress("importing torch")
+    with alone(found) as run:
+        trace = run.watch(lambda: trace_source(found, target, request.what, request.progress))
+        rules = _rules_added()
+        result = _analyse(trace, target, request)
+        if request.cache:
+            record = run.record()
+            if record is not None:
+                # rules that the model's own file enters are not there when its trace is read back
+                if not (rules - run.rules):
+                    store.store("trace", key, msgspec.msgpack.encode((record, trace)), record=record)
+                if not run.rules:
+                    store.store("analysis", whole, analysis.to_json(result), record=record)
     return result
+
+
+class Run:
+    """One model's code at work, apart from everything else in this process: see `alone`."""
+
+    def __init__(self, found: source.Source, loaded: Any) -> None:
+        self.found, self.loaded, self.rules = found, loaded, _rules_added()
+        self.seen: Any = None
+
+    def watch(self, work: Callable[[], Trace]) -> Trace:
+        from roofline import watching
+
+        with watching.watched() as self.seen:
+            return work()
+
+    def record(self) -> Record | None:
+        """What the result depends on; None where that cannot be known, or has changed meanwhile."""
+        from roofline import cost, watching
+
+        code = self.found.kind in ("file", "module", "reference")
+        try:
+            return watching.record(self.seen, self.loaded, self.found.files, code=code, rules=cost.asked_packages())
+        except (watching.Changed, OSError):
+            return None
+
+
+@contextmanager
+def alone(found: source.Source) -> Iterator[Run]:
+    """Around what builds and runs a model by name: its modules are its own, it starts from torch's defaults, what it changes in
+    this process is undone, what it raises is a ModelError of one line, and it cannot end the process."""
+    from roofline import failures, isolation, leftovers
+
+    if found.kind != "onnx":
+        import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
+
+    before = frozenset(sys.modules)
+
+    def goes(value: Any) -> bool:
+        """Whether what took the place of something of torch's was the model's doing, and not a library's that stays."""
+        module = sys.modules.get(getattr(value, "__module__", None) or "")
+        libraries = any(
+            n not in before and places.kind_of(places.origin(m)) == "installed" for n, m in list(sys.modules.items())
+        )
+        return not libraries or module is None or places.kind_of(places.origin(module)) == "own"
+
+    with (
+        leftovers.undone(goes),
+        failures.told(found.name),
+        isolation.isolated(places.search(found.kind, found.where)) as loaded,
+    ):
+        if found.kind != "onnx":
+            leftovers.defaults()
+        if found.kind in ("file", "module"):
+            sys.argv = [found.where]
+        with failures.no_way_out(found.name), leftovers.no_exit_handlers():
+            yield Run(found, loaded)
+
+
+def _still(found: source.Source) -> Callable[[Any], bool]:
+    """Whether what an entry of the cache depends on is as it was."""
+    return lambda record: dependencies.holds(record, places.search(found.kind, found.where))
+
+
+def _rules_added() -> frozenset[str]:
+    """Operators for which somebody registered a rule in this process: a function's answers cannot be a part of a key."""
+    cost = sys.modules.get("roofline.cost")
+    return frozenset(cost.added()) if cost else frozenset()
+
+
+def _rules_missing(record: Record) -> bool:
+    """Whether an operator without a rule of ours was met only now, which the record of its trace does not say."""
+    cost = sys.modules.get("roofline.cost")
+    return bool(cost and cost.asked_packages() and record.rules is None)
 
 
 def traced(found: source.Source, request: Request) -> tuple[Trace, Analysis]:
     """A model by name, uncached: its trace, and the analysis made of it. The request's device is a Device."""
     assert isinstance(request.device, Device)
     _check(request)
-    trace = trace_source(found, request.device, request.what, request.progress)
-    return trace, _analyse(trace, request.device, request)
+    with alone(found):
+        trace = trace_source(found, request.device, request.what, request.progress)
+        return trace, _analyse(trace, request.device, request)
 
 
 def _check(request: Request) -> None:
@@ -127,15 +225,6 @@ def _check(request: Request) -> None:
         value = getattr(request, name)
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
-
-
-@memoized
-def program() -> str:
-    """This program and torch: versions, and the state of our own files (a checkout changes without a new version)."""
-    here = Path(__file__).parent
-    files = sorted(found for p in ("*.py", "cost/*.py", "inductor/*.py", "*.toml") for found in here.glob(p))
-    state = ",".join(f"{f.name}:{(s := f.stat()).st_size}:{s.st_mtime_ns}" for f in files)
-    return digest(state, source.package_version("torch"))
 
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
@@ -158,32 +247,10 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     return result
 
 
-def _trace_source(
-    found: source.Source, key: str, store: Cache, target: Device, request: Request
-) -> tuple[Trace, Sequence[Path] | None]:
-    """The trace, from the cache where it is there, and the files that it depends on (None: it must not be kept)."""
-    saved = store.load("trace", key)
-    if saved is not None:
-        entry = msgspec.msgpack.decode(saved, type=tuple[list[str], Trace])
-        return entry[1], [Path(f) for f in entry[0]]
-    from roofline import dependencies
-
-    with dependencies.watched() as opened:
-        result = trace_source(found, target, request.what, request.progress)
-    files = list(found.files)
-    if found.kind in ("file", "module"):
-        try:
-            files += dependencies.own_files(opened, found.where if found.kind == "module" else "")
-        except dependencies.Changed:
-            return result, None
-    store.store("trace", key, msgspec.msgpack.encode((list(map(str, files)), result)), files)
-    return result, files
-
-
 def trace_source(
     found: source.Source, target: Device, what: Pass = FORWARD, progress: Callable[[str], None] = lambda text: None
 ) -> Trace:
-    """Build the model and trace it; no cache."""
+    """Build the model and trace it; no cache, and nothing undone (see `alone`)."""
     if found.kind == "onnx":
         progress(f"reading {found.name}")
         return _trace_onnx(found, what)

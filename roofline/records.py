@@ -564,6 +564,12 @@ class SourceError(RooflineError):
     """A model that cannot be loaded or built."""
 
 
+class BuildError(SourceError):
+    """The model's own code failed while it was loaded or built."""
+
+    exit_code: ClassVar[int] = 3
+
+
 class ModelError(RooflineError):
     """The model itself failed while it ran: the message names the module and its input shapes."""
 

@@ -91,7 +91,8 @@ class Source(Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """What the trace depends on besides the content of `files`."""
-        version = package_version(PACKAGES[self.kind]) if self.kind in PACKAGES else ""
+        package = PACKAGES.get(self.kind)
+        version = (package_version(package), package_place(package)) if package else ""
         asked = (self.asked.inputs, self.asked.batch, self.asked.resolution) if self.inputs is None else self.inputs
         return repr((self.kind, self.where, self.attribute, sorted(self.args.items()), version, asked, self.notes))
 
@@ -155,6 +156,13 @@ def package_version(package: str) -> str:
             ):
                 return found.group(1)
     return "unknown" if spec else ""
+
+
+@cache
+def package_place(package: str) -> str:
+    """Where an installed package is, without importing it."""
+    spec = util.find_spec(package)
+    return next(iter(spec.submodule_search_locations or ()), "") if spec else ""
 
 
 def resolve(

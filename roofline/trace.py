@@ -11,24 +11,13 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from roofline import failures
 from roofline.recorder import META, Recorder, packed_in, tensors_in
-from roofline.records import InputInfo, Layer, ModelError, ModelInfo, Storage, Trace, UsageError
+from roofline.records import InputInfo, Layer, ModelError, ModelInfo, RooflineError, Storage, Trace, UsageError
 
 if TYPE_CHECKING:
     from roofline.training import Step
 
-# What a model may raise on its own account.
-MODEL_ERRORS = (
-    RuntimeError,
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    ImportError,
-    OSError,
-)
 # Torch's words where a value is asked of a tensor that has none.
 _NO_VALUE = (
     "data-independent",
@@ -117,8 +106,12 @@ def trace(
             with recorder:
                 output = module(*run_args, **run_kwargs)
                 loss = step.run(output) if step else None
-        except MODEL_ERRORS as error:
-            raise modules.failure(error, real) from error
+        except RooflineError:
+            raise
+        except BaseException as error:
+            if failures.interrupted(error):
+                raise
+            raise failures.ended(name or type(module).__name__, error) or modules.failure(error, real) from error
         deaths = dict(recorder.deaths)  # while the output is still held
     del output, loss
     for path, parts in packed:
@@ -321,15 +314,14 @@ class _Modules:
             for handle in handles:
                 handle.remove()
 
-    def failure(self, error: Exception, real: bool) -> ModelError:
+    def failure(self, error: BaseException, real: bool) -> ModelError:
         path, m = self.named[self.recorder.layer]
         inputs = self.stack[-1][1] if self.stack else ()
         shapes = ", ".join("x".join(map(str, t.shape)) or "scalar" for t in tensors_in(inputs)) or "none"
         where = f"{path} ({type(m).__name__})" if path else type(m).__name__
-        text = " ".join(str(error).split("\n")[0].split())
-        words = str(error)
+        words = failures.text(error)
         kind = NeedsValues if not real and any(w in words for w in _NO_VALUE) else ModelError
-        return kind(f"the model failed in {where} with input shapes [{shapes}]: {type(error).__name__}: {text}")
+        return kind(f"the model failed in {where} with input shapes [{shapes}]: {failures.said(error)}{failures.place(error)}")
 
     def layers(self) -> tuple[Layer, ...]:
         return tuple(

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import kernels, memory, pipeline, roof, source, statistics, tables, zoo
+from roofline import fingerprints, kernels, memory, pipeline, roof, source, statistics, tables, zoo
 from roofline.cache import Cache, digest
 from roofline.device import Device
 from roofline.records import RooflineError, Trace, UsageError, by_bound
@@ -25,8 +25,6 @@ from roofline.tables import Row, Setting
 # A measured rate this far above the peak cannot be.
 _IMPOSSIBLE = 1.02
 _WORST = 15
-# What a trace depends on: changing the time model leaves the cached traces valid.
-_TRACING = ("recorder", "trace", "metadata", "autocast", "benchmark", "build", "composite", "records", "zoo")
 
 
 class Prediction(Struct, frozen=True):
@@ -114,7 +112,7 @@ def _predict(job: _Job) -> Prediction | str:
     asked = repr((row.model, row.size, row.batch, row.millions, how))
     # any other model may be a person's own file, which can change
     store = Cache(enabled=job.cache and zoo.has("timm", row.model))
-    key = digest(pipeline.program(), source.package_version("timm"), roof.fingerprint(), asked, msgspec.json.encode(target))
+    key = digest(fingerprints.program(), source.package_version("timm"), roof.fingerprint(), asked, msgspec.json.encode(target))
     saved = store.load("prediction", key)
     if saved is None:
         try:
@@ -134,10 +132,8 @@ def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
     name = row.model.partition(".")[0]
     if not zoo.has("timm", name):
         return _trace_other(row, how, target)
-    here = Path(__file__).parent
-    state = ",".join(f"{m}:{(here / f'{m}.py').stat().st_mtime_ns}" for m in _TRACING)
     asked = repr((name, row.size, row.batch, row.millions, how.dtype, how.layout, target.kind if how.dtype == "amp" else ""))
-    key = digest(state, asked, source.package_version("timm"), source.package_version("torch"))
+    key = digest(fingerprints.tracing(), asked, source.package_version("timm"), source.package_place("timm"))
     saved = store.load("table-trace", key)
     if saved is not None:
         return msgspec.msgpack.decode(zlib.decompress(saved), type=Trace)
@@ -154,7 +150,8 @@ def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
     if how.layout != "nchw":
         raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
     found = source.resolve(row.model, batch=row.batch, resolution=row.size or None)
-    return pipeline.trace_source(found, target, pipeline.Pass(dtype=how.dtype))
+    with pipeline.alone(found):
+        return pipeline.trace_source(found, target, pipeline.Pass(dtype=how.dtype))
 
 
 def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:

@@ -27,7 +27,7 @@ from roofline.cost import (
     transform,
 )
 from roofline.cost import traffic as _traffic
-from roofline.cost.registry import BYTES, KLASSES, RULES, ZERO, Count, Rule, add, qualified
+from roofline.cost.registry import BYTES, INSTALLED, KLASSES, MEMOS, RULES, ZERO, Count, Rule, add, qualified
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec, UsageError, Work
 
 __all__ = ["classify", "compute_dtype", "dims", "mutated", "products", "register_flops", "rule_of", "traffic", "work"]
@@ -36,7 +36,20 @@ FAMILIES = (attention, contract, conv, deform, layout, matmul, norm, pointwise, 
 
 # The name that an operator was called by -> its rule, filled as operators turn up.
 _found: dict[tuple[str, str], Rule | None] = {}
+MEMOS.append(_found)
+# Rules that come with this program: what is entered later is somebody's own.
+_SHIPPED = dict(RULES)
 _state = {"entry points read": False}
+
+
+def added() -> dict[str, Rule]:
+    """Rules that somebody entered in this process, those of installed packages left out."""
+    return {name: rule for name, rule in RULES.items() if _SHIPPED.get(name) is not rule and INSTALLED.get(name) is not rule}
+
+
+def asked_packages() -> bool:
+    """Whether an operator without a rule of ours was met, so that the answer depends on which packages are installed."""
+    return _state["entry points read"]
 
 
 def rule_of(name: str, overload: str = "") -> Rule | None:
@@ -75,6 +88,7 @@ def _read_entry_points() -> None:
     from importlib.metadata import entry_points
 
     _state["entry points read"] = True
+    before = dict(RULES)
     for point in entry_points(group="roofline.ops"):
         try:
             loaded = point.load()
@@ -82,6 +96,7 @@ def _read_entry_points() -> None:
             raise UsageError(f"entry point roofline.ops:{point.name} ({point.value}) cannot be imported: {error}") from error
         if callable(loaded):
             loaded()
+    INSTALLED.update({name: rule for name, rule in RULES.items() if before.get(name) is not rule})
 
 
 def _result(spec: OpSpec) -> TensorSpec | tuple[TensorSpec, ...]:
@@ -232,7 +247,6 @@ def register_flops(*names: Any, kind: str | None = None) -> Callable[[Callable[.
 
     def enter(count: Callable[..., Count]) -> Callable[..., Count]:
         add([_text(n) for n in names], Rule(count, kind or "other"))
-        _found.clear()
         return count
 
     return enter

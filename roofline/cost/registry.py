@@ -36,6 +36,16 @@ class Rule(NamedTuple):
 
 RULES: dict[str, Rule] = {}
 BYTES: dict[str, Callable[[OpSpec, Traffic], None]] = {}
+# Names that installed packages brought rules for: these stay for the life of the process.
+INSTALLED: dict[str, Rule] = {}
+# What others have worked out from the table, to be forgotten when it changes.
+MEMOS: list[dict[Any, Any]] = []
+
+
+def changed() -> None:
+    """The table is not what it was: forget what was worked out from it."""
+    for memo in MEMOS:
+        memo.clear()
 
 ZERO = Work(0, 0)
 
@@ -57,6 +67,7 @@ def add(names: Iterable[str], rule: Rule) -> None:
         if name in RULES:
             raise UsageError(f"a FLOP rule for {name} is registered already: an operator has one rule")
         RULES[name] = rule
+    changed()
 
 
 def rule(
@@ -113,6 +124,6 @@ def matmul_work(macs: int, like: TensorSpec, extra: int = 0) -> Work:
 
 
 __all__ = [
-    "BYTES", "KLASSES", "RULES", "ZERO", "Count", "Counter", "Dims", "Ints", "Products", "Rule", "Sizer", "Traffic",
-    "add", "first", "is_complex", "many", "matmul_work", "prod", "qualified", "rule", "total",
+    "BYTES", "INSTALLED", "KLASSES", "MEMOS", "RULES", "ZERO", "Count", "Counter", "Dims", "Ints", "Products", "Rule", "Sizer",
+    "Traffic", "add", "changed", "first", "is_complex", "many", "matmul_work", "prod", "qualified", "rule", "total",
 ]  # fmt: skip

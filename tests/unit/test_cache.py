@@ -150,11 +150,11 @@ class TestDamage:
     @pytest.mark.parametrize(
         "content",
         [
-            b"roofline cache 1\nnull\n",
-            b"roofline cache 1\n[]\n",
-            b'roofline cache 1\n{"files": 3}\n',
-            b'roofline cache 1\n{"files": [], "bytes": "0"}\n',
-            b"roofline cache 1\n\xff\xfe\n",
+            b"roofline cache 2\nnull\n",
+            b"roofline cache 2\n[]\n",
+            b'roofline cache 2\n{"files": 3}\n',
+            b'roofline cache 2\n{"files": [], "bytes": "0"}\n',
+            b"roofline cache 2\n\xff\xfe\n",
             b"\x80\x04\x95",
         ],
     )
@@ -238,7 +238,7 @@ class TestUpkeep:
         outside = tmp_path / "outside"
         outside.mkdir()
         (outside / "a.entry").write_text("mine")
-        (cache.root / "v1" / "link").symlink_to(outside)
+        (cache.root / "v2" / "link").symlink_to(outside)
         assert cache.clear()[0] == 1
         assert mine.exists()
         assert deep.exists()

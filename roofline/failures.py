@@ -1,0 +1,136 @@
+"""What a model's own code raises, or does to end the program, as one clear line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from roofline.places import kind_of
+from roofline.records import ModelError, RooflineError
+
+_LONGEST = 300
+# Ways to end or replace this process that leave Python no chance to say so.
+_ENDS = ("_exit", "abort", "execv", "execve", "execl", "execle", "execlp", "execvp", "execvpe", "execlpe")
+
+
+class Ended(ModelError):
+    """The model's code ended the program, or tried to."""
+
+
+def text(error: BaseException) -> str:
+    """Its words; empty where its own __str__ fails."""
+    try:
+        return str(error)
+    except BaseException:  # the model's own may raise anything
+        return ""
+
+
+def said(error: BaseException) -> str:
+    """ "ValueError: the words" on one line, whatever the error's own __str__ does."""
+    name = " ".join(str(getattr(type(error), "__name__", "error")).split())[:80]
+    try:
+        text = str(error)
+        if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+            text = error.args[0]
+    except BaseException as inner:  # the model's own words may raise anything
+        return f"{name} (and its message raises {type(inner).__name__})"
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    line = " ".join("".join(c if c.isprintable() else " " for c in first).split())
+    line = line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
+    return f"{name}: {line}" if line else name
+
+
+def place(error: BaseException) -> str:
+    """ " (net.py:12)": the innermost line of a person's own code that the error passed through, else nothing."""
+    found = ""
+    tb = error.__traceback__
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+        if kind_of(file) == "own":
+            found = f" ({_shown(file)}:{tb.tb_lineno})"
+        tb = tb.tb_next
+    return found
+
+
+def _shown(file: str) -> str:
+    try:
+        return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
+    except (OSError, ValueError):
+        return file
+
+
+def interrupted(error: BaseException) -> bool:
+    """Whether a person pressed Ctrl-C; a class of the model's own that descends from it is a failure like any other."""
+    return type(error) is KeyboardInterrupt
+
+
+def ended(name: str, error: BaseException) -> ModelError | None:
+    """The error that stands for `sys.exit()` in a model's code."""
+    if isinstance(error, SystemExit):
+        return Ended(f"{name}: its code ended the program (sys.exit({error.code!r:.100})){place(error)}")
+    return None
+
+
+@contextmanager
+def no_way_out(name: str) -> Iterator[None]:
+    """While a model's code runs, what would end this process at once raises Ended: a gate must not be green because the model
+    left before the verdict."""
+    here = os.getpid()
+    saved: list[tuple[Any, str, Any]] = []
+
+    def guarded(what: str, real: Callable[..., Any], mine: Callable[..., bool]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if os.getpid() != here or not mine(*args):
+                return real(*args, **kwargs)
+            return _refuse(name, what, args)
+
+        return call
+
+    owners = [os, *(m for m in (sys.modules.get("posix"), sys.modules.get("nt")) if m is not None)]
+    ways: list[tuple[Any, str, Callable[..., bool]]] = [(o, n, lambda *a: True) for o in owners for n in _ENDS]
+    ways += [(o, "kill", lambda pid, *a: pid in (here, 0)) for o in owners]
+    ways += [(o, "killpg", lambda group, *a: group == os.getpgrp()) for o in owners]
+    ways += [(signal, "raise_signal", lambda *a: True)]
+    for owner, what, mine in ways:
+        real = getattr(owner, what, None)
+        if real is not None:
+            saved.append((owner, what, real))
+            setattr(owner, what, guarded(what, real, mine))
+    try:
+        yield
+    finally:
+        for owner, what, real in saved:
+            setattr(owner, what, real)
+
+
+def _refuse(name: str, what: str, args: tuple[Any, ...]) -> NoReturn:
+    shown = ", ".join(repr(a)[:40] for a in args[:2])
+    mine = [f for f in traceback.extract_stack() if kind_of(f.filename) == "own"]
+    where = f" ({_shown(mine[-1].filename)}:{mine[-1].lineno})" if mine else ""
+    module = "signal" if what == "raise_signal" else "os"
+    raise Ended(f"{name}: its code ended the program ({module}.{what}({shown})){where}")
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """Around what runs a model's own code: anything that it raises becomes a ModelError of one line."""
+    try:
+        yield
+    except RooflineError:
+        raise
+    except BaseException as error:
+        if interrupted(error):
+            raise
+        exit_error = ended(name, error)
+        if exit_error is not None:
+            raise exit_error from error
+        where = place(error)
+        if isinstance(error, Exception) and not where and not isinstance(error, MemoryError):
+            raise  # nothing of the model's was running: a fault of ours
+        raise ModelError(f"the model failed: {name}: {said(error)}{where}") from error

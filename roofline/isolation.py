@@ -1,0 +1,283 @@
+"""Modules of one model are not those of another.
+
+Two models may each bring a `layers.py` or a package `models`. While one is loaded, traced and counted, its own folder comes
+first, and modules that are a person's own (neither Python's nor installed) are its alone: they are gone from `sys.modules`
+afterwards, and what stood there before is back. They are compiled from their source wherever their bytecode could be older: a
+file restored by tar or rsync may have the size and time of the one before.
+"""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import cache_from_source, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from roofline.leftovers import State
+from roofline.places import kind_of, origin, where
+
+# Packages that stay in place wherever they were imported from: they register themselves in C++, once in a process.
+_LIBRARIES = frozenset({
+    "torch", "torchvision", "torchaudio", "torchgen", "functorch", "triton", "numpy", "timm", "transformers", "onnx",
+    "roofline", "__main__",
+})  # fmt: skip
+# Bytecode written this long after its source was last changed is of that source.
+_RACY_S = 2.0
+_REGISTERED = ("regist", "already", "torch_library", "duplicate")
+
+
+class Loaded:
+    """The modules of one model while it is looked at: what was imported, and what was asked for and not found."""
+
+    def __init__(self, places: Sequence[str]) -> None:
+        self.places = list(places)
+        # module -> file, of the person's own as they were compiled: hash of their text
+        self.hashes: dict[str, str] = {}
+        # names that were looked for -> where found, None: nowhere
+        self.names: dict[str, str | None] = {}
+
+
+def own(module: ModuleType) -> bool:
+    """Whether a module is a person's own, and so a model's alone."""
+    if module.__name__.partition(".")[0] in _LIBRARIES if isinstance(getattr(module, "__name__", None), str) else True:
+        return False
+    return bool(file := origin(module)) and kind_of(file) == "own"
+
+
+class _Fresh(SourceFileLoader):
+    """Takes bytecode only where it was surely written after the source got its present content."""
+
+    loaded: Loaded
+
+    def get_code(self, fullname: str) -> Any:
+        path = self.get_filename(fullname)
+        text = self.get_data(path)
+        self.loaded.hashes[os.path.abspath(path)] = sha256(text).hexdigest()
+        if _bytecode_is_later(path):
+            return super().get_code(fullname)
+        return self.source_to_code(text, path)
+
+
+def _bytecode_is_later(path: str) -> bool:
+    try:
+        # elsewhere than on POSIX, ctime is not the time of the last change
+        return os.name == "posix" and os.stat(cache_from_source(path)).st_mtime - os.stat(path).st_ctime > _RACY_S
+    except (OSError, NotImplementedError):
+        return False
+
+
+class _Finder:
+    """Python's own search of sys.path, with a note of what was looked for."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target)
+        if path is None or spec is None:
+            self.loaded.names.setdefault(name, where(spec))
+        if spec is not None and type(spec.loader) is SourceFileLoader and kind_of(spec.origin or "") == "own":
+            loader = _Fresh(name, spec.loader.path)
+            loader.loaded = self.loaded
+            spec.loader = loader
+        elif spec is not None and spec.origin and spec.origin.endswith((".so", ".pyd")) and kind_of(spec.origin) == "own":
+            self.loaded.hashes[os.path.abspath(spec.origin)] = sha256(_read(spec.origin)).hexdigest()
+        return spec
+
+
+_current: list[Loaded] = []
+
+
+@contextmanager
+def inside(places: Sequence[str]) -> Iterator[Loaded]:
+    """The modules of the model that is looked at now; where nobody has set it apart, for as long as it is loaded."""
+    if _current:
+        yield _current[-1]
+    else:
+        with isolated(places) as loaded:
+            yield loaded
+
+
+def run_file(name: str, path: Path) -> ModuleType:
+    """A Python file as the module `name`."""
+    loader = _Fresh(name, str(path))
+    loader.loaded = _current[-1]
+    spec = spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def isolated(places: Sequence[str]) -> Iterator[Loaded]:
+    """Run a model's code among modules of its own, `places` first on sys.path."""
+    loaded = Loaded(places)
+    before = dict(sys.modules)
+    hidden = {name: m for name, m in before.items() if isinstance(m, ModuleType) and own(m)}
+    clashes = _clashes(places, before, hidden)
+    for name in hidden:
+        del sys.modules[name]
+    path, finders = list(sys.path), list(sys.meta_path)
+    at = next((i for i, f in enumerate(sys.meta_path) if f is PathFinder), len(sys.meta_path))
+    sys.meta_path.insert(at, _Finder(loaded))
+    sys.path[:0] = [place for place in places if place not in sys.path[:1]]
+    importlib.invalidate_caches()
+    real = builtins.__import__
+    if clashes:
+        builtins.__import__ = _local_first(real, clashes, loaded)
+    _current.append(loaded)
+    try:
+        yield loaded
+    finally:
+        _current.pop()
+        if clashes:
+            builtins.__import__ = real
+        for name, module in list(sys.modules.items()):
+            if before.get(name) is not module and isinstance(module, ModuleType) and own(module):
+                del sys.modules[name]
+        sys.modules.update(hidden)
+        sys.path[:], sys.meta_path[:] = path, finders
+
+
+# ------------------------------------------------------------------------------------------------ names that two share
+
+
+def _clashes(places: Sequence[str], before: dict[str, ModuleType], hidden: dict[str, ModuleType]) -> dict[str, str]:
+    """Names of modules beside the model that somebody else's module has taken: name -> folder."""
+    found: dict[str, str] = {}
+    for place in places:
+        try:
+            entries = os.listdir(place)
+        except OSError:
+            continue
+        for entry in entries:
+            stem, suffix = os.path.splitext(entry)
+            inside = suffix == ".py" or (not suffix and os.path.isfile(os.path.join(place, entry, "__init__.py")))
+            taken = stem in before and stem not in hidden and stem not in _LIBRARIES
+            if inside and (taken or stem in sys.stdlib_module_names) and stem not in sys.builtin_module_names:
+                found.setdefault(stem, place)
+    return found
+
+
+def _local_first(real: Callable[..., Any], clashes: dict[str, str], loaded: Loaded) -> Callable[..., Any]:
+    """An import statement in the model's own files finds what lies beside them; everybody else's finds what it always has."""
+    local: dict[str, ModuleType] = {}
+
+    def load(name: str, globals: Any, locals: Any, names: Any, level: int) -> Any:
+        top = name.partition(".")[0]
+        file = (globals or {}).get("__file__")
+        if level or top not in clashes or not isinstance(file, str) or kind_of(file) != "own":
+            return real(name, globals, locals, names, level)
+        mine = [top] + [m for m in list(sys.modules) if m.startswith(top + ".")]
+        others = {m: sys.modules.pop(m) for m in mine if m in sys.modules}
+        sys.modules.update(local)
+        path = list(sys.path)
+        sys.path.insert(0, clashes[top])
+        found = None
+        try:
+            found = real(name, globals, locals, names, level)
+            module = sys.modules.get(name)
+            if all(n == "*" or hasattr(module, n) for n in names or ()):
+                return found
+            found = None  # it is not the one that is meant: `from types import FunctionType` beside a types.py
+        except ImportError:
+            if not others and top not in sys.stdlib_module_names:
+                raise
+        finally:
+            now = {m: sys.modules.pop(m) for m in list(sys.modules) if m == top or m.startswith(top + ".")}
+            if found is not None:
+                local.update(now)
+            sys.modules.update(others)
+            sys.path[:] = path
+        return real(name, globals, locals, names, level)
+
+    return load
+
+
+# ------------------------------------------------------------------------------------------------ loading twice
+
+
+class _World:
+    """A model's modules as they were once loaded, and what its file changed in this process."""
+
+    def __init__(self, main: ModuleType, modules: dict[str, ModuleType], hashes: dict[str, str], before: State) -> None:
+        self.main, self.modules, self.hashes = main, modules, hashes
+        self.change_again = State().since(before)
+
+    def unchanged(self) -> bool:
+        try:
+            return all(sha256(_read(path)).hexdigest() == known for path, known in self.hashes.items())
+        except OSError:
+            return False
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+_worlds: dict[tuple[str, ...], _World] = {}
+
+
+def once(loaded: Loaded, key: str, run: Callable[[], ModuleType]) -> ModuleType:
+    """Run a model's file. What can run only once in a process (operators that it registers) is taken from the first time where
+    nothing of it has changed, else forgotten and run again."""
+    name = (key, *loaded.places)
+    kept = len(_kept_alive())
+    before = State()
+    try:
+        main = run()
+    except Exception as error:
+        if not _worlds or not any(word in str(error).lower() for word in _REGISTERED):
+            raise
+        world = _worlds.get(name)
+        if world is not None and world.unchanged():
+            sys.modules.update(world.modules)
+            world.change_again()
+            loaded.hashes.update(world.hashes)
+            return world.main
+        _forget()
+        main = run()
+    else:
+        _mark.setdefault("kept", kept)
+    modules = {n: m for n, m in sys.modules.items() if isinstance(m, ModuleType) and own(m)}
+    _worlds[name] = _World(main, modules, dict(loaded.hashes), before)
+    return main
+
+
+_mark: dict[str, int] = {}
+
+
+def _forget() -> None:
+    """Let go of everything that models have registered with torch, so that it can be registered again."""
+    kept = _kept_alive()
+    gone = kept[_mark.get("kept", len(kept)) :]
+    del kept[_mark.get("kept", len(kept)) :]
+    # what a library calls lives in C++ and holds on to the module that holds on to the library
+    library: Any = getattr(sys.modules.get("torch.library"), "Library", ())
+    gone += [
+        v for world in _worlds.values() for m in world.modules.values() for v in vars(m).values() if isinstance(v, library)
+    ]
+    for each in gone:
+        getattr(each, "_destroy", bool)()
+    _worlds.clear()
+    for name in [n for n, m in sys.modules.items() if isinstance(m, ModuleType) and own(m)]:
+        del sys.modules[name]
+    gc.collect()
+
+
+def _kept_alive() -> list[Any]:
+    """Where torch keeps libraries that nobody else holds; a torch without such a list lets go of them by itself."""
+    found = getattr(sys.modules.get("torch.library"), "_keep_alive", None)
+    return found if isinstance(found, list) else []

@@ -1,0 +1,321 @@
+"""State of the process that a model's own code may leave behind: noted before it runs, put back after it.
+
+A model's file may change torch's defaults, the working directory, the environment, signal handlers, even torch.nn itself. The
+numbers of the next model, and those of the caller's own program, must not depend on that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import gc
+import locale
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from roofline.cost import registry
+from roofline.places import kind_of
+
+_MISSING = object()
+# What Python and torch keep on classes for themselves.
+_KEPT_BY_PYTHON = (
+    "__annotations__", "__annotations_cache__", "__annotate_func__", "__abstractmethods__", "__doc__", "_abc_impl",
+)  # fmt: skip
+
+Pair = tuple[Callable[[], Any], Callable[[Any], Any]]
+
+
+class State:
+    """All that is put back. `State()` notes what is now, `restore` makes it so again; what did not change is left alone."""
+
+    def __init__(self) -> None:
+        self.values = [(setter, _asked(getter), getter) for getter, setter in (*_python(), *_torch())]
+        self.tables = [(owner, dict(vars(owner))) for owner in _tables()]
+        tables: list[dict[Any, Any]] = [registry.RULES, registry.BYTES, *_global_hooks()]
+        self.dicts = [(table, dict(table)) for table in tables]
+
+    def since(self, before: State) -> Callable[[], None]:
+        """What makes again, on top of whatever is then, all that has changed from `before` to this."""
+        values = [
+            (s, new) for (s, new, _), (_, old, _) in zip(self.values, before.values, strict=False) if not _equal(new, old)
+        ]
+        tables = [
+            (owner, {name: v for name, v in new.items() if old.get(name, _MISSING) is not v})
+            for (owner, new), (_, old) in zip(self.tables, before.tables, strict=False)
+        ]
+        dicts = [
+            (t, {k: v for k, v in new.items() if k not in old})
+            for (t, new), (_, old) in zip(self.dicts, before.dicts, strict=False)
+        ]
+
+        def again() -> None:
+            for setter, value in values:
+                with suppress(Exception):
+                    setter(value)
+            for owner, changed in tables:
+                for name, value in changed.items():
+                    with suppress(Exception):
+                        setattr(owner, name, value)
+            for table, added in dicts:
+                table.update(added)
+            registry.changed()
+
+        return again
+
+    def restore(self, own: Callable[[Any], bool] = lambda value: True) -> None:
+        """`own` says of a value that took the place of one of torch's whether it goes: a library that stays imported has
+        changed torch for good."""
+        for setter, value, getter in self.values:
+            if value is not _MISSING and not _equal(_asked(getter), value):
+                with suppress(Exception):
+                    setter(value)
+        for owner, before in self.tables:
+            _restore_table(owner, before, own)
+        for table, before in self.dicts:
+            wanted = before | registry.INSTALLED if table is registry.RULES else before
+            if table != wanted:
+                table.clear()
+                table.update(wanted)
+                registry.changed()
+
+
+def _restore_table(owner: Any, before: dict[str, Any], own: Callable[[Any], bool]) -> None:
+    now = dict(vars(owner))
+    for name, value in now.items():
+        old = before.get(name, _MISSING)
+        if old is value or name in _KEPT_BY_PYTHON or not (isinstance(owner, type) or old is not _MISSING):
+            continue
+        if own(value):
+            with suppress(Exception):
+                delattr(owner, name) if old is _MISSING else setattr(owner, name, old)
+    for name in before.keys() - now.keys():
+        if name not in _KEPT_BY_PYTHON:
+            with suppress(Exception):
+                setattr(owner, name, before[name])
+
+
+def _asked(getter: Callable[[], Any]) -> Any:
+    try:
+        return getter()
+    except Exception:  # an older or newer torch without it, a closed stream, a directory that is gone
+        return _MISSING
+
+
+def _equal(a: Any, b: Any) -> bool:
+    try:
+        return bool(a is b or a == b)
+    except Exception:  # tensors
+        return False
+
+
+def _python() -> list[Pair]:
+    pairs: list[Pair] = [
+        (os.getcwd, os.chdir),
+        (lambda: dict(os.environ), _set_environment),
+        (lambda: list(sys.argv), lambda v: sys.argv.__setitem__(slice(None), v)),
+        (lambda: sys.argv, lambda v: setattr(sys, "argv", v)),
+        (lambda: list(sys.path), lambda v: sys.path.__setitem__(slice(None), v)),
+        (lambda: sys.path, lambda v: setattr(sys, "path", v)),
+        (lambda: locale.setlocale(locale.LC_ALL), lambda v: locale.setlocale(locale.LC_ALL, v)),
+        (sys.getrecursionlimit, sys.setrecursionlimit),
+        (random.getstate, random.setstate),
+        (gc.isenabled, lambda v: gc.enable() if v else gc.disable()),
+        (sys.gettrace, sys.settrace),
+        (sys.getprofile, sys.setprofile),
+        (lambda: _levels(), _set_levels),
+        (lambda: list(logging.root.handlers), lambda v: logging.root.handlers.__setitem__(slice(None), v)),
+    ]
+    pairs += [
+        (lambda n=name: getattr(sys, n), lambda v, n=name: setattr(sys, n, v))  # type: ignore[misc]  # bound now
+        for name in ("stdout", "stderr", "stdin", "excepthook", "displayhook", "unraisablehook")
+    ]
+    if threading.current_thread() is threading.main_thread():
+        pairs += [
+            (lambda s=s: signal.getsignal(s), lambda v, s=s: signal.signal(s, v) if v is not None else None)  # type: ignore[misc]  # bound now
+            for s in signal.valid_signals()
+        ]
+        if hasattr(signal, "getitimer"):
+            pairs.append((lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0, lambda v: v or signal.alarm(0)))
+    return pairs
+
+
+def _set_environment(before: dict[str, str]) -> None:
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    for name, value in before.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _levels() -> dict[str, int]:
+    found = {name: log.level for name, log in logging.root.manager.loggerDict.items() if isinstance(log, logging.Logger)}
+    return found | {"": logging.root.level, "\0disabled": logging.root.manager.disable}
+
+
+def _set_levels(before: dict[str, int]) -> None:
+    for name, level in before.items():
+        if name == "\0disabled":
+            logging.disable(level)
+        elif logging.getLogger(name or None).level != level:
+            logging.getLogger(name or None).setLevel(level)
+
+
+def _torch() -> list[Pair]:
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "nn"):
+        return []
+    pairs: list[Pair] = [
+        (lambda: torch.get_default_dtype(), lambda v: torch.set_default_dtype(v)),
+        (lambda: torch.get_default_device(), lambda v: torch.set_default_device(None if v.type == "cpu" else v)),
+        *_modes(torch),
+        (lambda: torch.is_grad_enabled(), lambda v: torch.set_grad_enabled(v)),
+        (lambda: torch.get_num_threads(), lambda v: torch.set_num_threads(v)),
+        (lambda: torch.get_float32_matmul_precision(), lambda v: torch.set_float32_matmul_precision(v)),
+        (lambda: torch.is_anomaly_enabled(), lambda v: torch.set_anomaly_enabled(v)),
+        (
+            lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+            lambda v: torch.use_deterministic_algorithms(v[0], warn_only=v[1]),
+        ),
+        (lambda: torch.is_autocast_cache_enabled(), lambda v: torch.set_autocast_cache_enabled(v)),
+        (_Random.now, _Random.restore),
+        (lambda: torch.backends.mha.get_fastpath_enabled(), lambda v: torch.backends.mha.set_fastpath_enabled(v)),
+    ]
+    for kind in ("cpu", "cuda"):
+        pairs += [
+            (lambda k=kind: torch.is_autocast_enabled(k), lambda v, k=kind: torch.set_autocast_enabled(k, v)),  # type: ignore[misc]  # bound now
+            (lambda k=kind: torch.get_autocast_dtype(k), lambda v, k=kind: torch.set_autocast_dtype(k, v)),  # type: ignore[misc]  # bound now
+        ]
+    cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
+    for name in ("enabled", "benchmark", "deterministic"):
+        pairs.append((lambda n=name: getattr(cudnn, n), lambda v, n=name: setattr(cudnn, n, v)))  # type: ignore[misc]  # bound now
+    for name in ("flash", "mem_efficient", "math", "cudnn"):
+        ask, tell = getattr(cuda, f"{name}_sdp_enabled", None), getattr(cuda, f"enable_{name}_sdp", None)
+        if ask and tell:
+            pairs.append((ask, tell))
+    return pairs
+
+
+class _Random:
+    """The state of torch's and numpy's generators, comparable."""
+
+    def __init__(self, torch: Any, numpy: Any) -> None:
+        self.torch, self.numpy = torch, numpy
+
+    @classmethod
+    def now(cls) -> _Random:
+        torch, numpy = sys.modules["torch"], sys.modules.get("numpy")
+        return cls(torch.get_rng_state(), numpy.random.get_state() if numpy and hasattr(numpy, "random") else None)
+
+    def restore(self) -> None:
+        sys.modules["torch"].set_rng_state(self.torch)
+        if self.numpy is not None:
+            sys.modules["numpy"].random.set_state(self.numpy)
+
+
+def _modes(torch: Any) -> list[Pair]:
+    """Modes that a model has entered and not left; torch gives no public way to ask for them."""
+    device: Any = sys.modules.get("torch.utils._device")
+    pairs: list[Pair] = [(lambda: device.CURRENT_DEVICE, lambda v: setattr(device, "CURRENT_DEVICE", v))]
+    for kind in ("function", "dispatch"):
+        size = getattr(torch._C, f"_len_torch_{kind}_stack", None)
+        pop = getattr(torch._C, f"_pop_torch_{kind}_stack", None)
+        if size and pop:
+            pairs.append((size, _popper(size, pop)))
+    return pairs
+
+
+def _popper(size: Callable[[], int], pop: Callable[[], Any]) -> Callable[[int], None]:
+    def restore(before: int) -> None:
+        while size() > before:
+            pop()
+
+    return restore
+
+
+def _tables() -> list[Any]:
+    """Modules and classes in which a model may replace something: Python's own names, torch's, and those of its layers."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "nn"):
+        return [builtins]
+    layers = [v for v in vars(torch.nn).values() if isinstance(v, type) and issubclass(v, torch.nn.Module)]
+    return [builtins, torch, torch.nn, torch.nn.functional, torch.nn.init, torch.Tensor, torch.nn.Parameter, *layers]
+
+
+def _global_hooks() -> list[dict[Any, Any]]:
+    """Torch's hooks that run for every module: a model that leaves one would have it run for the next."""
+    module: Any = sys.modules.get("torch.nn.modules.module")
+    return [v for n, v in vars(module).items() if n.startswith("_global_") and isinstance(v, dict)] if module else []
+
+
+@contextmanager
+def streams_kept() -> Iterator[None]:
+    """Put stdout and stderr back where they went, should a model point their descriptors elsewhere or close them."""
+    kept = []
+    for number in (1, 2):
+        with suppress(OSError):
+            kept.append((number, os.dup(number)))
+    try:
+        yield
+    finally:
+        for number, copy in kept:
+            with suppress(OSError, ValueError):
+                try:
+                    same = os.path.samestat(os.fstat(number), os.fstat(copy))
+                except OSError:
+                    same = False
+                if not same:
+                    os.dup2(copy, number)
+            with suppress(OSError):
+                os.close(copy)
+
+
+@contextmanager
+def no_exit_handlers() -> Iterator[None]:
+    """What a model's own code wants to run when the program ends is not kept: it could change the exit code."""
+    register = atexit.register
+
+    def refused(function: Any, *args: Any, **kwargs: Any) -> Any:
+        asks = kind_of(sys._getframe(1).f_code.co_filename)
+        return function if asks == "own" else register(function, *args, **kwargs)
+
+    atexit.register = refused  # type: ignore[assignment]  # for a while
+    try:
+        yield
+    finally:
+        atexit.register = register
+
+
+def defaults() -> None:
+    """What every model starts from, whatever the caller's program has set: torch's own defaults, and seed 0."""
+    torch: Any = sys.modules["torch"]
+    torch.set_default_dtype(torch.float32)
+    if _asked(torch.get_default_device) not in (_MISSING, torch.device("cpu")):
+        torch.set_default_device(None)
+    torch.set_grad_enabled(True)
+    for kind in ("cpu", "cuda"):
+        with suppress(Exception):
+            torch.set_autocast_enabled(kind, False)
+    torch.default_generator.manual_seed(0)
+    random.seed(0)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and hasattr(numpy, "random"):
+        numpy.random.seed(0)
+
+
+@contextmanager
+def undone(own: Callable[[Any], bool] = lambda value: True) -> Iterator[State]:
+    """Run a model's code; whatever it changes in this process is as it was afterwards."""
+    before = State()
+    with warnings.catch_warnings(), streams_kept():
+        try:
+            yield before
+        finally:
+            before.restore(own)

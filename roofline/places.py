@@ -1,0 +1,113 @@
+"""Whose a file is: Python's, an installed package's, this program's, or a person's own; and where a model's modules are."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Sequence
+from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_INSTALLED = ("site-packages", "dist-packages")
+_OURS = str(Path(__file__).resolve().parent) + os.sep
+_STDLIB = tuple(
+    {os.path.join(os.path.realpath(path), "") for key in ("stdlib", "platstdlib") if (path := sysconfig.get_path(key))}
+    | {os.path.join(path, "") for key in ("stdlib", "platstdlib") if (path := sysconfig.get_path(key))}
+)
+_SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/")
+_RELATIVE = re.compile(r"^\s*from\s+(\.+)", re.MULTILINE)
+
+
+@cache
+def kind_of(file: str) -> str:
+    """ "python" (also what has no file), "torch", "installed", "ours", "system" or "own"."""
+    if not file or file.startswith("<"):
+        return "python"
+    path = os.path.abspath(file)
+    parts = path.split(os.sep)
+    for word in _INSTALLED:
+        if word in parts:
+            top = parts[parts.index(word) + 1 : parts.index(word) + 2]
+            return "torch" if top == ["torch"] else "installed"
+    if path.startswith(_OURS):
+        return "own" if path.startswith(_OURS + "_share") else "ours"
+    if path.startswith(_STDLIB):
+        return "python"
+    if path.startswith(_SYSTEM):
+        return "system"
+    torch = getattr(sys.modules.get("torch"), "__file__", None)
+    return "torch" if torch and path.startswith(os.path.dirname(torch) + os.sep) else "own"
+
+
+def package_of(path: Path) -> tuple[Path, str]:
+    """Where a Python file has to be imported from, and by which name, so that its relative imports work; ("", "") parts apart.
+
+    A file without relative imports is a script: it is imported from its own folder, by no dotted name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    level = max((len(dots) for dots in _RELATIVE.findall(text)), default=0)
+    root, names = path.parent, [path.stem]
+    while (root / "__init__.py").is_file() or len(names) <= level:
+        if root == root.parent:
+            break
+        names.insert(0, root.name)
+        root = root.parent
+    return root, ".".join(names) if level else ""
+
+
+def search(kind: str, where: str) -> list[str]:
+    """Folders that come first on sys.path while a model is loaded: its own, as with `python file.py`, and the working directory
+    for a module by name, as with `python -m`."""
+    if kind == "module":
+        return [os.getcwd()]
+    if kind not in ("file", "reference"):
+        return []
+    path = Path(where)
+    if kind == "reference":
+        return [str(path.parent)]
+    root, dotted = package_of(path)
+    # a file of a package sees its neighbours through the package; a script sees them directly
+    found = [str(root)] if dotted else [str(path.parent), str(root)]
+    return list(dict.fromkeys([*found, os.getcwd()]))
+
+
+def origin(module: Any) -> str:
+    """The file of a module, the folder of a namespace package, or nothing."""
+    file = module.__dict__.get("__file__") if isinstance(module, ModuleType) else None
+    if isinstance(file, str):
+        return file
+    try:
+        return str(next(iter(module.__path__))) + os.sep
+    except Exception:  # no package, or something that only stands in for a module
+        return ""
+
+
+def where(spec: ModuleSpec | None) -> str | None:
+    if spec is None:
+        return None
+    return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
+
+
+def locate(name: str, places: Sequence[str]) -> str | None:
+    """Where `import name` would find it now, were the model loaded again."""
+    path = list(sys.path)
+    sys.path[:0] = places
+    try:
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec = find(name, None, None) if find else None
+            if spec is not None:
+                return where(spec)
+    except Exception:  # somebody's finder
+        return None
+    finally:
+        sys.path[:] = path
+    return None
