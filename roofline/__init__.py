@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
 
 def analyze(
-    model: str | nn.Module,
+    model: str | os.PathLike[str] | nn.Module,
     *,
     device: str | Device = "cpu",
     host: str | float | None = None,
@@ -41,10 +42,10 @@ def analyze(
     dtype: str = "fp32",
     runtime: str = "eager",
     training: bool = False,
-    optimizer: str = "adam",
+    optimizer: str | None = None,
     prefill: int | None = None,
     decode: int | None = None,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
     cache: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Analysis:
@@ -53,19 +54,25 @@ def analyze(
     `model` is what the command line takes ("mobilenet_v3_large", "timm:resnet50", "net.py:Net") or an nn.Module, which
     is left as it was found. `inputs` are shapes as text ("1,3,224,224", "ids=1,128:int64"); for a module, `args` and
     `kwargs` may give its call as it is, with any nesting of tensors in it (real or meta: only metadata is used).
+    `batch` and `resolution` resize the inputs, also those given. `settings` are arguments for the constructor of a model
+    that is given by name.
     `host` is what the machine around a GPU needs to issue one operator ("10 us", or seconds), instead of the device file's.
-    `batch` and `resolution` resize the default inputs. `dtype` is fp32, tf32, fp16, bf16, amp or fp64; `runtime` is
-    eager or ideal. `training` makes it a training step: forward, backward, and a step of the `optimizer` (sgd with
-    momentum, adam, adamw). For a causal language model of transformers, `prefill` is the number of tokens of a prompt and
-    `decode` the number of tokens in the KV cache when one more is computed. Times are in seconds, sizes in bytes.
+
+    `dtype` is fp32, tf32, fp16, bf16, amp or fp64; `runtime` is eager (a kernel for each operator), compiled (fused as
+    torch.compile does) or ideal (every tensor moves once). `training` makes it a training step: forward, backward, and a
+    step of the `optimizer` (sgd with momentum, adam, adamw; adam where nothing is said). For a causal language model of
+    transformers, `prefill` is the number of tokens of a prompt and `decode` the number of tokens in the KV cache when one
+    more is computed. Times are in seconds, sizes in bytes. What would have no effect beside the rest is refused.
 
     Raises a RooflineError: UsageError for what cannot be, ModelError where the model's forward fails.
     """
-    from roofline import pipeline
+    from roofline import asking, pipeline
 
-    request = pipeline.Request(
-        device=device, host=host, batch=batch, inputs=tuple(inputs), args=args, kwargs=kwargs, resolution=resolution,
-        dtype=dtype, runtime=runtime, training=training, settings=dict(settings or {}), cache=cache,
-        progress=progress or (lambda text: None), optimizer=optimizer, prefill=prefill, decode=decode,
+    if isinstance(model, os.PathLike):
+        model = os.fspath(model)
+    request = asking.request(
+        model, device=device, host=host, batch=batch, inputs=inputs, args=args, kwargs=kwargs, resolution=resolution,
+        dtype=dtype, runtime=runtime, training=training, optimizer=optimizer, prefill=prefill, decode=decode,
+        settings=settings, cache=cache, progress=progress,
     )  # fmt: skip
     return pipeline.run(model, request)

@@ -85,6 +85,8 @@ class Builder:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.make: Any = _maker(source)
+        # what a person should know of how it is built
+        self.notes = _unread(self.make, source)
 
     def __call__(self, real: bool = False) -> nn.Module:
         if isinstance(self.make, nn.Module):
@@ -252,6 +254,25 @@ def _check_arguments(make: Callable[..., Any], source: Source) -> None:
             raise UsageError(f"{source.name} takes no argument {key!r}: {hint}")
 
 
+def _unread(make: Any, source: Source) -> tuple[str, ...]:
+    """A note for `--set` with a name that only a catch-all takes: nobody can tell whether it is read there."""
+    if source.kind not in ("file", "module") or isinstance(make, nn.Module):
+        return ()
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return ()
+    rest = next((p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD), "")
+    own = [p.name for p in parameters.values() if p.name != rest]
+    out = []
+    for key in source.args if rest else ():
+        if key not in own:
+            near = difflib.get_close_matches(key, own, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            out.append(f"--set {key}: {source.name} has no such argument, it went into **{rest} and may not be read{hint}")
+    return tuple(out)
+
+
 def is_quantized(module: nn.Module) -> bool:
     """Whether its weights are packed for quantized kernels, which run on real CPU tensors only."""
     return any(True for m in module.modules() for _ in packed_in(m))
@@ -291,6 +312,11 @@ def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], di
     args, kwargs = [], {}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for i in inputs:
+        if i.named and parameters and not anything and i.name not in parameters:
+            known = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+            near = difflib.get_close_matches(i.name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'its inputs by position'}"
+            raise UsageError(f"--input {i.name}: forward() of {type(module).__name__} has no input of that name: {hint}")
         t = torch.empty(i.shape, dtype=getattr(torch, i.dtype or "float32"), device=META)
         if i.name in parameters or (anything and not i.name.isdigit() and i.name != "x"):
             kwargs[i.name] = t

@@ -16,13 +16,15 @@ import typer
 
 from roofline.cli_lists import cache_app, list_devices, list_models
 from roofline.cli_measured import calibrate_command, crosscheck_command, measure_command, validate_command
-from roofline.cli_steps import analyze_on, devices_named, pairs, publish
-from roofline.conversion import quicken
+from roofline.cli_steps import View, analyze_on, devices_named, pairs, publish
+from roofline.conversion import quicken, refuse_repeats
 from roofline.options import (
+    DTYPE,
     Batch,
-    By,
+    ByOption,
     Debug,
     Decode,
+    Depth,
     Devices,
     Dtype,
     DtypeOption,
@@ -32,13 +34,13 @@ from roofline.options import (
     Model,
     NoCache,
     OneDevice,
-    Optimizer,
     OptimizerOption,
     Prefill,
     Resolution,
     Runtime,
     RuntimeOption,
     Settings,
+    Top,
     Training,
 )
 from roofline.records import Analysis, CheckFailed, UsageError
@@ -97,12 +99,12 @@ def analyze(
     dtype: DtypeOption = Dtype.fp32,
     runtime: RuntimeOption = Runtime.eager,
     training: Training = False,
-    optimizer: OptimizerOption = Optimizer.adam,
+    optimizer: OptimizerOption = None,
     prefill: Prefill = None,
     decode: Decode = None,
-    by: Annotated[By, typer.Option("--by", help="Rows of the table.")] = By.layer,
-    depth: Annotated[int, typer.Option("--depth", min=0, metavar="N", help="Deepest level of layers in the table.")] = 2,
-    top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Only the N rows with the most time.")] = None,
+    by: ByOption = None,
+    depth: Depth = None,
+    top: Top = None,
     json: Json = False,
     output: Annotated[
         list[Path] | None,
@@ -134,6 +136,7 @@ def analyze(
     from roofline import output as files
 
     targets = files.targets(output or [])
+    view = View.of(targets, json, by, depth, top)
     names = device or ["cpu"]
     if len(names) > 1 and any(f.suffix.lower() == ".csv" for f in targets):
         raise UsageError("a CSV file holds one device, and several were given\ngive one -d, or write .json")
@@ -144,14 +147,14 @@ def analyze(
         "dtype": dtype.value,
         "runtime": runtime.value,
         "training": training,
-        "optimizer": optimizer.value,
+        "optimizer": optimizer and optimizer.value,
         "prefill": prefill,
         "decode": decode,
         "settings": pairs(settings or []),
         "cache": not no_cache,
     }
     analyses = [analyze_on(model, d, **request) for d in devices_named(names, host, runtime.value)]
-    publish(analyses, targets, json=json, by=by, depth=depth, top=top)
+    publish(analyses, targets, view)
     if strict:
         _refuse_unknown(analyses)
 
@@ -191,6 +194,8 @@ def check(
     from roofline import gate
     from roofline.views import listing
 
+    if json and github:
+        raise UsageError("--github prints annotations beside the table, and --json one document: leave one of them out")
     path = gate.budget_file(file)
     found = [gate.check(budget, _budgeted(budget, not no_cache)) for budget in gate.load_budgets(path)]
     ok = all(v.ok for v in found)
@@ -223,7 +228,9 @@ def diff(
     batch: Batch = None,
     inputs: Inputs = None,
     resolution: Resolution = None,
-    dtype: Annotated[Dtype | None, typer.Option("--dtype", help="Precision.", show_default=False)] = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option("--dtype", metavar=DTYPE, help="Precision.", show_default=False)
+    ] = None,
     runtime: Annotated[
         Runtime | None, typer.Option("--runtime", metavar="eager|compiled|ideal", help="How ops become kernels.")
     ] = None,
@@ -364,6 +371,7 @@ def _run(args: list[str]) -> int:
     """Typer's own main() without its handling of errors, which would print them in another form."""
     command = typer.main.get_command(app)
     quicken(command)
+    refuse_repeats(command)
     try:
         with command.make_context("roofline", args) as context:
             command.invoke(context)

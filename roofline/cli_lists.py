@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roofline.options import Debug, Json, Kind
-from roofline.records import UnknownNameError
+from roofline.records import UnknownNameError, UsageError
 from roofline.terminal import out, out_json, painter
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def list_devices(
         ),
     ] = None,
     kind: Annotated[Kind | None, typer.Option("--kind", help="Only GPUs or only CPUs.", show_default=False)] = None,
-    sort: Annotated[Order, typer.Option("--sort", help="What to list them by; numbers with the largest first.")] = Order.name,
+    sort: Annotated[
+        Order | None,
+        typer.Option("--sort", help="What to list them by; numbers: largest first.  [default: name]", show_default=False),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -57,13 +60,20 @@ def list_devices(
     from roofline.views import listing
 
     matched = [_matching(name) for name in names or []]
+    one = [d.name for each, exact in matched if exact for d in each]
+    if twice := next((name for name in one if one.count(name) > 1), ""):
+        raise UsageError(f"{twice}: given twice")
     exact = bool(matched) and all(one for _, one in matched)
     every = [d for each, _ in matched for d in each] if names else library()
     found = [d for d in {d.name: d for d in every}.values() if kind is None or d.kind == kind.value]
     if not found:
         said = ", ".join(map(repr, names or []))
         raise UnknownNameError(f"no {kind.value if kind else 'device'} found" + (f" for {said}" if said else ""))
-    if sort is not Order.name:
+    if sort is not None and len(found) == 1:
+        raise UsageError(f"--sort orders a list, and {found[0].name} is one device: leave it out")
+    if sort is Order.name:
+        found.sort(key=lambda d: d.name)
+    elif sort is not None:
         found.sort(key=lambda d: -listing.ORDERS[sort.value](d))
     if json:
         out_json(found[0] if exact and len(found) == 1 else {"devices": found})
@@ -75,8 +85,8 @@ def list_devices(
 
 def list_models(
     query: Annotated[
-        str | None,
-        typer.Argument(metavar="QUERY", show_default=False, help="Words to look for in names, sources and descriptions."),
+        list[str] | None,
+        typer.Argument(metavar="[QUERY]...", show_default=False, help="Words to look for in names, sources and descriptions."),
     ] = None,
     json: Json = False,
     debug: Debug = False,
@@ -91,11 +101,12 @@ def list_models(
     from roofline.source import catalogue
     from roofline.views import listing
 
-    everything = catalogue(zoos=query is not None)
-    words = (query or "").lower().split()
+    text = " ".join(query or ())
+    everything = catalogue(zoos=bool(query))
+    words = text.lower().split()
     found = [m for m in everything if all(word in " ".join(m.values()).lower() for word in words)]
     if not found:
-        raise UnknownNameError(f"no model matches {query!r}{_nearest(query or '', [m['name'] for m in everything])}")
+        raise UnknownNameError(f"no model matches {text!r}{_nearest(text, [m['name'] for m in everything])}")
     if json:
         out_json({"models": found})
     else:

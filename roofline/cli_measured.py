@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli_steps import devices_named, foreign, pairs, publish, quiet
+from roofline.cli_steps import View, devices_named, foreign, pairs, publish, quiet
 from roofline.options import (
+    DTYPE,
     Batch,
-    By,
+    ByOption,
     Debug,
+    Depth,
     Dtype,
     DtypeOption,
     Force,
@@ -27,6 +29,7 @@ from roofline.options import (
     Runtime,
     Settings,
     Threads,
+    Top,
 )
 from roofline.records import UsageError
 from roofline.terminal import note, out, out_json, painter, progress
@@ -37,7 +40,9 @@ def crosscheck_command(
     batch: Batch = None,
     inputs: Inputs = None,
     resolution: Resolution = None,
-    top: Annotated[int, typer.Option("--top", min=1, metavar="N", help="At most N layers.")] = 20,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, metavar="N", help="At most N layers.  [default: 20]", show_default=False)
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also the layers where all agree.")] = False,
     settings: Settings = None,
     json: Json = False,
@@ -54,6 +59,8 @@ def crosscheck_command(
     """
     from roofline.views import counts
 
+    if json and (top is not None or everything):
+        raise UsageError(f"{'--all' if everything else '--top'} is about the table, and --json has every layer: leave one out")
     with foreign(model) as report:
         from roofline.crosscheck import crosscheck as compare
 
@@ -68,7 +75,7 @@ def crosscheck_command(
     if json:
         out_json(found)
     else:
-        out(counts.render(found, painter(), top, everything))
+        out(counts.render(found, painter(), top or 20, everything))
 
 
 def calibrate_command(
@@ -106,6 +113,7 @@ def calibrate_command(
 
     if output is not None and output.suffix.lower() != ".toml":
         raise UsageError(f"-o {output}: a device file ends in .toml")
+    _only_cpu(device, threads, hold)
     if device is Here.gpu and output is None:
         raise UsageError("-d gpu: name the file to write, as in -o gpu.toml")
     path = output or calibrate.default_file()
@@ -135,9 +143,9 @@ def measure_command(
     inputs: Inputs = None,
     resolution: Resolution = None,
     dtype: DtypeOption = Dtype.fp32,
-    by: Annotated[By, typer.Option("--by", help="Rows of the table.")] = By.layer,
-    depth: Annotated[int, typer.Option("--depth", min=0, metavar="N", help="Deepest level of layers in the table.")] = 2,
-    top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Only the N rows with the most time.")] = None,
+    by: ByOption = None,
+    depth: Depth = None,
+    top: Top = None,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.1, metavar="S", help="How long to run it, about; longer on a busy machine.")
     ] = 6.0,
@@ -167,6 +175,8 @@ def measure_command(
     from roofline import output as files
 
     targets = files.targets(output or [])
+    view = View.of(targets, json, by, depth, top)
+    _only_cpu(device, threads, hold)
     with foreign(model) as report:
         from roofline.measure import measure
 
@@ -175,7 +185,13 @@ def measure_command(
             settings=pairs(settings or []), threads=threads, seconds=seconds, hold=hold, force=force,
             progress=report or quiet,
         )  # fmt: skip
-    publish([found], targets, json=json, by=by, depth=depth, top=top)
+    publish([found], targets, view)
+
+
+def _only_cpu(device: Here, threads: int | None, hold: bool) -> None:
+    for option, given in (("--threads", threads is not None), ("--hold", hold)):
+        if given and device is Here.gpu:
+            raise UsageError(f"{option} is about the threads of a CPU, and -d gpu runs on the GPU: leave it out")
 
 
 def validate_command(
@@ -191,7 +207,8 @@ def validate_command(
     ],
     host: Host = None,
     dtype: Annotated[
-        Dtype | None, typer.Option("--dtype", help="Measured in.  [default: by file name]", show_default=False)
+        Dtype | None,
+        typer.Option("--dtype", metavar=DTYPE, help="Measured in.  [default: by file name]", show_default=False),
     ] = None,
     layout: Annotated[
         Layout | None, typer.Option("--layout", help="nhwc: channels last.  [default: by file name]", show_default=False)
@@ -211,7 +228,9 @@ def validate_command(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="A sample of N rows.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sample.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Of the sample.  [default: 0]", show_default=False)
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", min=1, metavar="N", help="Processes.  [default: cores, at most 4]", show_default=False),
@@ -249,6 +268,7 @@ def validate_command(
     devices = with_host([devices_named([d])[0] for d in device], host, runtime.value if runtime else "eager")
     validate.command(
         paths, devices, dtype=dtype and dtype.value, layout=layout and layout.value,
-        runtime=runtime and runtime.value, columns=pairs(column or ()), limit=limit, seed=seed, jobs=jobs, plot=plot, fit=fit,
+        runtime=runtime and runtime.value, columns=pairs(column or (), "--column", "model=name"),
+        limit=limit, seed=seed, jobs=jobs, plot=plot, fit=fit,
         constants=constants, json=json, cache=not no_cache,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from roofline.options import By
 from roofline.records import Analysis, ModelError, UsageError
@@ -29,15 +29,15 @@ def devices_named(names: Iterable[str], host: str | float | None = None, runtime
     return with_host(list(found.values()), host, runtime)
 
 
-def pairs(texts: Iterable[str]) -> dict[str, str]:
+def pairs(texts: Iterable[str], option: str = "--set", example: str = "width_mult=0.5") -> dict[str, str]:
     """--set width_mult=0.5 -> {"width_mult": "0.5"}; the source gives the values their types."""
     found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"--set {text!r}: expected ARG=VALUE, such as --set width_mult=0.5")
+            raise UsageError(f"{option} {text!r}: expected ARG=VALUE, such as {option} {example}")
         if name.strip() in found:
-            raise UsageError(f"--set {name.strip()}: given twice")
+            raise UsageError(f"{option} {name.strip()}: given twice")
         found[name.strip()] = value.strip()
     return found
 
@@ -59,18 +59,44 @@ def analyze_on(model: str, device: Device, **request: Any) -> Analysis:
         return roofline.analyze(model, device=device, progress=report, **request)
 
 
-def publish(analyses: Sequence[Analysis], files: Sequence[Path], *, json: bool, by: By, depth: int, top: int | None) -> None:
+class View(NamedTuple):
+    """What the results are shown as: one JSON document, or a table by layer, op or kernel."""
+
+    json: bool
+    by: By
+    depth: int
+    top: int | None
+    # rows of a CSV file: kernels, where nothing else was asked for
+    csv: By
+
+    @classmethod
+    def of(cls, files: Sequence[Path], json: bool, by: By | None, depth: int | None, top: int | None) -> View:
+        """Raises UsageError for an option that would change nothing that is printed or written."""
+        suffixes = {file.suffix.lower() for file in files}
+        if json and top is not None:
+            raise UsageError("--top shortens the table, and --json prints all rows instead of one: leave one of them out")
+        if json and by is not None and ".csv" not in suffixes:
+            raise UsageError("--by chooses the rows of the table, and --json has layers, ops and kernels: leave one out")
+        if depth is not None and ".md" not in suffixes:
+            if json:
+                raise UsageError("--depth is how deep the table goes, and --json prints every layer: leave one of them out")
+            if by not in (None, By.layer):
+                raise UsageError(f"--depth is about layers, and --by {by.value} has none: leave one of them out")
+        return cls(json, by or By.layer, 2 if depth is None else depth, top, by or By.kernel)
+
+
+def publish(analyses: Sequence[Analysis], files: Sequence[Path], view: View) -> None:
     """The results on stdout and in `files`: all are rendered before the first is written."""
     from roofline import output
     from roofline.verdict import hosts
 
-    contents = {path: output.render(analyses, path, by.value, depth) for path in files}
-    if json:
+    contents = {path: output.render(analyses, path, view.by.value, view.depth, view.csv.value) for path in files}
+    if view.json:
         from roofline.views.text import many_to_json
 
         out(many_to_json(analyses))
     else:
-        _tables(analyses, by, depth, top)
+        _tables(analyses, view)
     output.write_all(contents)
     if len(analyses) > 1 and (said := hosts(analyses)):
         note(f"note: {said}")
@@ -78,7 +104,7 @@ def publish(analyses: Sequence[Analysis], files: Sequence[Path], *, json: bool, 
         note(f"wrote {path}")
 
 
-def _tables(analyses: Sequence[Analysis], by: By, depth: int, top: int | None) -> None:
+def _tables(analyses: Sequence[Analysis], view: View) -> None:
     from rich.console import Console
 
     from roofline.views.table import render
@@ -86,7 +112,7 @@ def _tables(analyses: Sequence[Analysis], by: By, depth: int, top: int | None) -
     console = Console(highlight=False)
     for index, analysis in enumerate(analyses):
         with console.capture() as text:
-            render(analysis, console, by.value, depth, top)
+            render(analysis, console, view.by.value, view.depth, view.top)
         out(("\n" if index else "") + text.get())
 
 

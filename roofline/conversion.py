@@ -12,6 +12,8 @@ from typing import Any, get_args, get_origin
 
 import typer
 
+from roofline.records import UsageError
+
 
 class Quick:
     """Stands in for typer's converter of one parameter."""
@@ -62,3 +64,47 @@ def quicken(command: Any, parent: typer.Context | None = None) -> None:
         leaf = get_args(annotation)[0] if get_origin(annotation) is list else annotation
         if leaf in (str, int, bool) or (isinstance(leaf, type) and issubclass(leaf, (Path, Enum))):
             param._runtime_param = Quick(annotation, getattr(descriptor.parameter_info, "min", None))
+
+
+def refuse_repeats(command: Any) -> None:
+    """Let `command` and its subcommands refuse an option that takes one value and is given twice: the last would win."""
+    for sub in getattr(command, "commands", {}).values():
+        refuse_repeats(sub)
+    command.make_parser = _Once(command.make_parser)
+
+
+class _Once:
+    """Stands in for a command's make_parser(): the parser that it makes looks at what was repeated."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def __call__(self, ctx: Any) -> Any:
+        parser = self._make(ctx)
+        parse = parser.parse_args
+
+        def parse_args(args: list[str]) -> Any:
+            before = list(args)
+            options, rest, order = parse(args=args)
+            single = [p for p in order if p.param_type_name == "option" and not p.multiple and not p.is_flag]
+            for param in single:
+                if single.count(param) > 1:
+                    values = ", ".join(_values(before, param.opts))
+                    raise UsageError(f"{param.opts[-1]}: given {single.count(param)} times ({values}), and it takes one value")
+            return options, rest, order
+
+        parser.parse_args = parse_args
+        return parser
+
+
+def _values(args: list[str], names: list[str]) -> list[str]:
+    """What stands behind an option on the command line: `-b 1`, `-b1`, `--batch=1`."""
+    found = []
+    for i, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        short = next((n for n in names if len(n) == 2 and arg.startswith(n) and arg != n), "")
+        if name in names:
+            found.append(value if equals else "".join(args[i + 1 : i + 2]))
+        elif short:
+            found.append(arg.removeprefix(short))
+    return found

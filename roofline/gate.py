@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from roofline import units
 from roofline.metrics import BY_NAME, METRICS, nearest, parse
-from roofline.records import RUNTIMES, Analysis, BudgetFileError
+from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, BudgetFileError
 
 
 class Limit(Struct, frozen=True):
@@ -83,7 +83,6 @@ class Verdict(Struct, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
-_DTYPES = ("fp32", "tf32", "fp16", "bf16", "int8", "amp")
 _LIMITS = {f"{'max' if m.cost else 'min'}_{m.name}": m for m in METRICS}
 _KEYS = (
     "model", "analysis", "name", "device", "host", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set",
@@ -185,6 +184,8 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
 
     def choice(key: str, names: tuple[str, ...]) -> str:
         value = take(key, str, f"one of {', '.join(names)}", names[0])
+        if value == "int8" and key == "dtype":
+            raise fail(key, f"{key}: {NOT_INT8}")
         if value not in names:
             raise fail(key, f"{key}: expected one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
         return str(value)
@@ -234,7 +235,7 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
         batch=positive("batch"),
         inputs=tuple(inputs),
         resolution=positive("resolution"),
-        dtype=choice("dtype", _DTYPES),
+        dtype=choice("dtype", DTYPES),
         runtime=choice("runtime", RUNTIMES),
         training=take("training", bool, "true or false", False),
         settings={key: value if isinstance(value, str) else _plain(value) for key, value in settings.items()},

@@ -97,6 +97,9 @@ def sized(where: str, asked: Sequence[tuple[str, tuple[int, ...], str]], batch: 
         if batch is not None and name not in given and want and want[0] != batch and name == names[0]:
             raise UsageError(f"{where}: the batch of input {name} is fixed at {want[0]}; export it with a dynamic axis")
         out[name] = want
+    if batch is not None and not any(shape[:1] == (batch,) for shape in out.values()):
+        said = " and ".join(f"{name} {','.join(map(str, shape))}" for name, shape in out.items())
+        raise UsageError(f"batch {batch}, and no input begins with it: {said}\nleave --batch out, or give other shapes")
     return out
 
 

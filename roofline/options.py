@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
+from roofline.records import DTYPES
+
 
 class Dtype(StrEnum):
     fp32 = "fp32"
     tf32 = "tf32"
     fp16 = "fp16"
     bf16 = "bf16"
-    int8 = "int8"
     amp = "amp"
+    fp64 = "fp64"
+    # refused, with a better reason than that it is not among the others
+    int8 = "int8"
 
 
 class Runtime(StrEnum):
@@ -98,13 +102,19 @@ Inputs = Annotated[
     ),
 ]
 Resolution = Annotated[int | None, typer.Option("--resolution", min=1, metavar="N", help="Height and width of image inputs.")]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", help="Precision; amp is what torch.autocast makes of the model.")]
+DTYPE = "|".join(DTYPES)
+DtypeOption = Annotated[
+    Dtype, typer.Option("--dtype", metavar=DTYPE, help="Precision; amp is what torch.autocast makes of the model.")
+]
 _RUNTIME_HELP = (
     "How ops become kernels: eager (one each), compiled (fused as torch.compile does), ideal (every tensor moves once)."
 )
 RuntimeOption = Annotated[Runtime, typer.Option("--runtime", metavar="eager|compiled|ideal", help=_RUNTIME_HELP)]
 Training = Annotated[bool, typer.Option("--training", help="A training step: forward, backward, optimizer.")]
-OptimizerOption = Annotated[Optimizer, typer.Option("--optimizer", help="Of the training step; sgd has momentum.")]
+OptimizerOption = Annotated[
+    Optimizer | None,
+    typer.Option("--optimizer", help="Of the training step; sgd has momentum.  [default: adam]", show_default=False),
+]
 Prefill = Annotated[
     int | None,
     typer.Option("--prefill", min=1, metavar="N", show_default=False, help="A language model reading a prompt of N tokens."),
@@ -112,6 +122,17 @@ Prefill = Annotated[
 Decode = Annotated[
     int | None,
     typer.Option("--decode", min=1, metavar="N", show_default=False, help="One token more, after N in its KV cache."),
+]
+ByOption = Annotated[By | None, typer.Option("--by", help="Rows of the table.  [default: layer]", show_default=False)]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        "--depth", min=0, metavar="N", help="Deepest level of layers in the table.  [default: 2]", show_default=False
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option("--top", min=1, metavar="N", help="Only the N rows with the most time.", show_default=False),
 ]
 Settings = Annotated[
     list[str] | None,

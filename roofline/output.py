@@ -58,8 +58,9 @@ def _place(path: Path) -> Path:
     return place
 
 
-def render(analyses: Sequence[Analysis], path: Path, by: By, depth: int) -> bytes:
-    """What belongs into `path`, by its suffix. CSV holds the first analysis alone, by kernel unless `by` is "op".
+def render(analyses: Sequence[Analysis], path: Path, by: By, depth: int, rows: By | None = None) -> bytes:
+    """What belongs into `path`, by its suffix. CSV holds the first analysis alone: a row for each of `rows`, if that is not
+    given by kernel unless `by` is "op".
 
     Raises OutputError if a chart cannot be drawn.
     """
@@ -75,7 +76,7 @@ def render(analyses: Sequence[Analysis], path: Path, by: By, depth: int) -> byte
     if suffix == ".json":
         return text.many_to_json(analyses)
     if suffix == ".csv":
-        return text.to_csv(analyses[0], "kernel" if by == "layer" else by).encode()
+        return text.to_csv(analyses[0], rows or ("kernel" if by == "layer" else by)).encode()
     return "\n".join(text.to_markdown(a, depth) for a in analyses).encode()
 
 

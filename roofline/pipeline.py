@@ -15,7 +15,7 @@ from roofline.cache import Cache, digest
 from roofline.dependencies import Record
 from roofline.device import Device
 from roofline.fingerprints import constants, program
-from roofline.records import RUNTIMES, Analysis, ModelError, ToolInfo, Trace, UsageError
+from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, ModelError, ToolInfo, Trace, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # A model whose shapes depend on data has to run: up to this many bytes of parameters.
 REAL_LIMIT = 4 * 2**30
 OPTIMIZERS = ("sgd", "adam", "adamw")
-DTYPES = ("fp32", "tf32", "fp16", "bf16", "amp", "fp64")
 
 
 class Request(NamedTuple):
@@ -210,15 +209,13 @@ def traced(found: source.Source, request: Request) -> tuple[Trace, Analysis]:
 
 def _check(request: Request) -> None:
     if request.dtype == "int8":
-        raise UsageError(
-            "int8 needs a quantized model, whose own ops are int8: name one (its dtype is then its own) and leave --dtype out"
-        )
-    if request.dtype not in DTYPES:
-        raise UsageError(f"unknown dtype {request.dtype!r}; use one of {', '.join(DTYPES)}")
-    if request.runtime not in RUNTIMES:
-        raise UsageError(f"unknown runtime {request.runtime!r}; use one of {', '.join(RUNTIMES)}")
-    if request.optimizer.lower() not in OPTIMIZERS:
-        raise UsageError(f"unknown optimizer {request.optimizer!r}; use one of {', '.join(OPTIMIZERS)}")
+        raise UsageError(NOT_INT8)
+    for what, value, known in (
+        ("dtype", request.dtype, DTYPES), ("runtime", request.runtime, RUNTIMES),
+        ("optimizer", request.optimizer.lower(), OPTIMIZERS),
+    ):  # fmt: skip
+        if value not in known:
+            raise UsageError(f"unknown {what} {value!r}{device.nearest(value, known)}; use one of {', '.join(known)}")
     if (request.prefill is not None) + (request.decode is not None) + request.training > 1:
         raise UsageError("prefill, decode and training are three different passes; ask for one of them")
     for name in ("batch", "resolution", "prefill", "decode"):
@@ -240,7 +237,9 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     result = analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool)
     if request.training:
         setting = msgspec.structs.replace(result.setting, optimizer=request.optimizer.lower())
-        result = msgspec.structs.replace(result, setting=setting)
+        # in this count only fresh tensors move, and an update is made in place
+        notes = ["ideal runtime: the optimizer's update in place moves no bytes"] if request.runtime == "ideal" else []
+        result = msgspec.structs.replace(result, setting=setting, notes=[*result.notes, *notes])
     if request.prefill or request.decode:
         info = language.summary(trace, launched, result.totals.time_s, request.prefill, request.decode)
         result = msgspec.structs.replace(result, language=info, notes=[language.sentence(info), *result.notes])
@@ -263,7 +262,7 @@ def trace_source(
     progress(f"tracing {found.name}")
     inputs = build.inputs(found)
     result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True))
-    return _noted(result, *found.notes, *source.also_known(found))
+    return _noted(result, *found.notes, *builder.notes, *source.also_known(found))
 
 
 def _trace_onnx(found: source.Source, what: Pass) -> Trace:

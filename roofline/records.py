@@ -21,6 +21,9 @@ MATRIX = frozenset({"gemm", "conv", "grouped_conv", "attention", "rnn"})
 
 # How ops become kernels.
 RUNTIMES = ("eager", "compiled", "ideal")
+# What a model can be analysed in, alike on the command line, in a budget file and in Python; and why int8 is not among it.
+DTYPES = ("fp32", "tf32", "fp16", "bf16", "amp", "fp64")
+NOT_INT8 = "int8 needs a quantized model, whose own ops are int8: name one (its dtype is then its own) and leave --dtype out"
 
 # Bits per element by dtype name (torch's names without the `torch.`). Sub-byte types are packed.
 DTYPE_BITS: dict[str, int] = {

@@ -45,6 +45,8 @@ class Input(Struct, frozen=True):
     shape: tuple[int, ...]
     # empty: the analysis' floating dtype
     dtype: str = ""
+    # a person wrote this name, so forward() has to have it; any other name may stand for a position
+    named: bool = False
 
 
 class Asked(Struct, frozen=True):
@@ -205,7 +207,11 @@ def sized(default: tuple[Input, ...], asked: Asked) -> tuple[Input, ...]:
 
 def given(asked: Asked) -> tuple[Input, ...]:
     """The inputs that a person wrote out. Raises UsageError for text that is no shape."""
-    return tuple(_parse_input(text, i) for i, text in enumerate(asked.inputs))
+    found = [_parse_input(text, i) for i, text in enumerate(asked.inputs)]
+    for name in (names := [i.name for i in found if not i.name.isdigit()]):
+        if names.count(name) > 1:
+            raise UsageError(f"--input {name}: given {names.count(name)} times, and it has one shape")
+    return tuple(replace(i, named=not i.name.isdigit()) for i in found)
 
 
 def _find(model: str) -> Source:
@@ -366,9 +372,13 @@ def _merged(default: tuple[Input, ...], given: tuple[Input, ...]) -> tuple[Input
     """Inputs as given; a named one replaces the default of that name and leaves the others."""
     if not given:
         return default
+    if len(given) > 1 and default == parsed(DEFAULT_INPUT):
+        return given  # the image that stands for what nothing is known of
     named = {i.name: i for i in given if not i.name.isdigit()}
     if named and len(named) == len(given) and {d.name for d in default} & set(named):
-        return tuple(named.pop(d.name, d) for d in default) + tuple(named.values())
+        # a declared name is taken as declared, whatever forward() calls it
+        known = tuple(replace(named.pop(d.name), named=d.named) if d.name in named else d for d in default)
+        return known + tuple(named.values())
     return given
 
 
@@ -376,14 +386,25 @@ def _sized(inputs: tuple[Input, ...], batch: int | None, resolution: int | None)
     out = []
     for i in inputs:
         shape = i.shape
-        if resolution is not None and len(shape) >= 3:
+        if resolution is not None and _is_image(i):
             shape = (*shape[:-2], resolution, resolution)
         if batch is not None and shape:
             shape = (batch, *shape[1:])
-        out.append(Input(i.name, shape, i.dtype))
-    if resolution is not None and not any(len(i.shape) >= 3 for i in inputs):
-        raise UsageError("--resolution needs an input with height and width; give --input instead")
+        out.append(replace(i, shape=shape))
+    if resolution is not None and not any(map(_is_image, inputs)):
+        raise UsageError(f"--resolution is for images, and the input is {_shapes(inputs)}; give its shape with --input")
+    if batch is not None and not any(i.shape for i in inputs):
+        raise UsageError(f"--batch is the first size of an input, and the input is {_shapes(inputs)}; give it with --input")
     return tuple(out)
+
+
+def _is_image(i: Input) -> bool:
+    """Whether its last two sizes are height and width: [n, c, h, w], a clip of frames, or one image without a batch."""
+    return i.dtype not in _INT_TYPES - {"uint8"} and (len(i.shape) >= 4 or (len(i.shape) == 3 and i.shape[0] == 3))
+
+
+def _shapes(inputs: Sequence[Input]) -> str:
+    return " and ".join(f"{i.name} [{', '.join(map(str, i.shape))}]" for i in inputs) or "none"
 
 
 def _typed(value: str) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from roofline.records import UsageError
+from roofline.records import DTYPES, UsageError
 
 # what we call a column -> timm's names for it
 _TIMM = {
@@ -24,7 +24,6 @@ _TIMM = {
 _NEEDED = ("model", "ms")
 # time columns by unit: the name of the mapping -> seconds
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-_DTYPES = ("amp", "fp32", "tf32", "fp16", "bf16", "fp64")
 
 
 class Row(Struct, frozen=True):
@@ -64,7 +63,7 @@ def setting(name: str, dtype: str | None, layout: str | None, runtime: str | Non
     """What the file name says ("...-amp-nhwc-...-dynamo"), where the caller does not."""
     words = set(re.split(r"[-_.]", Path(name).stem.lower()))
     return Setting(
-        dtype or next((d for d in _DTYPES if d in words), "fp32"),
+        dtype or next((d for d in DTYPES if d in words), "fp32"),
         layout or ("nhwc" if "nhwc" in words or {"channels", "last"} <= words else "nchw"),
         runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager"),
     )
@@ -126,7 +125,9 @@ def _mapping(given: dict[str, str], have: Sequence[str], path: Path) -> dict[str
         if ours not in known:
             raise UsageError(f"--column {ours}=...: unknown column; use one of {', '.join(sorted(known))}")
     names = {ours: theirs for ours, theirs in _TIMM.items() if theirs in have} | given
-    if any(u in given for u in _UNITS):
+    if len(times := [u for u in _UNITS if u in given]) > 1:
+        raise UsageError(f"--column {times[0]}=... and {times[1]}=...: the time is in one column; leave one of them out")
+    if times:
         names = {k: v for k, v in names.items() if k not in _UNITS or k in given}
     for ours in _NEEDED:
         if ours not in names and not (ours == "ms" and any(u in names for u in _UNITS)):

@@ -19,7 +19,7 @@ from msgspec import Struct
 from roofline import fingerprints, kernels, memory, pipeline, roof, source, statistics, tables, zoo
 from roofline.cache import Cache, digest
 from roofline.device import Device
-from roofline.records import RooflineError, Trace, UsageError, by_bound
+from roofline.records import DTYPES, RooflineError, Trace, UsageError, by_bound
 from roofline.tables import Row, Setting
 
 # A measured rate this far above the peak cannot be.
@@ -238,8 +238,8 @@ def run(
 
 
 def _check(how: Setting, target: Device) -> None:
-    if how.dtype not in pipeline.DTYPES:
-        raise UsageError(f"a model cannot be traced in {how.dtype!r}; use one of {', '.join(pipeline.DTYPES)}")
+    if how.dtype not in DTYPES:
+        raise UsageError(f"a model cannot be traced in {how.dtype!r}; use one of {', '.join(DTYPES)}")
     if how.layout not in ("nchw", "nhwc"):
         raise UsageError(f"unknown layout {how.layout!r}; use nchw or nhwc")
     key = ("fp16" if target.kind == "gpu" else "bf16") if how.dtype == "amp" else how.dtype
@@ -255,7 +255,7 @@ def command(
     plot: Path | None,
     json: bool,
     limit: int | None,
-    seed: int,
+    seed: int | None,
     cache: bool,
     jobs: int | None,
     **given: Any,
@@ -267,11 +267,15 @@ def command(
 
     if len(devices) not in (1, len(paths)):
         raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
+    if seed is not None and limit is None and fit is None:
+        raise UsageError("--seed draws a sample, and without --limit all rows are taken: give --limit, or leave --seed out")
+    if jobs is not None and fit is not None:
+        raise UsageError("--jobs is for predicting, and --fit works in one process: leave one of them out")
     pairs = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
     _check_files(plot, fit, len(paths), json)
     if constants is not None:
         roof.use(constants)
-    options: dict[str, Any] = {"limit": limit, "seed": seed, "cache": cache}
+    options: dict[str, Any] = {"limit": limit, "seed": seed or 0, "cache": cache}
     with progress() as show:
         if fit is not None:
             from roofline import fitting
@@ -284,8 +288,8 @@ def command(
         for path, target in pairs:
             table = opstable.recognise(path)
             if table is not None:
-                _check_operators(path, given)
-                results.append(opstable.run(path.name, table, target, limit=limit, seed=seed))
+                _check_operators(path, given | {"jobs": jobs})
+                results.append(opstable.run(path.name, table, target, limit=limit, seed=seed or 0))
             else:
                 results.append(run(path, target, jobs=jobs, progress=show, **options, **given))
     if plot is not None:
@@ -321,5 +325,7 @@ def _check_operators(path: Path, given: dict[str, Any]) -> None:
     for name, value in fixed.items():
         if given.get(name) not in (None, value):
             raise UsageError(f"{path.name} is a table of single operators, in {value}: --{name} {given[name]} cannot be")
+    if given.get("jobs") is not None:
+        raise UsageError(f"{path.name} is a table of single operators, predicted in no time: leave --jobs out")
     if given.get("columns"):
         raise UsageError(f"{path.name} is a table of single operators, known by its columns: leave --column out")
