@@ -64,10 +64,11 @@ def main() -> int:
             roof.use(fitted(rest, place, args.limit, args.rounds))
             for path, target in models:
                 found, _ = validate.run(path, target)
+                order = "n/a" if found.spearman is None else f"{found.spearman:.3f}"
                 print(
-                    f"| {target.title} | {path.name} | {found.rows} | {found.median_ape:.1%} | {found.p90_ape:.1%} "
-                    f"| {found.spearman:.3f} |", flush=True,
-                )  # fmt: skip
+                    f"| {target.title} | {path.name} | {found.rows} | {found.median_ape:.1%} | {found.p90_ape:.1%} | {order} |",
+                    flush=True,
+                )
     return 0
 
 

@@ -46,6 +46,14 @@ def make(name: str, size: int, millions: float | None = None) -> nn.Module:
         return _build(name, size)
 
 
+def default_size(name: str) -> int:
+    """Pixels of an edge of the images that the model takes where nobody says a size: what `analyze` takes too."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return int(config.input_size[-1]) if config is not None else 224
+
+
 def _millions(module: nn.Module) -> float:
     return sum(p.numel() for p in module.parameters()) / 1e6
 
@@ -63,10 +71,7 @@ def record(module: nn.Module, name: str, size: int, batch: int, *, dtype: str, k
 
 def _build(name: str, size: int, real: bool = False) -> nn.Module:
     """Some models fix their input size when they are built, others refuse the argument."""
-    import timm
-
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    default = config.input_size[-1] if config is not None else 224
+    default = default_size(name)
     attempts: list[dict[str, Any]] = [{}] if size == default else [{"img_size": size}, {}]
     for args in attempts:
         try:

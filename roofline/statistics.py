@@ -9,12 +9,12 @@ from msgspec import Struct
 
 
 class Errors(Struct, frozen=True):
-    """Absolute errors as fractions of the measured time; `spearman` is the rank correlation."""
+    """Absolute errors as fractions of the measured time; `spearman` is the rank correlation, None where it has no meaning."""
 
     median_ape: float
     mean_ape: float
     p90_ape: float
-    spearman: float
+    spearman: float | None
     # predicted / measured
     median_ratio: float
 
@@ -38,13 +38,18 @@ def quantile(ordered: Sequence[float], q: float) -> float:
     return ordered[low] + (at - low) * (ordered[high] - ordered[low])
 
 
-def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Pearson's correlation of the ranks, ties at their mean rank; 1 where there is nothing to order."""
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Pearson's correlation of the ranks, ties at their mean rank.
+
+    None for fewer than three rows (any two are in one order or the other), and where one side does not vary.
+    """
+    if len(a) < 3:
+        return None
     x, y = ranks(a), ranks(b)
     mx, my = fmean(x), fmean(y)
     xy = sum((i - mx) * (j - my) for i, j in zip(x, y, strict=True))
     xx, yy = sum((i - mx) ** 2 for i in x), sum((j - my) ** 2 for j in y)
-    return float(xy / (xx * yy) ** 0.5) if xx and yy else 1.0
+    return float(xy / (xx * yy) ** 0.5) if xx and yy else None
 
 
 def ranks(values: Sequence[float]) -> list[float]:

@@ -57,6 +57,8 @@ class Table(Struct, frozen=True):
     name: str
     rows: tuple[Row, ...]
     skipped: tuple[tuple[str, str], ...]
+    # what it does not say, and is assumed
+    notes: tuple[str, ...] = ()
 
 
 def setting(name: str, dtype: str | None, layout: str | None, runtime: str | None) -> Setting:
@@ -79,6 +81,9 @@ def lines(path: Path) -> list[Record]:
     reader = csv.DictReader(line for _, line in kept)
     found = []
     try:
+        header = [name.strip() for name in reader.fieldnames or ()]
+        if twice := next((name for name in header if name and header.count(name) > 1), ""):
+            raise UsageError(f"{path.name} has two columns {twice!r}: which is meant cannot be told, rename one")
         for row in reader:
             record = Record({(k or "").strip(): (v or "").strip() for k, v in row.items() if not isinstance(v, list)})
             record.line = kept[reader.line_num - 1][0]
@@ -103,20 +108,45 @@ def read(path: Path, columns: Mapping[str, str] | None = None) -> Table:
     for record in records:
         model = record.get(names["model"], "")
         try:
-            seconds = float(record[names[unit]]) * _UNITS[unit]
-            size = int(float(record[names["size"]])) if "size" in names else 0
-            batch = int(float(record[names["batch"]])) if "batch" in names else 1
-            millions = float(record[names["params"]] or 0) if "params" in names else 0.0
-        except (ValueError, OverflowError) as error:
+            rows.append(_row(model, record, names, unit))
+        except ValueError as error:
             skipped.append((model, f"line {record.line}: {error}"))
-            continue
-        if not model or not seconds > 0 or batch < 1 or size < 0 or seconds == float("inf"):
-            skipped.append(
-                (model, f"line {record.line}: a time of {seconds:g} s for a batch of {batch} at {size} px cannot be")
-            )
-            continue
-        rows.append(Row(model, size, batch, seconds, millions, record.line))
-    return Table(path.name, tuple(rows), tuple(skipped))
+    notes = []
+    if "size" not in names:
+        notes.append("no column of sizes (--column size=...): each model is taken at its own default")
+    if "batch" not in names:
+        notes.append("no column of batches (--column batch=...): 1 is taken")
+    return Table(path.name, tuple(rows), tuple(skipped), tuple(notes))
+
+
+def _row(model: str, record: Record, names: Mapping[str, str], unit: str) -> Row:
+    """Raises ValueError with what is wrong in the line."""
+
+    def number(ours: str) -> float:
+        text = record.get(names[ours], "")
+        try:
+            return float(text)
+        except ValueError:
+            raise ValueError(f"{names[ours]} is {text!r}, which is no number" if text else f"no {names[ours]}") from None
+
+    def whole(ours: str) -> int:
+        value = number(ours)
+        if not value >= 1 or value == float("inf"):
+            raise ValueError(f"{names[ours]} of {value:g} cannot be")
+        if value != int(value):
+            raise ValueError(f"{names[ours]} of {value:g} is no whole number")
+        return int(value)
+
+    if not model:
+        raise ValueError(f"no {names['model']}")
+    seconds = number(unit) * _UNITS[unit]
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"a time of {seconds:g} s cannot be")
+    millions = number("params") if "params" in names and record.get(names["params"]) else 0.0
+    if not 0 <= millions < float("inf"):
+        raise ValueError(f"{names['params']} of {millions:g} cannot be")
+    size, batch = whole("size") if "size" in names else 0, whole("batch") if "batch" in names else 1
+    return Row(model, size, batch, seconds, millions, record.line)
 
 
 def _mapping(given: dict[str, str], have: Sequence[str], path: Path) -> dict[str, str]:

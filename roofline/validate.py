@@ -25,6 +25,8 @@ from roofline.tables import Row, Setting
 # A measured rate this far above the peak cannot be.
 _IMPOSSIBLE = 1.02
 _WORST = 15
+# A median of predicted / measured beyond this factor is a unit of time, not an error.
+_UNLIKELY = 100.0
 
 
 class Prediction(Struct, frozen=True):
@@ -46,7 +48,7 @@ class Prediction(Struct, frozen=True):
         return self.predicted_s / self.measured_s
 
 
-class Validation(Struct, frozen=True, kw_only=True):
+class Validation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What `roofline validate --json` prints; errors are fractions of the measured time."""
 
     table: str
@@ -60,7 +62,8 @@ class Validation(Struct, frozen=True, kw_only=True):
     median_ape: float
     mean_ape: float
     p90_ape: float
-    spearman: float
+    # rank correlation; None for fewer than three rows, or where predictions or measurements are all the same
+    spearman: float | None
     median_ratio: float
     baselines: dict[str, statistics.Errors]
     worst: list[dict[str, Any]]
@@ -68,6 +71,8 @@ class Validation(Struct, frozen=True, kw_only=True):
     impossible: list[dict[str, Any]]
     # median of predicted / measured among the rows where a class takes at least a quarter of the time
     by_class: dict[str, dict[str, float]]
+    # what was assumed of the table, or looks wrong in it; left out where there is nothing to say
+    notes: list[str] = []
 
 
 class _Job(Struct, frozen=True):
@@ -116,7 +121,8 @@ def _predict(job: _Job) -> Prediction | str:
     saved = store.load("prediction", key)
     if saved is None:
         try:
-            found = _place(trace(row, how, target, store), how, target, row)
+            t = trace(row, how, target, store)
+            found = _place(t, how, target, row if row.size else msgspec.structs.replace(row, size=_size(t)))
         except RooflineError as error:
             return str(error).splitlines()[0]
         saved = msgspec.json.encode(found)
@@ -139,8 +145,9 @@ def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
         return msgspec.msgpack.decode(zlib.decompress(saved), type=Trace)
     from roofline import benchmark
 
-    module = benchmark.make(name, row.size, row.millions or None)
-    result = benchmark.record(module, name, row.size, row.batch, dtype=how.dtype, kind=target.kind, layout=how.layout)
+    size = row.size or benchmark.default_size(name)
+    module = benchmark.make(name, size, row.millions or None)
+    result = benchmark.record(module, name, size, row.batch, dtype=how.dtype, kind=target.kind, layout=how.layout)
     store.store("table-trace", key, zlib.compress(msgspec.msgpack.encode(result), 1))
     return result
 
@@ -154,11 +161,18 @@ def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
         return pipeline.trace_source(found, target, pipeline.Pass(dtype=how.dtype))
 
 
+def _size(t: Trace) -> int:
+    """Pixels of an edge of the first image that goes in; 0 where none does."""
+    return next((i.shape[-1] for i in t.model.inputs if len(i.shape) >= 4), 0)
+
+
 def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
     launched = kernels.build(t, how.runtime, target.kind)
     points = roof.place(launched, target, setting=how.dtype, runtime=how.runtime, footprint=memory.peak(t, target).total)
     ideal = roof.place(launched, target, setting=how.dtype, runtime="ideal")
     total = sum(p.time_s for p in points)
+    if not total > 0:
+        raise UsageError(f"{row.model} launches no kernel at batch {row.batch}, so there is no time to compare")
     shares: dict[str, float] = {}
     bounds: dict[str, float] = {}
     for kernel, point in zip(launched, points, strict=True):
@@ -173,7 +187,12 @@ def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
 
 
 def summarise(
-    name: str, how: Setting, target: Device, found: Sequence[Prediction], skipped: Sequence[tuple[str, str]]
+    name: str,
+    how: Setting,
+    target: Device,
+    found: Sequence[Prediction],
+    skipped: Sequence[tuple[str, str]],
+    notes: Sequence[str] = (),
 ) -> Validation:
     """Errors over all rows. Raises UsageError where no row could be predicted."""
     if not found:
@@ -197,7 +216,19 @@ def summarise(
         worst=[_named(p) | {"why": _reason(p)} for p in worst],
         impossible=[_named(p) | {"times_peak": p.flops_s / p.measured_s} for p in impossible],
         by_class=_by_class(found),
+        notes=[*notes, *_doubts(found, ours.median_ratio)],
     )  # fmt: skip
+
+
+def _doubts(found: Sequence[Prediction], ratio: float) -> list[str]:
+    """What looks wrong in a table that can be read."""
+    out = []
+    distinct = len({(p.model, p.size, p.batch) for p in found})
+    if distinct < len(found):
+        out.append(f"{len(found) - distinct} rows repeat the model, size and batch of another; each counts")
+    if not 1 / _UNLIKELY < ratio < _UNLIKELY:
+        out.append(f"predictions are {ratio:.3g} times the measurements: is the time in another unit (--column s, ms, us)?")
+    return out
 
 
 def _named(p: Prediction) -> dict[str, Any]:
@@ -234,7 +265,7 @@ def run(
     _check(how, target)
     rows = tables.sample(table.rows, limit, seed)
     found, skipped = predict(rows, how, target, cache=cache, jobs=jobs, progress=progress)
-    return summarise(table.name, how, target, found, [*table.skipped, *skipped]), found
+    return summarise(table.name, how, target, found, [*table.skipped, *skipped], table.notes), found
 
 
 def _check(how: Setting, target: Device) -> None:

@@ -38,11 +38,16 @@ def text(v: Validation) -> str:
         lines += ["", "skipped:"] + [f"  {s['model'] or '?'}: {s['why']}" for s in v.skipped[:10]]
         if len(v.skipped) > 10:
             lines.append(f"  and {len(v.skipped) - 10} more (--json has them all)")
+    lines += [f"note: {note}" for note in v.notes]
     return "\n".join(lines) + "\n"
 
 
-def _line(label: str, median: float, mean: float, p90: float, spearman: float, ratio: float) -> str:
-    return f"  {label:<22} {median:>8.1%} {mean:>8.1%} {p90:>9.1%} {spearman:>9.4f} {ratio:>10.2f}"
+def _line(label: str, median: float, mean: float, p90: float, spearman: float | None, ratio: float) -> str:
+    return f"  {label:<22} {median:>8.1%} {mean:>8.1%} {p90:>9.1%} {_rank(spearman, 4):>9} {ratio:>10.2f}"
+
+
+def _rank(spearman: float | None, digits: int) -> str:
+    return "n/a" if spearman is None else f"{spearman:.{digits}f}"
 
 
 def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
@@ -69,7 +74,7 @@ def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
         axes.plot(ends, [e * factor for e in ends], color="black", linewidth=0.5, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured, ms", ylabel="predicted, ms")
     how = f"{v.device}, {v.dtype}, {v.layout}, {v.runtime}"
-    axes.set_title(f"{how}: median error {v.median_ape:.1%}, Spearman {v.spearman:.3f}", fontsize=9)
+    axes.set_title(f"{how}: median error {v.median_ape:.1%}, Spearman {_rank(v.spearman, 3)}", fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     axes.grid(alpha=0.2, linewidth=0.5)
     out = io.BytesIO()

@@ -63,7 +63,7 @@ def test_analyze_defaults(calls: Calls) -> None:
     del call["progress"]
     assert call == {
         "model": "m", "device": "t4", "batch": None, "inputs": (), "resolution": None, "dtype": "fp32", "runtime": "eager",
-        "training": False, "settings": {}, "cache": True, "optimizer": "adam", "prefill": None, "decode": None,
+        "training": False, "settings": {}, "cache": True, "optimizer": None, "prefill": None, "decode": None,
     }  # fmt: skip
 
 

@@ -461,3 +461,68 @@ class TestOperators:
         assert document(capsys, path, "-d", "t4", "--dtype", "fp32")["rows"] == 1
         less = write(tmp_path / "less.csv", [(8, 64, 128, 3, 5.0)], ("N", "Cin", "Cout", "k", "ms"))
         assert "no column 'HW_in'" in refused(capsys, less, "-d", "t4")
+
+
+class TestUndefined:
+    """What has no meaning is n/a and null, and what was assumed is said."""
+
+    def table(self, folder: Path, rows: Sequence[Sequence[object]], header: Sequence[str] = HEADER[:-1]) -> Path:
+        return write(folder / "times-fp32.csv", rows, header)
+
+    @pytest.mark.parametrize(("rows", "rho"), [(1, None), (2, None), (3, 1.0)])
+    def test_no_rank_below_three_rows(
+        self, rows: int, rho: float | None, t4: list[Prediction], tmp_path: Path, capsys: Capture
+    ) -> None:
+        path = self.table(tmp_path, [row[:-1] for row in lines(t4[:rows], [1.0] * rows)])
+        v = document(capsys, path, "-d", "t4")
+        assert v["spearman"] == rho
+        assert (v["baselines"]["flops"]["spearman"] is None) == (rho is None)
+        assert v["median_ape"] == pytest.approx(0, abs=1e-9)  # one row has an error, and no order
+        assert cli.main(["validate", str(path), "-d", "t4"]) == 0
+        (ours,) = (line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("this model"))
+        assert ours.split()[-2] == ("n/a" if rho is None else "1.0000")
+
+    def test_equal_measurements_have_no_order(self, t4: list[Prediction], tmp_path: Path, capsys: Capture) -> None:
+        path = self.table(tmp_path, [(p.model, p.size, p.batch, 5.0) for p in t4[:4]])
+        assert document(capsys, path, "-d", "t4")["spearman"] is None
+
+    def test_equal_predictions_have_no_order(self, t4: list[Prediction], tmp_path: Path, capsys: Capture) -> None:
+        """One model four times: that rows repeat is said too."""
+        p = t4[0]
+        path = self.table(tmp_path, [(p.model, p.size, p.batch, t) for t in (5.0, 6.0, 7.0, 8.0)])
+        v = document(capsys, path, "-d", "t4")
+        assert (v["rows"], v["spearman"]) == (4, None)
+        assert v["notes"] == ["3 rows repeat the model, size and batch of another; each counts"]
+
+    def test_without_sizes_each_model_has_its_own(self, tmp_path: Path, capsys: Capture) -> None:
+        """resnet10t takes 176 pixels in timm, test_resnet.r160_in1k 160, and mobilenet_v3_small, a reference model, 224."""
+        import timm
+
+        names = ["resnet10t", "test_resnet.r160_in1k", "mobilenet_v3_small"]
+        edges = [timm.get_pretrained_cfg(n).input_size[-1] for n in names[:2]] + [224]
+        assert edges[:2] == [176, 160]
+        path = self.table(tmp_path, [(n, 16, 5.0) for n in names], ("model", "infer_batch_size", "infer_step_time"))
+        v = document(capsys, path, "-d", "t4")
+        assert v["skipped"] == []
+        assert {w["model"]: w["size"] for w in v["worst"]} == dict(zip(names, edges, strict=True))
+        assert v["notes"] == ["no column of sizes (--column size=...): each model is taken at its own default"]
+        sized = self.table(tmp_path, [(n, e, 16, 5.0) for n, e in zip(names, edges, strict=True)])
+        same = document(capsys, sized, "-d", "t4")
+        assert {w["model"]: w["predicted_s"] for w in v["worst"]} == {w["model"]: w["predicted_s"] for w in same["worst"]}
+        assert "notes" not in same
+
+    def test_a_time_in_another_unit_is_suspected(self, t4: list[Prediction], tmp_path: Path, capsys: Capture) -> None:
+        seconds = [(p.model, p.size, p.batch, p.predicted_s) for p in t4[:3]]  # where the column says ms
+        (said,) = document(capsys, self.table(tmp_path, seconds), "-d", "t4")["notes"]
+        assert said.startswith("predictions are 1e+03 times the measurements: is the time in another unit")
+
+    def test_no_row_at_all(self, tmp_path: Path, capsys: Capture) -> None:
+        path = self.table(tmp_path, [("nobody_net", 64, 8, 1.0), ("resnet18", 64, 8, "nan")])
+        assert "times-fp32.csv: no row could be predicted; nobody_net: " in refused(capsys, path, "-d", "t4")
+
+    def test_a_model_without_a_kernel_is_skipped(self, t4: list[Prediction], tmp_path: Path, capsys: Capture) -> None:
+        (tmp_path / "none.py").write_text("from torch import nn\n\ndef none():\n    return nn.Identity()\n", encoding="utf-8")
+        rows = [(f"{tmp_path / 'none.py'}:none", 64, 8, 1.0), *(row[:-1] for row in lines(t4[:1], [1.0]))]
+        v = document(capsys, self.table(tmp_path, rows), "-d", "t4")
+        assert v["rows"] == 1
+        assert v["skipped"][0]["why"].endswith("launches no kernel at batch 8, so there is no time to compare")

@@ -24,11 +24,18 @@ def test_errors_of_three_rows() -> None:
         ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
         # one swap of neighbours among five: 1 - 6 * 2 / (5 * 24)
         ([1, 2, 3, 4, 5], [2, 1, 3, 4, 5], 0.9),
-        ([1, 1, 1], [1, 2, 3], 1.0),
     ],
 )
 def test_spearman(a: list[float], b: list[float], rho: float) -> None:
     assert statistics.spearman(a, b) == pytest.approx(rho)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [([], []), ([1], [2]), ([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([2, 2, 2], [5, 5, 5])],
+)
+def test_no_order_is_no_correlation(a: list[float], b: list[float]) -> None:
+    assert statistics.spearman(a, b) is None
 
 
 def test_ties_share_their_mean_rank() -> None:

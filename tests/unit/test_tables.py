@@ -52,6 +52,43 @@ def test_rows_that_cannot_be_are_skipped_with_a_reason(tmp_path: Path) -> None:
     assert "line 3" in table.skipped[1][1]
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("r,224,1,nan,8,1", "a time of nan s cannot be"), ("r,224,1,-3,8,1", "a time of -0.003 s cannot be"),
+        ("r,224,1,inf,8,1", "a time of inf s cannot be"), ("r,224,1,0,8,1", "a time of 0 s cannot be"),
+        ("r,224,1,,8,1", "no infer_step_time"), ("r,224,1,1 ms,8,1", "infer_step_time is '1 ms', which is no number"),
+        ("r,0,1,1,8,1", "infer_img_size of 0 cannot be"), ("r,-1,1,1,8,1", "infer_img_size of -1 cannot be"),
+        ("r,nan,1,1,8,1", "infer_img_size of nan cannot be"), ("r,224.5,1,1,8,1", "infer_img_size of 224.5 is no whole number"),
+        ("r,,1,1,8,1", "no infer_img_size"), ("r,224,1,1,2.5,1", "infer_batch_size of 2.5 is no whole number"),
+        ("r,224,1,1,inf,1", "infer_batch_size of inf cannot be"), ("r,224,1,1,,1", "no infer_batch_size"),
+        ("r,224,1,1,8,-2", "param_count of -2 cannot be"), ("r,224,1,1,8,nan", "param_count of nan cannot be"),
+        (",224,1,1,8,1", "no model"), ("r", "no infer_step_time"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_line_is_said(line: str, why: str, tmp_path: Path) -> None:
+    table = tables.read(write(tmp_path, HEADER + line + "\nfine,224,1,2.0,4,\n"))
+    assert [row.model for row in table.rows] == ["fine"]
+    assert [reason for _, reason in table.skipped] == [f"line 2: {why}"]
+
+
+def test_what_a_table_leaves_open_is_noted(tmp_path: Path) -> None:
+    table = tables.read(write(tmp_path, "model,infer_step_time\na,1\n"))
+    assert [note.partition(" (")[0] for note in table.notes] == ["no column of sizes", "no column of batches"]
+    assert (table.rows[0].size, table.rows[0].batch) == (0, 1)
+    assert tables.read(write(tmp_path, HEADER + "a,224,1,1,1,1\n")).notes == ()
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has two columns 'infer_step_time'"):
+        tables.read(write(tmp_path, "model,infer_step_time,infer_step_time\na,1,2\n"))
+
+
+def test_two_columns_of_time_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the time is in one column"):
+        tables.read(write(tmp_path, "model,a,b\nm,1,2\n"), {"ms": "a", "s": "b"})
+
+
 def test_a_renamed_column_is_named_with_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, "model,infer_img_size,infer_steptime,infer_batch_size\nresnet50,224,1,1\n")
     with pytest.raises(UsageError, match=r"no column 'infer_step_time'.*--column ms=infer_steptime"):
