@@ -88,11 +88,12 @@ def line(error: BaseException, limit: int = 300) -> str:
 
 
 def holders(t: Any) -> tuple[int, int] | None:
-    """C++ references to a tensor and to its storage; None where this torch does not tell."""
+    """C++ references to a tensor and to its storage, Python's own of it among them; None where this torch does not tell."""
     import torch
 
     count, stored = getattr(t, "_use_count", None), getattr(torch._C, "_storage_Use_Count", None)
-    return (count(), stored(t.untyped_storage()._cdata)) if count is not None and stored is not None else None
+    storage = t.untyped_storage()  # held meanwhile: whether Python's reference goes at once is not the same in all torches
+    return (count(), stored(storage._cdata)) if count is not None and stored is not None else None
 
 
 # ------------------------------------------------------------------------------------------------ transformers
