@@ -6,19 +6,14 @@ The published tables were measured so: branches of RepVGG-like nets are fused, a
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import set_fast_norm
-from timm.utils.model import reparameterize_model
 from torch import nn
-from torch.nn import functional
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from roofline import build, trace
+from roofline import build, compat, trace
 from roofline.recorder import Recorder
 from roofline.records import RooflineError, SourceError, Trace
 from roofline.source import Source
@@ -31,16 +26,16 @@ def make(name: str, size: int, millions: float | None = None) -> nn.Module:
 
     `millions` is the table's parameter count: it tells whether the model was timed re-parameterised or as it trains.
     """
-    with _fast_norms():
+    with compat.fast_norms(_half):
         module = _build(name, size)
         plain = _millions(module)
         try:
             with torch.inference_mode(False), torch.no_grad(), torch.device("meta"):
-                fused: nn.Module = reparameterize_model(module).eval()
+                fused: nn.Module = compat.reparameterized(module).eval()
         except (RuntimeError, NotImplementedError):  # it reads its weights: fuse real ones
             module = _build(name, size, real=True)
             with torch.no_grad():
-                fused = reparameterize_model(module).to("meta").eval()
+                fused = compat.reparameterized(module).to("meta").eval()
         if millions is None or abs(_millions(fused) - millions) <= abs(plain - millions):
             return fused
         return _build(name, size)
@@ -48,8 +43,7 @@ def make(name: str, size: int, millions: float | None = None) -> nn.Module:
 
 def default_size(name: str) -> int:
     """Pixels of an edge of the images that the model takes where nobody says a size: what `analyze` takes too."""
-    import timm
-
+    timm = compat.load("timm")
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     return int(config.input_size[-1]) if config is not None else 224
 
@@ -65,7 +59,7 @@ def record(module: nn.Module, name: str, size: int, batch: int, *, dtype: str, k
         module.to(memory_format=memory_format)
     channels = getattr(module, "in_chans", None) or 3
     x = torch.empty((batch, channels, size, size), device="meta").contiguous(memory_format=memory_format)
-    with _fast_norms():
+    with compat.fast_norms(_half):
         return trace.trace(module, [x], name=name, source="timm", dtype=dtype, device_kind=kind, batch=batch)
 
 
@@ -96,33 +90,3 @@ def _half(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
             recorder.policy = policy
 
     return norm
-
-
-@contextmanager
-def _fast_norms() -> Iterator[None]:
-    """timm asks autocast for the tensor's device, and autocast does not know meta: stand in for its functions meanwhile."""
-    from timm.layers import fast_norm
-
-    plain = {
-        "fast_group_norm": functional.group_norm,
-        "fast_layer_norm": functional.layer_norm,
-        "fast_rms_norm": functional.rms_norm,
-        "fast_rms_norm2d": fast_norm.rms_norm2d,
-        "fast_simple_norm": fast_norm.simple_norm,
-    }
-    saved = [
-        (module, name, vars(module)[name])
-        for module in [sys.modules["timm.layers.norm"], sys.modules["timm.layers.norm_act"]]
-        for name in plain
-        if name in vars(module)
-    ]
-    before = fast_norm.is_fast_norm()
-    set_fast_norm(True)
-    for module, name, _ in saved:
-        setattr(module, name, _half(plain[name]))
-    try:
-        yield
-    finally:
-        set_fast_norm(before)
-        for module, name, function in saved:
-            setattr(module, name, function)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import util
@@ -144,5 +145,88 @@ def is_recurrent(layer: Any) -> bool:
     return hasattr(layer, "recurrent_states") or hasattr(layer, "conv_states")
 
 
+@contextmanager
+def offline() -> Iterator[None]:
+    """Whatever asks the hub while a model is built is refused."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def rejections() -> tuple[type[Exception], ...]:
+    """What a configuration class may raise for values that it rejects."""
+    from huggingface_hub import errors
+
+    # newer releases check fields with errors of their own
+    strict = getattr(errors, "StrictDataclassError", ValueError)
+    return (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError, strict)
+
+
+def configurations() -> Any:
+    """`model_type` of a config.json -> configuration class; loads what is asked for."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return CONFIG_MAPPING
+
+
+def architecture(config: Any) -> Any:
+    """The model class without a head for a configuration; None where transformers has none."""
+    import transformers
+
+    mapping = getattr(transformers.AutoModel, "_model_mapping", None)
+    if mapping is None:
+        raise _unknown("transformers", "AutoModel tells no classes of a configuration")
+    try:
+        return mapping[type(config)]
+    except KeyError:
+        return None
+
+
 def _unknown(package: str, what: str) -> SourceError:
     return SourceError(f"{package} {version(package)} is not known here: {what}")
+
+
+# ------------------------------------------------------------------------------------------------ timm
+
+
+def reparameterized(module: Any) -> Any:
+    """A timm model with the branches fused that it has for training alone."""
+    load("timm")
+    from timm.utils.model import reparameterize_model
+
+    return reparameterize_model(module)
+
+
+@contextmanager
+def fast_norms(stand_in: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """timm's fast norms on, each replaced by `stand_in` of torch's own: theirs ask autocast about meta, unknown to it."""
+    load("timm")
+    from timm.layers import fast_norm
+    from torch.nn import functional
+
+    plain: dict[str, Callable[..., Any]] = {
+        "fast_group_norm": functional.group_norm, "fast_layer_norm": functional.layer_norm,
+        "fast_rms_norm": functional.rms_norm,
+    }  # fmt: skip
+    for fast, name in (("fast_rms_norm2d", "rms_norm2d"), ("fast_simple_norm", "simple_norm")):
+        if hasattr(fast_norm, name):
+            plain[fast] = getattr(fast_norm, name)
+    modules = [sys.modules[m] for m in ("timm.layers.norm", "timm.layers.norm_act") if m in sys.modules]
+    saved = [(module, name, vars(module)[name]) for module in modules for name in plain if name in vars(module)]
+    if not saved:
+        raise _unknown("timm", "its norm layers have no fast norms")
+    before = fast_norm.is_fast_norm()
+    fast_norm.set_fast_norm(True)
+    for module, name, _ in saved:
+        setattr(module, name, stand_in(plain[name]))
+    try:
+        yield
+    finally:
+        fast_norm.set_fast_norm(before)
+        for module, name, function in saved:
+            setattr(module, name, function)

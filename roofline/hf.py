@@ -7,11 +7,11 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from roofline import compat
 from roofline.records import SourceError, UnknownNameError, UsageError
 
 # Tokens of a text input where nothing else is said.
@@ -25,7 +25,7 @@ def maker(where: str) -> Callable[..., Any]:
 
     def make(**settings: Any) -> Any:
         cls, config = _configured(where, settings)
-        with _offline():
+        with compat.offline():
             return cls._from_config(config)
 
     return make
@@ -79,14 +79,13 @@ def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
     if settings:
         try:
             config = type(config).from_dict(config.to_dict() | dict(settings))
-        except _rejections() as error:
-            raise UsageError(f"transformers rejects the settings of {cls.__name__}: {_line(error)}") from error
+        except compat.rejections() as error:
+            raise UsageError(f"transformers rejects the settings of {cls.__name__}: {compat.line(error)}") from error
     return cls, config
 
 
 def _from_class(name: str) -> tuple[Any, Any]:
-    import transformers
-
+    transformers = compat.load("transformers")
     try:
         cls = getattr(transformers, name)
     except (AttributeError, ImportError) as error:
@@ -97,9 +96,9 @@ def _from_class(name: str) -> tuple[Any, Any]:
         raise UsageError(f"hf:{name} is no model class of transformers; give one such as LlamaForCausalLM or BertModel")
     try:
         return cls, cls.config_class()
-    except _rejections() as error:
+    except compat.rejections() as error:
         raise SourceError(
-            f"{cls.config_class.__name__} has no usable default: {_line(error)}\ngive a local config.json instead"
+            f"{cls.config_class.__name__} has no usable default: {compat.line(error)}\ngive a local config.json instead"
         ) from error
 
 
@@ -110,56 +109,27 @@ def _from_file(path: Path) -> tuple[Any, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise SourceError(f"{path} is not readable as JSON: {_line(error)}") from error
+        raise SourceError(f"{path} is not readable as JSON: {compat.line(error)}") from error
     kind = table.get("model_type") if isinstance(table, dict) else None
     if not isinstance(kind, str):
         raise SourceError(f"{path} has no `model_type`: it is not a configuration of transformers")
-    import transformers
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
+    transformers, known = compat.load("transformers"), compat.configurations()
     if table.get("auto_map"):
         raise SourceError(
             f"{path} brings code of its own (`auto_map`), which is not run"
             f"\nremove that key if transformers knows {kind!r} itself"
         )
-    if kind not in CONFIG_MAPPING:
-        near = difflib.get_close_matches(kind, CONFIG_MAPPING.keys(), n=1)
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, n=1)
         raise SourceError(f"{path}: transformers knows no model_type {kind!r}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
-        config = CONFIG_MAPPING[kind].from_dict(table)
-    except _rejections() as error:
-        raise SourceError(f"transformers rejects {path}: {_line(error)}") from error
+        config = known[kind].from_dict(table)
+    except compat.rejections() as error:
+        raise SourceError(f"transformers rejects {path}: {compat.line(error)}") from error
     named = (table.get("architectures") or [""])[0]
     cls = getattr(transformers, named, None) if isinstance(named, str) and named.isidentifier() else None
     if cls is None:
-        try:
-            cls = transformers.AutoModel._model_mapping[type(config)]
-        except KeyError:
-            raise SourceError(f"{path} names no architecture that transformers has (`architectures`)") from None
+        cls = compat.architecture(config)
+        if cls is None:
+            raise SourceError(f"{path} names no architecture that transformers has (`architectures`)")
     return cls, config
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Whatever asks the hub while a model is built is refused."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _rejections() -> tuple[type[Exception], ...]:
-    """What a configuration class may raise for values that it rejects."""
-    from huggingface_hub import errors
-
-    # newer releases check fields with errors of their own
-    strict = getattr(errors, "StrictDataclassError", ValueError)
-    return (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError, strict)
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

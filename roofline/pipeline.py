@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from roofline import analysis, dependencies, device, places, source, units
+from roofline import analysis, compat, dependencies, device, places, source, units
 from roofline.cache import Cache, digest
 from roofline.dependencies import Record
 from roofline.device import Device
@@ -251,8 +251,10 @@ def trace_source(
 ) -> Trace:
     """Build the model and trace it; no cache, and nothing undone (see `alone`)."""
     if found.kind == "onnx":
+        compat.load("onnx")
         progress(f"reading {found.name}")
         return _trace_onnx(found, what)
+    compat.needs("torch")
     progress("importing torch")
     from roofline import build
 

@@ -25,14 +25,14 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import zoo
+from roofline import compat, zoo
 from roofline.records import SourceError, UnknownNameError, UsageError
 from roofline.zoo import ZOOS
 
+package_version = compat.version
 DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
 # The package that builds the models of a kind.
 PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers", "exported": "torch", "onnx": "onnx"}
-EXTRAS = {"torchvision": "vision", "timm": "vision", "hf": "hf", "onnx": "onnx"}
 _BLOCK = re.compile(r"^ROOFLINE\b[^=\n]*= (\{.*?^\})", re.MULTILINE | re.DOTALL)
 _INT_TYPES = {"int64", "int32", "int16", "int8", "uint8", "bool"}
 _DTYPES = _INT_TYPES | {"float64", "float32", "float16", "bfloat16", "complex64"}
@@ -147,20 +147,6 @@ def catalogue(zoos: bool = True) -> list[dict[str, str]]:
 
 
 @cache
-def package_version(package: str) -> str:
-    """The installed version of a package, without importing it; empty where it is not installed."""
-    spec = util.find_spec(package)
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        for file in ("version.py", "_version.py", "__init__.py"):
-            path = Path(place) / file
-            if path.is_file() and (
-                found := re.search(r"^_*version_*\b[^=\n]*=\s*['\"]([^'\"]+)", path.read_text(encoding="utf-8"), re.M)
-            ):
-                return found.group(1)
-    return "unknown" if spec else ""
-
-
-@cache
 def package_place(package: str) -> str:
     """Where an installed package is, without importing it."""
     spec = util.find_spec(package)
@@ -243,7 +229,14 @@ def _find(model: str) -> Source:
     names = [*known, *(name for z in ZOOS for name in zoo.names(z))]
     near = difflib.get_close_matches(model, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UnknownNameError(f"unknown model {model!r}: {hint}`roofline models` lists the names; a file is given as net.py:Net")
+    missing = [z for z in ZOOS if not package_version(z)]
+    if missing and model.replace("_", "").isalnum():
+        more = f"; the models of {' and '.join(missing)} need them installed: pip install {' '.join(missing)}"
+    else:
+        more = ""
+    raise UnknownNameError(
+        f"unknown model {model!r}: {hint}`roofline models` lists the names; a file is given as net.py:Net{more}"
+    )
 
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -298,11 +291,8 @@ def _zoo(name_of_zoo: str, name: str) -> Source:
 
 
 def _needs(kind: str, name: str) -> None:
-    """Raise UsageError where the package that builds this kind is missing."""
-    if not package_version(PACKAGES[kind]):
-        raise UsageError(
-            f"{name} needs the package {PACKAGES[kind]}, which is not installed: pip install 'roofline[{EXTRAS[kind]}]'"
-        )
+    """Raise UsageError where the package that builds this kind is missing or too old."""
+    compat.needs(PACKAGES[kind], name)
 
 
 def _hf(name: str) -> Source:

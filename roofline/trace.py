@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from roofline import failures
+from roofline import compat, failures
 from roofline.recorder import META, Recorder, packed_in, tensors_in
 from roofline.records import InputInfo, Layer, ModelError, ModelInfo, RooflineError, Storage, Trace, UsageError
 
@@ -65,6 +65,7 @@ def trace(
     pass is a training step, in training mode: forward, backward, update. Raises ModelError, with the module's path
     and its input shapes, where the model itself fails; its subclass NeedsValues where meta tensors are not enough.
     """
+    compat.needs("torch")
     if dtype not in FLOATS:
         raise UsageError(f"dtype {dtype!r} cannot be applied to a floating-point model; use one of {', '.join(FLOATS)}")
     amp = ("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import fingerprints, kernels, memory, pipeline, roof, source, statistics, tables, zoo
+from roofline import compat, fingerprints, kernels, memory, pipeline, roof, source, statistics, tables, zoo
 from roofline.cache import Cache, digest
 from roofline.device import Device
 from roofline.records import DTYPES, RooflineError, Trace, UsageError, by_bound
@@ -155,6 +155,7 @@ def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
 def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
     """A model that is not timm's: anything that `analyze` takes, in row-major layout."""
     if how.layout != "nchw":
+        compat.needs("timm", row.model)
         raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
     found = source.resolve(row.model, batch=row.batch, resolution=row.size or None)
     with pipeline.alone(found):

@@ -14,6 +14,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+from roofline import compat
 from roofline.records import UnknownNameError
 
 ZOOS = ("torchvision", "timm")
@@ -79,8 +80,7 @@ def inputs(zoo: str, name: str, args: Mapping[str, Any]) -> dict[str, list[int]]
 
 
 def _timm_inputs(name: str, args: Mapping[str, Any]) -> dict[str, list[int]]:
-    import timm
-
+    timm = compat.load("timm")
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     channels, height, width = config.input_size if config is not None else (3, 224, 224)
     size = args.get("img_size")
@@ -129,8 +129,7 @@ def notes(zoo: str, name: str, args: Mapping[str, Any]) -> tuple[str, ...]:
 def maker(zoo: str, name: str, resolution: int | None = None) -> Callable[..., Any]:
     """The callable that builds the model from keyword arguments, for inputs of `resolution` pixels where that matters."""
     if zoo == "timm":
-        import timm
-
+        timm = compat.load("timm")
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         sized = {"img_size": resolution} if resolution and config is not None and config.fixed_input_size else {}
         return lambda **args: timm.create_model(name, pretrained=False, **(sized | args))
@@ -143,9 +142,8 @@ def maker(zoo: str, name: str, resolution: int | None = None) -> Callable[..., A
 
 def _weights(name: str, args: Mapping[str, Any]) -> Any:
     """The weights entry whose form is meant: named by `weights`, else the default; None where there is none."""
-    from torchvision.models import get_model_builder, get_model_weights
-
-    entries = get_model_weights(get_model_builder(name))
+    models = compat.load("torchvision").models
+    entries = models.get_model_weights(models.get_model_builder(name))
     wanted = args.get("weights", "DEFAULT")
     if wanted is None or not len(entries):
         return None
@@ -159,9 +157,7 @@ def _weights(name: str, args: Mapping[str, Any]) -> Any:
 def _torchvision(name: str, args: dict[str, Any]) -> Any:
     import inspect
 
-    from torchvision.models import get_model_builder
-
-    builder = get_model_builder(name)
+    builder = compat.load("torchvision").models.get_model_builder(name)
     rest = {k: v for k, v in args.items() if k != "weights"}
     if name.startswith("quantized_"):
         rest = {"quantize": True} | rest

@@ -6,8 +6,10 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from email import message_from_string
@@ -68,6 +70,65 @@ def test_every_imported_package_is_declared(path: Path) -> None:
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     declared = {re.split(r"[<>=\[ ]", entry)[0].lower() for group in groups for entry in group}
     assert imported_packages(path) <= declared | set(sys.stdlib_module_names) | {"roofline"}
+
+
+# --- make and the source distribution ----------------------------------------------------------------------------------
+
+
+def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
+    """Only Pythons that are too old are on the path."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "make", "mkdir", "touch"):
+        (tools / name).symlink_to(shutil.which(name) or pytest.skip(f"no {name} here"))
+    for name in ("python3", "python"):
+        (tools / name).write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    for target in ("demo", "test", "matrix"):
+        done = subprocess.run(
+            ["make", "-C", str(REPO), target, f"VENV={tmp_path / 'venv'}"],
+            env={"PATH": str(tools)}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 2
+        words = "roofline needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3"
+        assert done.stderr.splitlines()[0] == words
+        assert not (tmp_path / "venv").exists()
+
+
+def test_everything_is_locked_but_torch() -> None:
+    names = {
+        file: {line.split("==")[0] for line in (REPO / "locks" / file).read_text(encoding="utf-8").splitlines() if "==" in line}
+        for file in ("packages.txt", "torch.txt")
+    }
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    wanted = {re.split(r"[<>=\[ ]", entry)[0].lower().replace("_", "-") for group in groups for entry in group} - {"roofline"}
+    assert wanted <= names["packages.txt"] | names["torch.txt"]
+    assert {"torch", "torchvision"} <= names["torch.txt"]
+    assert not any(re.match("torch(vision)?$|nvidia-|triton", name) for name in names["packages.txt"])
+    # what builds the source distributions among them, fvcore and iopath
+    assert {"setuptools", "wheel", "hatchling", "editables"} <= names["packages.txt"]
+
+
+def test_the_source_distribution_holds_its_tests_and_what_they_read(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(REPO)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (root,) = (p for p in tmp_path.iterdir() if p.is_dir())
+    for folder in ("roofline", "models", "tests", "docs", "benchmarks", "reports", "locks", ".ci"):
+        here = {p.relative_to(REPO) for p in (REPO / folder).rglob("*") if p.is_file()}
+        here = {p for p in here if not {"__pycache__", "demo"} & set(p.parts) and p.suffix not in (".pyc", ".log", ".tmp")}
+        assert here
+        assert here <= {p.relative_to(root) for p in (root / folder).rglob("*")}, folder
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    for more in (["--collect-only"], ["tests/test_docs.py", "tests/trace/test_totals.py"]):
+        done = subprocess.run([*tests, *more], cwd=root, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 # --- the wheel ---------------------------------------------------------------------------------------------------------

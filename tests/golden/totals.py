@@ -18,7 +18,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import models
-
 import roofline
 from roofline import compat
 from roofline.records import Analysis
