@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from roofline import files
 from roofline.device import Device
 from roofline.memory import Peak
 from roofline.records import (
@@ -198,7 +199,7 @@ def from_json(data: bytes | str, where: str = "analysis") -> Analysis:
     """Read a document back. Raises UsageError that names the field where it is not one."""
     try:
         analysis = msgspec.json.decode(data, type=Analysis)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{where} is not an analysis that `roofline analyze --json` wrote: {error}") from error
     if analysis.schema != Analysis.SCHEMA:
         raise UsageError(f"{where} has schema {analysis.schema}; this version of roofline reads schema {Analysis.SCHEMA}")
@@ -208,7 +209,7 @@ def from_json(data: bytes | str, where: str = "analysis") -> Analysis:
 def load(path: str | Path) -> Analysis:
     """Read a saved analysis. Raises UsageError where the file cannot be read or is not one."""
     try:
-        data = Path(path).read_bytes()
+        data = files.content(path, files.ANALYSIS)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     return from_json(data, str(path))

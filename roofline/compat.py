@@ -164,7 +164,7 @@ def rejections() -> tuple[type[Exception], ...]:
 
     # newer releases check fields with errors of their own
     strict = getattr(errors, "StrictDataclassError", ValueError)
-    return (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError, strict)
+    return (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError, ConnectionError, strict)
 
 
 def configurations() -> Any:

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, cast
 
-from roofline import units
+from roofline import files, units
 from roofline.device import (
     LEVELS,
     STATUSES,
@@ -180,7 +180,7 @@ def read(path: str | Path) -> Device:
     """The device in a TOML file. Raises DeviceFileError naming the file, the key and what was expected there."""
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = files.toml(files.text(path, files.TOML))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DeviceFileError(f"cannot read the device file {path}: {reason}") from None

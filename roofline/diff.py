@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from roofline import units
+from roofline import files, units
 from roofline.metrics import METRICS, Metric, metric, parse, percent, text
 from roofline.records import Analysis, LayerRow, UsageError
 
@@ -29,7 +29,7 @@ class _Several(Struct):
 def read_analyses(path: Path) -> list[Analysis]:
     """The analyses in a JSON file that `roofline analyze --json` wrote. Raises UsageError that names file and key."""
     try:
-        data = path.read_bytes()
+        data = files.content(path, files.ANALYSIS)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file\nmake it with: roofline analyze MODEL -o {path.name}") from None
     except OSError as e:

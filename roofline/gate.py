@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import units
+from roofline import files, units
 from roofline.metrics import BY_NAME, METRICS, nearest, parse
 from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, BudgetFileError
 
@@ -113,7 +113,7 @@ def load_budgets(path: Path) -> list[Budget]:
 
     source = _read(path)
     try:
-        data = tomllib.loads(source)
+        data = files.toml(source)
     except tomllib.TOMLDecodeError as e:
         raise BudgetFileError(f"{path}: not TOML: {e}") from None
     prefix = ""
@@ -132,7 +132,7 @@ def load_budgets(path: Path) -> list[Budget]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return files.text(path, files.TOML)
     except FileNotFoundError:
         raise BudgetFileError(f"{path}: no such file") from None
     except OSError as e:

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from roofline import compat
+from roofline import compat, hf_config
 from roofline.records import SourceError, UnknownNameError, UsageError
 
 # Tokens of a text input where nothing else is said.
@@ -77,8 +76,10 @@ def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
             hint = f"did you mean {' or '.join(near)}?" if near else "see its documentation for the fields"
             raise UsageError(f"{type(config).__name__} has no field {key!r}: {hint}")
     if settings:
+        hf_config.check(settings, f"--set of {cls.__name__}")  # a budget file may have set them
         try:
-            config = type(config).from_dict(config.to_dict() | dict(settings))
+            with compat.offline():
+                config = type(config).from_dict(config.to_dict() | dict(settings))
         except compat.rejections() as error:
             raise UsageError(f"transformers rejects the settings of {cls.__name__}: {compat.line(error)}") from error
     return cls, config
@@ -95,7 +96,8 @@ def _from_class(name: str) -> tuple[Any, Any]:
     if getattr(cls, "config_class", None) is None:
         raise UsageError(f"hf:{name} is no model class of transformers; give one such as LlamaForCausalLM or BertModel")
     try:
-        return cls, cls.config_class()
+        with compat.offline():
+            return cls, cls.config_class()
     except compat.rejections() as error:
         raise SourceError(
             f"{cls.config_class.__name__} has no usable default: {compat.line(error)}\ngive a local config.json instead"
@@ -106,30 +108,26 @@ _HEADS = ("Model", "LM", "ForCausalLM", "Classification", "Generation", "Detecti
 
 
 def _from_file(path: Path) -> tuple[Any, Any]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise SourceError(f"{path} is not readable as JSON: {compat.line(error)}") from error
-    kind = table.get("model_type") if isinstance(table, dict) else None
+    table = hf_config.read(path)
+    kind = table.get("model_type")
     if not isinstance(kind, str):
         raise SourceError(f"{path} has no `model_type`: it is not a configuration of transformers")
-    transformers, known = compat.load("transformers"), compat.configurations()
-    if table.get("auto_map"):
-        raise SourceError(
-            f"{path} brings code of its own (`auto_map`), which is not run"
-            f"\nremove that key if transformers knows {kind!r} itself"
-        )
+    compat.load("transformers")
+    known = compat.configurations()
     if kind not in known:
         near = difflib.get_close_matches(kind, known, n=1)
         raise SourceError(f"{path}: transformers knows no model_type {kind!r}" + (f"; did you mean {near[0]}?" if near else ""))
     try:
-        config = known[kind].from_dict(table)
+        with compat.offline():  # some configurations ask the hub for their parts
+            config = known[kind].from_dict(table)
     except compat.rejections() as error:
         raise SourceError(f"transformers rejects {path}: {compat.line(error)}") from error
-    named = (table.get("architectures") or [""])[0]
-    cls = getattr(transformers, named, None) if isinstance(named, str) and named.isidentifier() else None
+    named = table.get("architectures")
+    if named:
+        if not isinstance(named, list) or not isinstance(named[0], str):
+            raise SourceError(f"{path}: `architectures` is no list of names of classes")
+        return hf_config.model_class(named[0], config, path), config
+    cls = compat.architecture(config)
     if cls is None:
-        cls = compat.architecture(config)
-        if cls is None:
-            raise SourceError(f"{path} names no architecture that transformers has (`architectures`)")
+        raise SourceError(f"{path} names no architecture that transformers has (`architectures`)")
     return cls, config

@@ -1,6 +1,7 @@
 """An ONNX file as a graph in which every value has a shape: read, sized by its inputs, inferred by the onnx package.
 
-Nothing is executed but small constants that decide shapes. Weights are not read: external data stays on disk.
+Nothing is executed but operators of a closed list on small constants that decide shapes. Weights are not read: external data
+stays on disk, wherever a file says that it lies.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper, shape_inference
 
+from roofline import files
+from roofline.graph_limits import MEMORY_LIMIT, little_memory
+from roofline.onnx_fold import FOLDABLE, folded
 from roofline.records import SourceError, TensorSpec, UsageError
 
 # protobuf comes with onnx
@@ -22,6 +26,8 @@ DecodeError: type[Exception] = import_module("google.protobuf.message").DecodeEr
 FILE_LIMIT = 2 * 2**30
 # Elements of a constant that may decide shapes, and rounds of folding such constants.
 FOLD_LIMIT, ROUNDS = 4096, 64
+# Nodes after local functions were put in place of their calls, and elements of a tensor.
+NODE_LIMIT, SIZE_LIMIT = 1_000_000, 2**60
 DTYPES = {
     TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8", TensorProto.INT8: "int8", TensorProto.UINT16: "uint16",
     TensorProto.INT16: "int16", TensorProto.INT32: "int32", TensorProto.INT64: "int64", TensorProto.BOOL: "bool",
@@ -39,13 +45,21 @@ def read(where: str) -> onnx.ModelProto:
     path = Path(where)
     try:
         if path.stat().st_size > FILE_LIMIT:
-            raise SourceError(f"{path} is larger than protobuf can hold; save its weights as external data")
-        model = onnx.load_model(str(path), load_external_data=False)
-    except (DecodeError, OSError, ValueError, RuntimeError) as error:
-        raise SourceError(f"{path} is not a whole ONNX file: {' '.join(str(error).split())}") from error
+            raise SourceError(
+                f"{path} is larger than 2 GiB, the limit of protobuf that ONNX files have; save its weights as external data"
+            )
+        model = onnx.load_model_from_string(files.content(path, FILE_LIMIT))
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    except (DecodeError, ValueError, RuntimeError, TypeError) as error:
+        raise SourceError(f"{path} is not a whole ONNX file: {_line(error)}") from error
     if not model.graph.node and not model.graph.output:
         raise SourceError(f"{path} holds no ONNX graph")
     return model
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _graph_inputs(graph: onnx.GraphProto, where: str) -> dict[str, tuple[tuple[int | str, ...], str]]:
@@ -57,7 +71,9 @@ def _graph_inputs(graph: onnx.GraphProto, where: str) -> dict[str, tuple[tuple[i
         tensor = value.type.tensor_type
         if not value.type.HasField("tensor_type") or tensor.elem_type not in DTYPES:
             raise SourceError(f"{where}: input {value.name!r} is not a tensor of numbers")
-        sizes = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
+        sizes = tuple(
+            d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param or "?" for d in tensor.shape.dim
+        )
         out[value.name] = (sizes, DTYPES[tensor.elem_type])
     return out
 
@@ -110,25 +126,29 @@ class Shapes:
         self.where = where
         self.constants: dict[str, Any] = {}
         for tensor in model.graph.initializer:
-            self.constants[tensor.name] = _value(tensor, where)
+            if (value := _value(tensor)) is None:
+                raise SourceError(f"{where}: initializer {tensor.name!r} is damaged")
+            self.constants[tensor.name] = value
         for _ in range(ROUNDS):
             model = self._inferred(model)
-            self.specs = _specs(model)
+            self.specs = _specs(model, where)
             if not self._fold(model):
                 break
         self.model = model
 
     def _inferred(self, model: onnx.ModelProto) -> onnx.ModelProto:
         try:
-            return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+            with little_memory(model.ByteSize()):  # its tables are as long as a number in the file says
+                return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        except MemoryError:
+            raise SourceError(
+                f"{self.where}: working out its shapes takes more than {MEMORY_LIMIT // 2**30} GiB, the limit for a graph"
+            ) from None
         except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
-            text = " ".join(str(error).split())
-            raise SourceError(f"{self.where}: its shapes do not agree: {text[:400]}") from error
+            raise SourceError(f"{self.where}: its shapes do not agree: {_line(error)}") from error
 
     def _fold(self, model: onnx.ModelProto) -> bool:
         """Work out nodes whose inputs are small constants, and hand the results to the next inference as initializers."""
-        from onnx.reference import ReferenceEvaluator
-
         missing = any(n and n not in self.specs for node in model.graph.node for n in node.output)
         found = False
         for node in model.graph.node:
@@ -143,16 +163,10 @@ class Shapes:
                 end = next((a.i for a in node.attribute if a.name == "end"), len(spec.shape))
                 value = np.array(spec.shape[begin:end] if node.op_type == "Shape" else spec.numel, dtype=np.int64)
                 values = [value]
-            elif node.op_type == "Constant" or (
-                node.op_type in _FOLDABLE and all(n in self.constants for n in node.input if n) and any(node.input)
-            ):
-                if node.op_type == "ConstantOfShape" and np.prod(self.constants[node.input[0]]) > FOLD_LIMIT:
-                    continue
-                try:
-                    given = {n: self.constants[n] for n in node.input if n}
-                    values = list(ReferenceEvaluator(_alone(node, model)).run(None, given))
-                except (TypeError, ValueError, RuntimeError, IndexError, KeyError, ArithmeticError, NotImplementedError):
-                    continue  # then its shape stays unknown, and that is said
+            elif node.op_type == "Constant":
+                values = [_constant(node)]
+            elif node.op_type in FOLDABLE and all(n in self.constants for n in node.input if n) and any(node.input):
+                values = folded(node, {n: self.constants[n] for n in node.input if n}, model.opset_import, FOLD_LIMIT)
             else:
                 continue
             for name, value in zip(node.output, values, strict=False):
@@ -173,26 +187,8 @@ class Shapes:
         return bool(shaping)
 
 
-_FOLDABLE = {
-    "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Add", "Sub", "Mul", "Div", "Mod", "Slice", "Range", "Floor",
-    "Ceil", "Equal", "Where", "ConstantOfShape", "Expand", "Reshape", "ReduceProd", "ReduceSum", "ReduceMax", "Identity",
-    "Neg", "Abs", "Max", "Min", "Less", "Greater", "Not", "And", "Or", "Transpose", "Split", "Flatten", "Pow", "Sqrt",
-    "Round", "Tile",
-}  # fmt: skip
-
-
-def _alone(node: onnx.NodeProto, model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model of one node."""
-
-    def value(name: str) -> onnx.ValueInfoProto:
-        return onnx.ValueInfoProto(name=name)
-
-    graph = onnx.helper.make_graph([node], "one", [value(n) for n in node.input if n], [value(n) for n in node.output if n])
-    return onnx.helper.make_model(graph, opset_imports=model.opset_import)
-
-
-def _specs(model: onnx.ModelProto) -> dict[str, TensorSpec]:
-    """Every value whose shape is known in full."""
+def _specs(model: onnx.ModelProto, where: str) -> dict[str, TensorSpec]:
+    """Every value whose shape is known in full. Raises SourceError for one that no tensor can have."""
     out = {}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         tensor = value.type.tensor_type
@@ -202,6 +198,9 @@ def _specs(model: onnx.ModelProto) -> dict[str, TensorSpec]:
     for t in model.graph.initializer:
         if t.data_type in DTYPES:
             out[t.name] = TensorSpec(tuple(t.dims), DTYPES[t.data_type])
+    for name, spec in out.items():
+        if any(d < 0 for d in spec.shape) or _numel([max(d, 1) for d in spec.shape]) > SIZE_LIMIT:
+            raise SourceError(f"{where}: the shape of {name!r} is negative or passes 2^60 elements, the limit for a tensor")
     return out
 
 
@@ -212,11 +211,26 @@ def _numel(dims: Sequence[int]) -> int:
     return n
 
 
-def _value(tensor: TensorProto, where: str) -> Any:
+def _value(tensor: TensorProto) -> Any:
+    """A small tensor's value; None where it lies in another file, which is not opened, is large, or damaged."""
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data or _numel(tensor.dims) > FOLD_LIMIT:
+        return None
     try:
         return numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError) as error:
-        raise SourceError(f"{where}: initializer {tensor.name!r} is damaged: {error}") from error
+    except Exception:  # whatever it stumbles over in data that do not fit their type or shape
+        return None
+
+
+def _constant(node: onnx.NodeProto) -> Any:
+    """The value of a Constant node where it is small and stands in the node; None else."""
+    (a, *more) = node.attribute or [onnx.AttributeProto()]
+    if more:
+        return None
+    if a.name == "value":
+        return _value(a.t)
+    plain = {"value_int": a.i, "value_ints": list(a.ints), "value_float": a.f, "value_floats": list(a.floats)}
+    kind = np.int64 if "int" in a.name else np.float32
+    return np.array(plain[a.name], dtype=kind) if a.name in plain else None
 
 
 class Weight(NamedTuple):
@@ -235,8 +249,13 @@ def _take_weights(model: onnx.ModelProto, where: str) -> list[Weight]:
     for t in graph.initializer:
         if t.data_type not in DTYPES:
             raise SourceError(f"{where}: initializer {t.name!r} has a type that is not known here ({t.data_type})")
+        if any(d < 0 for d in t.dims):
+            raise SourceError(f"{where}: initializer {t.name!r} has a negative size")
+        if t.raw_data and _numel(t.dims) > 2 * len(t.raw_data):  # the smallest numbers are half a byte
+            raise SourceError(f"{where}: initializer {t.name!r} holds {len(t.raw_data)} bytes, and its shape asks for more")
         weights.append(Weight(t.name, t.data_type, tuple(t.dims)))
-        if t.data_location != TensorProto.EXTERNAL and _numel(t.dims) <= FOLD_LIMIT and "int" in DTYPES[t.data_type]:
+        here = t.data_location != TensorProto.EXTERNAL and not t.external_data
+        if here and _numel(t.dims) <= FOLD_LIMIT and "int" in DTYPES[t.data_type]:
             small.append(t)
         elif t.name not in listed:
             graph.input.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)))
@@ -248,16 +267,42 @@ def _take_weights(model: onnx.ModelProto, where: str) -> list[Weight]:
     return weights
 
 
-def _check(model: onnx.ModelProto, where: str) -> None:
-    if model.functions:
-        from onnx import inliner
+def _expanded(model: onnx.ModelProto, where: str) -> None:
+    """Raise SourceError where the calls of local functions never end, or come to more nodes than any model has."""
+    bodies = {(f.domain, f.name): [(n.domain, n.op_type) for n in f.node] for f in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    waiting: list[tuple[str, str]] = list(bodies)
+    begun: set[tuple[str, str]] = set()
+    while waiting:
+        name = waiting[-1]
+        missing = [n for n in bodies[name] if n in bodies and n not in sizes]
+        if not missing:
+            sizes[name] = min(sum(sizes.get(n, 1) for n in bodies[name]), NODE_LIMIT + 1)
+            waiting.pop()
+        elif name in begun:
+            raise SourceError(f"{where}: its function {name[1]!r} calls itself")
+        else:
+            begun.add(name)
+            waiting += missing
+    total = sum(sizes.get((n.domain, n.op_type), 1) for n in model.graph.node)
+    if total > NODE_LIMIT:
+        raise SourceError(f"{where}: its functions come to more than {NODE_LIMIT:,} nodes, the limit for a graph")
 
-        model.CopyFrom(inliner.inline_local_functions(model))
-    for node in model.graph.node:
-        if node.op_type in _CONTROL:
+
+def _check(model: onnx.ModelProto, where: str) -> None:
+    for node in (*model.graph.node, *(n for f in model.functions for n in f.node)):
+        if node.op_type in _CONTROL or any(a.HasField("g") or a.graphs for a in node.attribute):
             raise SourceError(
                 f"{where}: node {node.name!r} is a {node.op_type}, whose path depends on data; export the model unrolled"
             )
+    if model.functions:
+        from onnx import inliner
+
+        _expanded(model, where)
+        try:
+            model.CopyFrom(inliner.inline_local_functions(model))
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise SourceError(f"{where}: its functions cannot be put in place of their calls: {_line(error)}") from error
     # what follows from other sizes has to be worked out again
     del model.graph.value_info[:]
     for value in model.graph.output:

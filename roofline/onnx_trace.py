@@ -5,7 +5,6 @@ Subgraphs that depend on data are refused, and an operator that no rule knows is
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +16,11 @@ from onnx import TensorProto
 from roofline.onnx_graph import DTYPES, Shapes, Weight, load
 from roofline.onnx_ops import POINTWISE, VIEWS, Call, translate
 from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, SourceError, Storage, TensorSpec, Trace
+
+# Modules inside one another that a graph may name.
+DEPTH = 100
+_TEXT = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")
+_LIST = re.compile(rf"\[\s*(?:(?:{_TEXT.pattern})\s*(?:,\s*)?)*\]")
 
 
 def trace(where: str, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Trace:
@@ -108,19 +112,29 @@ class _Builder:
             return
         ins = [self._spec(n, node.op_type) if n else None for n in node.input]
         outs = [self._spec(n, node.op_type) for n in outputs]
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         foreign = node.domain not in ("", "ai.onnx")
-        call = Call(node.op_type, attributes, ins, outs)
         args: list[Any]
         if foreign:
-            name, args = f"{node.domain}.{node.op_type}", list(ins)
+            # a rule of ours is for the operator that it is written for, not for whatever a file calls so
+            ours = node.domain.partition(".")[0] in ("aten", "prims", "quantized", "torchvision", "onnx")
+            name, args = f"{'custom.' if ours else ''}{node.domain}.{node.op_type}", list(ins)
         else:
-            name, args = translate(call)
+            try:
+                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+                name, args = translate(Call(node.op_type, attributes, ins, outs))
+            except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+                raise SourceError(
+                    f"{self.where}: node {node.name!r} is not a {node.op_type} as ONNX defines it "
+                    f"({type(error).__name__}: {error})"
+                ) from error
         view = not foreign and node.op_type in VIEWS
         spec = OpSpec(
             name, "", args, {}, tuple(t for t in ins if t is not None), tuple(outs[:1] if view else outs),
             not foreign and node.op_type in POINTWISE, view,
         )  # fmt: skip
+        unmade = next((n for n in node.input if n and n not in self.at), None)
+        if unmade is not None:
+            raise SourceError(f"{self.where}: {unmade!r} is read by node {node.name!r} before any node makes it")
         sources = tuple(self.at[n] for n in node.input if n)
         if view and node.op_type not in ("Shape", "Size"):
             targets: tuple[int, ...] = (sources[0],)
@@ -163,18 +177,22 @@ class _Builder:
                     self.storages[s][4] = i + 1
 
 
+def _texts(written: str) -> list[str]:
+    """The texts of a list as Python writes it: ['', 'layer1', "it's"]. Empty where it is none."""
+    return [a or b for a, b in _TEXT.findall(written)] if _LIST.fullmatch(written) else []
+
+
 def _path(node: onnx.NodeProto) -> tuple[str, list[str]]:
     """The module that a node came from, and the types along the path: from the exporter's metadata, else from its name."""
     meta = {p.key: p.value for p in node.metadata_props}
-    try:
-        scopes = ast.literal_eval(meta["pkg.torch.onnx.name_scopes"])
-        kinds = ast.literal_eval(meta["pkg.torch.onnx.class_hierarchy"])
-        path = str(scopes[-2])
-        return (path, [str(k).rpartition(".")[2] for k in kinds[1:-1]][-len(path.split(".")) :]) if path else ("", [])
-    except (KeyError, ValueError, SyntaxError, IndexError, TypeError):
-        pass
+    scopes, kinds = (_texts(meta.get(f"pkg.torch.onnx.{key}", "")) for key in ("name_scopes", "class_hierarchy"))
+    if len(scopes) > 1 and kinds:
+        path = scopes[-2]
+        deep = not path or path.count(".") >= DEPTH
+        return ("", []) if deep else (path, [k.rpartition(".")[2] for k in kinds[1:-1]][-len(path.split(".")) :])
     path = before = ""
-    for part in node.name.strip("/").split("/")[:-1]:
+    parts = node.name.strip("/").split("/")[:-1]
+    for part in parts if len(parts) <= DEPTH else ():
         if not re.fullmatch(r"[\w.\-]+", part):
             return "", []
         # "/layer1/layer1.0/conv1/Conv": a child of a Sequential repeats its parent's name

@@ -253,7 +253,7 @@ def trace_source(
     if found.kind == "onnx":
         compat.load("onnx")
         progress(f"reading {found.name}")
-        return _trace_onnx(found, what)
+        return _checked(_trace_onnx(found, what), found)
     compat.needs("torch")
     progress("importing torch")
     from roofline import build
@@ -264,7 +264,15 @@ def trace_source(
     progress(f"tracing {found.name}")
     inputs = build.inputs(found)
     result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True))
+    if found.kind == "exported":
+        result = _checked(result, found)
     return _noted(result, *found.notes, *builder.notes, *source.also_known(found))
+
+
+def _checked(trace: Trace, found: source.Source) -> Trace:
+    from roofline.graph_limits import checked
+
+    return checked(trace, found.where)
 
 
 def _trace_onnx(found: source.Source, what: Pass) -> Trace:

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from roofline import cpu_eager, efficiency, formulas, shares
+from roofline import cpu_eager, efficiency, files, formulas, shares
 from roofline.device import Device, nearest
 from roofline.records import DTYPE_BITS, MATRIX, Kernel, Point, UsageError, bound_of
 
@@ -65,7 +65,7 @@ def _read(path: str, kind: str) -> dict[str, float]:
 def _given(path: str, kind: str, shipped: Mapping[str, Any]) -> dict[str, Any]:
     """The constants of a family in a file of somebody's own. Raises UsageError for what cannot be one."""
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        tables = files.toml(files.text(path, files.TOML))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the constants in {path}: {error}") from error
     for name, table in tables.items():

@@ -263,10 +263,20 @@ def _declared_source(kind: str, name: str, path: Path, entry: Mapping[str, Any])
     )  # fmt: skip
 
 
+def _file_at(file: str) -> Path:
+    """Where a file is. Raises UsageError where there is none, or something that may have no end (a pipe, a device)."""
+    try:
+        path = Path(file).expanduser().resolve()
+        kind = "" if path.is_file() else "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "no file"
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have
+        kind = "no file"
+    if kind:
+        raise UsageError(f"no such file: {file}" if kind == "no file" else f"{file} is {kind}, not a file")
+    return path
+
+
 def _file(file: str, attribute: str) -> Source:
-    path = Path(file).expanduser().resolve()
-    if not path.is_file():
-        raise UsageError(f"no such file: {file}")
+    path = _file_at(file)
     table = declared(path)
     if not attribute:
         if len(table) != 1:
@@ -315,9 +325,7 @@ def _hf(name: str) -> Source:
 
 
 def _graph(file: str) -> Source:
-    path = Path(file).expanduser().resolve()
-    if not path.is_file():
-        raise UsageError(f"no such file: {file}")
+    path = _file_at(file)
     kind = "exported" if path.suffix == ".pt2" else "onnx"
     if kind == "onnx":
         _needs("onnx", file)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from roofline import files
 from roofline.records import DTYPES, UsageError
 
 # what we call a column -> timm's names for it
@@ -74,7 +75,7 @@ def setting(name: str, dtype: str | None, layout: str | None, runtime: str | Non
 def lines(path: Path) -> list[Record]:
     """The records of a CSV; lines that start with # are comments. Raises UsageError where there is nothing to read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = files.text(path, files.TABLE, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the table {path}: {getattr(error, 'strerror', None) or error}") from error
     kept = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import zipfile
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from roofline import pipeline, source
+import roofline
+from roofline import analysis, pipeline, source
 from roofline.device import lookup
 from roofline.records import RooflineError, Trace
 
@@ -77,13 +79,51 @@ def wrong(document: Any, random_: random.Random) -> None:
             other, from_ = random_.choice(found)
             holder[key] = json.loads(json.dumps(other[from_]))
         else:
-            holder[key] = random_.choice(_ODD)
+            holder[key] = copy.deepcopy(random_.choice(_ODD))
+
+
+_KINDS = ("Range", "Tile", "Expand", "Einsum", "If", "Attention", "Nothing", "")
+_ODD_SIZES = (0, -1, -(2**63), 1, 7, 2**31, 2**53, 2**62, 2**63 - 1)
+
+
+def wrong_graph(model: Any, random_: random.Random) -> None:
+    """One to three things of an ONNX model changed: an operator, an attribute, a size, who reads what."""
+    graph = model.graph
+    for _ in range(random_.choice((1, 1, 2, 3))):
+        deed, node, other = random_.random(), random_.choice(graph.node), random_.choice(graph.node)
+        attributes, held = list(node.attribute), random_.choice(graph.initializer)
+        if deed < 0.15:
+            node.op_type = random_.choice([other.op_type, *_KINDS])
+        elif deed < 0.3 and node.input:
+            node.input[random_.randrange(len(node.input))] = random_.choice([*other.output, *other.input, "nowhere", ""])
+        elif deed < 0.4 and node.input:
+            del node.input[random_.randrange(len(node.input))]
+        elif deed < 0.45:
+            node.output[random_.randrange(len(node.output))] = random_.choice([*other.output, ""])
+        elif deed < 0.65 and attributes:
+            a = random_.choice(attributes)
+            a.i = random_.choice(_ODD_SIZES)
+            if a.ints:
+                a.ints[random_.randrange(len(a.ints))] = random_.choice(_ODD_SIZES)
+        elif deed < 0.7 and attributes:
+            node.attribute.remove(random_.choice(attributes))
+        elif deed < 0.8 and held.dims:
+            held.dims[random_.randrange(len(held.dims))] = random_.choice(_ODD_SIZES)
+        elif deed < 0.85:
+            held.data_type = random_.choice([0, 1, 7, 8, 10, 16, 22, 99])
+        elif deed < 0.9 and held.data_type == 7 and held.raw_data:
+            values = random_.choices(_ODD_SIZES, k=len(held.raw_data) // 8)
+            held.raw_data = b"".join(v.to_bytes(8, "little", signed=True) for v in values)
+        else:
+            dims = random_.choice(graph.input).type.tensor_type.shape.dim
+            if dims:
+                random_.choice(dims).dim_value = random_.choice(_ODD_SIZES)
 
 
 def refused_or_fine(model: str, what: object, **asked: Any) -> str:
     """The refusal of a file, empty where it was read: exit code 2 and lines that a person can read, never another exception."""
     try:
-        traced(model, **asked)
+        analysis.to_json(roofline.analyze(model, device="t4", cache=False, **asked))
         return ""
     except RooflineError as error:
         refusal = error

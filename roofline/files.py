@@ -1,0 +1,62 @@
+"""Files that a person names and a stranger may have written: read whole, but never without an end.
+
+A pipe or a device may not end, or may wait for ever; a file may be larger, or nested deeper, than anything that it could
+mean. All of that becomes an OSError or ValueError with the words for it, which the readers report as their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+# Bytes that a file may have: settings in TOML, a configuration or table, an analysis.
+TOML, CONFIG, TABLE, ANALYSIS = MIB, 16 * MIB, 256 * MIB, 256 * MIB
+# Tables and lists inside one another.
+DEPTH = 64
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def content(path: str | Path, limit: int) -> bytes:
+    """What stands in a file of at most `limit` bytes. Raises OSError, also for what is no file."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    # a pipe that nobody writes to is opened too, instead of waited for
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+            raise OSError(errno.EINVAL, f"it is {kind}, not a file; write what it gives into a file first", str(path))
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit // MIB} MiB, the limit for such a file", str(path))
+    return data
+
+
+def text(path: str | Path, limit: int, encoding: str = "utf-8") -> str:
+    """The same as text. Raises OSError or UnicodeDecodeError."""
+    return content(path, limit).decode(encoding).replace("\r\n", "\n")
+
+
+def toml(source: str) -> dict[str, Any]:
+    """A TOML document. Raises tomllib.TOMLDecodeError (a ValueError), also for one without end in its depth."""
+    import tomllib
+
+    try:
+        found = tomllib.loads(source)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError(f"tables or lists nested more than {DEPTH} deep") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # a whole number of more digits than Python reads
+        raise tomllib.TOMLDecodeError(str(error)) from None
+    level: list[Any] = [found]
+    for _ in range(DEPTH):
+        level = [v for holder in level for v in (holder.values() if isinstance(holder, dict) else holder)
+                 if isinstance(v, (dict, list))]  # fmt: skip
+        if not level:
+            return found
+    raise tomllib.TOMLDecodeError(f"tables or lists nested more than {DEPTH} deep")
