@@ -235,6 +235,9 @@ def validate_command(
         int | None,
         typer.Option("--jobs", min=1, metavar="N", help="Processes.  [default: cores, at most 4]", show_default=False),
     ] = None,
+    own: Annotated[
+        bool, typer.Option("--own-models", help="Rows may name code of your own (net.py:Net), which is then run.")
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Scatter plot: .png, .svg or .pdf.", show_default=False),
@@ -270,5 +273,5 @@ def validate_command(
         paths, devices, dtype=dtype and dtype.value, layout=layout and layout.value,
         runtime=runtime and runtime.value, columns=pairs(column or (), "--column", "model=name"),
         limit=limit, seed=seed, jobs=jobs, plot=plot, fit=fit,
-        constants=constants, json=json, cache=not no_cache,
+        own=own, constants=constants, json=json, cache=not no_cache,
     )  # fmt: skip

@@ -36,6 +36,8 @@ class Row(Struct, frozen=True):
     seconds: float
     millions: float = 0.0
     line: int = 0
+    # whether its model may be code of a person's own (net.py:Net, package.module:make), which runs when it is built
+    own: bool = True
 
 
 class Setting(Struct, frozen=True):
@@ -96,8 +98,8 @@ def lines(path: Path) -> list[Record]:
     return found
 
 
-def read(path: Path, columns: Mapping[str, str] | None = None) -> Table:
-    """All rows of a table of models; what cannot be used is in `skipped`.
+def read(path: Path, columns: Mapping[str, str] | None = None, own: bool = False) -> Table:
+    """All rows of a table of models; what cannot be used is in `skipped`. With `own`, rows may name code to run.
 
     `columns` maps model, size, batch, params and one of s, ms, us to the table's own names. Raises UsageError where a
     column that is needed is missing, with the nearest one that there is.
@@ -109,7 +111,7 @@ def read(path: Path, columns: Mapping[str, str] | None = None) -> Table:
     for record in records:
         model = record.get(names["model"], "")
         try:
-            rows.append(_row(model, record, names, unit))
+            rows.append(_row(model, record, names, unit, own))
         except ValueError as error:
             skipped.append((model, f"line {record.line}: {error}"))
     notes = []
@@ -120,7 +122,7 @@ def read(path: Path, columns: Mapping[str, str] | None = None) -> Table:
     return Table(path.name, tuple(rows), tuple(skipped), tuple(notes))
 
 
-def _row(model: str, record: Record, names: Mapping[str, str], unit: str) -> Row:
+def _row(model: str, record: Record, names: Mapping[str, str], unit: str, own: bool) -> Row:
     """Raises ValueError with what is wrong in the line."""
 
     def number(ours: str) -> float:
@@ -147,7 +149,7 @@ def _row(model: str, record: Record, names: Mapping[str, str], unit: str) -> Row
     if not 0 <= millions < float("inf"):
         raise ValueError(f"{names['params']} of {millions:g} cannot be")
     size, batch = whole("size") if "size" in names else 0, whole("batch") if "batch" in names else 1
-    return Row(model, size, batch, seconds, millions, record.line)
+    return Row(model, size, batch, seconds, millions, record.line, own)
 
 
 def _mapping(given: dict[str, str], have: Sequence[str], path: Path) -> dict[str, str]:

@@ -158,6 +158,8 @@ def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
         compat.needs("timm", row.model)
         raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
     found = source.resolve(row.model, batch=row.batch, resolution=row.size or None)
+    if found.kind in ("file", "module") and not row.own:
+        raise UsageError(f"{row.model} is code, which a table does not run; give --own-models if the table is your own")
     with pipeline.alone(found):
         return pipeline.trace_source(found, target, pipeline.Pass(dtype=how.dtype))
 
@@ -258,11 +260,11 @@ def _by_class(found: Sequence[Prediction]) -> dict[str, dict[str, float]]:
 def run(
     path: Path, target: Device, *, dtype: str | None = None, layout: str | None = None, runtime: str | None = None,
     columns: dict[str, str] | None = None, limit: int | None = None, seed: int = 0, cache: bool = True,
-    jobs: int | None = None, progress: Progress | None = None,
+    jobs: int | None = None, progress: Progress | None = None, own: bool = False,
 ) -> tuple[Validation, list[Prediction]]:  # fmt: skip
     """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""
     how = tables.setting(path.name, dtype, layout, runtime)
-    table = tables.read(path, columns)
+    table = tables.read(path, columns, own)
     _check(how, target)
     rows = tables.sample(table.rows, limit, seed)
     found, skipped = predict(rows, how, target, cache=cache, jobs=jobs, progress=progress)
@@ -290,6 +292,7 @@ def command(
     seed: int | None,
     cache: bool,
     jobs: int | None,
+    own: bool,
     **given: Any,
 ) -> None:
     """What the command line asks for."""
@@ -323,7 +326,7 @@ def command(
                 _check_operators(path, given | {"jobs": jobs})
                 results.append(opstable.run(path.name, table, target, limit=limit, seed=seed or 0))
             else:
-                results.append(run(path, target, jobs=jobs, progress=show, **options, **given))
+                results.append(run(path, target, jobs=jobs, progress=show, own=own, **options, **given))
     if plot is not None:
         chart = validation.scatter(results[0][0], results[0][1], plot)
         output.write_all({plot: chart})

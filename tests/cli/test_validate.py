@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -286,8 +287,22 @@ class TestRows:
         found = []
         for width in (32, 512):
             (tmp_path / "net.py").write_text(net.format(width), encoding="utf-8")
-            found.append(document(capsys, path, "-d", "t4")["worst"][0]["predicted_s"])
+            found.append(document(capsys, path, "-d", "t4", "--own-models")["worst"][0]["predicted_s"])
         assert found[1] > 4 * found[0]
+
+    def test_a_table_runs_no_code_unless_it_is_said_to_be_ones_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    ) -> None:
+        """A table is data: it may have come from anywhere, and so may the folder that it is read in."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        mark = tmp_path / "ran"
+        (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n", encoding="utf-8")
+        for model in ("evil.py:Net", "evil:Net", f"{tmp_path}/evil.py:Net", "os:getcwd"):
+            words = refused(capsys, write(tmp_path / "a.csv", [(model, 64, 8, 1.0, "")]), "-d", "t4")
+            assert f"{model} is code, which a table does not run; give --own-models if the table is your own" in words
+        assert not mark.exists()
+        assert "evil" not in sys.modules
 
     def test_processes_change_nothing(self, t4: list[Prediction], tmp_path: Path, run_cli: RunCli) -> None:
         path = write(tmp_path / "many.csv", lines(t4, FACTORS) * 5)

@@ -84,7 +84,7 @@ def external(tensor: Any, location: str) -> Any:
 
 @pytest.mark.parametrize("place", ["../secret", "/etc/passwd", "pipe", "https://example.org/w"])
 def test_no_other_file_is_opened(tmp_path: Path, small: Any, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for a weight, not for a number that decides a shape, not for one inside a node. Opening a pipe would wait for ever."""
+    """Not for a weight, not for a number that decides a shape, not for one inside a node. A pipe would wait for ever."""
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
     for t in small.graph.initializer:

@@ -1,0 +1,107 @@
+"""Files that people name: what is no file, has no end, or is nested without end, is refused in one line with its limit."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from roofline import analysis, device_file, diff, files, gate, roof, source, tables
+from roofline.records import RooflineError
+
+READERS: list[tuple[str, Callable[[Path], object]]] = [
+    ("device.toml", device_file.read),
+    ("roofline.toml", gate.load_budgets),
+    ("constants.toml", lambda path: roof._given(str(path), "gpu", {})),
+    ("saved.json", diff.read_analyses),
+    ("loaded.json", analysis.load),
+    ("table.csv", tables.lines),
+    ("net.onnx", lambda path: source._file_at(str(path))),
+    ("net.pt2", lambda path: source._file_at(str(path))),
+    ("net.py", lambda path: source._file_at(str(path))),
+]
+
+
+@pytest.mark.parametrize(("name", "read"), READERS, ids=[r[0] for r in READERS])
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes by name")
+def test_what_has_no_end_is_not_waited_for(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:
+    begin = time.perf_counter()
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(RooflineError, match=r"it is a pipe, not a file|is a pipe or a device, not a file"):
+        read(path)
+    path.unlink()
+    for endless in ("/dev/zero", "/dev/null"):
+        path.symlink_to(endless)
+        with pytest.raises(RooflineError, match=r"it is a device, not a file|is a pipe or a device, not a file"):
+            read(path)
+        path.unlink()
+    path.mkdir()
+    with pytest.raises(RooflineError) as caught:
+        read(path)
+    assert caught.value.exit_code == 2
+    assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "limit"),
+    [(n, r, files.ANALYSIS if n.endswith(("json", "csv")) else files.TOML) for n, r in READERS[:6]],
+    ids=[r[0] for r in READERS[:6]],
+)
+def test_size_has_a_limit(tmp_path: Path, name: str, read: Callable[[Path], object], limit: int) -> None:
+    """A file with a hole in it: large, and nothing on the disk."""
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.truncate(limit + 1)
+    with pytest.raises(RooflineError, match=f"it is larger than {limit // 2**20} MiB, the limit for such a file"):
+        read(path)
+
+
+DEEP = ["[" * 3000 + "]" * 3000, "[" * 100 + "]" * 100, "{a=" * 90 + "1" + "}" * 90]
+
+
+@pytest.mark.parametrize("value", DEEP, ids=["lists", "a hundred", "tables"])
+@pytest.mark.parametrize(("name", "read"), READERS[:3], ids=[r[0] for r in READERS[:3]])
+def test_toml_has_a_depth(tmp_path: Path, name: str, read: Callable[[Path], object], value: str) -> None:
+    path = tmp_path / name
+    path.write_text(f"x = {value}\n", encoding="utf-8")
+    with pytest.raises(RooflineError, match="tables or lists nested more than 64 deep"):
+        read(path)
+    path.write_text(".".join("a" * 5000) + " = 1\n", encoding="utf-8")
+    with pytest.raises(RooflineError, match="tables or lists nested more than 64 deep"):
+        read(path)
+
+
+def test_toml_reads_numbers_of_digits_without_end_as_an_error() -> None:
+    assert files.toml("x = [[1]]") == {"x": [[1]]}
+    with pytest.raises(tomllib.TOMLDecodeError, match="digits"):
+        files.toml("x = " + "9" * 5000)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"analyses":' * 3000, '{"schema": ' + "9" * 5000 + "}", '"\\ud800"', "\xff"])
+@pytest.mark.parametrize(("name", "read"), READERS[3:5], ids=[r[0] for r in READERS[3:5]])
+def test_json_that_is_none(tmp_path: Path, name: str, read: Callable[[Path], object], text: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(RooflineError) as caught:
+        read(path)
+    assert caught.value.exit_code == 2
+    assert all(len(line) < 1000 for line in str(caught.value).split("\n"))
+
+
+@pytest.mark.parametrize("name", ["a\x00b.pt2", "n" * 300 + ".onnx", "gone.py"])
+def test_names_that_no_file_has(name: str) -> None:
+    with pytest.raises(RooflineError, match="no such file"):
+        source._file_at(name)
+
+
+def test_a_saved_analysis_is_typed_data() -> None:
+    """No name in it is looked up: a type, class or module that it names is an unknown field, or text in a field of text."""
+    evil = b'{"__class__": "os.system", "py/object": "subprocess.Popen", "schema": 1}'
+    with pytest.raises(RooflineError, match="is not an analysis"):
+        analysis.from_json(evil)
