@@ -7,8 +7,10 @@ that read files. None of that is done for a file.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,12 +67,10 @@ def model_class(named: str, config: Any, path: Path) -> Any:
     """The model class that `architectures` names: one of the package of transformers that the configuration is from, or of
     those that its auto classes list. Raises SourceError for any other name.
     """
-    import importlib
-
     from transformers import PreTrainedModel
     from transformers.models.auto import modeling_auto
 
-    family = importlib.import_module(type(config).__module__.rpartition(".")[0])
+    family = sys.modules[type(config).__module__.rpartition(".")[0]]
     listed = {
         name
         for key, names in vars(modeling_auto).items() if key.endswith("_MAPPING_NAMES")
@@ -84,8 +84,6 @@ def model_class(named: str, config: Any, path: Path) -> Any:
 
         found = getattr(transformers, named, None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
-        import difflib
-
         near = difflib.get_close_matches(named, sorted(listed), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise SourceError(f"{path}: `architectures` names {_short(named)}, which is no model of transformers{hint}")
@@ -132,6 +130,8 @@ def _check(at: str, key: str, value: Any, path: str) -> None:
     if type(value) is int:
         words = set(key.split("_"))
         limit = LABEL_LIMIT if "labels" in words else COUNT_LIMIT if any(map(_MANY.fullmatch, words)) else 0
+        if limit == COUNT_LIMIT and value < 0:
+            raise SourceError(f"{path}: {where} is {_short(value)}, which is below zero")
         limit = limit or (SIZE_LIMIT if any(map(_LARGE.fullmatch, words)) else 0)
         if limit and value > limit:
             raise SourceError(f"{path}: {where} is {_short(value)}; the limit for it in a file is {limit:,}")

@@ -71,7 +71,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("dunder", LLAMA | {"architectures": ["__loader__"]}, "'__loader__', which is no model"),
     ("config class", LLAMA | {"architectures": ["LlamaConfig"]}, "'LlamaConfig', which is no model"),
     ("near", LLAMA | {"architectures": ["LlamaForCausalML"]}, "did you mean LlamaForCausalLM"),
-    ("no text", LLAMA | {"architectures": [{"a": 1}]}, "no list of names"),
+    ("no text", LLAMA | {"architectures": [{"a": 1}]}, "no list of names|rejects"),
     ("method", LLAMA | {"to_dict": "x"}, "to_dict is no field"),
     ("class", LLAMA | {"__class__": "x"}, "__class__ is no field"),
     ("hub backbone", DETR | {"backbone": "evil/backbone", "use_timm_backbone": False}, "and nothing elsewhere"),
@@ -83,6 +83,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("timm pretrained", TIMM | {"model_args": {"pretrained": True}}, "asks for weights"),
     ("layers", LLAMA | {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; the limit for it in a file is 10,000"),
     ("inner layers", LLAVA | {"vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 10**6}}, "is 10,000"),
+    ("no layers", LLAMA | {"num_hidden_layers": -1}, "num_hidden_layers is -1, which is below zero"),
     ("labels", LLAMA | {"num_labels": 10**9}, "the limit for it in a file is 1,000,000"),
     ("digits", LLAMA | {"hidden_size": 10**400}, "a number of more than 40 digits; the limit for it"),
     ("many digits", LLAMA | {"hidden_size": 1}, "DIGITS"),
@@ -153,7 +154,7 @@ def test_depth_has_an_end(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_damage(tmp_path: Path, cut_off: list[Any]) -> None:
-    """200 files, cut, flipped or with wrong values."""
+    """200 files, cut, flipped or with wrong values. One that transformers accepts may be of a model that fails: 3."""
     refused = 0
     for seed in range(200):
         r = random.Random(seed)
@@ -164,6 +165,6 @@ def test_damage(tmp_path: Path, cut_off: list[Any]) -> None:
             written(tmp_path, table)
         else:
             path.write_bytes(damaged(json.dumps(table).encode(), r))
-        refused += bool(refused_or_fine(f"hf:{path}", seed, inputs=("input_ids=1,4:int64",)))
+        refused += bool(refused_or_fine(f"hf:{path}", seed, (2, 3), inputs=("input_ids=1,4:int64",)))
     assert refused > 50
     assert cut_off == []

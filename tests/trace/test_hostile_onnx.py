@@ -95,13 +95,13 @@ def test_no_other_file_is_opened(tmp_path: Path, small: Any, place: str, monkeyp
     for t in small.graph.initializer:
         if t.name == "rest":
             external(t, place)
-    with pytest.raises(SourceError, match="does not follow from the inputs' shapes"):
+    with pytest.raises(SourceError, match=r"does not follow from the inputs' shapes|Cannot parse data from external"):
         traced(saved(tmp_path, small))
     inside = model_of(
         [node("Constant", [], ["t"], value=external(whole("v", [1, 3]), place)), node("Reshape", ["x", "t"], ["y"])],
         {"x": ("float", [3, 1])}, "y", [],
     )  # fmt: skip
-    with pytest.raises(SourceError, match="does not follow from the inputs' shapes"):
+    with pytest.raises(SourceError, match=r"does not follow from the inputs' shapes|Cannot parse data from external"):
         traced(saved(tmp_path, inside))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import sys
 import time
 import tomllib
@@ -105,3 +107,24 @@ def test_a_saved_analysis_is_typed_data() -> None:
     evil = b'{"__class__": "os.system", "py/object": "subprocess.Popen", "schema": 1}'
     with pytest.raises(RooflineError, match="is not an analysis"):
         analysis.from_json(evil)
+
+
+# Where code is run because a person named it, and where modules of torch and transformers are imported by names of ours.
+RUNS = {"build.py": {"importlib.import_module", "spec.loader.exec_module"}, "compat.py": {"importlib.import_module"}}
+
+
+def test_the_library_has_no_other_way_to_run_what_it_reads() -> None:
+    """docs/security.md says so: every call in every module by name."""
+    here = Path(files.__file__).parent
+    forbidden = re.compile(
+        r"(builtins\.)?(eval|exec|compile|__import__)|pickle\..*|.*\bexec_module|.*\bimport_module|runpy\..*|yaml\..*|ctypes\..*"
+        r"|(torch|np|numpy)\.load|torch\.(jit|export|hub|package)\.load.*|.*\bload_library|.*sympify|.*\bos\.(system|popen|exec\w*)"
+    )
+    found: dict[str, set[str]] = {}
+    for path in here.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and forbidden.fullmatch(name := ast.unparse(call.func)):
+                constant = len(call.args) == 1 and isinstance(call.args[0], ast.Constant)  # a module of ours or a package's
+                if not constant and name != "re.compile":
+                    found.setdefault(path.name, set()).add(name)
+    assert found == RUNS
