@@ -37,7 +37,7 @@ class Row(Struct, frozen=True):
     millions: float = 0.0
     line: int = 0
     # whether its model may be code of a person's own (net.py:Net, package.module:make), which runs when it is built
-    own: bool = True
+    own: bool = False
 
 
 class Setting(Struct, frozen=True):
