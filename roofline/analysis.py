@@ -172,7 +172,7 @@ def _device_info(device: Device, kernels: Sequence[Kernel], dtype: str, runtime:
         bandwidth=device.bandwidth, ridge=peak_flops / device.bandwidth,
         levels=[LevelInfo(x.name, x.size, x.bandwidth, b) for x, b in zip(device.levels, bandwidths, strict=True)],
         notes=list(device.notes), peak_dtype=dtype_key(heaviest, dtype) if heaviest else "fp32", reached_flops=top,
-        memory=device.levels[-1].size if device.kind == "gpu" else 0,
+        memory=device.levels[-1].size,
     )  # fmt: skip
 
 

@@ -86,7 +86,13 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
     _check(request)
     (target,) = device.with_host([target], request.host, request.runtime)
     if not isinstance(model, str):
-        return _analyse(_trace_module(model, request, target), target, request)
+        result = _analyse(_trace_module(model, request, target), target, request)
+        shaped = request.args is None and request.kwargs is None
+
+        def other(batch: int) -> Analysis | None:
+            return _analyse(_trace_module(model, request._replace(batch=batch), target), target, request) if shaped else None
+
+        return _fitted(result, other)
     found = source.resolve(
         model, settings=request.settings, inputs=request.inputs, batch=request.batch, resolution=request.resolution
     )
@@ -96,33 +102,60 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
     saved = None if _rules_added() else store.load("analysis", whole, _still(found))
     if saved is not None:
         return analysis.from_json(saved)
+    result, record = _made(found, target, request, store, key)
+
+    def again(batch: int) -> Analysis:
+        other = source.resolve(
+            model, settings=request.settings, inputs=request.inputs, batch=batch, resolution=request.resolution
+        )
+        return _made(other, target, request, store, digest(program(), other.key, request.what.key(target)))[0]
+
+    result = _fitted(result, again)
+    if record is not None:
+        store.store("analysis", whole, analysis.to_json(result), record=record)
+    return result
+
+
+def _made(
+    found: source.Source, target: Device, request: Request, store: Cache, key: str
+) -> tuple[Analysis, Record | None]:
+    """The analysis, of a trace that is known or of a new one; and what it depends on (None: it must not be kept)."""
     known = store.load("trace", key, _still(found))
-    if known is not None:
-        record, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
-        result = _analyse(trace, target, request)
-        if not _rules_missing(record) and not _rules_added():
-            store.store("analysis", whole, analysis.to_json(result), record=record)
-        return result
-    return _first(found, target, request, store, key, whole)
+    if known is None:
+        return _first(found, target, request, store, key)
+    record, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
+    result = _analyse(trace, target, request)
+    return result, None if _rules_missing(record) or _rules_added() else record
 
 
-def _first(found: source.Source, target: Device, request: Request, store: Cache, key: str, whole: str) -> Analysis:
-    """Build, trace and analyse; what was found is kept with all that it depends on, where that can be known."""
+def _fitted(result: Analysis, again: Callable[[int], Analysis | None]) -> Analysis:
+    """The analysis, with the largest batch that fits where this one does not; `again` asks about another batch."""
+    from roofline import capacity
+
+    def peak(batch: int) -> int:
+        other = again(batch)
+        if other is None or other.setting.batch != batch:
+            raise UsageError("its batch is fixed")
+        return other.totals.peak_memory_bytes
+
+    return capacity.checked(result, peak)
+
+
+def _first(
+    found: source.Source, target: Device, request: Request, store: Cache, key: str
+) -> tuple[Analysis, Record | None]:
+    """Build, trace and analyse; the trace is kept with all that it depends on, where that can be known."""
     if found.kind != "onnx":
         request.progress("importing torch")
     with alone(found) as run:
         trace = run.watch(lambda: trace_source(found, target, request.what, request.progress))
         rules = _rules_added()
         result = _analyse(trace, target, request)
-        if request.cache:
-            record = run.record()
-            if record is not None:
-                # rules that the model's own file enters are not there when its trace is read back
-                if not (rules - run.rules):
-                    store.store("trace", key, msgspec.msgpack.encode((record, trace)), record=record)
-                if not run.rules:
-                    store.store("analysis", whole, analysis.to_json(result), record=record)
-    return result
+        record = run.record() if request.cache else None
+        # rules that the model's own file enters are not there when its trace is read back
+        if record is not None and not (rules - run.rules):
+            store.store("trace", key, msgspec.msgpack.encode((record, trace)), record=record)
+    return result, None if run.rules else record
 
 
 class Run:

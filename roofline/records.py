@@ -343,7 +343,7 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     # the type that `peak_flops` is of ("fp16"; of autocast's products), and what is left of it at the clock kept under load
     peak_dtype: str = ""
     reached_flops: float = 0.0
-    # bytes that a GPU has; 0: unknown, or a CPU
+    # bytes that it has; 0: unknown
     memory: int = 0
 
 
@@ -372,6 +372,10 @@ class Totals(Struct, frozen=True, kw_only=True):
     time_by_component: dict[str, float] = {}
     # seconds in which the device does not work: it waits for the host, or starts a kernel
     waiting_s: float = 0.0
+    # whether the peak fits into the device's memory (None: its size is not known); where it does not, the largest batch that
+    # does (0: not one sample, None: not known)
+    fits: bool | None = None
+    largest_batch: int | None = None
 
 
 class UnknownOp(Struct, frozen=True):

@@ -18,7 +18,7 @@ def verdict(analysis: Analysis) -> list[str]:
     """What the analysis says, most important first: the time, what set it, where it went, what is odd, what is not known."""
     if not analysis.kernels or analysis.totals.time_s <= 0:
         return [f"{analysis.model.name} launches no kernel in this setting, so there is nothing to predict."]
-    parts = (_time, _measured, what_set_it, where, _lopsided, _biggest, _unknown)
+    parts = (_fits, _time, _measured, what_set_it, where, _lopsided, _biggest, _unknown)
     return [sentence for part in parts if (sentence := part(analysis))]
 
 
@@ -49,9 +49,27 @@ def _pass(a: Analysis) -> str:
     return f"{step} over {'1 sample' if a.setting.batch == 1 else f'{a.setting.batch:,} samples'}"
 
 
+def _fits(a: Analysis) -> str:
+    """Only where it does not: what it needs, what there is, and what would fit."""
+    t = a.totals
+    if t.fits is not False:
+        return ""
+    words = (
+        f"It does not fit: {_pass(a)} needs {binary(t.peak_memory_bytes)}, and {a.device.title or a.device.name} has "
+        f"{binary(a.device.memory)}"
+    )
+    if t.largest_batch:
+        return f"{words}; the largest batch that fits is {t.largest_batch:,}."
+    held = {kind: t.peak_memory.get(kind, 0) for kind in ("parameters", "buffers")}
+    if sum(held.values()) > a.device.memory:
+        return f"{words}; its parameters alone take {binary(sum(held.values()))}."
+    return f"{words}; not one sample fits." if t.largest_batch == 0 and a.setting.batch > 1 else f"{words}."
+
+
 def _time(a: Analysis) -> str:
     t = a.totals
-    words = "should take" if a.setting.tier in ("calibrated", "measured") else "should take about"
+    words = "would take" if t.fits is False else "should take"
+    words += "" if a.setting.tier in ("calibrated", "measured") else " about"
     return (
         f"On {a.device.title or a.device.name} {_pass(a)} {words} {seconds(t.time_s)} "
         f"({pace(a)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
@@ -169,16 +187,22 @@ def compare(analyses: Sequence[Analysis]) -> str:
     speed = [a.language.tokens_per_s if tokens and a.language else a.totals.throughput for a in ran]
     ranked = sorted(zip(speed, ran, strict=True), key=lambda pair: -pair[0])
     best, first = ranked[0]
-    slower = [f"{label(a, ran)} takes {si(best / v, digits=2)} times as long" for v, a in ranked[1:5]]
+
+    def name(a: Analysis) -> str:
+        return label(a, ran) + (" (does not fit)" if a.totals.fits is False else "")
+
+    slower = [f"{name(a)} takes {si(best / v, digits=2)} times as long" for v, a in ranked[1:5]]
     rest = f", and {len(ranked) - 5} more" if len(ranked) > 5 else ""
     each = "token" if tokens else "sample"
-    return f"Per {each}, {label(first, ran)} is the fastest ({seconds(1 / best)}); {', '.join(slower)}{rest}."
+    return f"Per {each}, {name(first)} is the fastest ({seconds(1 / best)}); {', '.join(slower)}{rest}."
 
 
 def totals(a: Analysis) -> list[tuple[str, str, str]]:
     """The figures that head every view: (name, value, what it means or is made of)."""
     t, m = a.totals, a.model
     peak = ", ".join(f"{k} {binary(v)}" for k, v in sorted(t.peak_memory.items(), key=lambda kv: -kv[1])[:2] if v)
+    if t.fits is False:
+        peak = f"of {binary(a.device.memory)}: does not fit"
     return [
         ("Time", seconds(t.time_s), pace(a)),
         ("FLOPs", si(t.flops, "FLOP"), f"{si(t.achieved_flops, 'FLOP/s', 3)} reached"),
