@@ -104,13 +104,13 @@ def _compute(a: Analysis) -> str:
     flops, nbytes, ridge = sum(k.flops for k in rows), sum(k.bytes for k in rows), a.device.ridge
     at = flops / nbytes if nbytes else 0.0
     return (
-        f"most of it in {_inside(klass)}, which lie at {si(at, digits=3)} FLOP/B, {'above' if at >= ridge else 'below'} "
-        f"the ridge of {si(ridge, digits=3)} FLOP/B"
+        f"most of the compute is in {_inside(klass)}, which lie at {si(at, digits=3)} FLOP/B, "
+        f"{'above' if at >= ridge else 'below'} the ridge of {si(ridge, digits=3)} FLOP/B"
     )
 
 
 def _instructions(a: Analysis) -> str:
-    return f"what loops execute beside the FLOPs that count, most of it in {_inside(_most(a, 'instructions'))}"
+    return f"what loops execute beside the FLOPs that count, most of them in {_inside(_most(a, 'instructions'))}"
 
 
 def _most(a: Analysis, bound: str) -> str:

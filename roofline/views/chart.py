@@ -30,7 +30,16 @@ from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, darker, halo, pri
 from roofline.views.labels import Label, place
 from roofline.views.points import Bubble, blocks, bubbles, time_of
 from roofline.views.side import side_many, side_one
-from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, percent, roofs
+from roofline.views.style import (
+    BOUND_COLOUR,
+    ClassStyle,
+    class_style,
+    kept,
+    of_nominal,
+    percent,
+    roofs,
+    slopes,
+)
 
 By = Literal["kernel", "layer"]
 Format = Literal["png", "svg", "pdf"]
@@ -49,6 +58,9 @@ RC: Any = {
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
 }
+NOMINAL: Any = {"color": SOFT, "linewidth": 1.2, "linestyle": (0, (4, 3)), "zorder": 1.8}
+# Waiting that takes a kernel to less than this share of the FLOP/s of its work is drawn.
+APART = 0.8
 # A kernel further below the peak than this is drawn on the lower edge: one cast must not squash the picture.
 DECADES = 5.5
 WIDTH, HEIGHT = 12.6, 7.4
@@ -137,7 +149,7 @@ def _frame(group: Sequence[Analysis], device: DeviceInfo, by: By) -> Frame:
     spots = [b for a in group for b in bubbles(_rows(a, by))]
     ridge, peak = device.ridge or 1.0, device.peak_flops
     xs = [b.x for b in spots] or [ridge]
-    ys = [y for b in spots for y in (b.y, b.reached) if y] or [peak]
+    ys = [y for b in spots for y in (b.y, b.reached, b.alone) if y] or [peak]
     top = max(peak, *device.peaks.values()) if device.peaks else peak
     shown = max(v for _, v in roofs(device.peaks, group[0].setting.dtype, {k.dtype for a in group for k in a.kernels}, peak))
     high = max(min(top, shown), max(ys)) * 2.6
@@ -167,46 +179,56 @@ def _axes(ax: Axes, frame: Frame) -> None:
 def _roofs(ax: Axes, frame: Frame, device: DeviceInfo, dtype: str, dtypes: set[str],
            spots: Sequence[Bubble]) -> list[Bbox]:  # fmt: skip
     """Draws the roofs; gives back the boxes (in pixels) that no label may cover."""
-    peak, ridge = device.peak_flops, device.ridge
-    compute = roofs(device.peaks, dtype, dtypes, peak)
-    highest = max(v for _, v in compute)
-    slopes = [(lv.name, lv.bandwidth) for lv in device.levels if lv.bandwidth > 0] or [("DRAM", device.bandwidth)]
+    part = kept(device)
+    peak, nominal, ridge = device.peak_flops * part, device.peak_flops, device.ridge
+    compute = roofs(device.peaks, dtype, dtypes, nominal)
+    highest = max(v for _, v in compute) * part
+    levels = slopes(device)
+    dram = levels[-1].reached
     # the two regions under the bold roof
-    knee = min(max(ridge, frame.left), frame.right)
-    at_left, at_knee = device.bandwidth * frame.left, device.bandwidth * knee
-    ax.fill([frame.left, knee, knee, frame.left], [at_left, at_knee, frame.low, frame.low],
+    knee, split = (min(max(x, frame.left), frame.right) for x in (peak / dram, ridge))
+    first, last, under = min(knee, split), max(knee, split), min(peak, dram * split)
+    ax.fill([frame.left, first, split, split, frame.left], [dram * frame.left, dram * first, under, frame.low, frame.low],
             color=BOUND_COLOUR["memory"], alpha=0.055, linewidth=0, zorder=0.5)  # fmt: skip
-    ax.fill([knee, frame.right, frame.right, knee], [peak, peak, frame.low, frame.low],
+    ax.fill([split, last, frame.right, frame.right, split], [under, peak, peak, frame.low, frame.low],
             color=BOUND_COLOUR["compute"], alpha=0.055, linewidth=0, zorder=0.5)  # fmt: skip
     taken = []
-    for name, bandwidth in slopes:
-        bold = bandwidth == device.bandwidth
+    for level in levels:
+        bold, bandwidth = level is levels[-1], level.reached
         meet = peak if bold else highest
         ax.plot([frame.left, meet / bandwidth], [bandwidth * frame.left, meet], color=INK if bold else FAINT,
                 linewidth=2.2 if bold else 1.2, solid_capstyle="round", zorder=2)  # fmt: skip
-        taken.append(_slope_label(ax, frame, f"{name}  {si(bandwidth, 'B/s', 3)}", bandwidth, meet, bold))
-    fastest = max(b for _, b in slopes)
-    for name, value in compute:
+        words = f"{level.name}  {of_nominal(bandwidth, level.nominal, 'B/s')}"
+        taken.append(_slope_label(ax, frame, words, bandwidth, meet, bold))
+    # what the data sheet says, dashed, where it is not what is reached
+    if level.nominal > 1.03 * dram:
+        ax.plot([frame.left, nominal / level.nominal], [level.nominal * frame.left, nominal], **NOMINAL)
+    if nominal > 1.03 * peak:
+        ax.plot([nominal / level.nominal, frame.right], [nominal, nominal], **NOMINAL)
+    fastest = max(level.reached for level in levels)
+    for name, full in compute:
+        value = full * part
         bold = abs(value - peak) <= 0.03 * peak
-        ax.plot([value / (device.bandwidth if bold else fastest), frame.right], [value, value], color=INK if bold else FAINT,
-                linewidth=2.2 if bold else 1.2, linestyle="-" if bold else (0, (5, 2)), zorder=2)  # fmt: skip
+        ax.plot([value / (dram if bold else fastest), frame.right], [value, value], color=INK if bold else FAINT,
+                linewidth=2.2 if bold else 1.2, zorder=2)  # fmt: skip
         if bold:
-            ax.plot([value / fastest, value / device.bandwidth], [value, value], color=FAINT, linewidth=1.2, zorder=2)
+            ax.plot([value / fastest, value / dram], [value, value], color=FAINT, linewidth=1.2, zorder=2)
         # above the line, unless kernels sit there
         under = not bold and any(b.x > frame.right / 30 and value < b.y < 1.4 * value for b in spots)
-        text = ax.annotate(f"{name}  {si(value, 'FLOP/s', 3)}", (frame.right, value), (-4, -3 if under else 3), zorder=6,
+        words = f"{name}  {of_nominal(value, full, 'FLOP/s')}"
+        text = ax.annotate(words, (frame.right, value), (-4, -3 if under else 3), zorder=6,
                            textcoords="offset points", ha="right", va="top" if under else "bottom", fontsize=9.5,
                            color=INK if bold else SOFT,
                            fontweight="bold" if bold else "normal", path_effects=halo())  # fmt: skip
         taken.append(text.get_window_extent())
     if frame.left < ridge < frame.right:
-        ax.plot([ridge, ridge], [frame.low, peak], color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
-        for words, side, ha in (("memory-bound  ", ridge, "right"), ("  compute-bound", ridge, "left")):
+        ax.plot([ridge, ridge], [frame.low, nominal], color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
+        for words, side, ha in (("bytes take longer  ", ridge, "right"), ("  FLOPs take longer", ridge, "left")):
             colour = BOUND_COLOUR["memory" if ha == "right" else "compute"]
             text = ax.annotate(words, (side, frame.low), (0, 6), textcoords="offset points", ha=ha, va="bottom", fontsize=9.5,
                                color=darker(colour), zorder=6)  # fmt: skip
             taken.append(text.get_window_extent())
-        ax.plot([ridge], [peak], marker="o", markersize=6, color="white", markeredgecolor=INK, markeredgewidth=1.6, zorder=5)
+        ax.plot([ridge], [nominal], marker="o", markersize=6, color="white", markeredgecolor=INK, markeredgewidth=1.6, zorder=5)
         text = ax.annotate(f"ridge {si(ridge, digits=3)} FLOP/B", (ridge, frame.low), (0, 21), textcoords="offset points",
                            ha="center", va="bottom", fontsize=9, color=SOFT, zorder=6,
                            path_effects=halo())  # fmt: skip
@@ -237,7 +259,7 @@ def _kernels(ax: Axes, frame: Frame, a: Analysis, by: By) -> list[Label]:
     whole = time_of(a)
     spots = bubbles(_rows(a, by))
     labels: list[Label] = []
-    lost = 0
+    lost = waits = 0
     for b in reversed(spots):
         share = b.time_s / whole
         style = class_style(b.klass)
@@ -249,17 +271,23 @@ def _kernels(ax: Axes, frame: Frame, a: Analysis, by: By) -> list[Label]:
             expected = max(b.y, frame.low * 1.12)
             ax.plot([b.x, b.x], [expected, y], color=style.colour, linewidth=0.9, alpha=0.6, zorder=2.8)
             ax.scatter([b.x], [expected], s=26, marker="_", color=style.colour, linewidths=1.4, zorder=3.2)
+        elif b.alone and b.y < APART * b.alone:
+            # the work alone, hollow, joined to where waiting puts it
+            waits += 1
+            ax.plot([b.x, b.x], [b.alone, y], color=style.colour, linewidth=0.8, alpha=0.45, zorder=2.7)
+            ax.scatter([b.x], [b.alone], s=0.5 * _area(share), marker=style.marker, facecolors="none",
+                       edgecolors=style.colour, linewidths=1.1, zorder=2.9)  # fmt: skip
         ax.scatter([b.x], [y], s=_area(share), color=style.colour, marker=style.marker if y > frame.low * 1.12 else "v",
                    alpha=0.72, edgecolors="white", linewidths=0.7, zorder=3)  # fmt: skip
         if len(labels) < 8 and share >= 0.02:
             times = f" ×{b.number}" if b.number > 1 else ""
             words = f"{printable(b.name)}{times}  {percent(b.time_s, whole)}"
             labels.append(Label(b.x, y, math.sqrt(_area(share)) / 2, words, style.colour))
-    _silent(ax, a, lost)
+    _silent(ax, a, lost, waits)
     return [*_whole(ax, frame, a, INK, "whole model"), *labels]
 
 
-def _silent(ax: Axes, a: Analysis, lost: int) -> None:
+def _silent(ax: Axes, a: Analysis, lost: int, waits: int) -> None:
     """Says what a log scale cannot show."""
     silent = [k for k in a.kernels if not k.flops]
     lines = []
@@ -269,6 +297,8 @@ def _silent(ax: Axes, a: Analysis, lost: int) -> None:
         lines.append(f"Not drawn: {len(silent):,} {kind} no arithmetic ({took} of the time)")
     if a.measurement:
         lines.append("Bubbles: as measured. Dashes: as predicted")
+    if waits:
+        lines.append("Hollow: the work alone. Filled: with waiting and starting")
     if lost:
         lines.append(f"▼ {lost:,} lie below this scale")
     if lines:
@@ -283,7 +313,7 @@ def _whole(ax: Axes, frame: Frame, a: Analysis, colour: str, name: str) -> list[
         return []
     reached = t.flops / time_of(a)
     y = max(reached, frame.low * 1.12)
-    roof = min(a.device.peak_flops, a.device.bandwidth * t.intensity)
+    roof = min(a.device.peak_flops * kept(a.device), slopes(a.device)[-1].reached * t.intensity)
     words = f"{name}: {si(t.intensity, digits=3)} FLOP/B, {si(reached, 'FLOP/s', 3)}"
     if roof > 1.25 * reached:
         ax.plot([t.intensity, t.intensity], [y, roof], color=colour, linewidth=1.3, linestyle=(0, (1, 2)), zorder=4)
@@ -307,8 +337,10 @@ def _marks(ax: Axes, frame: Frame, device: DeviceInfo, labels: Sequence[Label], 
     """Boxes around the points, and beads along the bold roof, that a label should leave free."""
     scale = ax.figure.dpi / 72
     beads = [(frame.left * (frame.right / frame.left) ** (i / 160), 3.0) for i in range(161)]
-    around = [(x, min(device.peak_flops, device.bandwidth * x), r) for x, r in beads]
-    around += [(label.x, label.y, label.radius) for label in labels] + [(b.x, max(b.y, frame.low), 4.0) for b in spots]
+    top, dram = device.peak_flops * kept(device), slopes(device)[-1].reached
+    around = [(x, min(top, dram * x), r) for x, r in beads]
+    around += [(label.x, label.y, label.radius) for label in labels]
+    around += [(b.x, max(y, frame.low), 4.0) for b in spots for y in (b.y, b.alone or b.y)]
     boxes = []
     for x, y, radius in around:
         px, py = ax.transData.transform((x, y))

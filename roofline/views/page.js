@@ -2,7 +2,7 @@
 (() => {
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const K = ["layer", "op", "klass", "shape", "dtype", "flops", "macs", "bytes", "weight_bytes", "intensity", "time_s", "bound", "level",
-  "efficiency", "compute_s", "memory_s", "overhead_s", "known", "phase"];
+  "efficiency", "compute_s", "memory_s", "overhead_s", "known", "phase", "parts"];
 for (const d of DATA) d.kernels = d.kernels.map(row => Object.fromEntries(K.map((name, i) => [name, row[i]])));
 
 // ---- words
@@ -36,7 +36,8 @@ function group(kernels) {
     if (!k.flops || !k.bytes || !k.time_s) continue;
     const rate = k.flops / k.time_s;
     const key = [k.klass, k.op, Math.round(115 * Math.log10(k.intensity)), Math.round(115 * Math.log10(rate))].join();
-    if (!spots.has(key)) spots.set(key, { k, x: k.intensity, y: rate, time: 0, all: [] });
+    const alone = k.time_s > k.overhead_s ? k.flops / (k.time_s - k.overhead_s) : rate;
+    if (!spots.has(key)) spots.set(key, { k, x: k.intensity, y: rate, alone, time: 0, all: [] });
     const spot = spots.get(key);
     spot.time += k.time_s;
     spot.all.push(k);
@@ -61,7 +62,7 @@ class Chart {
     new ResizeObserver(() => requestAnimationFrame(() => { if (box.clientWidth !== this.w) this.draw(); })).observe(box);
   }
   home() {
-    const d = this.d, xs = this.spots.map(s => s.x), ys = this.spots.map(s => s.y);
+    const d = this.d, xs = this.spots.map(s => s.x), ys = this.spots.flatMap(s => [s.y, s.alone]);
     const high = Math.max(...d.roofs.map(r => r[1]), ...ys) * 2.4;
     const low = Math.min(Math.max(Math.min(...ys, d.peak) / 2.5, high / 10 ** 5.5), d.peak / 300);
     const ridge = d.ridge || 1;
@@ -93,37 +94,42 @@ class Chart {
     const plot = put(el("g", { "clip-path": `url(#${inside})` }));
     // the two regions under the bold roof
     const P = (x, y) => `${this.x(x)},${this.y(y)}`;
+    // times rest on what is reached (solid); what the data sheet says is dashed
+    const peak = d.peak * d.kept, levels = d.levels, [, dram, sheet] = levels[levels.length - 1], knee = peak / dram, under = Math.min(peak, dram * d.ridge);
+    const ofNominal = (v, full, unit) => this.w < 560 || si(v, unit) === si(full, unit) ? si(v, unit) : `${si(v, unit)} (nominal ${si(full, unit)})`;
     const l0 = Math.min(left, d.ridge) / 10, r0 = Math.max(right, d.ridge) * 10, base = low / 10;
     plot.append(
-      el("polygon", { points: [P(l0, d.bandwidth * l0), P(d.ridge, d.peak), P(d.ridge, base), P(l0, base)].join(" "), fill: "var(--memory)", "fill-opacity": .07 }),
-      el("polygon", { points: [P(d.ridge, d.peak), P(r0, d.peak), P(r0, base), P(d.ridge, base)].join(" "), fill: "var(--compute)", "fill-opacity": .08 }));
-    const taken = [], highest = Math.max(...d.roofs.map(r => r[1])), fastest = Math.max(d.bandwidth, ...d.levels.map(l => l[1]));
+      el("polygon", { points: [P(l0, dram * l0), P(Math.min(knee, d.ridge), dram * Math.min(knee, d.ridge)), P(d.ridge, under), P(d.ridge, base), P(l0, base)].join(" "), fill: "var(--memory)", "fill-opacity": .07 }),
+      el("polygon", { points: [P(d.ridge, under), P(Math.max(knee, d.ridge), peak), P(r0, peak), P(r0, base), P(d.ridge, base)].join(" "), fill: "var(--compute)", "fill-opacity": .08 }));
+    const taken = [], highest = Math.max(...d.roofs.map(r => r[1])) * d.kept, fastest = Math.max(...levels.map(l => l[1]));
     const roof = (x1, y1, x2, y2, bold, dash) => plot.append(el("line", { x1: this.x(x1), y1: this.y(y1), x2: this.x(x2), y2: this.y(y2),
       stroke: bold ? "var(--ink)" : "var(--faint)", "stroke-width": bold ? 2.4 : 1.2, "stroke-linecap": "round", "stroke-dasharray": dash ? "6 3" : "none" }));
-    const levels = d.levels.length ? d.levels : [["DRAM", d.bandwidth]];
-    for (const [name, bandwidth] of levels) {
-      const bold = bandwidth === d.bandwidth, meet = bold ? d.peak : highest;
+    if (sheet > 1.03 * dram) roof(l0, sheet * l0, d.peak / sheet, d.peak, false, true);
+    if (d.kept < .97) roof(d.peak / sheet, d.peak, r0, d.peak, false, true);
+    for (const [name, bandwidth, full] of levels) {
+      const bold = bandwidth === dram, meet = bold ? peak : highest;
       roof(l0, bandwidth * l0, meet / bandwidth, meet, bold);
       const start = Math.max(left, low / bandwidth) * 10 ** (16 * (b - a) / (this.w - 70)), dx = this.x(start * 10) - this.x(start), dy = this.y(bandwidth * start * 10) - this.y(bandwidth * start);
       if (start < meet / bandwidth / 3) {
         const angle = Math.atan2(dy, dx) * 180 / Math.PI;
-        plot.append(el("text", { class: bold ? "strong halo" : "halo", transform: `translate(${this.x(start)} ${this.y(bandwidth * start)}) rotate(${angle}) translate(0 -5)` }, `${name}\u2002${si(bandwidth, "B/s")}`));
+        plot.append(el("text", { class: bold ? "strong halo" : "halo", transform: `translate(${this.x(start)} ${this.y(bandwidth * start)}) rotate(${angle}) translate(0 -5)` }, `${name}\u2002${ofNominal(bandwidth, full, "B/s")}`));
       }
     }
     const ordered = [...d.roofs].sort((p, q) => q[1] - p[1]);
-    for (const [name, value] of ordered) {
-      const bold = Math.abs(value - d.peak) <= .03 * d.peak;
-      roof(value / (bold ? d.bandwidth : fastest), value, r0, value, bold, !bold);
-      if (bold) roof(value / fastest, value, value / d.bandwidth, value, false);
+    for (const [name, full] of ordered) {
+      const value = full * d.kept, bold = Math.abs(full - d.peak) <= .03 * d.peak;
+      roof(value / (bold ? dram : fastest), value, r0, value, bold);
+      if (bold) roof(value / fastest, value, value / dram, value, false);
       const under = !bold && this.spots.some(s => s.x > right / 30 && s.y > value && s.y < 1.4 * value);
-      this.words(plot, taken, this.w - 16, this.y(value) + (under ? 15 : -6), `${name}\u2002${si(value, "FLOP/s")}`, "end", bold ? "strong halo" : "halo");
+      this.words(plot, taken, this.w - 16, this.y(value) + (under ? 15 : -6), `${name}\u2002${ofNominal(value, full, "FLOP/s")}`, "end", bold ? "strong halo" : "halo");
     }
     plot.append(el("line", { x1: this.x(d.ridge), x2: this.x(d.ridge), y1: this.y(d.peak), y2: this.h - 46, stroke: "var(--faint)", "stroke-dasharray": "2 4" }));
-    this.words(plot, taken, this.x(d.ridge) - 8, this.h - 54, "memory-bound", "end", "halo", "var(--memory-ink)");
-    this.words(plot, taken, this.x(d.ridge) + 8, this.h - 54, "compute-bound", "start", "halo", "var(--compute-ink)");
+    this.words(plot, taken, this.x(d.ridge) - 8, this.h - 54, "bytes take longer", "end", "halo", "var(--memory-ink)");
+    this.words(plot, taken, this.x(d.ridge) + 8, this.h - 54, "FLOPs take longer", "start", "halo", "var(--compute-ink)");
     this.words(plot, taken, this.x(d.ridge), this.h - 72, `ridge ${si(d.ridge)} FLOP/B`, "middle", "halo");
     plot.append(el("circle", { cx: this.x(d.ridge), cy: this.y(d.peak), r: 4.5, fill: "var(--card)", stroke: "var(--ink)", "stroke-width": 2 }));
     // marks, the largest below
+    this.hollow = plot.appendChild(el("g", { fill: "none", "pointer-events": "none" }));
     this.marks = plot.appendChild(el("g"));
     this.spots.forEach((s, i) => this.marks.append(this.mark(s, i, low)));
     this.star(plot, taken, low);
@@ -133,9 +139,16 @@ class Chart {
   radius(s) { return Math.sqrt((20 + 1900 * s.time / this.d.total[2]) / Math.PI); }
   mark(s, i, low) {
     const style = this.d.classes[s.k.klass], r = this.radius(s), x = this.x(s.x), y = this.y(Math.max(s.y, low * 1.06));
-    const shape = style[2] === "o" ? el("circle", { cx: x, cy: y, r }) : style[2] === "D"
+    const drawn = (y, r) => style[2] === "o" ? el("circle", { cx: x, cy: y, r }) : style[2] === "D"
       ? el("path", { d: `M${x} ${y - r * 1.2}L${x + r * 1.2} ${y} ${x} ${y + r * 1.2} ${x - r * 1.2} ${y}z` })
       : el("path", { d: `M${x - r} ${y - r}h${2 * r}v${2 * r}h${-2 * r}z` });
+    const shape = drawn(y, r);
+    // the work alone, hollow, joined to where waiting puts it
+    if (s.y < .8 * s.alone && !this.off.has(s.k.klass)) {
+      const top = this.y(s.alone), alone = drawn(top, r * .7);
+      alone.setAttribute("stroke", style[1]);
+      this.hollow.append(el("line", { x1: x, x2: x, y1: top, y2: y, stroke: style[1], "stroke-opacity": .45 }), alone);
+    }
     shape.setAttribute("class", "dot");
     shape.setAttribute("fill", style[1]);
     shape.dataset.i = i;
@@ -145,7 +158,7 @@ class Chart {
   star(plot, taken, low) {
     const [intensity, rate] = this.d.total;
     if (!intensity || !rate) return;
-    const x = this.x(intensity), y = this.y(Math.max(rate, low * 1.06)), top = Math.min(this.d.peak, this.d.bandwidth * intensity);
+    const x = this.x(intensity), y = this.y(Math.max(rate, low * 1.06)), top = Math.min(this.d.peak * this.d.kept, this.d.levels[this.d.levels.length - 1][1] * intensity);
     let words = `whole model\u2002${si(rate, "FLOP/s")}`;
     if (top > 1.25 * rate) {
       plot.append(el("line", { x1: x, x2: x, y1: y, y2: this.y(top), stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "1 3", "stroke-linecap": "round" }));
@@ -218,12 +231,13 @@ class Chart {
     const s = this.spots[i], k = s.k, whole = this.d.total[2], n = s.all.length;
     const names = [...new Set(s.all.map(q => q.layer || "(root)"))];
     const bandwidth = (this.d.levels.find(l => l[0] === k.level) || [0, this.d.bandwidth])[1];
+    const parts = Object.entries(k.parts).sort((a, b) => b[1] - a[1]).map(([name, v]) => `${name.replace("memory:", "")} ${percent(v, k.time_s)}`);
     const rows = [
       ["kind", this.d.classes[k.klass][0]], ["output", `${k.shape} ${k.dtype}`], ["FLOPs", si(k.flops) + (k.known ? "" : " (unknown)")],
       ["traffic", `${si(k.bytes, "B")}, ${percent(k.weight_bytes, k.bytes)} weights`], ["intensity", `${si(k.intensity)} FLOP/B`], ["reaches", si(s.y, "FLOP/s")],
-      ["of its roof", percent(s.y, Math.min(this.d.peak, bandwidth * k.intensity))],
+      ["its work alone", `${si(s.alone, "FLOP/s")}, ${percent(s.alone, Math.min(this.d.peak * this.d.kept, bandwidth * k.intensity))} of its roof`],
       ["time", `${seconds(k.time_s)}${n > 1 ? ` × ${n}` : ""}, ${percent(s.time, whole)}`], ["bound", k.bound + (k.bound === "memory" ? ` (${k.level})` : "")],
-      ["work / memory / start", [k.compute_s, k.memory_s, k.overhead_s].map(seconds).join(" / ")],
+      ["rests on", parts.slice(0, 3).join(", ")], ["waits", seconds(k.overhead_s)],
     ];
     const title = el("b", {}, `${n > 1 ? `${n} × ` : ""}${k.op}`), where = el("div", {}, names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : ""));
     this.tip.replaceChildren(title, where, el("table", {}, el("tbody", {}, ...rows.map(([a, b]) => el("tr", {}, el("td", {}, a), el("td", {}, b))))));

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from roofline.records import Analysis, KernelRow, LayerRow
 from roofline.units import binary, count, seconds, si
 from roofline.verdict import ceilings, compare, hosts, label, rate, totals, verdict
-from roofline.views.style import BOUND_COLOUR, class_style, fullest, percent, roofs
+from roofline.views.style import BOUND_COLOUR, class_style, fullest, kept, percent, roofs, slopes
 
 # Layers open at first; deeper ones fold away.
 OPEN_DEPTH = 2
@@ -173,14 +173,16 @@ def _data(a: Analysis) -> dict[str, Any]:
         "peak": d.peak_flops,
         "bandwidth": d.bandwidth,
         "ridge": d.ridge,
+        "kept": kept(d),
         "roofs": roofs(d.peaks, a.setting.dtype, {k.dtype for k in a.kernels}, d.peak_flops),
-        "levels": [(lv.name, lv.bandwidth) for lv in d.levels if lv.bandwidth > 0],
+        "levels": slopes(d),
         "total": [a.totals.intensity, a.totals.achieved_flops, a.totals.time_s],
         "classes": {k.klass: class_style(k.klass) for k in a.kernels},
         # field order is that of K in the script
         "kernels": [
             (k.layer, k.op, k.klass, "x".join(map(str, k.shape)), k.dtype, k.flops, k.macs, k.bytes, k.weight_bytes,
-             k.intensity, k.time_s, k.bound, k.level, k.efficiency, k.compute_s, k.memory_s, k.overhead_s, k.known, k.phase)
+             k.intensity, k.time_s, k.bound, k.level, k.efficiency, k.compute_s, k.memory_s, k.overhead_s, k.known, k.phase,
+             k.time_by_component)
             for k in a.kernels
         ],
     }  # fmt: skip

@@ -26,6 +26,8 @@ class Bubble(NamedTuple):
     klass: str
     # FLOP/s that the same rows reached where the model was run; 0: it was not
     reached: float = 0.0
+    # FLOP/s of their work without waiting and starting; 0: of a layer
+    alone: float = 0.0
 
 
 def bubbles(rows: Sequence[KernelRow] | Sequence[LayerRow]) -> list[Bubble]:
@@ -43,7 +45,9 @@ def bubbles(rows: Sequence[KernelRow] | Sequence[LayerRow]) -> list[Bubble]:
         took = sum(r.measured_s or 0.0 for r in group)
         reached = sum(r.flops for r in group) / took if took else 0.0
         whole = took or sum(r.time_s for r in group)
-        out.append(Bubble(first.intensity, first.flops / first.time_s, whole, len(group), name, klass, reached))
+        work = first.time_s - first.overhead_s if isinstance(first, KernelRow) else 0.0
+        alone = first.flops / work if work > 0 else 0.0
+        out.append(Bubble(first.intensity, first.flops / first.time_s, whole, len(group), name, klass, reached, alone))
     return sorted(out, key=lambda b: b.time_s)
 
 

@@ -58,9 +58,9 @@ def side_many(part: SubFigure, group: Sequence[Analysis]) -> None:
             at += value / longest
         ax.text(0, i + 0.74, f"{si(t.flops, 'FLOP')} · {si(t.bytes, 'B')} · {count(a.model.params)} parameters", fontsize=8.5,
                 color=SOFT, va="center")  # fmt: skip
-    for i, (bound, colour) in enumerate(BOUND_COLOUR.items()):
-        part.text(LEFT + 0.085 * i, 0.105, "■", color=colour, fontsize=9)
-        part.text(LEFT + 0.085 * i + 0.013, 0.105, bound, color=SOFT, fontsize=9)
+    for at, (bound, colour) in zip((0.0, 0.062, 0.135, 0.191), BOUND_COLOUR.items(), strict=True):
+        part.text(LEFT + at, 0.105, "■", color=colour, fontsize=8.2)
+        part.text(LEFT + at + 0.011, 0.105, bound, color=SOFT, fontsize=8.2)
     part.text(LEFT, 0.065, "Dots: kernels. ★ whole model.", fontsize=8.5, color=SOFT)
 
 
@@ -85,11 +85,15 @@ def _bound_bar(ax: Axes, by_bound: dict[str, float], whole: float) -> None:
                     fontsize=9.5, fontweight="bold")  # fmt: skip
         legend.append((bound if share > 0.13 else f"{bound} {percent(value, whole)}", colour))
         at += share
-    x = 0.0
+    x, y = 0.0, -0.3
     for words, colour in legend:
-        ax.text(x, -0.3, "■", color=colour, fontsize=9, va="top")
-        text = ax.text(x + 0.045, -0.3, words, color=SOFT, fontsize=9, va="top")
-        x += 0.045 + text.get_window_extent().width / ax.get_window_extent().width + 0.035
+        text = ax.text(x + 0.045, y, words, color=SOFT, fontsize=9, va="top")
+        wide = 0.045 + text.get_window_extent().width / ax.get_window_extent().width
+        if x + wide > 1.02:
+            x, y = 0.0, y - 0.62
+            text.set_position((0.045, y))
+        ax.text(x, y, "■", color=colour, fontsize=9, va="top")
+        x += wide + 0.035
 
 
 def _class_bars(ax: Axes, a: Analysis) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from roofline.records import BOUNDS
+from roofline.records import BOUNDS, DeviceInfo
+from roofline.units import si
 
 # apart in the common kinds of colour blindness too; words on them are readable (4.5:1) in BOUND_TEXT
 BOUND_COLOUR = {"compute": "#2f5fc4", "instructions": "#e3a008", "memory": "#c2410c", "overhead": "#6b7280"}
@@ -96,6 +97,31 @@ def roofs(peaks: dict[str, float], used: str, dtypes: set[str], peak_flops: floa
     if not any(near(v, peak_flops) for _, v in lines):
         lines.append((f"{used} peak", peak_flops))
     return sorted(lines, key=lambda line: -line[1])
+
+
+class Slope(NamedTuple):
+    """A memory level's roof: what times rest on, and what the data sheet says."""
+
+    name: str
+    reached: float
+    nominal: float
+
+
+def slopes(device: DeviceInfo) -> list[Slope]:
+    """The memory roofs, nearest first, DRAM last."""
+    found = [Slope(lv.name, lv.reached or lv.bandwidth, lv.bandwidth) for lv in device.levels if lv.bandwidth > 0]
+    return found or [Slope("DRAM", device.bandwidth, device.bandwidth)]
+
+
+def kept(device: DeviceInfo) -> float:
+    """The fraction of its peak that the device keeps under load."""
+    return device.reached_flops / device.peak_flops if device.reached_flops and device.peak_flops else 1.0
+
+
+def of_nominal(reached: float, nominal: float, unit: str) -> str:
+    """ "907 GB/s", and what the data sheet says where it is another number: "907 GB/s (nominal 1.01 TB/s)"."""
+    words = si(reached, unit, 3)
+    return words if si(nominal, unit, 3) == words else f"{words} (nominal {si(nominal, unit, 3)})"
 
 
 def roof_title(key: str) -> str:

@@ -6,11 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from roofline.records import Analysis, KernelRow, LayerRow, OpRow
+from roofline.records import BOUNDS, Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, seconds, si
 from roofline.verdict import ceilings, totals, verdict
 from roofline.views.style import percent
@@ -34,6 +34,8 @@ def many_to_json(analyses: Sequence[Analysis]) -> bytes:
 def to_csv(analysis: Analysis, by: By = "kernel") -> str:
     """One line per kernel (or layer, or operator) in base units: FLOP, byte, second. Columns are the record's fields.
 
+    The seconds that a time is divided into have a column each: "time_by_component.memory:DRAM".
+
     A cell that a spreadsheet would run as a formula is written with a quote mark before it.
     """
     tables: dict[By, tuple[type[msgspec.Struct], Sequence[msgspec.Struct]]] = {
@@ -44,13 +46,26 @@ def to_csv(analysis: Analysis, by: By = "kernel") -> str:
     kind, rows = tables[by]
     ran = analysis.measurement is not None
     names = [f.encode_name for f in msgspec.structs.fields(kind) if ran or f.name != "measured_s"]
+    cells = [_flat(msgspec.to_builtins(row)) for row in rows]
+    split = [f"{name}.{key}" for name, keys in _SPLIT.items() for key in keys(analysis) if name in names]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        cells = msgspec.to_builtins(row)
-        writer.writerow([_cell(cells[name]) for name in names])
+    writer.writerow([n for n in names if n not in _SPLIT] + split)
+    for row in cells:
+        writer.writerow([_cell(row[n]) for n in names if n not in _SPLIT] + [row.get(n, 0.0) for n in split])
     return out.getvalue()
+
+
+# fields that are a dictionary of seconds, and its keys in an analysis
+_SPLIT: dict[str, Callable[[Analysis], Sequence[str]]] = {
+    "time_by_bound": lambda a: BOUNDS,
+    "time_by_component": lambda a: list(a.totals.time_by_component),
+}
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    inside = {f"{name}.{key}": v for name in _SPLIT if name in row for key, v in row[name].items()}
+    return row | inside
 
 
 def _cell(value: object) -> object:

@@ -125,3 +125,30 @@ def test_nothing_to_draw() -> None:
 
 def test_printable() -> None:
     assert ink.printable("a\nb\x1b[0m 日 é ×") == "a b?[0m ? é ×"
+
+
+def test_the_roofs_drawn_are_those_that_times_rest_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that keeps 90 % of its clock and reaches 80 % of its bandwidth: solid there, dashed at the data sheet's."""
+    a = sample("gpu", batch=256)
+    levels = [msgspec.structs.replace(lv, reached=0.8 * lv.bandwidth) for lv in a.device.levels]
+    a = msgspec.structs.replace(a, device=msgspec.structs.replace(a.device, levels=levels, reached_flops=0.9 * 71e12))
+    figure = drawn(monkeypatch, [a])
+    flat = {(float(line.get_ydata()[0]), line.get_linestyle()) for ax in figure.findobj(lambda o: hasattr(o, "lines"))
+            for line in ax.lines if len(line.get_ydata()) == 2 and line.get_ydata()[0] == line.get_ydata()[1]}  # fmt: skip
+    assert {(0.9 * 71e12, "-"), (71e12, "--")} <= flat
+    said = texts(figure)
+    # 0.8 x 936 GB/s
+    assert "DRAM  749 GB/s (nominal 936 GB/s)" in said
+    assert "fp16 matrix units  63.9 TFLOP/s (nominal 71 TFLOP/s)" in said
+
+
+def test_waiting_is_told_from_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At batch 1 every kernel waits for the host: its work alone is drawn where its own roof holds it."""
+    a = sample("gpu")
+    for b in points.bubbles(a.kernels):
+        assert b.alone > b.y
+    slow = next(k for k in a.kernels if k.klass == "pointwise")
+    b = next(b for b in points.bubbles([slow]))
+    assert b.alone == pytest.approx(slow.flops / max(slow.compute_s, slow.memory_s))
+    assert any("Hollow: the work alone" in t for t in texts(drawn(monkeypatch, [a])))
+    assert not any("Hollow" in t for t in texts(drawn(monkeypatch, [sample("gpu", batch=4096)])))

@@ -48,6 +48,17 @@ def test_csv(by: text.By, rows: int) -> None:
         assert int(table[0]["flops"]) == a.totals.flops
 
 
+@pytest.mark.parametrize(("by", "field"), [("kernel", "component"), ("layer", "bound"), ("op", "bound")])
+def test_csv_has_a_column_for_each_part_of_a_time(by: text.By, field: str) -> None:
+    a = sample("cpu")
+    table = list(csv.DictReader(io.StringIO(text.to_csv(a, by))))
+    parts = [name for name in table[0] if name.startswith(f"time_by_{field}.")]
+    assert f"time_by_{field}.instructions" in parts
+    assert len(parts) == len(a.totals.time_by_component if by == "kernel" else a.totals.time_by_bound)
+    for row in table:
+        assert sum(float(row[name]) for name in parts) == pytest.approx(float(row["time_s"]))
+
+
 def test_csv_cells() -> None:
     first = next(csv.DictReader(io.StringIO(text.to_csv(sample()))))
     assert first["shape"] == "1x32x112x112"
