@@ -116,9 +116,7 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
     return result
 
 
-def _made(
-    found: source.Source, target: Device, request: Request, store: Cache, key: str
-) -> tuple[Analysis, Record | None]:
+def _made(found: source.Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
     """The analysis, of a trace that is known or of a new one; and what it depends on (None: it must not be kept)."""
     known = store.load("trace", key, _still(found))
     if known is None:
@@ -141,9 +139,7 @@ def _fitted(result: Analysis, again: Callable[[int], Analysis | None]) -> Analys
     return capacity.checked(result, peak)
 
 
-def _first(
-    found: source.Source, target: Device, request: Request, store: Cache, key: str
-) -> tuple[Analysis, Record | None]:
+def _first(found: source.Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
     """Build, trace and analyse; the trace is kept with all that it depends on, where that can be known."""
     if found.kind != "onnx":
         request.progress("importing torch")
