@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -36,7 +35,7 @@ _DAY_S = 86400.0
 DEFAULT_LIMIT = 512 * 2**20
 
 
-class CacheInfo(NamedTuple):
+class CacheInfo(Struct, frozen=True):
     """What the cache holds. Sizes in bytes."""
 
     root: Path

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from roofline import shapes
 from roofline.shares import Shared, rate, seconds
 
@@ -47,7 +50,7 @@ class Plain:
         return yes if condition else no
 
 
-class Machine(NamedTuple):
+class Machine(Struct, frozen=True):
     """What the formulas need of a device. FLOP/s, B/s, bytes, seconds."""
 
     gpu: bool
@@ -107,7 +110,7 @@ class Machine(NamedTuple):
         "matrix" and "vector" units, one of which a CPU has; "loop" is the pace of its loops where it was measured.
         """
         unit = "matrix" if self.gpu else "vector"
-        return self._replace(
+        return replace(self,
             half=rate(self.half, unit), single=rate(self.single, unit), double=rate(self.double, unit),
             vector=rate(self.vector, "vector"), clock=rate(self.clock, "loop"),
             levels=tuple((size, rate(b, f"memory:{n}")) for (size, b), n in zip(self.levels, names, strict=True)),
@@ -121,7 +124,7 @@ class Machine(NamedTuple):
         """The same machine with one rate for every matrix type."""
         if isinstance(self.half, Shared):
             peak = rate(peak, "matrix" if self.gpu else "vector")
-        return self._replace(half=peak, single=peak, double=peak)
+        return replace(self, half=peak, single=peak, double=peak)
 
 
 def _together(device: Device) -> tuple[float, float, float]:

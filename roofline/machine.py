@@ -58,17 +58,17 @@ def _chunks() -> tuple[str, ...]:
     return tuple(re.split(r"^(?=\[)", text, flags=re.MULTILINE))
 
 
-def _rows(header: str) -> Iterator[dict[str, Any]]:
-    """The tables under `header`, each parsed when it is asked for: the first few usually do."""
+def _rows(header: str, vendor: str = "") -> Iterator[dict[str, Any]]:
+    """The tables under `header`, each parsed when it is asked for: the first few usually do. None of another vendor's is."""
     for chunk in _chunks():
-        if chunk.startswith(header):
+        if chunk.startswith(header) and not (vendor and "vendor = " in chunk and f'vendor = "{vendor}"' not in chunk):
             found = tomllib.loads(chunk)[header.strip("[]")]
             yield found[0] if isinstance(found, list) else found
 
 
-def _family(section: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+def _family(section: str, fits: Callable[[dict[str, Any]], bool], vendor: str = "") -> dict[str, Any]:
     """Defaults overlaid by the first row of `section` that fits."""
-    row = next((row for row in _rows(f"[[{section}]]") if fits(row)), {"name": "unknown core"})
+    row = next((row for row in _rows(f"[[{section}]]", vendor) if fits(row)), {"name": "unknown core"})
     return {**next(_rows("[defaults]")), **row}
 
 
@@ -207,7 +207,7 @@ def _x86_family(info: dict[str, str], flags: frozenset[str]) -> dict[str, Any]:
             and flags.issuperset(row.get("needs", ()))
         )
 
-    return _family("x86", fits)
+    return _family("x86", fits, info.get("vendor_id", ""))
 
 
 def _arm_family(info: dict[str, str]) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from roofline import analysis, compat, dependencies, device, places, source, units
 from roofline.cache import Cache, digest
@@ -25,7 +27,7 @@ REAL_LIMIT = 4 * 2**30
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
-class Request(NamedTuple):
+class Request(Struct, frozen=True):
     """What analyze() was asked for, as given."""
 
     device: str | Device
@@ -51,7 +53,7 @@ class Request(NamedTuple):
         return Pass(self.dtype, self.optimizer.lower() if self.training else "", self.prefill, self.decode)
 
 
-class Pass(NamedTuple):
+class Pass(Struct, frozen=True):
     """Which pass of a model is traced, and in which dtype."""
 
     dtype: str = "fp32"
@@ -63,7 +65,7 @@ class Pass(NamedTuple):
 
     def key(self, target: Device) -> str:
         """What a trace depends on; some passes are not the same on a GPU and a CPU."""
-        return repr((*self, target.kind if self.dtype == "amp" or self.optimizer else ""))
+        return repr((*astuple(self), target.kind if self.dtype == "amp" or self.optimizer else ""))
 
 
 FORWARD = Pass()

@@ -25,7 +25,10 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from roofline import cpu_eager, efficiency, files, formulas, shares
 from roofline.device import Device, nearest
@@ -157,7 +160,10 @@ def place(
         if key not in known:
             known[key] = _cost(kernel, _features(kernel, moved, footprint), table, *units[unit], names)
         costs.append(known[key])
-    return _queued(costs) if machine.gpu else [_point(cost, cost.work + cost.start, _split(cost)) for cost in costs]
+    if machine.gpu:
+        return _queued(costs)
+    points = {id(cost): _point(cost, cost.work + cost.start, _split(cost)) for cost in known.values()}
+    return [points[id(cost)] for cost in costs]
 
 
 # constants that are a rate or a time themselves, and what they are part of
@@ -179,7 +185,7 @@ def _roofs(table: dict[str, float]) -> dict[str, float]:
     return _roofs_of(tuple(table.items()))
 
 
-class _Cost(NamedTuple):
+class _Cost(Struct, frozen=True):
     """One kernel by itself. Seconds."""
 
     # with what they rest on: its work, and what starting it takes (on a GPU: on the device)
@@ -265,7 +271,7 @@ def _queued(costs: Sequence[_Cost]) -> list[Point]:
         elif i > waited:
             split = _split(cost)
         else:
-            split = _split(cost._replace(start=0.0)) | {"host": time - float(cost.work)}
+            split = _split(replace(cost, start=0.0)) | {"host": time - float(cost.work)}
         points.append(_point(cost, time, split))
     return points
 

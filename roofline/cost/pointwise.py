@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from roofline.cost.registry import Rule, add, first, is_complex, rule, total
@@ -121,9 +122,8 @@ COMPLEX = {
 }
 
 
-def _factory(name: str, weight: int) -> Rule:
-    complex_weight = COMPLEX.get(name, 2 * weight)
-
+@cache
+def _factory(weight: int, complex_weight: int) -> Rule:
     def count(*args: Any, out: Out, **kwargs: Any) -> Work:
         # [*] -> [*], broadcast
         y = first(out)
@@ -146,9 +146,8 @@ def _scaled() -> Rule:
 _SCALED = ("add", "sub", "rsub", "subtract")
 
 for _name, _weight in WEIGHTS.items():
-    add((_name,), _scaled() if _name in _SCALED else _factory(_name, _weight))
-for _name in _MOVED.split():
-    add((_name,), _factory(_name, 0))
+    add((_name,), _scaled() if _name in _SCALED else _factory(_weight, COMPLEX.get(_name, 2 * _weight)))
+add(_MOVED.split(), _factory(0, 0))
 
 
 @rule("gelu", klass="pointwise")

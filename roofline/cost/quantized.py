@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from roofline.cost.conv import sizes_of
 from roofline.cost.matmul import matmul_dims, packed_dims
 from roofline.cost.registry import Count, Dims, Rule, add, first, prod, rule, total
@@ -213,9 +215,9 @@ def _elementwise(weight: int) -> Rule:
 
 for _name, _weight in _ELEMENTWISE.items():
     _klass = "norm" if "norm" in _name else "softmax" if _name == "softmax" else "pointwise"
-    add((f"quantized.{_name}",), _elementwise(_weight)._replace(klass=_klass))
+    add((f"quantized.{_name}",), replace(_elementwise(_weight), klass=_klass))
 add(("onednn.qadd", "onednn.qadd_relu", "onednn.qmul", "_quantized.add"), _elementwise(5))
-add(("onednn.qbatch_norm2d",), _elementwise(4)._replace(klass="norm"))
+add(("onednn.qbatch_norm2d",), replace(_elementwise(4), klass="norm"))
 
 
 @rule("quantized.clamp", "quantized.relu6", "quantized.threshold", klass="pointwise")

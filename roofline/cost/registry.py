@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import prod as product
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from roofline.records import OpSpec, TensorSpec, UsageError, Work
 
@@ -21,7 +23,7 @@ Traffic = tuple[list[int], list[int]]
 Ints = int | list[int]
 
 
-class Rule(NamedTuple):
+class Rule(Struct, frozen=True):
     """How one operator is counted: `flops`, `dims` and `products` are called as `f(*args, out=..., **kwargs)`.
 
     `products` is for operators that are not the one product that `dims` describes. The multiply-accumulates of the products are
