@@ -30,7 +30,6 @@ from roofline.records import (
     Trace,
     UnknownOp,
     UsageError,
-    bound_of,
     by_bound,
 )
 from roofline.roof import dtype_key, reached
@@ -75,7 +74,13 @@ class _Sum:
     @property
     def bound(self) -> str:
         """Where most of the time goes; an empty string where nothing ran."""
-        return bound_of(self.components) if self.kernels else ""
+        return self.bounds()[0]
+
+    def bounds(self) -> tuple[str, dict[str, float]]:
+        """`bound` and `by_bound`, worked out once."""
+        split = by_bound(self.components)
+        largest = max(split, key=split.__getitem__) if self.components else "memory"
+        return largest if self.kernels else "", split
 
     @property
     def intensity(self) -> float:
@@ -109,10 +114,9 @@ def summarise(
     layers = [
         LayerRow(
             path=layer.path, type=layer.type, params=n, flops=s.flops, macs=s.macs, bytes=s.bytes, weight_bytes=s.weight_bytes,
-            intensity=s.intensity, time_s=s.time, bound=s.bound, kernels=s.kernels,
-            time_by_bound=s.by_bound,
+            intensity=s.intensity, time_s=s.time, bound=bound, kernels=s.kernels, time_by_bound=split,
         )
-        for layer, s, n in zip(trace.layers, by_layer, params, strict=True)
+        for layer, s, n in zip(trace.layers, by_layer, params, strict=True) for bound, split in (s.bounds(),)
     ]  # fmt: skip
     ops = [
         OpRow(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import sysconfig
 from collections.abc import Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -15,12 +14,15 @@ from typing import Any
 
 _INSTALLED = ("site-packages", "dist-packages")
 _OURS = str(Path(__file__).resolve().parent) + os.sep
-_STDLIB = tuple(
-    {os.path.join(os.path.realpath(path), "") for key in ("stdlib", "platstdlib") if (path := sysconfig.get_path(key))}
-    | {os.path.join(path, "") for key in ("stdlib", "platstdlib") if (path := sysconfig.get_path(key))}
+# without sysconfig, whose import and tables take longer than all else that a cached answer needs
+_VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_LIBRARIES = (
+    os.path.dirname(os.__file__),
+    *(os.path.join(prefix, sys.platlibdir, _VERSION) for prefix in (sys.base_exec_prefix, sys.exec_prefix)),
 )
+_STDLIB = tuple({os.path.join(place, "") for path in _LIBRARIES for place in (path, os.path.realpath(path))})
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/")
-_RELATIVE = re.compile(r"^\s*from\s+(\.+)", re.MULTILINE)
+_RELATIVE = r"^\s*from\s+(\.+)"
 
 
 @cache
@@ -53,7 +55,7 @@ def package_of(path: Path) -> tuple[Path, str]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
-    level = max((len(dots) for dots in _RELATIVE.findall(text)), default=0)
+    level = max((len(dots) for dots in re.findall(_RELATIVE, text, re.MULTILINE)), default=0)
     root, names = path.parent, [path.stem]
     while (root / "__init__.py").is_file() or len(names) <= level:
         if root == root.parent:

@@ -9,6 +9,7 @@ a process that has torch loaded costs more than making them.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 from msgspec import Struct, field
@@ -247,6 +248,7 @@ class Kernel(Struct, frozen=True, omit_defaults=True, gc=False):
 BOUNDS = ("compute", "instructions", "memory", "overhead")
 
 
+@cache
 def bound_of_component(name: str) -> str:
     """The bound that a component belongs to."""
     name = name.partition(":")[0]
