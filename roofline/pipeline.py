@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from roofline import analysis, compat, dependencies, device, places, source, units
 from roofline.cache import Cache, digest
@@ -92,7 +92,7 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
         shaped = request.args is None and request.kwargs is None
 
         def other(batch: int) -> Analysis | None:
-            return _analyse(_trace_module(model, request._replace(batch=batch), target), target, request) if shaped else None
+            return _analyse(_trace_module(model, replace(request, batch=batch), target), target, request) if shaped else None
 
         return _fitted(result, other)
     found = source.resolve(
