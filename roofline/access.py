@@ -102,8 +102,14 @@ def _turns(spec: OpSpec) -> dict[str, int]:
 
 
 def passes(spec: OpSpec) -> int:
-    """GroupNorm takes its statistics in one kernel and applies them in another; a layer's row stays in cache between."""
-    return 2 if spec.name in ("aten.group_norm", "aten.native_group_norm", "aten.instance_norm") else 1
+    """How often a norm reads its input: GroupNorm, and BatchNorm in training, take their statistics in one kernel and apply
+    them in another; a layer's row stays in cache between. A gradient sums over the batch for its weights first, or last.
+    """
+    name = spec.name.removeprefix("aten.")
+    if name.endswith("norm_backward") or name in ("group_norm", "native_group_norm", "instance_norm"):
+        return 2
+    trains = name.endswith("batch_norm") and len(spec.args) > 5 and spec.args[5] is True
+    return 2 if trains or name in ("_native_batch_norm_legit", "batch_norm_with_update", "_batch_norm_with_update") else 1
 
 
 def copied(spec: OpSpec) -> int:

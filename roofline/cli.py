@@ -116,7 +116,9 @@ def analyze(
             show_default=False,
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if an op has no FLOP rule.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 if an op has no FLOP rule, or a kernel lies above a roof.")
+    ] = False,
     settings: Settings = None,
     no_cache: NoCache = False,
     debug: Debug = False,
@@ -157,6 +159,7 @@ def analyze(
     publish(analyses, targets, view)
     if strict:
         _refuse_unknown(analyses)
+        _refuse_impossible(analyses)
 
 
 @app.command(short_help="Hold models to their budgets; exit 1 if one is broken.")
@@ -356,6 +359,17 @@ def _refuse_unknown(analyses: Sequence[Analysis]) -> None:
         places = {op: ", ".join(name or "the model itself" for name in u.layers[:2]) for op, u in unknown.items()}
         ops = ", ".join(f"{op} ({u.count} in {places[op]})" for op, u in unknown.items())
         raise CheckFailed(f"--strict: no FLOP rule for {ops}\nregister one with roofline.register_flops: see docs/add-an-op.md")
+
+
+def _refuse_impossible(analyses: Sequence[Analysis]) -> None:
+    from roofline import physics
+
+    notes = [note for a in analyses for note in physics.broken(a.notes)]
+    if notes:
+        raise CheckFailed(
+            f"--strict: {notes[0]}\n"
+            "look at the rules that were registered, the device file and the constants: one of them is beyond what is possible"
+        )
 
 
 # ------------------------------------------------------------------------------------------------ entry

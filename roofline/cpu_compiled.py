@@ -102,7 +102,9 @@ def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple
     if klass in shapes.PRODUCTS:
         seconds = f.total(lambda p: _seconds(klass, p, c, machine, _rate(p, machine, xp), xp))
         fraction = c["conv" if klass == "grouped_conv" else klass]
-        seconds = xp.maximum(seconds + f.untold / (rate * fraction), xp.maximum(f.flops - 2 * f.macs, 0) / rate)
+        seconds = seconds + f.untold / (rate * fraction)
+        if klass != "attention":  # what stands around the products runs on the same units
+            seconds = seconds + xp.maximum(f.flops - 2 * f.macs, 0) / rate
         if klass in CONVS:
             # a second gradient reads the result's again
             return seconds + faults(f.static, c, xp), _blocked(klass, f, c, xp) + f.again / 2, 1.0

@@ -119,6 +119,8 @@ def attention(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
 
 def one_product(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """Seconds of one product of a library call."""
+    if klass == "depthwise_conv":  # no matrix unit takes it
+        return conv(klass, f, c, machine, xp) * xp.where(f.bits == 64, machine.vector / machine.double, 1.0)
     if klass in CONVS:
         return conv(klass, f, c, machine, xp) / relative(f, machine, xp)
     if klass == "gemm":
@@ -134,9 +136,10 @@ def arithmetic(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp
     if klass in shapes.PRODUCTS:
         library = "gemm" if klass == "rnn" else klass
         pace = machine.vector * c[klass] if klass in CONVS else flops(library, c, machine)
-        untold = f.untold / (pace * relative(f, machine, xp))
+        untold = f.untold / (pace * (1.0 if klass == "depthwise_conv" else relative(f, machine, xp)))
         seconds = f.total(lambda p: one_product(klass, p, c, machine, xp)) + untold
-        seconds = xp.maximum(seconds, xp.maximum(f.flops - 2 * f.macs, 0) / machine.vector)
+        if klass != "attention":  # what stands around the products runs on the same units
+            seconds = seconds + xp.maximum(f.flops - 2 * f.macs, 0) / machine.vector
         if klass in CONVS:
             moved = blocked(klass, f, xp)
             # a second gradient reads the result's again

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, cast
 
-from roofline import files, units
+from roofline import device_lint, files, units
 from roofline.device import (
     LEVELS,
     STATUSES,
@@ -219,4 +219,6 @@ def read(path: str | Path) -> Device:
     ):
         if number is not None and number.value > most:
             raise top.fail(f"{key}.value", f"expected a fraction above 0 and up to {most:g}, got {number.value:g}")
+    for problem in device_lint.impossible(device):
+        raise DeviceFileError(f"{path}: {problem}")
     return device

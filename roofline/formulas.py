@@ -151,7 +151,7 @@ def untold(kernel: Kernel, told: Sequence[Mapping[str, int]]) -> int:
     if kernel.klass not in shapes.PRODUCTS:
         return 0
     if not told:
-        return kernel.flops
+        return max(kernel.flops, 2 * kernel.macs)
     return max(2 * (kernel.macs - sum(shapes.of(kernel.klass, sizes) for sizes in told)), 0)
 
 

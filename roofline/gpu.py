@@ -237,8 +237,22 @@ def _bias(f: Any, xp: Any) -> Value:
     return xp.where(f.bias > 0, 2.0 * f.write, 0.0)
 
 
+def _gathered(klass: str, f: Any, xp: Any) -> Value:
+    """Bytes that the nearest cache delivers on top: PyTorch's kernel for the gradient of a depthwise weight has a block of
+    threads for each element of the weight, which goes through all images and gradients (ATen/native/cuda/DepthwiseConv2d.cu).
+    """
+    if klass != "depthwise_conv":
+        return 0.0
+
+    def passes(p: Any) -> Value:
+        planes = p.n * p.c * shapes.one(p.d) * p.h * p.w + p.n * p.o * shapes.one(p.z) * p.p * p.q
+        return xp.where((p.gradient == 2) & (p.last == 0), (shapes.taps(p) - 1) * planes * p.bits / 8, 0.0)
+
+    return f.total(passes)
+
+
 def _norm_passes(f: Any, xp: Any) -> Value:
-    """GroupNorm reads its input once for the statistics and once more for the result."""
+    """What a norm reads once for the statistics and once more for the result."""
     return xp.where(f.passes > 1, f.read, 0.0)
 
 
@@ -329,9 +343,12 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
     compute, extra, fraction = _parts(klass, f, c, machine, xp)
     dram = fraction * (machine.reached or c["stream"])
     cache = c["cache"] * machine.sustained
+    traffic = _traffic(f, c, machine, xp)
+    if len(traffic) > 1:
+        traffic[0] = traffic[0] + _gathered(klass, f, xp)
     levels = [
         (moved + extra) / (bandwidth * (dram if i == len(machine.levels) - 1 else cache))
-        for i, (moved, (_, bandwidth)) in enumerate(zip(_traffic(f, c, machine, xp), machine.levels, strict=True))
+        for i, (moved, (_, bandwidth)) in enumerate(zip(traffic, machine.levels, strict=True))
     ]
     seconds, memory = join(compute, levels, c["overlap"], xp)
     # filling and emptying the device; a kernel that never fills it pays no more than its own time

@@ -257,7 +257,7 @@ def _check(request: Request) -> None:
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
-    from roofline import kernels, language, memory, roof
+    from roofline import kernels, language, memory, physics, roof
 
     launched = kernels.build(trace, request.runtime, target.kind)
     peak = memory.peak(trace, target)
@@ -265,7 +265,8 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     from roofline import __version__
 
     tool = ToolInfo(__version__, source.package_version("torch"))
-    result = analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool)
+    said = physics.notes(launched, points, target, [layer.path for layer in trace.layers])
+    result = analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool, notes=said)
     if request.training:
         setting = msgspec.structs.replace(result.setting, optimizer=request.optimizer.lower())
         # in this count only fresh tensors move, and an update is made in place

@@ -265,6 +265,18 @@ def test_a_file_is_a_device(tmp_path: Path) -> None:
             'title = "Toy"\nreached = { value = 1.1, status = "assumed" }',
             r"reached\.value: expected a fraction above 0 and up to 1,",
         ),
+        # what no device has
+        ('"2 us"', '"1e20 s"', r"launch: 1e\+20 s cannot be; expected 0 to 1 s"),
+        ('size = { value = "4 MiB"', "size = { value = 18446744073709551616", r"level\[1\]\.size: 1.84467e\+19 B cannot be"),
+        ("per_clock = 1024", "per_clock = -1024", r"tensor\.fp16/fp32\.per_clock: -1024 cannot be"),
+        ('"8 GHz"', '"-8 GHz"', r"level\[2\]\.rate: -8e\+09 T/s cannot be"),
+        ('"1.28 TFLOP/s"', '"1e30 FLOP/s"', r"vector\.fp32\.value: 1e\+30 FLOP/s cannot be"),
+        ('"1 TB/s"', '"100 GB/s"', r"level\[1\]\.bandwidth: L2 has 100 GB/s, but DRAM behind it has 256 GB/s"),
+        (
+            "[sources]",
+            '[flops.gemm]\nvalue = "1e25 FLOP/s"\nstatus = "assumed"\n[sources]',
+            r"flops\.gemm\.value: 1e\+25 FLOP/s cannot be",
+        ),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(tmp_path: Path, old: str, new: str, said: str) -> None:
