@@ -119,8 +119,10 @@ def _levels(f: Any, packed: Value, busy: Value, c: Constants, machine: Machine, 
     """Seconds of each memory level, nearest first.
 
     What one core wrote another reads, so everything goes over the last cache; private ones add to its size. A line that is
-    written is read first; what is packed is written and read again. A core draws up to `core` times its share.
+    written is read first; what is packed is written and read again. One core draws so many bytes a cycle and no more, however
+    wide the memory behind it is.
     """
+    drawn = busy * machine.units * float(machine.clock) * machine.sustained
     out: list[Value] = []
     moved, held = f.read + f.write + 2 * packed, 0.0
     for i, (size, bandwidth) in enumerate(machine.levels):
@@ -128,8 +130,9 @@ def _levels(f: Any, packed: Value, busy: Value, c: Constants, machine: Machine, 
         if i < len(machine.levels) - 2:
             out.append(0.0 * moved)
             continue
-        reach = c["cache"] if i < len(machine.levels) - 1 else machine.reached or c["stream"]
-        out.append(moved / (bandwidth * reach * xp.minimum(busy * c["core"], 1.0)))
+        last = i == len(machine.levels) - 1
+        reach, core = (machine.reached or c["stream"], c["core_dram"]) if last else (c["cache"], c["core_cache"])
+        out.append(moved / (bandwidth * reach * xp.minimum(drawn * core / (float(bandwidth) * reach), 1.0)))
         capacity = held * c["residency"]
         moved = f.static * (1 - resident(f.footprint, capacity, xp)) + 2 * f.write * (1 - resident(f.write, capacity, xp))
         moved = missed(moved + 3 * packed * (1 - resident(packed, capacity, xp)), f, capacity, xp)

@@ -7,12 +7,15 @@ before it writes C++, so no compiler is needed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.inductor import inductor, ours
+from roofline import cpu_compiled, formulas
+from roofline.device import lookup
 
 # of the generated kernels and of their bytes; and that many kernels at least, since two of a dozen are no tenth
 KERNELS, BYTES, FEW = 0.10, 0.05, 1
@@ -122,3 +125,23 @@ def test_kernels_and_bytes_are_those_of_inductor(name: str) -> None:
     assert len(predicted.library) == len(theirs.library)
     assert len(predicted.generated) == pytest.approx(len(theirs.generated), rel=KERNELS, abs=FEW)
     assert predicted.nbytes == pytest.approx(theirs.nbytes, rel=BYTES)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 14, 16, 28, 56])
+@pytest.mark.parametrize("elements", [1, 4096, 14 * 4096 - 1, 14 * 4096, 28 * 4096 - 1, 28 * 4096, 10**6])
+def test_a_loop_stays_serial_by_inductors_own_rule(monkeypatch: pytest.MonkeyPatch, elements: int, threads: int) -> None:
+    """More cores can make compiled code slower: a loop that is too short to share among all of them is not shared at all."""
+    cpp = pytest.importorskip("torch._inductor.codegen.cpp")
+    depth_of = getattr(cpp.CppKernel, "decide_parallel_depth", None)
+    wanted = getattr(cpp, "ParallelDepth", None)
+    if depth_of is None or wanted is None:
+        pytest.skip("this torch decides otherwise where a loop is cut")
+    monkeypatch.setattr(cpp.config.cpp, "min_chunk_size", 4096)
+    sizes = SimpleNamespace(optimization_hint=lambda n, fallback=0: n, size_hint=lambda n, fallback=0: n)
+    loop = SimpleNamespace(call_ranges=[elements], size_hint=lambda: elements)
+    with monkeypatch.context() as patch:
+        patch.setattr(cpp, "V", SimpleNamespace(graph=SimpleNamespace(sizevars=sizes)))
+        depth = depth_of(loop, wanted(parallel_depth=1, start_depth=0), threads).parallel_depth
+    machine = formulas.Machine.of(lookup("i9-10940x"), "fp32", "compiled")._replace(units=float(threads))
+    f = SimpleNamespace(loop=elements, write=0, bits=32)
+    assert (depth == 0) == cpu_compiled._serial(f, {"chunk": 4096.0}, machine, formulas.Plain)

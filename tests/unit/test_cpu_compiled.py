@@ -46,6 +46,20 @@ def test_a_short_loop_stays_on_one_thread_and_starts_no_region(cpu: Device) -> N
     assert short.compute_s > 10 * long.compute_s
 
 
+def test_more_cores_are_slower_only_where_a_loop_gets_too_short_for_all_of_them(cpu: Device) -> None:
+    """Inductor's own rule (tests/trace/test_inductor.py): under so many elements a core it starts no threads at all."""
+
+    def cores(n: int) -> Device:
+        wider = {key: replace(peak, value=peak.value * n / 14) for key, peak in cpu.vector.items()}
+        return replace(cpu, units=replace(cpu.units, value=float(n)), vector=wider)
+
+    chunk = roof.constants("cpu")["chunk"]
+    for elements in (2**p + odd for p in range(8, 24) for odd in (-1, 0, 1)):
+        fewer, more = (compiled(loop(elements), cores(n)).time_s for n in (14, 28))
+        lost = 14 * chunk <= elements < 28 * chunk
+        assert (more > fewer * (1 + 1e-9)) == lost, elements
+
+
 def test_a_reduction_is_shared_by_its_results(cpu: Device) -> None:
     elements = 2**20
     times = [compiled(loop(elements, "norm", outer=n, row=elements // n, welford=elements), cpu).compute_s for n in (4, 14, 28)]
