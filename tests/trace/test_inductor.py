@@ -136,10 +136,9 @@ def test_a_loop_stays_serial_by_inductors_own_rule(monkeypatch: pytest.MonkeyPat
     wanted = getattr(cpp, "ParallelDepth", None)
     if depth_of is None or wanted is None:
         pytest.skip("this torch decides otherwise where a loop is cut")
-    monkeypatch.setattr(cpp.config.cpp, "min_chunk_size", 4096)
     sizes = SimpleNamespace(optimization_hint=lambda n, fallback=0: n, size_hint=lambda n, fallback=0: n)
     loop = SimpleNamespace(call_ranges=[elements], size_hint=lambda: elements)
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, cpp.config.patch({"cpp.min_chunk_size": 4096}):
         patch.setattr(cpp, "V", SimpleNamespace(graph=SimpleNamespace(sizevars=sizes)))
         depth = depth_of(loop, wanted(parallel_depth=1, start_depth=0), threads).parallel_depth
     machine = formulas.Machine.of(lookup("i9-10940x"), "fp32", "compiled")._replace(units=float(threads))
