@@ -93,20 +93,40 @@ def _ridge(a: Analysis, below: bool) -> str:
 
 
 def _memory(a: Analysis) -> str:
-    return _ridge(a, True) or f"the model as a whole lies above the ridge, but not its {_inside(_most(a, 'memory'))}"
+    """Below the ridge; or which kernels are, or move more than their operands."""
+    if below := _ridge(a, True):
+        return below
+    klass, rows, at, ridge = _main(a, "memory")
+    lie = f"most of the bytes' time is in {_inside(klass)}, which lie at {si(at, digits=3)} FLOP/B"
+    if at < ridge:
+        return f"{lie}, below the ridge of {si(ridge, digits=3)} FLOP/B"
+    reached = {lv.name: lv.reached or lv.bandwidth for lv in a.device.levels}
+    moved = sum(k.memory_s * reached.get(k.level, a.device.bandwidth) for k in rows) / max(sum(k.bytes for k in rows), 1)
+    if moved < 1.1:
+        return f"most of the bytes' time is in {_inside(klass)}"
+    return (
+        f"most of the bytes' time is in {_inside(klass)}, whose library kernels move {si(moved, digits=2)} times the bytes of "
+        "their operands, in transforms and copies"
+    )
 
 
 def _compute(a: Analysis) -> str:
     if above := _ridge(a, False):
         return above
-    klass = _most(a, "compute")
-    rows = [k for k in a.kernels if k.klass == klass]
-    flops, nbytes, ridge = sum(k.flops for k in rows), sum(k.bytes for k in rows), a.device.ridge
-    at = flops / nbytes if nbytes else 0.0
+    klass, _, at, ridge = _main(a, "compute")
+    side = "above" if at >= ridge else "below"
     return (
-        f"most of the compute is in {_inside(klass)}, which lie at {si(at, digits=3)} FLOP/B, "
-        f"{'above' if at >= ridge else 'below'} the ridge of {si(ridge, digits=3)} FLOP/B"
+        f"most of the compute is in {_inside(klass)}, which lie at {si(at, digits=3)} FLOP/B, {side} the ridge of "
+        f"{si(ridge, digits=3)} FLOP/B"
     )
+
+
+def _main(a: Analysis, bound: str) -> tuple[str, list[KernelRow], float, float]:
+    """The class of kernel with most of the seconds under a bound: its name, kernels and intensity; and the ridge."""
+    klass = _most(a, bound)
+    rows = [k for k in a.kernels if k.klass == klass]
+    nbytes = sum(k.bytes for k in rows)
+    return klass, rows, sum(k.flops for k in rows) / nbytes if nbytes else 0.0, a.device.ridge
 
 
 def _instructions(a: Analysis) -> str:

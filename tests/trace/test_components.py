@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 import pytest
 from msgspec.structs import replace
 
+import roofline
 from roofline import kernels, memory, pipeline, roof, source
 from roofline.device import Device, lookup
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
+from roofline.verdict import reason
 
 CASES = [
     ("mobilenet_v3_large", "rtx-4090", 1, "eager", "fp32"),
@@ -118,3 +121,29 @@ def test_work_behind_the_host_bounds_nothing() -> None:
     assert split["host"] > 0.98 * time
     fast = faster(faster(device, "memory:DRAM", 10), "memory:L2", 10)
     assert total(case, fast)[0] > 0.98 * time
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_sentences_name_every_bound_with_a_fifth_of_the_time(case: tuple[str, str, int, str, str]) -> None:
+    """Whatever set the time stands in the sentence with the share that the components add up to, and no other number."""
+    name, device, batch, runtime, dtype = case
+    found = roofline.analyze(name, device=device, batch=batch, runtime=runtime, dtype=dtype)
+    split = by_bound(found.totals.time_by_component)
+    assert split == pytest.approx(found.totals.time_by_bound)
+    said = reason(found)
+    for bound, part in split.items():
+        share = 100 * part / found.totals.time_s
+        named = re.search(rf"\b{bound}( \([\w, ]+\))?( takes?)? {share:.0f}(\.\d)? %", said, re.IGNORECASE)
+        if abs(share - 20) > 0.5 and max(split.values()) > 0.2 * found.totals.time_s:
+            assert bool(named) == (share >= 20) or share >= 99.5, (bound, share, said)
+    assert not re.search(r"\bor\b|, but the kernels", said)
+    if lookup(device).kind == "cpu":
+        assert "wait" not in said
+    elif split["overhead"] >= 0.2 * found.totals.time_s:
+        # what it waits and what it works meanwhile are the host's part together
+        waits = re.search(r"for ([\d.]+)( \ws)? of [\d.]+( \ws) the GPU waits for Python", said)
+        assert waits
+        works = re.search(r"the ([\d.]+)( \ws) that it works meanwhile", said)
+        sizes = {" us": 1e-6, " ms": 1e-3, " s": 1.0}
+        both = float(waits[1]) * sizes[waits[2] or waits[3]] + (float(works[1]) * sizes[works[2]] if works else 0.0)
+        assert both == pytest.approx(found.totals.time_by_component["host"], rel=0.01)
