@@ -211,9 +211,14 @@ def from_json(data: bytes | str, where: str = "analysis") -> Analysis:
 
 
 def load(path: str | Path) -> Analysis:
-    """Read a saved analysis. Raises UsageError where the file cannot be read or is not one."""
+    """Read a saved analysis. Raises UsageError where the file cannot be read, is not one, or was edited."""
     try:
         data = files.content(path, files.ANALYSIS)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    return from_json(data, str(path))
+    from roofline import verify
+
+    verify.check_text(data, str(path))
+    found = from_json(data, str(path))
+    verify.check(found, str(path))
+    return found

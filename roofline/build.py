@@ -225,6 +225,10 @@ def _run(kind: str, where: str, run: Callable[[], ModuleType]) -> ModuleType:
     except RooflineError:
         raise
     except SyntaxError as error:
+        if error.lineno is None:  # raised by hand
+            raise BuildError(
+                f"the model failed: {where} could not be loaded: {failures.said(error)}{failures.place(error)}"
+            ) from error
         raise SourceError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
     except ImportError as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None

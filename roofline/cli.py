@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,11 +44,11 @@ from roofline.options import (
     Top,
     Training,
 )
-from roofline.records import Analysis, CheckFailed, UsageError
+from roofline.records import Analysis, CheckFailed, UnknownNameError, UsageError
 from roofline.terminal import guard, out, out_json, painter
 
 if TYPE_CHECKING:
-    from roofline.gate import Budget
+    from roofline.gate import Budget, Verdict
 
 # ------------------------------------------------------------------------------------------------ commands
 
@@ -177,6 +178,9 @@ def check(
 ) -> None:
     """Hold models to their budgets: exit 0 if every limit is kept, 1 if one is broken.
 
+    A model that fails costs its own line, and the others are checked. The exit code is then the
+    gravest: 3 where a model failed, else 2 where one could not be asked for, else 1 or 0.
+
     FILE is TOML, one [[budget]] for each model and setting ([[tool.roofline.budget]] in pyproject.toml):
 
     \b
@@ -200,7 +204,7 @@ def check(
     if json and github:
         raise UsageError("--github prints annotations beside the table, and --json one document: leave one of them out")
     path = gate.budget_file(file)
-    found = [gate.check(budget, _budgeted(budget, not no_cache)) for budget in gate.load_budgets(path)]
+    found = [_checked(budget, not no_cache, debug) for budget in gate.load_budgets(path)]
     ok = all(v.ok for v in found)
     if json:
         out_json({"ok": ok, "budgets": found})
@@ -209,8 +213,7 @@ def check(
         if github or os.environ.get("GITHUB_ACTIONS") == "true":
             out(listing.github(found, str(path)))
     if not ok:
-        broken = [f"{v.budget} ({f.key})" for v in found for f in v.findings if not f.ok]
-        raise CheckFailed(f"{path}: broken: {', '.join(broken)}")
+        raise gate.failure(found, str(path))
 
 
 @app.command(short_help="What changed between two analyses or models.")
@@ -258,6 +261,7 @@ def diff(
     peak_memory. Amounts: percent of BASE (5%), or an amount (0, 10 MiB, 2 ms).
     """
     from roofline import diff as compare
+    from roofline.again import setting_of
     from roofline.views import listing
 
     conditions = [compare.condition(text) for text in fail_on or []]
@@ -277,11 +281,13 @@ def diff(
         raise UsageError(f"both sides are saved analyses: {', '.join(unused)} cannot be set any more")
     setting = {key: value for key, value in given.items() if value is not None}
     for analysis in saved.values():
-        of = _setting_of(analysis)
+        of = setting_of(analysis)
         if training:  # asked for here: a saved pass of a language model is another one
             of = {key: value for key, value in of.items() if key not in ("prefill", "decode")}
         setting = {**of, **setting}
-    sides = [saved.get(side) or _in_setting(side, setting, not no_cache) for side in (base, head)]
+    # the device of a saved analysis is found again by its name: it has to be the same one
+    named = [] if device else [(side, analysis) for side, analysis in saved.items()]
+    sides = [saved.get(side) or _in_setting(side, setting, not no_cache, named) for side in (base, head)]
 
     found = compare.diff(*sides)
     failures = compare.failed(found, conditions)
@@ -323,6 +329,18 @@ def _budgeted(budget: Budget, cache: bool) -> Analysis:
     )
 
 
+def _checked(budget: Budget, cache: bool, debug: bool) -> Verdict:
+    """One budget; a model that fails is a verdict too, or it would hide those of all others."""
+    from roofline import gate
+
+    try:
+        return gate.check(budget, _budgeted(budget, cache))
+    except Exception as error:  # the boundary between one model and the next
+        if debug:
+            traceback.print_exc()
+        return gate.unchecked(budget, error)
+
+
 def _is_saved(side: str) -> bool:
     return side.lower().endswith(".json") and not side.startswith("hf:")
 
@@ -337,19 +355,19 @@ def _one(path: Path) -> Analysis:
     return found[0]
 
 
-def _setting_of(analysis: Analysis) -> dict[str, Any]:
-    s = analysis.setting
-    found = {"device": s.device, "batch": s.batch, "dtype": s.dtype, "runtime": s.runtime, "training": s.mode == "training"}
-    if s.optimizer:
-        found["optimizer"] = s.optimizer
-    if s.host_status == "given":
-        found["host"] = s.host_s
-    return {**found, **(analysis.language.asked if analysis.language else {})}
+def _in_setting(model: str, setting: dict[str, Any], cache: bool, named: Sequence[tuple[str, Analysis]] = ()) -> Analysis:
+    """A model as it was asked for; `named`: the saved analyses whose device it is to be compared on."""
+    from roofline.again import check_device
 
-
-def _in_setting(model: str, setting: dict[str, Any], cache: bool) -> Analysis:
     rest = {key: value for key, value in setting.items() if key not in ("device", "host")}
-    (device,) = devices_named([setting.get("device", "cpu")], setting.get("host"), setting.get("runtime", "eager"))
+    try:
+        (device,) = devices_named([setting.get("device", "cpu")], setting.get("host"), setting.get("runtime", "eager"))
+    except UnknownNameError as error:
+        if not named:
+            raise
+        raise UsageError(f"{named[0][0]}: its device is not known here: {error}\ngive its file with -d FILE.toml") from error
+    for side, analysis in named:
+        check_device(analysis, side, device)
     return analyze_on(model, device, **rest, cache=cache)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from roofline import files, units
+from roofline import files, units, verify
 from roofline.metrics import METRICS, Metric, metric, parse, percent, text
 from roofline.records import Analysis, LayerRow, UsageError
 
@@ -39,9 +39,11 @@ def read_analyses(path: Path) -> list[Analysis]:
         found = msgspec.json.decode(data, type=_Several).analyses if several else [msgspec.json.decode(data, type=Analysis)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise UsageError(f"{path}: not an analysis: {e}\nmake one with: roofline analyze MODEL -o FILE.json") from None
+    verify.check_text(data, str(path))
     for analysis in found:
         if analysis.schema != Analysis.SCHEMA:
             raise UsageError(f"{path}: schema {analysis.schema}, but schema {Analysis.SCHEMA} is read here\nmake it again")
+        verify.check(analysis, str(path))
     if not found:
         raise UsageError(f"{path}: holds no analysis")
     return found
@@ -103,13 +105,21 @@ def _relative(base: float, head: float) -> float | None:
     return (head - base) / base
 
 
+# Fields of a setting that say how it was asked for, which is not what differs, or that are put into words.
+_HOW = ("asked", "asked_batch", "inputs", "resolution", "set", "constants", "host_s", "host_status")
+
+
 def _settings(base: Analysis, head: Analysis) -> list[str]:
+    known = base.setting.asked and head.setting.asked
     sides = [
         {
-            **{key: value for key, value in msgspec.structs.asdict(a.setting).items() if not key.startswith("host_")},
+            **{key: value for key, value in msgspec.structs.asdict(a.setting).items() if key not in _HOW},
             "host": f"{units.seconds(a.setting.host_s)} {a.setting.host_status}" if a.setting.host_s else "",
             "pass": _pass(a), "roofline": a.tool.roofline, "torch": a.tool.torch,
-            "inputs": _shapes(a),
+            "inputs": _shapes(a), "set": " ".join(f"{name}={value}" for name, value in a.setting.set.items()),
+            # a document of an older version does not say which
+            "numbers of the device": a.device.fingerprint if known else "",
+            "constants": a.setting.constants if known else "",
         }
         for a in (base, head)
     ]  # fmt: skip

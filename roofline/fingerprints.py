@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from roofline import source
 from roofline.cache import digest
+from roofline.device import Device
 
 _HERE = Path(__file__).resolve().parent
 # Their content is part of a key in another way: a device as it was read, the page and the charts as they are drawn anew.
@@ -61,6 +65,31 @@ def _torch() -> str:
 def tracing() -> str:
     """As `program`, for what is a trace alone."""
     return digest(code_state(after=False), _torch(), sys.version, sys.platform)
+
+
+def constants_digest() -> str:
+    """The constants of the time model in use, shipped or not, as a document keeps them."""
+    shipped = (_HERE / "constants.toml").read_bytes()
+    return digest(shipped, constants())[:16]
+
+
+def device_digest(device: Device) -> str:
+    """All numbers of a device; its texts (titles, sources, notes) apart."""
+
+    def numbers(value: Any, path: str) -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, inner in sorted(value.items()):
+                if key not in ("released", "nominal", "size_nominal", "spread"):
+                    yield from numbers(inner, f"{path}.{key}")
+        elif isinstance(value, list | tuple):
+            for i, inner in enumerate(value):
+                yield from numbers(inner, f"{path}.{i}")
+        elif isinstance(value, int | float):
+            yield f"{path}={float(value)!r}"
+
+    known = msgspec.to_builtins(device)
+    known.pop("host", None)  # the machine around it, which is asked for and compared apart
+    return digest(*numbers(known, ""))[:16]
 
 
 def constants() -> str:

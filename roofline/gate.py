@@ -7,15 +7,26 @@ a model (or a saved analysis), the setting, and the limits that it must keep.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
 
 from roofline import files, units
 from roofline.metrics import BY_NAME, METRICS, nearest, parse
-from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, BudgetFileError
+from roofline.records import (
+    DTYPES,
+    NOT_INT8,
+    RUNTIMES,
+    Analysis,
+    BudgetFileError,
+    CheckFailed,
+    ModelError,
+    RooflineError,
+    UsageError,
+)
 
 
 class Limit(Struct, frozen=True):
@@ -81,6 +92,10 @@ class Verdict(Struct, frozen=True, kw_only=True):
     mode: str
     ok: bool
     findings: list[Finding]
+    # why it could not be checked, and the exit code of that
+    error: str = ""
+    exit_code: int = 0
+    line: int = 0
 
 
 _LIMITS = {f"{'max' if m.cost else 'min'}_{m.name}": m for m in METRICS}
@@ -258,6 +273,38 @@ def _beside(name: str, folder: Path) -> str:
     return name
 
 
+def unchecked(budget: Budget, error: Exception) -> Verdict:
+    """What stands for a budget whose model failed, or that asks for what cannot be."""
+    code = error.exit_code if isinstance(error, RooflineError) else 70
+    text = str(error) if isinstance(error, RooflineError) else f"internal error: {type(error).__name__}: {error}"
+    return Verdict(
+        budget=budget.label, model=budget.model, device=budget.device, batch=budget.batch or 0, dtype=budget.dtype,
+        runtime=budget.runtime, mode="training" if budget.training else "inference", ok=False, findings=[],
+        error=" ".join(text.split())[:600], exit_code=code, line=budget.line,
+    )  # fmt: skip
+
+
+class _Fault(RooflineError):
+    """A fault of this program's: the gravest."""
+
+    exit_code: ClassVar[int] = 70
+
+
+def failure(found: Sequence[Verdict], file: str) -> RooflineError:
+    """What a check that is not green raises: the gravest of what was found sets the exit code, a broken limit the least."""
+    broken = [f"{v.budget} ({f.key})" for v in found for f in v.findings if not f.ok]
+    failed = [v.budget for v in found if v.error]
+    words = [f"broken: {_some(broken)}"] if broken else []
+    words += [f"not checked: {_some(failed)}"] if failed else []
+    kinds: dict[int, type[RooflineError]] = {70: _Fault, 3: ModelError, 2: UsageError}
+    kind = kinds.get(max((v.exit_code for v in found), default=1), CheckFailed)
+    return kind(f"{file}: {'; '.join(words)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
 def check(budget: Budget, analysis: Analysis) -> Verdict:
     """Every limit of the budget beside the analysis. An op without a rule fails what depends on it."""
     unknown = [] if budget.allow_unknown else [u.op for u in analysis.coverage.unknown_ops]
@@ -281,4 +328,5 @@ def check(budget: Budget, analysis: Analysis) -> Verdict:
         mode=s.mode,
         ok=all(f.ok for f in findings),
         findings=findings,
+        line=budget.line,
     )

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from roofline.failures import text
 from roofline.leftovers import State
 from roofline.places import kind_of, origin, where
 
@@ -60,11 +61,11 @@ class _Fresh(SourceFileLoader):
 
     def get_code(self, fullname: str) -> Any:
         path = self.get_filename(fullname)
-        text = self.get_data(path)
-        self.loaded.hashes[os.path.abspath(path)] = sha256(text).hexdigest()
+        source = self.get_data(path)
+        self.loaded.hashes[os.path.abspath(path)] = sha256(source).hexdigest()
         if _bytecode_is_later(path):
             return super().get_code(fullname)
-        return self.source_to_code(text, path)
+        return self.source_to_code(source, path)
 
 
 def _bytecode_is_later(path: str) -> bool:
@@ -239,7 +240,7 @@ def once(loaded: Loaded, key: str, run: Callable[[], ModuleType]) -> ModuleType:
     try:
         main = run()
     except Exception as error:
-        if not _worlds or not any(word in str(error).lower() for word in _REGISTERED):
+        if not _worlds or not any(word in text(error).lower() for word in _REGISTERED):
             raise
         world = _worlds.get(name)
         if world is not None and world.unchanged():

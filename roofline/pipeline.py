@@ -16,7 +16,7 @@ from roofline import analysis, compat, dependencies, device, places, source, uni
 from roofline.cache import Cache, digest
 from roofline.dependencies import Record
 from roofline.device import Device
-from roofline.fingerprints import constants, program
+from roofline.fingerprints import constants, constants_digest, device_digest, program
 from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, ModelError, ToolInfo, Trace, UsageError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
         def other(batch: int) -> Analysis | None:
             return _analyse(_trace_module(model, replace(request, batch=batch), target), target, request) if shaped else None
 
-        return _fitted(result, other)
+        return _as_asked(_fitted(result, other), target, request)
     found = source.resolve(
         model, settings=request.settings, inputs=request.inputs, batch=request.batch, resolution=request.resolution
     )
@@ -103,7 +103,7 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
     whole = digest(key, request.runtime, constants(), msgspec.json.encode(target))
     saved = None if _rules_added() else store.load("analysis", whole, _still(found))
     if saved is not None:
-        return analysis.from_json(saved)
+        return _as_asked(analysis.from_json(saved), target, request)
     result, record = _made(found, target, request, store, key)
 
     def again(batch: int) -> Analysis:
@@ -115,7 +115,18 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
     result = _fitted(result, again)
     if record is not None:
         store.store("analysis", whole, analysis.to_json(result), record=record)
-    return result
+    return _as_asked(result, target, request)
+
+
+def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
+    """With how it was asked for, so that it can be asked for again: one answer of the cache serves several questions."""
+    texts = {name: value if isinstance(value, str) else repr(value) for name, value in request.settings.items()}
+    setting = msgspec.structs.replace(
+        result.setting, asked=True, asked_batch=request.batch, inputs=tuple(request.inputs), resolution=request.resolution,
+        set=texts, constants=constants_digest(),
+    )  # fmt: skip
+    known = msgspec.structs.replace(result.device, fingerprint=device_digest(target))
+    return msgspec.structs.replace(result, setting=setting, device=known)
 
 
 def _made(found: source.Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
@@ -235,7 +246,7 @@ def traced(found: source.Source, request: Request) -> tuple[Trace, Analysis]:
     _check(request)
     with alone(found):
         trace = trace_source(found, request.device, request.what, request.progress)
-        return trace, _analyse(trace, request.device, request)
+        return trace, _as_asked(_analyse(trace, request.device, request), request.device, request)
 
 
 def _check(request: Request) -> None:

@@ -313,6 +313,15 @@ class Setting(Struct, frozen=True, kw_only=True):
     # no host, and in documents of older versions
     host_s: float | None = None
     host_status: str = ""
+    # how it was asked for, so that `diff` can ask again: shapes as text, image size, arguments of the model, and the batch
+    # (None: the model's own). False: a document of an older version, which does not say
+    asked: bool = False
+    asked_batch: int | None = None
+    inputs: tuple[str, ...] = ()
+    resolution: int | None = None
+    set: dict[str, str] = {}
+    # digest of the constants of the time model; empty in documents of older versions
+    constants: str = ""
 
 
 class LevelInfo(Struct, frozen=True):
@@ -347,6 +356,8 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     reached_flops: float = 0.0
     # bytes that it has; 0: unknown
     memory: int = 0
+    # digest of all numbers of the device: two files may describe different devices under one name
+    fingerprint: str = ""
 
 
 class Totals(Struct, frozen=True, kw_only=True):

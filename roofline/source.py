@@ -35,7 +35,7 @@ DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
 PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers", "exported": "torch", "onnx": "onnx"}
 _BLOCK = re.compile(r"^ROOFLINE\b[^=\n]*= (\{.*?^\})", re.MULTILINE | re.DOTALL)
 _INT_TYPES = {"int64", "int32", "int16", "int8", "uint8", "bool"}
-_DTYPES = _INT_TYPES | {"float64", "float32", "float16", "bfloat16", "complex64"}
+DTYPES = _INT_TYPES | {"float64", "float32", "float16", "bfloat16", "complex64"}
 
 
 class Input(Struct, frozen=True):
@@ -357,11 +357,11 @@ def _parse_input(text: str, position: int) -> Input:
     if (not sizes and shape.strip()) or any(s < 1 for s in sizes) or (equals and not name.strip().isidentifier()):
         raise UsageError(f"--input {text!r} is not a shape; write 1,3,224,224 or x=1,3,224,224 or ids=1,128:int64")
     dtype = dtype.strip()
-    if dtype and dtype not in _DTYPES:
-        near = difflib.get_close_matches(dtype, sorted(_DTYPES), n=1)
+    if dtype and dtype not in DTYPES:
+        near = difflib.get_close_matches(dtype, sorted(DTYPES), n=1)
         raise UsageError(
             f"--input {text!r}: unknown dtype {dtype!r}"
-            + (f"; did you mean {near[0]}?" if near else f"; use one of {', '.join(sorted(_DTYPES))}")
+            + (f"; did you mean {near[0]}?" if near else f"; use one of {', '.join(sorted(DTYPES))}")
         )
     return Input(name.strip() or str(position), sizes, dtype)
 

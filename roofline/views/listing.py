@@ -222,8 +222,13 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN) -> str:
             rows.append([mark, v.budget, v.device, f.key, text(of, f.actual), text(of, f.limit), used, f.why])
     table = columns(["", "MODEL", "DEVICE", "LIMIT", "IS", "MAY BE", "USED", ""], rows, "llllrrr", paint)
     lines = [paint(line, "red") if line.startswith("FAIL") else line for line in table.splitlines()]
+    failed = [v for v in found if v.error]
+    lines += [paint(f"FAIL  {safe(v.budget)}  {safe(v.device)}  not checked: {safe(v.error)}", "red") for v in failed]
     limits = f"{len(rows)} limit{'s' * (len(rows) != 1)}"
-    closing = paint(f"{broken} of {limits} broken", "red") if broken else paint(f"{limits} kept", "green")
+    closing = f"{broken} of {limits} broken" if broken else f"{limits} kept"
+    if failed:
+        closing += f", {len(failed)} of {len(found)} budgets not checked"
+    closing = paint(closing, "red" if broken or failed else "green")
     return "\n".join([*lines, closing]) + "\n"
 
 
@@ -231,6 +236,9 @@ def github(found: Sequence[Verdict], file: str) -> str:
     """Broken limits as GitHub workflow commands, which mark the lines of the budget file in a pull request."""
     lines = []
     for v in found:
+        if v.error:
+            place = f"file={_property(file)},line={v.line or 1},title=roofline budget"
+            lines.append(f"::error {place}::{_command(f'{v.budget} on {v.device}: not checked: {v.error}')}\n")
         for f in v.findings:
             if not f.ok:
                 of = BY_NAME[f.metric]
