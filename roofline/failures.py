@@ -77,6 +77,18 @@ def ended(name: str, error: BaseException) -> ModelError | None:
     return None
 
 
+_LIBC = frozenset({"exit", "_exit", "_Exit", "quick_exit", "abort", "kill", "raise"})
+_watch: dict[str, str] = {}
+_hooked: list[bool] = []
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """The same through ctypes: asking the C library for such a function is refused."""
+    asks = event == "ctypes.dlsym" and bool(_watch) and arguments[1] in _LIBC
+    if asks and any(kind_of(f.filename) == "own" for f in traceback.extract_stack(limit=4)):
+        _refuse(_watch["name"], f"{arguments[1]} of the C library", ())
+
+
 @contextmanager
 def no_way_out(name: str) -> Iterator[None]:
     """While a model's code runs, what would end this process at once raises Ended: a gate must not be green because the model
@@ -102,9 +114,16 @@ def no_way_out(name: str) -> Iterator[None]:
         if real is not None:
             saved.append((owner, what, real))
             setattr(owner, what, guarded(what, real, mine))
+    if not _hooked:
+        sys.addaudithook(_audit)
+        _hooked.append(True)
+    before = dict(_watch)
+    _watch["name"] = name
     try:
         yield
     finally:
+        _watch.clear()
+        _watch.update(before)
         for owner, what, real in saved:
             setattr(owner, what, real)
 
@@ -113,8 +132,9 @@ def _refuse(name: str, what: str, args: tuple[Any, ...]) -> NoReturn:
     shown = ", ".join(repr(a)[:40] for a in args[:2])
     mine = [f for f in traceback.extract_stack() if kind_of(f.filename) == "own"]
     where = f" ({_shown(mine[-1].filename)}:{mine[-1].lineno})" if mine else ""
-    module = "signal" if what == "raise_signal" else "os"
-    raise Ended(f"{name}: its code ended the program ({module}.{what}({shown})){where}")
+    module = "signal." if what == "raise_signal" else "" if " " in what else "os."
+    call = f"({shown})" if " " not in what else ""
+    raise Ended(f"{name}: its code ended the program ({module}{what}{call}){where}")
 
 
 @contextmanager

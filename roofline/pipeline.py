@@ -88,11 +88,15 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
     _check(request)
     (target,) = device.with_host([target], request.host, request.runtime)
     if not isinstance(model, str):
-        result = _analyse(_trace_module(model, request, target), target, request)
+        with guarded(type(model).__name__):
+            result = _analyse(_trace_module(model, request, target), target, request)
         shaped = request.args is None and request.kwargs is None
 
         def other(batch: int) -> Analysis | None:
-            return _analyse(_trace_module(model, replace(request, batch=batch), target), target, request) if shaped else None
+            if not shaped:
+                return None
+            with guarded(type(model).__name__):
+                return _analyse(_trace_module(model, replace(request, batch=batch), target), target, request)
 
         return _as_asked(_fitted(result, other), target, request)
     found = source.resolve(
@@ -192,13 +196,10 @@ class Run:
 
 
 @contextmanager
-def alone(found: source.Source) -> Iterator[Run]:
-    """Around what builds and runs a model by name: its modules are its own, it starts from torch's defaults, what it changes in
-    this process is undone, what it raises is a ModelError of one line, and it cannot end the process."""
-    from roofline import failures, isolation, leftovers
-
-    if found.kind != "onnx":
-        import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
+def guarded(name: str) -> Iterator[None]:
+    """Around what runs a model's code: what it changes in this process is undone, what it raises is a ModelError of one line,
+    and it cannot end the process."""
+    from roofline import failures, leftovers
 
     before = frozenset(sys.modules)
 
@@ -210,17 +211,25 @@ def alone(found: source.Source) -> Iterator[Run]:
         )
         return not libraries or module is None or places.kind_of(places.origin(module)) == "own"
 
-    with (
-        leftovers.undone(goes),
-        failures.told(found.name),
-        isolation.isolated(places.search(found.kind, found.where)) as loaded,
-    ):
+    with leftovers.undone(goes), failures.told(name), failures.no_way_out(name), leftovers.no_exit_handlers():
+        yield
+
+
+@contextmanager
+def alone(found: source.Source) -> Iterator[Run]:
+    """Around what builds and runs a model by name: as `guarded`, and its modules are its own, and it starts from torch's
+    defaults."""
+    from roofline import isolation, leftovers
+
+    if found.kind != "onnx":
+        import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
+
+    with guarded(found.name), isolation.isolated(places.search(found.kind, found.where)) as loaded:
         if found.kind != "onnx":
             leftovers.defaults()
         if found.kind in ("file", "module"):
             sys.argv = [found.where]
-        with failures.no_way_out(found.name), leftovers.no_exit_handlers():
-            yield Run(found, loaded)
+        yield Run(found, loaded)
 
 
 def _still(found: source.Source) -> Callable[[Any], bool]:

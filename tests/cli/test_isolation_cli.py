@@ -140,6 +140,7 @@ ENDS = {
     "_exit": ("os._exit(0)", "its code ended the program (os._exit(0))"),
     "kill": ("os.kill(os.getpid(), signal.SIGKILL)", "its code ended the program (os.kill("),
     "execv": ("os.execv('/bin/true', ['true'])", "its code ended the program (os.execv("),
+    "C": ("import ctypes; ctypes.CDLL(None).exit(0)", "its code ended the program (exit of the C library)"),
     "posix": ("import posix; posix._exit(0)", "its code ended the program (os._exit(0))"),
 }
 
@@ -148,7 +149,7 @@ ENDS = {
 @pytest.mark.parametrize("how", ENDS)
 def test_a_gate_is_not_green_because_the_model_left(tmp_path: Path, run_cli: RunCli, how: str) -> None:
     change, words = ENDS[how]
-    when = {"_exit": "build", "kill": "line", "execv": "forward", "posix": "line"}[how]
+    when = {"_exit": "build", "kill": "line", "execv": "forward", "posix": "line", "C": "build"}[how]
     bad(tmp_path, **{when: change})
     (tmp_path / "roofline.toml").write_text('[[budget]]\nmodel = "net.py:Net"\ninputs = "1,4"\ndevice = "t4"\nmax_params = 1\n')
     done = run_cli("check", cwd=tmp_path, timeout=240)

@@ -290,3 +290,31 @@ def Net():
 def test_random_choices_are_the_same_every_time(tmp_path: Path) -> None:
     write(tmp_path, net=CHANCE)
     assert len({params(f"{tmp_path}/net.py:Net") for _ in range(3)}) == 1
+
+
+def test_a_module_object_leaves_nothing_behind_either(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch.set_default_dtype(torch.float64)
+            os.environ["ROOFLINE_LEFT"] = "x"
+            os.chdir(tmp_path)
+            return x + 1
+
+    before = os.getcwd()
+    roofline.analyze(Net(), inputs=("1,4",), device="t4")
+    assert torch.get_default_dtype() == torch.float32
+    assert "ROOFLINE_LEFT" not in os.environ
+    assert os.getcwd() == before
+
+
+def test_what_the_caller_has_set_stays_for_a_module_object() -> None:
+    torch.set_default_dtype(torch.float64)
+    model = nn.Linear(4, 4)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    try:
+        roofline.analyze(model, inputs=("1,4",), device="t4")
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.equal(torch.get_rng_state(), state)
+    finally:
+        torch.set_default_dtype(torch.float32)
