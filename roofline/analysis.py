@@ -189,7 +189,7 @@ def _coverage(rows: Sequence[KernelRow]) -> Coverage:
     missing = sum(sum(places.values()) for places in unknown.values())
     return Coverage(
         flops_known=1 - missing / len(rows) if rows else 1.0,
-        bytes_known=1.0,
+        bytes_known=1 - sum(1 for row in rows if not row.known and not row.bytes) / len(rows) if rows else 1.0,
         unknown_ops=[UnknownOp(op, sum(places.values()), list(places)) for op, places in unknown.items()],
     )
 

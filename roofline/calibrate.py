@@ -233,7 +233,6 @@ class _Cpu:
         launch = self.launch()
         levels = self.levels(dram, dram_samples)
         flops, moved = self.rates(warm)
-        moved |= self.reorders(warm["conv"], gemm[0])
         self.bench.report("overheads again")
         # a neighbour on the same host slows all of a phase without anyone waiting for a core: the better of two phases
         fixed = {name: min(fixed[name], again, key=lambda n: n.value) for name, again in self.fixed().items()}
@@ -371,38 +370,14 @@ class _Cpu:
             got = self.bench(call)
             if got.disturbed:
                 continue
-            start = warm.get(name, warm["conv" if name.startswith("conv") else "gemm"])
+            start = warm.get(name, warm["gemm"])
             rate = _round(work / max(got.median - start, 0.1 * got.median))
             (flops if unit == "FLOP/s" else moved)[name] = Number(rate, "calibrate", "measured", 0.0, _round(got.spread, 2))
         return flops, moved
 
-    def reorders(self, fixed: float, peak: float) -> dict[str, Number]:
-        """B/s at which a convolution's weights, and its images, are brought into the blocked layout and back.
-
-        In eager mode that happens in every call. Two convolutions in which it takes most of the time: many weights for few
-        pixels, and many pixels for few weights; the fixed cost and the arithmetic at `peak` FLOP/s are taken off.
-        """
-        nn, torch = self.torch.nn, self.torch
-        found = {}
-        for name, channels, taps, size, moved in (
-            ("conv_weights", 256, 3, 2, 4.0 * 256 * 256 * 9),
-            ("conv_images", 16, 1, 112, 4.0 * 2 * (16 + 16) * 112**2),
-        ):
-            m = nn.Conv2d(channels, channels, taps, padding=taps // 2, bias=False).eval()
-            got = self.bench(_bound(m, torch.ones(2, channels, size, size)))
-            work = fixed + 2.0 * 2 * size**2 * channels**2 * taps**2 / peak
-            if not got.disturbed:
-                rate = moved / max(got.median - work, 0.1 * got.median)
-                found[name] = Number(_round(rate), "calibrate", "measured", 0.0, _round(got.spread, 2))
-        return found
-
     def large(self) -> dict[str, tuple[Callable[[], object], float, str]]:
         """(call, FLOPs or bytes, unit) by class: middle layers of common networks at batch 1."""
         torch, nn = self.torch, self.torch.nn
-
-        def conv(into: int, out: int, taps: int, size: int, groups: int = 1) -> tuple[Callable[[], object], float, str]:
-            m = nn.Conv2d(into, out, taps, padding=taps // 2, groups=groups, bias=False).eval()
-            return _bound(m, torch.ones(1, into, size, size)), 2.0 * out * into // groups * taps**2 * size**2, "FLOP/s"
 
         def over(m: Any, *shape: int, ratio: float = 1.0, values: bool = False) -> tuple[Callable[[], object], float, str]:
             x = torch.rand(*shape) if values else torch.ones(*shape)
@@ -410,16 +385,11 @@ class _Cpu:
 
         heads = torch.ones(1, 12, 196, 64)
         linear = nn.Linear(768, 768)
-        wide = nn.Linear(4096, 4096, bias=False)
         image = torch.ones(1, 64, 56, 56)
         return {
-            "conv": conv(64, 64, 3, 28), "conv_1x1": conv(256, 128, 1, 28), "grouped_conv": conv(128, 128, 3, 28, 32),
-            "depthwise_conv": conv(144, 144, 3, 56, 144),
             "gemm": (_bound(linear, torch.ones(1, 196, 768)), 2.0 * 196 * 768 * 768, "FLOP/s"),
             "attention": (lambda: nn.functional.scaled_dot_product_attention(heads, heads, heads),
                           4.0 * 12 * 196 * 196 * 64, "FLOP/s"),
-            # one row: the weights are all that moves
-            "gemv": (_bound(wide, torch.ones(1, 4096)), 4.0 * 4096**2, "B/s"),
             "norm": over(nn.BatchNorm2d(64), 1, 64, 56, 56), "layer_norm": over(nn.LayerNorm(768), 1, 196, 768),
             "softmax": over(nn.Softmax(-1), 12, 196, 196), "pointwise": over(nn.ReLU(), 1, 64, 56, 56),
             "gelu": over(nn.GELU(), 1, 196, 768), "hardswish": over(nn.Hardswish(), 1, 64, 56, 56),

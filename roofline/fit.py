@@ -78,7 +78,7 @@ def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> Row:
     reads = [*reads, *[(0, 0)] * READS][:READS]
     reads[-1] = (reads[-1][0] + rest, reads[-1][1])
     told = formulas.products(kernel)
-    dims = {**kernel.dims, **told[0]} if len(told) == 1 else kernel.dims
+    dims = {**kernel.dims, **(told[0] if len(told) == 1 else {}), "double": int(kernel.dtype in formulas.DOUBLES)}
     return (
         float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), DTYPE_BITS[kernel.dtype], kernel.flops,
         kernel.macs, footprint, static, write, fresh, formulas.untold(kernel, told),

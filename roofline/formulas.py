@@ -29,11 +29,13 @@ Constants = dict[str, float]
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
 # Sizes of Kernel.dims that the formulas read, beside those of its products; those that a class does not have are 0 (groups: 1).
-DIMS = (*shapes.SIZES, "last", "bias", "again", "run", "passes", "copied", "generated", "mask", "misaligned", "math",
+DIMS = (*shapes.SIZES, "double", "last", "bias", "again", "run", "passes", "copied", "generated", "mask", "misaligned", "math",
     "viewed", "loop", "outer", "row", "special", "welford", "serial", "threads",
 )  # fmt: skip
 
 
+# Types that compute in doubles; other 64-bit ones (integers) run at the rate of fp32.
+DOUBLES = frozenset({"float64", "complex128"})
 LIBRARY = frozenset({"gemm", "attention", "rnn", "sort", "fft", "other"})
 
 

@@ -54,6 +54,14 @@ def _rate(f: Any, machine: Machine, xp: Any) -> Rate:
     return Rate(peak * xp.where(simt, machine.sustained_vector, machine.sustained), simt)
 
 
+def _vector(f: Any, machine: Machine, xp: Any) -> Value:
+    """FLOP/s of the vector units, in doubles where the kernel computes in them.
+
+    A clock follows its power over many kernels: it is that of all of them.
+    """
+    return xp.where(f.double > 0, xp.minimum(machine.vector, machine.double), machine.vector) * machine.sustained
+
+
 def _gemm(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """Seconds of b products [m, k] x [k, n]: in tiles, or for one row or one column by a matrix-vector kernel."""
     peak, simt = _rate(f, machine, xp)
@@ -62,7 +70,7 @@ def _gemm(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
         one, many = (_simt(f.m, f.n, f.k, f.b, tiles, c, peak, machine, xp) for tiles in _products(machine)[:2])
         seconds = xp.where(simt, xp.where(f.b > 1, many, one), seconds)
     # it streams the matrix past the vector units, which use each element once: nothing is padded
-    vector = 2 * f.b * f.m * f.n * f.k / (machine.vector * machine.sustained * c["gemv"])
+    vector = 2 * f.b * f.m * f.n * f.k / (_vector(f, machine, xp) * c["gemv"])
     return xp.where((f.m == 1) | (f.n == 1), xp.minimum(seconds, xp.maximum(vector, 2 * f.b * f.m * f.n * f.k / peak)), seconds)
 
 
@@ -205,7 +213,7 @@ def _attention(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     scores = f.b * f.h * up(f.l, shapes.BLOCK, xp) * up(f.s, shapes.BLOCK, xp) * xp.where(f.math > 0, 1.0, shapes.met(f, xp))
     rate = _rate(f, machine, xp).peak * xp.where(f.mask > 0, c["attention_mask"], c["attention"])
     widths = shapes.one(f.products_e) * up(f.e, 32, xp) + shapes.one(f.products_v) * up(f.v, 32, xp)
-    return 2 * scores * widths / rate + scores * 16 * c["attention_exp"] / (machine.vector * machine.sustained)
+    return 2 * scores * widths / rate + scores * 16 * c["attention_exp"] / _vector(f, machine, xp)
 
 
 def _rnn(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
@@ -281,8 +289,7 @@ def _traffic(f: Any, c: Constants, machine: Machine, xp: Any) -> list[Value]:
 
 def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds of arithmetic, bytes moved on top of the operands, fraction of a copy's bandwidth)."""
-    # a clock follows its power over many kernels: it is that of all of them
-    vector = machine.vector * machine.sustained
+    vector = _vector(f, machine, xp)
     copies = 2.0 * f.copied / c["scattered"]
     if klass in shapes.PRODUCTS:
         peak, simt = _rate(f, machine, xp)
@@ -318,7 +325,7 @@ def _product(klass: str, p: Any, c: Constants, machine: Machine, xp: Any) -> Val
     if klass == "grouped_conv":
         return _grouped(p, c, machine, xp)
     if klass == "depthwise_conv":
-        return _depthwise(p, c, machine.vector * machine.sustained, xp)
+        return _depthwise(p, c, _vector(p, machine, xp), xp)
     if klass == "attention":
         return xp.where(p.m > 0, _gemm(p, c, machine, xp), _attention(p, c, machine, xp))
     return _rnn(p, c, machine, xp)

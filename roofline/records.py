@@ -398,7 +398,8 @@ class UnknownOp(Struct, frozen=True):
 
 
 class Coverage(Struct, frozen=True, kw_only=True):
-    # fraction of kernels whose FLOPs a rule knows, and fraction of kernels whose bytes come from known shapes
+    # fraction of kernels whose FLOPs a rule knows, and of those whose bytes are known: all but operators that no rule knows and
+    # that show no tensor of theirs
     flops_known: float
     bytes_known: float
     unknown_ops: list[UnknownOp]

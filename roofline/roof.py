@@ -291,6 +291,7 @@ def _features(kernel: Kernel, moved: formulas.Moved, footprint: int) -> SimpleNa
     f = SimpleNamespace(**_ZEROS)
     f.__dict__.update(kernel.dims)
     f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
+    f.double = int(kernel.dtype in formulas.DOUBLES)
     f.footprint = footprint
     f.static, f.write, f.fresh, f.reads = moved
     told = formulas.products(kernel)
