@@ -17,7 +17,7 @@ from roofline import device as devices
 from roofline import roof, tables, validate
 from roofline.device import Device, Number
 from roofline.kernels import Facts
-from roofline.records import Kernel, Operand, OpSpec, RooflineError, TensorSpec, UsageError
+from roofline.records import Kernel, Operand, OpSpec, RooflineError, TensorSpec, UsageError, by_bound
 from roofline.tables import Row, Setting
 
 HOW = Setting("fp32", "nchw", "eager")
@@ -99,7 +99,8 @@ def _predict(row: Row, kernel: Kernel, target: Device) -> validate.Prediction:
     (ideal,) = roof.place([kernel], target, setting="fp32", runtime="ideal")
     table = roof.constants("gpu")
     total = float(seconds(kernel.klass, capped.time_s - capped.overhead_s, free.time_s - free.overhead_s, target, table))
-    bound = "compute" if capped.compute_s > capped.memory_s else "memory"
+    split = by_bound(capped.components) | {"overhead": 0.0}
+    bound = max(split, key=lambda name: split[name])
     return validate.Prediction(row.model, 0, 1, row.seconds, total, ideal.time_s, ideal.compute_s, {kernel.klass: 1.0}, bound)
 
 

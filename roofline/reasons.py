@@ -60,7 +60,8 @@ def what_set_it(a: Analysis) -> str:
     name, share = first.rsplit(" ", 2)[0], " ".join(first.rsplit(" ", 2)[1:])
     verb = "take" if named[0] == "instructions" else "takes"
     head = listed([f"{name[0].upper()}{name[1:]} {verb} {share} of the time", *rest])
-    whys = [why for b in named if (why := _WHY[b](a) if b == named[0] or b == "overhead" else "")]
+    asked = [b for b in named if b == named[0] or b == "overhead"] if t.time_by_component else []
+    whys = [why for b in asked if (why := _WHY[b](a))]
     return f"{head}: {'; '.join(whys)}." if whys else f"{head}."
 
 

@@ -185,7 +185,8 @@ def compare(analyses: Sequence[Analysis]) -> str:
         return ""
     tokens = all(a.language for a in ran)
     speed = [a.language.tokens_per_s if tokens and a.language else a.totals.throughput for a in ran]
-    ranked = sorted(zip(speed, ran, strict=True), key=lambda pair: -pair[0])
+    # what does not fit cannot be the fastest
+    ranked = sorted(zip(speed, ran, strict=True), key=lambda pair: (pair[1].totals.fits is False, -pair[0]))
     best, first = ranked[0]
 
     def name(a: Analysis) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 from sample import CPU, GPU, sample
@@ -70,6 +72,19 @@ def test_a_model_below_the_ridge_is_told_which_kernels_keep_it_from_its_peak() -
     assert f" at {alone:.1f} FLOP/B, above the ridge of 15.2 FLOP/B." in said
     assert f"Convolutions take {1e3 * took:.2f} ms, at {100 * flops / took / 1.43e12:.0f} % of the fp32 peak" in said
     assert " or " not in said
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+@pytest.mark.parametrize("batch", [1, 256])
+def test_a_document_from_before_there_were_components_has_its_sentences(kind: str, batch: int) -> None:
+    a = sample(kind, batch=batch)  # type: ignore[arg-type]  # one of the two kinds
+    old = msgspec.structs.replace(
+        a,
+        totals=msgspec.structs.replace(a.totals, time_by_component={}, waiting_s=0.0),
+        kernels=[msgspec.structs.replace(k, time_by_component={}) for k in a.kernels],
+    )
+    said = verdict(old)
+    assert any(re.fullmatch(r"(Overhead|Memory|Compute) takes \d+ % of the time( and .*)?\.", s) for s in said), said
 
 
 def test_unknown_ops_are_said() -> None:
