@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from roofline.reasons import NOTABLE, hidden, peak_name, plural, what_set_it, where
+from roofline.reasons import NOTABLE, hidden, of_peak, peak_name, plural, what_set_it, where
 from roofline.records import Analysis, KernelRow
 from roofline.units import binary, count, seconds, si
 from roofline.views.style import percent
@@ -70,10 +70,13 @@ def _time(a: Analysis) -> str:
     t = a.totals
     words = "would take" if t.fits is False else "should take"
     words += "" if a.setting.tier in ("calibrated", "measured") else " about"
+    share = f"{percent(t.achieved_flops, a.device.peak_flops)} of its {peak_name(a)}"
+    if t.achieved_flops > a.device.peak_flops:
+        share = of_peak(a, a.kernels, t.time_s, "its")
     return (
         f"On {a.device.title or a.device.name} {_pass(a)} {words} {seconds(t.time_s)} "
         f"({pace(a)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
-        f"{percent(t.achieved_flops, a.device.peak_flops)} of its {peak_name(a)}."
+        f"{share}."
     )
 
 

@@ -12,7 +12,7 @@ import roofline
 from roofline import kernels, memory, pipeline, roof, source
 from roofline.device import Device, lookup
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
-from roofline.verdict import reason
+from roofline.verdict import reason, verdict
 
 CASES = [
     ("mobilenet_v3_large", "rtx-4090", 1, "eager", "fp32"),
@@ -147,3 +147,15 @@ def test_sentences_name_every_bound_with_a_fifth_of_the_time(case: tuple[str, st
         sizes = {" us": 1e-6, " ms": 1e-3, " s": 1.0}
         both = float(waits[1]) * sizes[waits[2] or waits[3]] + (float(works[1]) * sizes[works[2]] if works else 0.0)
         assert both == pytest.approx(found.totals.time_by_component["host"], rel=0.01)
+
+
+@pytest.mark.parametrize("device", ["p100-pcie", "rtx-3090"])
+def test_no_kernel_is_said_to_reach_more_than_the_peak(device: str) -> None:
+    """In fp32 VGG's 3 x 3 convolutions run by Winograd's algorithm, which takes 16 or 36 products where 36 or 144 count."""
+    said = " ".join(verdict(roofline.analyze("vgg16", device=device, batch=64)))
+    shares = [float(n) for n in re.findall(r"([\d.]+) % of (?:the|its) fp32 peak", said)]
+    assert len(shares) == 2
+    assert max(shares) <= 100
+    executed = [float(n) for n in re.findall(r"Winograd's algorithm executes ([\d.]+) % of its FLOPs", said)]
+    assert executed
+    assert all(100 * 36 / 144 <= part < 95 for part in executed)
