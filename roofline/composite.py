@@ -7,22 +7,27 @@ call for each layer and direction, LSTM only) on a CPU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
     from roofline.training import TrainingRecorder
 
 aten = torch.ops.aten
+# The implementation that torch itself has for every backend. Not `OpOverload.decompose`: once `torch._decomp` is imported
+# that takes Python's substitutes, which choose other kernels (`matmul`).
+IMPLICIT = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 # ------------------------------------------------------------------------------------------------ attention
 
 
 def attention(gpu: bool) -> Callable[..., torch.Tensor]:
-    choose = _gpu_attention if gpu else _cpu_attention
+    """Attention as the target runs it, for a pass with gradients."""
 
     def run(
         q: torch.Tensor,
@@ -35,15 +40,111 @@ def attention(gpu: bool) -> Callable[..., torch.Tensor]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
-        result = None
-        if q.dim() == k.dim() == v.dim() == 4 and min(q.numel(), k.numel(), v.numel()) > 0:
-            result = choose(q, k, v, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-        if result is None:
-            whole_op = aten.scaled_dot_product_attention.default
-            result = whole_op.decompose(q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-        return result
+        if as_images(q, k, v):
+            mask = attn_mask.unsqueeze(0) if attn_mask is not None and attn_mask.dim() == 3 else attn_mask
+            q, k, v = (t.unsqueeze(0) for t in (q, k, v))
+            return run(q, k, v, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa).squeeze(0)
+        if not fused(gpu, q, k, v, attn_mask, dropout_p, is_causal, enable_gqa):
+            whole = aten.scaled_dot_product_attention.default
+            return whole._op_dk(  # type: ignore[no-any-return]
+                IMPLICIT, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        kernel = _gpu_attention if gpu else _cpu_attention
+        return kernel(q, k, v, attn_mask, dropout_p, is_causal, scale)
 
     return run
+
+
+def parts_of_attention(
+    gpu: bool,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Callable[[], Any] | None:
+    """For inference: None where one kernel takes it, as `expansion.py` wants it."""
+    whole = aten.scaled_dot_product_attention.default
+    if as_images(q, k, v):
+        mask = attn_mask.unsqueeze(0) if attn_mask is not None and attn_mask.dim() == 3 else attn_mask
+        return lambda: whole(
+            *(t.unsqueeze(0) for t in (q, k, v)), mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        ).squeeze(0)
+    if fused(gpu, q, k, v, attn_mask, dropout_p, is_causal, enable_gqa):
+        return None
+    return partial(
+        whole._op_dk, IMPLICIT, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )  # fmt: skip
+
+
+def as_images(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
+    """Whether torch takes [heads, length, width] as one image of a batch."""
+    return q.dim() == k.dim() == v.dim() == 3 and _takes_three_dimensions()
+
+
+@cache
+def _takes_three_dimensions() -> bool:
+    """Newer versions of torch do: seen in what their own code calls first."""
+    seen: list[str] = []
+
+    class Look(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    x = torch.empty(1, 1, 8)
+    with torch.inference_mode(), Look():
+        aten.scaled_dot_product_attention.default._op_dk(IMPLICIT, x, x, x)
+    return "unsqueeze" in seen[0]
+
+
+def fused(
+    gpu: bool,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout_p: float,
+    causal: bool,
+    gqa: bool,
+) -> bool:
+    """Whether one kernel takes it, by torch's own conditions: sdp_utils_cpp.cpp of ATen and cuda/sdp_utils.cpp."""
+    if not (q.dim() == k.dim() == v.dim() == 4) or min(q.numel(), k.numel(), v.numel()) == 0:
+        return False
+    rows = all(t.stride(-1) == 1 for t in (q, k, v))
+    same = q.shape[-1] == k.shape[-1] == v.shape[-1]
+    if gpu:
+        return _flash(q, k, v, mask) or _efficient(q, k, v, mask, causal)
+    heads = q.shape[1] == k.shape[1] == v.shape[1] or (gqa and q.shape[1] % k.shape[1] == 0)
+    masked = mask is not None and (causal or mask.requires_grad or mask.dim() not in (2, 4))
+    return heads and same and rows and not dropout_p and not masked
+
+
+def _flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    """Half precision without a mask."""
+    width = q.shape[-1]
+    return (
+        q.dtype in (torch.float16, torch.bfloat16)
+        and mask is None
+        and width == k.shape[-1] == v.shape[-1]
+        and width <= 256
+        and all(t.stride(-1) == 1 for t in (q, k, v))
+    )
+
+
+def _efficient(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> bool:
+    aligned = 8 if q.dtype in (torch.float16, torch.bfloat16) else 4
+    return (
+        q.shape[1] == k.shape[1]
+        and q.dtype != torch.float64
+        and not (causal and mask is not None)
+        and not q.shape[-1] % aligned
+        and not v.shape[-1] % aligned
+    )
 
 
 def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
@@ -56,14 +157,9 @@ def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | N
 
 def _cpu_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float, causal: bool,
-    scale: float | None, gqa: bool,
-) -> torch.Tensor | None:  # fmt: skip
-    """The CPU's flash kernel under the conditions of ATen's sdp_utils_cpp.cpp; None: the decomposition runs."""
-    heads = q.shape[1] == k.shape[1] == v.shape[1] or (gqa and q.shape[1] % k.shape[1] == 0)
-    width = q.shape[-1] == k.shape[-1] == v.shape[-1]
-    fits = heads and width and all(t.stride(-1) == 1 for t in (q, k, v)) and not (causal and mask is not None)
-    if dropout_p or not fits or (mask is not None and (mask.requires_grad or mask.dim() not in (2, 4))):
-        return None
+    scale: float | None,
+) -> torch.Tensor:  # fmt: skip
+    """The CPU's flash kernel."""
     result: torch.Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, 0.0, causal, attn_mask=_additive(mask, q.dtype), scale=scale
     )[0]
@@ -72,23 +168,17 @@ def _cpu_attention(
 
 def _gpu_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float, causal: bool,
-    scale: float | None, gqa: bool,
-) -> torch.Tensor | None:  # fmt: skip
-    """Flash attention in half precision without a mask, else the memory-efficient kernel, as torch chooses on CUDA."""
-    half = q.dtype in (torch.float16, torch.bfloat16)
-    width = q.shape[-1]
-    same = width == k.shape[-1] == v.shape[-1]
-    if half and mask is None and same and width <= 256 and all(t.stride(-1) == 1 for t in (q, k, v)):
+    scale: float | None,
+) -> torch.Tensor:  # fmt: skip
+    """Flash attention, else the memory-efficient kernel, as torch chooses on CUDA."""
+    if _flash(q, k, v, mask):
+        width = q.shape[-1]
         scale = width**-0.5 if scale is None else scale
         short = -width % 8
         if short:
             q, k, v = (nn.functional.pad(t, (0, short)) for t in (q, k, v))
         result: torch.Tensor = aten._scaled_dot_product_flash_attention(q, k, v, dropout_p, causal, False, scale=scale)[0]
         return result[..., :width] if short else result
-    grouped = q.shape[1] != k.shape[1]
-    aligned = 8 if half else 4
-    if grouped or q.dtype == torch.float64 or (causal and mask is not None) or width % aligned or v.shape[-1] % aligned:
-        return None
     bias = _additive(mask, q.dtype)
     if bias is not None:
         bias = bias.expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
@@ -173,7 +263,7 @@ def _onednn_lstm(
     directions = 2 if bidirectional else 1
     if x.dtype != torch.float32 or len(params) != each * directions * num_layers or not x.numel():
         whole = aten.lstm.input
-        return whole.decompose(x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
+        return whole._op_dk(IMPLICIT, x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
     size = hx[0].shape[-1]
     hidden, cells = [], []
     out = x.transpose(0, 1) if batch_first else x

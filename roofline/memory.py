@@ -2,7 +2,7 @@
 
 An op allocates its fresh results while its inputs are still alive; a storage is freed when the last tensor over it is
 dropped, as in eager PyTorch. Blocks are counted at their own size: the allocator's rounding and its cache are not.
-Scratch memory inside kernels is counted where it is known (convolutions on x86 CPUs, `workspace.py`).
+Scratch memory inside kernels is counted where it is known (`workspace.py`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ class Peak(Struct, frozen=True):
 
 def peak(trace: Trace, device: Device | None = None) -> Peak:
     """Peak bytes of one pass, parameters and inputs included; with a device, its kernels' scratch memory too."""
-    scratch = [0] * len(trace.specs)
-    if device is not None and device.kind == "cpu" and device.vendor in ("Intel", "AMD"):
-        scratch = [workspace.onednn(spec, device.threads) for spec in trace.specs]
+    scratch = [workspace.scratch(spec, device) if device else 0 for spec in trace.specs]
     n = len(trace.ops)
     delta: list[dict[str, int]] = [{} for _ in range(n + 1)]
     now: dict[str, int] = {}

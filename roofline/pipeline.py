@@ -64,8 +64,8 @@ class Pass(Struct, frozen=True):
     decode: int | None = None
 
     def key(self, target: Device) -> str:
-        """What a trace depends on; some passes are not the same on a GPU and a CPU."""
-        return repr((*astuple(self), target.kind if self.dtype == "amp" or self.optimizer else ""))
+        """What a trace depends on: an operator is not always the same kernels on a GPU and a CPU."""
+        return repr((*astuple(self), target.kind))
 
 
 FORWARD = Pass()

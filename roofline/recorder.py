@@ -2,8 +2,9 @@
 
 The model runs under `torch.inference_mode` with a dispatch mode, so operators arrive as they were called: `conv2d`,
 `linear`, `scaled_dot_product_attention` before they fall apart. What is one kernel in eager PyTorch is recorded as one
-op; any other composite is taken apart by its own decomposition. Tensors are meta tensors. The result of an op is
-remembered by its arguments' metadata, so a repeated block costs a table look-up for each op.
+op; what is several is taken apart by torch's own code for it, or as `expansion.py` says where that code is a kernel's.
+Tensors are meta tensors. The result of an op is remembered by its arguments' metadata, so a repeated block costs a table
+look-up for each op.
 
 Liveness comes for free: each tensor carries a reference to the `Store` of its storage, and when Python drops the last
 tensor over a storage, the store notes the op at which it died.
@@ -19,25 +20,29 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import metadata
 from roofline.autocast import POLICIES
+from roofline.composite import IMPLICIT
+from roofline.expansion import EXPANSIONS, EXPLICIT, WHOLE
 from roofline.gradients import GRADIENTS
+from roofline.kernels import facts_of
 from roofline.records import Op, OpSpec, TensorSpec
 
 aten = torch.ops.aten
 META = torch.device("meta")
 _empty_strided = torch.empty_strided
 
-# Composite operators that eager PyTorch runs as one kernel (or one library call): recorded whole.
+# Operators that call others before any backend is asked, and yet end in one kernel (or one library call): recorded whole.
 _ONE_KERNEL = """
-    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear batch_norm layer_norm group_norm
-    instance_norm rms_norm softmax log_softmax scaled_dot_product_attention relu6 selu celu prelu max_pool1d max_pool2d
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear batch_norm layer_norm group_norm
+    softmax log_softmax scaled_dot_product_attention relu6 selu celu prelu max_pool1d max_pool2d
     max_pool3d avg_pool1d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d lstm gru rnn_tanh
-    rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    rnn_relu upsample_nearest1d upsample_nearest2d upsample_nearest3d
     upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d _upsample_nearest_exact1d
     _upsample_nearest_exact2d _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler
-    embedding_bag pixel_shuffle pixel_unshuffle channel_shuffle pairwise_distance cosine_similarity cdist std var nan_to_num
-    logsumexp cross_entropy_loss repeat_interleave tile
+    embedding_bag pixel_shuffle pixel_unshuffle channel_shuffle std var std_mean var_mean nan_to_num tile
 """
 ONE_KERNEL = frozenset(f"aten.{name}" for name in _ONE_KERNEL.split())
+# ... and on a GPU alone
+ONE_ON_GPU = frozenset({"aten.rms_norm", "aten._fused_rms_norm"})
 
 # Dropout: where it is off, its input is its result. Torch's own decomposition copies it below 2.14.
 _DROPOUT = frozenset(f"aten.{kind}dropout{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("", "_"))
@@ -68,7 +73,9 @@ class _Meta:
 class _Func:
     """What an operator's schema says, worked out once."""
 
-    __slots__ = ("composite", "dropout", "infer", "mutates", "name", "overload", "pointwise", "query", "tracks")
+    __slots__ = (
+        "composite", "dropout", "expand", "explicit", "infer", "mutates", "name", "overload", "pointwise", "query", "tracks",
+    )  # fmt: skip
 
     def __init__(self, func: torch._ops.OpOverload) -> None:
         schema = func._schema
@@ -85,9 +92,21 @@ class _Func:
             and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeImplicitAutograd")
             and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")  # silu_backward: whole on real devices
         )
+        # one implementation for all backends, which may call several kernels: `_falls_apart` looks
+        self.explicit = (
+            self.name not in WHOLE
+            and not (schema.returns and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns))
+            and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeExplicitAutograd")
+            and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")
+        )
+        self.expand = EXPANSIONS.get(self.name)
         self.infer = metadata.rule_for(func) or GRADIENTS.get(func)
         # a write to these can change the tensor's shape, strides or storage
-        self.tracks = torch.Tag.inplace_view in func.tags or self.name in ("aten.set_", "aten.resize_", "aten.set_data")
+        self.tracks = (
+            torch.Tag.inplace_view in func.tags
+            or self.name in ("aten.set_", "aten.resize_", "aten.set_data")
+            or any(a.is_out for a in schema.arguments)
+        )
 
 
 def _functional(func: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
@@ -113,6 +132,8 @@ class _Entry:
 _metas: dict[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], _Meta] = {}
 _funcs: dict[torch._ops.OpOverload, _Func] = {}
 _memo: dict[tuple[Any, ...], _Entry] = {}
+# call -> whether an operator that is written in terms of others is more than one kernel
+_apart: dict[tuple[Any, ...], bool] = {}
 _MEMO_LIMIT = 200_000
 
 
@@ -141,8 +162,9 @@ class Store:
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """The dispatch mode: keys, remembers and records every operator."""
 
-    def __init__(self, amp: str | None = None) -> None:
+    def __init__(self, amp: str | None = None, gpu: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
+        self.gpu = gpu
         self.ops: list[Op] = []
         self.specs: list[OpSpec] = []
         self.spec_index: dict[int, int] = {}
@@ -245,11 +267,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             return args[0]
         if self.policy is not None and (cast := self.policy.get(info.name)) is not None:
             return self._autocast(cast, func, args, kwargs)
-        if info.composite:
+        if info.composite and not (self.gpu and info.name in ONE_ON_GPU):
             with self:
-                out = func.decompose(*args, **kwargs)
-            if out is not NotImplemented:
-                return out
+                return func._op_dk(IMPLICIT, *args, **kwargs)
+        if info.expand is not None and (parts := info.expand(self.gpu, *args, **kwargs)) is not None:
+            with self:
+                return parts()
         tensors: list[torch.Tensor] = []
         key: list[Any] = [func]
         seen = args
@@ -275,7 +298,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if entry.same >= 0:
                 self._record(entry.spec, tags, (tags[entry.same][1].id,))
                 return tensors[entry.same]
+        if info.explicit and entry is None and tensors and self._falls_apart(func, fixed, args, kwargs):
+            with self:
+                return func._op_dk(EXPLICIT, *args, **kwargs)
         return self._run(func, info, args, seen, kwargs, tensors, tags, None if real or not tensors else fixed, entry)
+
+    def _falls_apart(
+        self, func: torch._ops.OpOverload, key: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Whether an operator that is written in terms of others launches more than one kernel, by running it aside."""
+        apart = _apart.get(key)
+        if apart is None:
+            trial = Recorder(None, self.gpu)
+            try:
+                with trial:
+                    func._op_dk(EXPLICIT, *_map_tensors(_alike, args), **{k: _map_tensors(_alike, v) for k, v in kwargs.items()})
+                apart = sum(facts_of(trial.specs[op.spec]).launches for op in trial.ops) > 1
+            except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
+                apart = False
+            trial.close()
+            if len(_apart) >= _MEMO_LIMIT:
+                _apart.clear()
+            _apart[key] = apart
+        return apart
 
     def _as_meta(self, t: torch.Tensor) -> torch.Tensor:
         return t if t.is_meta else self._to_meta(t)
@@ -346,7 +391,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             else:
                 meta = meta_of(tuple(t.shape), t.stride(), t.dtype)
                 store = by_cdata.get(t.untyped_storage()._cdata)
-                if store is None:
+                if store is None or (info.tracks and store.nbytes < t.untyped_storage().nbytes()):  # new, or grown
                     aliased = False
                     store = Store(self, "activation", t.untyped_storage().nbytes(), "", born)
                     by_cdata[t.untyped_storage()._cdata] = store
@@ -481,6 +526,10 @@ def _map_tensors(fn: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_map_tensors(fn, v) for v in value)
     return value
+
+
+def _alike(t: torch.Tensor) -> torch.Tensor:
+    return _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:

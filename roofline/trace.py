@@ -74,7 +74,7 @@ def trace(
         from roofline import training as steps
 
         training_recorder = steps.TrainingRecorder(amp, device_kind == "gpu")
-    recorder = training_recorder if optimizer else Recorder(amp)
+    recorder = training_recorder if optimizer else Recorder(amp, device_kind == "gpu")
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
         module = cast(nn.Module, module._orig_mod)
     modules = _Modules(module, recorder)

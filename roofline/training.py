@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from roofline import compat
-from roofline.composite import attention, recurrent
+from roofline.composite import IMPLICIT, attention, recurrent
 from roofline.recorder import Recorder, Store, meta_of, plain, switched_off, tensors_in
 from roofline.records import OpSpec, UsageError
 
@@ -37,10 +38,9 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
     """The recorder for a pass with gradients."""
 
     def __init__(self, amp: str | None, gpu: bool) -> None:
-        super().__init__(amp)
+        super().__init__(amp, gpu)
         # autocast works above autograd (see `whole`), not in the dispatch mode
         self.amp, self.policy = self.policy, None
-        self.gpu = gpu
         # the autograd node within which a module's forward began last
         self.node = -1
         # whether an operator that autocast has dealt with is running
@@ -257,7 +257,7 @@ def _original(func: torch._ops.OpOverload) -> Callable[..., Any]:
     """What an operator did at the autograd key of meta tensors before it was caught."""
     name = func.name()  # type: ignore[no-untyped-call]  # torch's own
     if torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd"):
-        return func.decompose
+        return partial(func._op_dk, IMPLICIT)
     # autograd's kernel is the same for every backend; asked for by the CPU's key it is the one that was not replaced
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradCPU) | torch._C.DispatchKeySet(torch._C.DispatchKey.Python)
 

@@ -138,7 +138,7 @@ def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
     name = row.model.partition(".")[0]
     if not zoo.has("timm", name):
         return _trace_other(row, how, target)
-    asked = repr((name, row.size, row.batch, row.millions, how.dtype, how.layout, target.kind if how.dtype == "amp" else ""))
+    asked = repr((name, row.size, row.batch, row.millions, how.dtype, how.layout, target.kind))
     key = digest(fingerprints.tracing(), asked, source.package_version("timm"), source.package_place("timm"))
     saved = store.load("table-trace", key)
     if saved is not None:

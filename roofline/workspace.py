@@ -1,35 +1,151 @@
-"""Scratch memory that a kernel takes from PyTorch's CPU allocator while it runs, beyond its results.
+"""Scratch memory that a kernel takes while it runs, beyond its results.
 
-On x86 CPUs convolutions run in oneDNN, which works on blocked layouts: channels in groups of one vector. A tensor that
-arrives row-major is copied into blocks for the duration of the call, and the result is copied back. An input of three
-channels or in channels-last layout is read as it is, and a 1x1 convolution of stride 1 is a plain matrix product where one
-thread runs it or it is small. The copies and their order are those that the allocator's events show
-(benchmarks/memory.py), for a vector of 16 floats (AVX-512).
+On any device: an input that an operator makes contiguous for itself, the indices of a maximum pool that nobody asked for.
+
+On x86 CPUs convolutions in single or half precision run in oneDNN, which works on blocked layouts: channels in groups of
+one vector. A tensor that arrives row-major is copied into blocks for the duration of the call, and the result is copied
+back. An input of three channels or in channels-last layout is read as it is, and a 1x1 convolution of stride 1 is a plain
+matrix product where one thread runs it or it is small. Double precision and small images of batch 1 run in ATen's own
+kernels (Convolution.cpp, `use_mkldnn`): the windows of the input side by side, then a matrix product. The copies and
+their order are those that the allocator's events show (benchmarks/memory.py), for a vector of 16 floats (AVX-512).
 """
 
 from __future__ import annotations
 
 from math import prod
+from typing import NamedTuple
 
+from roofline import access
+from roofline.device import Device
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
 
 _BLOCK = 16
 # a 1x1 convolution on more elements than this is split between threads, which takes the blocked kernel
 _SMALL = 24_576
-_FORWARD = frozenset({"aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.convolution"})
+# an image with fewer elements than this, alone in its batch, is not worth oneDNN to PyTorch
+_WORTH = 20_480
+_FORWARD = {
+    "aten.conv1d": False, "aten.conv2d": False, "aten.conv3d": False, "aten.conv_transpose1d": True,
+    "aten.conv_transpose2d": True, "aten.conv_transpose3d": True, "aten.convolution": False,
+}  # fmt: skip
+
+
+def scratch(spec: OpSpec, device: Device) -> int:
+    """Bytes of scratch of one operator, at the moment when results and scratch together are most."""
+    if device.kind == "cpu" and device.vendor in ("Intel", "AMD"):
+        return onednn(spec, device.threads) + _anywhere(spec)
+    return _anywhere(spec)
+
+
+def _anywhere(spec: OpSpec) -> int:
+    if spec.name in _INDEXED:
+        return 8 * spec.out.numel
+    if spec.name == "aten.sort":
+        x, dims = spec.inputs[0], [a for a in (*spec.args[1:], *spec.kwargs.values()) if isinstance(a, int)]
+        dim = next((d for d in dims if not isinstance(d, bool)), -1)
+        return 8 * x.shape[dim] if x.shape else 0  # the order of one row
+    if spec.name == "aten.scaled_dot_product_attention":
+        mask = next((t for t in spec.inputs[3:4] if t.dtype == "bool"), None)
+        return mask.numel * DTYPE_BITS[spec.inputs[0].dtype] // 8 if mask else 0  # made into numbers to add
+    return access.copied(spec)
+
+
+# They make the indices too, asked for or not.
+_INDEXED = frozenset({"aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "aten.adaptive_max_pool1d"})
 
 
 def onednn(spec: OpSpec, threads: int) -> int:
-    """Bytes of scratch of one operator on an x86 CPU, at the moment when results and scratch together are most."""
+    """Bytes of scratch of a convolution or of attention on an x86 CPU."""
     if spec.name in _FORWARD:
-        return _forward(spec, threads)
+        call = _call(spec)
+        return _forward(call, threads) if call else 0
     if spec.name == "aten.convolution_backward":
-        return _backward(spec, threads)
-    if spec.name == "aten.max_pool2d":  # the CPU's kernel makes the indices too, asked for or not
-        return 8 * spec.out.numel
+        call = _call(spec)
+        return _backward(call, threads, spec.args[10]) if call and isinstance(spec.args[10], list) else 0
+    if spec.name in ("aten.scaled_dot_product_attention", "aten._scaled_dot_product_flash_attention_for_cpu"):
+        return _attention(spec, threads)
     if spec.name == "aten._scaled_dot_product_flash_attention_for_cpu_backward":  # reads the gradient row-major
         return spec.inputs[0].nbytes if spec.inputs[0].stride else 0
     return 0
+
+
+def _attention(spec: OpSpec, threads: int) -> int:
+    """A block of queries with a block of keys for each thread (FlashAttentionKernel.cpp), and what softmax divided by."""
+    # q [b, h, l, e], k [b, h, s, e]
+    q, k = spec.inputs[:2]
+    if len(q.shape) != 4:
+        return 0
+    b, h, length, e = q.shape
+    rows = min(256 if length >= 768 else 64 if length >= 192 else 32, length)
+    columns = min(512, k.shape[2])
+    half = 2 * rows * columns if DTYPE_BITS[q.dtype] == 16 else 0
+    wide = max(4, DTYPE_BITS[q.dtype] // 8)
+    kept = b * h * length * wide if len(spec.outputs) == 1 else 0
+    return threads * (rows * (columns + 2 + e) * wide + half) + kept
+
+
+class _Conv(NamedTuple):
+    """A convolution: input, weight, result (or its gradient), and how the window moves."""
+
+    x: TensorSpec
+    w: TensorSpec
+    y: TensorSpec
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    transposed: bool
+
+    @property
+    def taps(self) -> int:
+        return prod(self.w.shape[2:])
+
+    @property
+    def depthwise(self) -> bool:
+        return self.groups > 1 and self.groups == self.x.shape[1]
+
+    @property
+    def dilated(self) -> bool:
+        return any(d > 1 for d in self.dilation)
+
+    @property
+    def plain_layout(self) -> bool:
+        return not self.x.stride or _channels_last(self.x)
+
+    def windows(self, images: int) -> int:
+        """Bytes of every window of so many images of the input side by side; of a transposed one, of its result's."""
+        channels, points = (self.y.shape[1], self.x.shape[2:]) if self.transposed else (self.x.shape[1], self.y.shape[2:])
+        return images * channels * self.taps * prod(points) * DTYPE_BITS[self.x.dtype] // 8
+
+
+def _call(spec: OpSpec) -> _Conv | None:
+    """The call as one form for all operators; None for what has another (a batch of none, integers)."""
+    names = ["input", "weight", "bias", "stride", "padding", "dilation", "groups"]
+    transposed, y = _FORWARD.get(spec.name, False), spec.outputs[0]
+    if spec.name == "aten.convolution":
+        names[6:] = ["transposed", "output_padding", "groups"]
+    elif spec.name == "aten.convolution_backward":
+        names = ["y", "input", "weight", "bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups"]
+        y = spec.inputs[0]
+    elif transposed:
+        names[5:] = ["output_padding", "groups", "dilation"]
+    named = dict(zip(names, spec.args, strict=False)) | spec.kwargs
+    x, w, groups = named.get("input"), named.get("weight"), named.get("groups", 1)
+    if not isinstance(x, TensorSpec) or not isinstance(w, TensorSpec) or not isinstance(groups, int):
+        return None
+    if len(x.shape) == len(w.shape) - 1:  # one image without a batch
+        x, y = (TensorSpec((1, *t.shape), t.dtype, (0, *t.stride) if t.stride else ()) for t in (x, y))
+    if len(x.shape) != len(w.shape) or "float" not in x.dtype or not x.numel:
+        return None
+    n = len(x.shape) - 2
+    return _Conv(
+        x, w, y, _each(named.get("stride", 1), n), _each(named.get("dilation", 1), n), groups,
+        bool(named.get("transposed", transposed)),
+    )  # fmt: skip
+
+
+def _each(value: object, n: int) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(v for v in (values * n if len(values) == 1 else values) if isinstance(v, int))
 
 
 def _blocked(t: TensorSpec, *channels: int) -> int:
@@ -44,12 +160,24 @@ def _weight(w: TensorSpec, groups: int) -> int:
     return w.nbytes if groups > 1 else _blocked(w, 0, 1)
 
 
-def _plain(x: TensorSpec, w: TensorSpec, stride: object, groups: int, threads: int) -> bool:
-    """A matrix product: oneDNN reads and writes row-major tensors."""
-    if threads > 1 and x.numel > _SMALL:
+def _own(call: _Conv, threads: int) -> bool:
+    """Whether ATen's own kernel runs it and not oneDNN (Convolution.cpp, use_mkldnn)."""
+    if call.x.dtype == "float64":
+        return True
+    if call.x.dtype != "float32":
         return False
-    strides = stride if isinstance(stride, list) else [stride]
-    return groups == 1 and all(n == 1 for n in w.shape[2:]) and all(s == 1 for s in strides)
+    kernel = (1, *call.w.shape[2:])[-2:]
+    n = call.x.shape[0]
+    moves = any(s > 1 for s in call.stride) or call.dilated or n >= 16 or max(kernel) > 1
+    worth = call.groups > 1 or min(kernel) > 3 or n > 1 or prod(call.x.shape[:4]) > _WORTH
+    return not ((moves or threads > 1) and worth)
+
+
+def _plain(call: _Conv, threads: int) -> bool:
+    """A matrix product: oneDNN reads and writes row-major tensors."""
+    if (threads > 1 and call.x.numel > _SMALL) or call.transposed:
+        return False
+    return call.groups == 1 and call.taps == 1 and all(s == 1 for s in call.stride)
 
 
 def _channels_last(x: TensorSpec) -> bool:
@@ -65,42 +193,74 @@ def _source(x: TensorSpec) -> int:
     return 0 if x.shape[1] <= 3 else _blocked(x, 1)
 
 
-def _forward(spec: OpSpec, threads: int) -> int:
-    # x [n, c, *i], w [o, c / g, *k] -> [n, o, *p]
-    x, w = spec.inputs[:2]
-    named = dict(enumerate(spec.args)) | {{"stride": 3, "groups": 6}.get(k, -1): v for k, v in spec.kwargs.items()}
-    if spec.name == "aten.convolution":
-        groups, transposed = named.get(8, 1), named.get(6, False)
-    else:
-        groups, transposed = named.get(6, 1), False
-    if transposed or len(x.shape) != len(w.shape) or not isinstance(groups, int) or "float" not in x.dtype:
-        return 0
-    if _plain(x, w, named.get(3, 1), groups, threads):
-        return 0
+def _forward(call: _Conv, threads: int) -> int:
+    x, w, y, groups = call.x, call.w, call.y, call.groups
+    made = 0 if call.plain_layout else x.nbytes
+    if _own(call, threads):
+        return made + _windows(call, x.nbytes, y.nbytes)
+    if _plain(call, threads):
+        return made
     if _channels_last(x):  # read as it is; the weight is made channels-last, and blocked
         return _clone(w) + _weight(w, groups)
     source = _source(x)
     weight = _weight(w, groups) if source else w.nbytes
-    result = _blocked(spec.out, 1)
-    return max(source + weight + result - spec.out.nbytes, result)
+    result = _blocked(y, 1)
+    if call.transposed and call.dilated:  # windows of an image for each thread, then a matrix product
+        return made + max(threads * call.windows(1) // groups, result)
+    if call.transposed and not call.depthwise and any(s > 1 for s in call.stride):
+        # works channels-last, on an image with its border for each thread; the result is turned twice
+        return made + max(threads * x.nbytes // x.shape[0] * 9 // 8 + source + weight, 2 * result)
+    if groups > 1 and not call.depthwise and w.shape[1] % 8:  # odd groups: row-major, windows for each thread
+        return made + max(threads * call.windows(1) // groups, result)
+    if len(x.shape) == 5 and call.depthwise:
+        return made + max(source + weight, 2 * result)
+    return made + max(source + weight + result - y.nbytes, result)
 
 
-def _backward(spec: OpSpec, threads: int) -> int:
-    # dy [n, o, *p], x [n, c, *i], w [o, c / g, *k] -> dx, dw, db
-    dy, x, w = spec.inputs[:3]
-    stride, transposed, groups, mask = spec.args[4], spec.args[7], spec.args[9], spec.args[10]
-    if transposed or not isinstance(groups, int) or not isinstance(mask, list) or "float" not in x.dtype:
-        return 0
+def _windows(call: _Conv, first: int, last: int) -> int:
+    """ATen's own kernels, forward: all windows of the batch or of one image; groups one after the other in 1-d and 2-d.
+
+    `first` and `last`: bytes of what is read and of what is put together from the groups.
+    """
+    volume = len(call.x.shape) == 5
+    if not call.transposed and call.taps == 1 and not any(s > 1 for s in call.stride):
+        each = 0
+    else:
+        alone = volume if call.transposed else call.dilated
+        each = call.windows(1 if alone else call.x.shape[0])
+    if call.groups == 1 or (volume and not call.transposed and not call.dilated):
+        return each
+    return max((first + each) // call.groups, last)
+
+
+def _backward(call: _Conv, threads: int, mask: list[object]) -> int:
+    dy, x, w = call.y, call.x, call.w
     results = (x.nbytes if mask[0] else 0) + (w.nbytes if mask[1] else 0)
-    if _plain(x, w, stride, groups, threads):
+    if _own(call, threads):
+        each = call.windows(1 if call.transposed or call.dilated else x.shape[0])
+        if call.taps == 1 and all(s == 1 for s in call.stride):  # the input's gradient of a volume goes through them all the same
+            each = max(each - w.nbytes, 0) if len(x.shape) == 5 and mask[0] else 0
+        if call.groups == 1 or len(x.shape) == 5:
+            return each
+        return max((dy.nbytes + x.nbytes + each) // call.groups, results)
+    if _plain(call, threads):
         return w.nbytes if mask[1] else 0
     if _channels_last(x):
         return _clone(w) + 2 * w.nbytes
-    gradient, weight, source = _blocked(dy, 1), _weight(w, groups), _blocked(x, 1)
+    gradient, weight, source = _blocked(dy, 1), _weight(w, call.groups), _blocked(x, 1)
+    volume = len(x.shape) == 5
+    narrow = call.groups > 1 and not call.depthwise and bool(w.shape[1] % 8)  # odd groups: row-major
     peaks = [0]
     if mask[0]:
-        peaks += [gradient + weight + source - results, source + x.nbytes - results]
-    if mask[1]:
+        peaks.append(source + x.nbytes - results)
+        if not narrow and not (volume and call.depthwise):
+            peaks.append(gradient + weight + source - results)
+    if mask[1] and (volume or narrow or call.dilated):
+        # windows side by side, of one plane for each thread in a volume, then a matrix product; four weights to add them up
+        if not call.depthwise:
+            planes = (x.shape if call.transposed else dy.shape)[2] if volume else 1
+            peaks.append((threads if volume else 1) * (call.windows(1) // planes // call.groups + 4 * w.nbytes))
+    elif mask[1]:
         kept = x.nbytes if mask[0] else 0
         peaks += [kept + _source(x) + gradient + weight - results, kept + weight + w.nbytes - results]
     return max(peaks)

@@ -1,0 +1,107 @@
+"""What eager PyTorch launches for one operator, where that is more than one kernel.
+
+Three kinds of operator are several kernels. Those that torch takes apart for every backend (CompositeImplicitAutograd) and
+those that are written once in terms of others (CompositeExplicitAutograd) say so themselves: their own C++ runs on meta
+tensors, and what it calls is recorded. A kernel of a backend that calls others inside is a black box there: the
+functions below say what it calls, on a CPU and on a GPU.
+
+A function here gets whether the target is a GPU, and the operator's arguments. It returns None where the operator is one
+kernel, else what to run instead, which makes the same results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from roofline.composite import IMPLICIT, parts_of_attention
+
+aten = torch.ops.aten
+Parts = Callable[[], Any]
+EXPLICIT = torch._C.DispatchKey.CompositeExplicitAutograd
+
+# Written in terms of others, and recorded whole all the same: one kernel (each was seen to be; not looking again is quicker),
+# or a library's call, which torch picks by backend.
+_WHOLE = """
+    convolution convolution_backward convolution_overrideable _convolution mkldnn_convolution conv_tbc _grouped_mm _scaled_mm
+    _batch_norm_with_update _native_batch_norm_legit_no_training _native_batch_norm_legit_functional _chunk_cat copy_
+    clone embedding stack mean sum zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full arange rand_like
+    empty_like new_empty scalar_tensor constant_pad_nd rsub repeat randn rand randint eye linspace
+"""
+WHOLE = frozenset(f"aten.{name}" for name in _WHOLE.split())
+
+
+def implicit(func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Parts:
+    return partial(func._op_dk, IMPLICIT, *args, **kwargs)
+
+
+# ------------------------------------------------------------------------------------------------ losses
+
+_MEAN, _SUM = 1, 2
+
+
+def _loss(func: torch._ops.OpOverload, copied: bool = False, kept: bool = True) -> Callable[..., Parts | None]:
+    """A loss whose kernel writes one number for each element: their mean or sum is a kernel of its own.
+
+    The number that comes out keeps the memory that was made for all of them (`kept`: ATen's Loss.cpp shrinks its result and
+    does not let go), or the mean is copied into it (`copied`).
+    """
+    names = [a.name for a in func._schema.arguments]
+
+    def parts(gpu: bool, *args: Any, **kwargs: Any) -> Parts | None:
+        named = dict(zip(names, args, strict=False)) | kwargs
+        reduction = named.get("reduction", _MEAN)
+        if reduction not in (_MEAN, _SUM):
+            return None
+
+        def run() -> torch.Tensor:
+            reduce = aten.mean if reduction == _MEAN else aten.sum
+            x, target = named["self"], named["target"]
+            if copied:
+                each = func(**named | {"reduction": 0})
+                return each.as_strided((), ()).copy_(reduce(each))  # type: ignore[no-any-return]
+            if not kept:
+                return reduce(func(**named | {"reduction": 0}))  # type: ignore[no-any-return]
+            shape = torch.broadcast_shapes(x.shape, target.shape)
+            whole = torch.empty(shape, dtype=torch.result_type(x, target), device=x.device)
+            each = func(**named | {"reduction": 0})
+            over = aten.mean.out if reduction == _MEAN else aten.sum.IntList_out
+            return over(each, list(range(each.dim())), out=whole.as_strided((), ()))  # type: ignore[no-any-return]
+
+        return run
+
+    return parts
+
+
+# ------------------------------------------------------------------------------------------------ others
+
+
+def _softmax(name: str) -> Callable[..., Parts | None]:
+    func = getattr(aten, name).int
+
+    def parts(gpu: bool, x: torch.Tensor, dim: Any, dtype: torch.dtype | None = None) -> Parts | None:
+        # CUDA's kernel reads half precision and writes floats; every other conversion is a kernel of its own
+        if dtype is None or dtype == x.dtype or (gpu and x.dtype == torch.float16 and dtype == torch.float32):
+            return None
+        return implicit(func, x, dim, dtype)
+
+    return parts
+
+
+def _dropout_backward(gpu: bool, gradient: torch.Tensor, mask: torch.Tensor, scale: float) -> Parts | None:
+    return None if gpu else lambda: gradient * (mask * scale)
+
+
+EXPANSIONS: dict[str, Callable[..., Parts | None]] = {
+    "aten.mse_loss": _loss(aten.mse_loss.default),
+    "aten.smooth_l1_loss": _loss(aten.smooth_l1_loss.default),
+    "aten.huber_loss": _loss(aten.huber_loss.default, kept=False),
+    "aten.binary_cross_entropy": _loss(aten.binary_cross_entropy.default, copied=True),
+    "aten.scaled_dot_product_attention": parts_of_attention,
+    "aten.native_dropout_backward": _dropout_backward,
+    "aten.softmax": _softmax("softmax"),
+    "aten.log_softmax": _softmax("log_softmax"),
+}
