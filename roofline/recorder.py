@@ -13,6 +13,7 @@ tensor over a storage, the store notes the op at which it died.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -133,7 +134,7 @@ _metas: dict[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], _Meta] = {}
 _funcs: dict[torch._ops.OpOverload, _Func] = {}
 _memo: dict[tuple[Any, ...], _Entry] = {}
 # call -> whether an operator that is written in terms of others is more than one kernel
-_apart: dict[tuple[Any, ...], bool] = {}
+_apart: dict[tuple[bool, tuple[Any, ...]], bool] = {}
 _MEMO_LIMIT = 200_000
 
 
@@ -298,29 +299,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if entry.same >= 0:
                 self._record(entry.spec, tags, (tags[entry.same][1].id,))
                 return tensors[entry.same]
-        if info.explicit and entry is None and tensors and self._falls_apart(func, fixed, args, kwargs):
+        if info.explicit and entry is None and tensors and _falls_apart(func, self.gpu, fixed, args, kwargs):
             with self:
                 return func._op_dk(EXPLICIT, *args, **kwargs)
         return self._run(func, info, args, seen, kwargs, tensors, tags, None if real or not tensors else fixed, entry)
-
-    def _falls_apart(
-        self, func: torch._ops.OpOverload, key: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bool:
-        """Whether an operator that is written in terms of others launches more than one kernel, by running it aside."""
-        apart = _apart.get(key)
-        if apart is None:
-            trial = Recorder(None, self.gpu)
-            try:
-                with trial:
-                    func._op_dk(EXPLICIT, *_map_tensors(_alike, args), **{k: _map_tensors(_alike, v) for k, v in kwargs.items()})
-                apart = sum(facts_of(trial.specs[op.spec]).launches for op in trial.ops) > 1
-            except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
-                apart = False
-            trial.close()
-            if len(_apart) >= _MEMO_LIMIT:
-                _apart.clear()
-            _apart[key] = apart
-        return apart
 
     def _as_meta(self, t: torch.Tensor) -> torch.Tensor:
         return t if t.is_meta else self._to_meta(t)
@@ -526,6 +508,44 @@ def _map_tensors(fn: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_map_tensors(fn, v) for v in value)
     return value
+
+
+def parts_of(info: _Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]) -> Callable[[], Any] | None:
+    """What eager PyTorch runs in place of an operator, where that is several kernels; as the recorder sees it."""
+    if info.composite and not (gpu and info.name in ONE_ON_GPU):
+        return partial(func._op_dk, IMPLICIT, *args, **kwargs)
+    if info.expand is not None and (parts := info.expand(gpu, *args, **kwargs)) is not None:
+        return parts
+    if not info.explicit:
+        return None
+    key: list[Any] = [func]
+    tensors: list[torch.Tensor] = []
+    for name, value in (*enumerate(args), *kwargs.items()):
+        key.append(name)
+        _add_key(value, key, tensors)
+    key += [meta_of(tuple(t.shape), t.stride(), t.dtype) for t in tensors]
+    apart = tensors and _falls_apart(func, gpu, tuple(key), args, kwargs)
+    return partial(func._op_dk, EXPLICIT, *args, **kwargs) if apart else None
+
+
+def _falls_apart(
+    func: torch._ops.OpOverload, gpu: bool, key: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Whether an operator that is written in terms of others launches more than one kernel, by running it aside."""
+    apart = _apart.get((gpu, key))
+    if apart is None:
+        trial = Recorder(None, gpu)
+        try:
+            with trial:
+                func._op_dk(EXPLICIT, *_map_tensors(_alike, args), **{k: _map_tensors(_alike, v) for k, v in kwargs.items()})
+            apart = sum(facts_of(trial.specs[op.spec]).launches for op in trial.ops) > 1
+        except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
+            apart = False
+        trial.close()
+        if len(_apart) >= _MEMO_LIMIT:
+            _apart.clear()
+        _apart[gpu, key] = apart
+    return apart
 
 
 def _alike(t: torch.Tensor) -> torch.Tensor:

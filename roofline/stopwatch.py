@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import timing
-from roofline.recorder import _Func, _funcs, switched_off
+from roofline.recorder import _Func, _funcs, parts_of, switched_off
 
 # Operators in the chain that the cost of timing is measured on.
 CHAIN = 50
@@ -24,9 +24,9 @@ Seen = tuple[str, float, bool]
 class _PerOperator(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Hands every operator that the tracer would record to `timed(name, run)`, composites taken apart as there."""
 
-    def __init__(self, timed: Callable[[str, Callable[..., Any], Any, Any], Any]) -> None:
+    def __init__(self, timed: Callable[[str, Callable[..., Any], Any, Any], Any], gpu: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
-        self.timed = timed
+        self.timed, self.gpu = timed, gpu
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -43,11 +43,9 @@ class _PerOperator(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
             return func(*args, **kwargs)
         if info.dropout and switched_off(*args, **kwargs):
             return args[0]
-        if info.composite:
+        if (parts := parts_of(info, func, self.gpu, args, kwargs)) is not None:
             with self:
-                out = func.decompose(*args, **kwargs)
-            if out is not NotImplemented:
-                return out
+                return parts()
         return self.timed(info.name, func, args, kwargs)
 
 
@@ -57,7 +55,7 @@ class HostClock:
     def __init__(self, call: Callable[[], object], waiting: timing.Waiting) -> None:
         self.call, self.waiting = call, waiting
         self.seen: list[Seen] = []
-        self.mode = _PerOperator(self._timed)
+        self.mode = _PerOperator(self._timed, gpu=False)
 
     def whole(self) -> tuple[float, bool]:
         """Seconds of one run, and whether no thread had to wait for a core."""
@@ -110,7 +108,7 @@ class CudaClock:
     def __init__(self, call: Callable[[], object]) -> None:
         self.call = call
         self.events: list[tuple[str, Any, Any]] = []
-        self.mode = _PerOperator(self._timed)
+        self.mode = _PerOperator(self._timed, gpu=False)
 
     def whole(self) -> tuple[float, bool]:
         """Seconds of one run from an idle device to an idle device, as its user waits for it."""

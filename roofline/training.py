@@ -29,9 +29,17 @@ from roofline.records import OpSpec, UsageError
 
 aten = torch.ops.aten
 NOTE = "training step: loss is the sum of the model's floating outputs; {} with its state in place before the step"
-# C++ references to a tensor and to its storage, seen from the dispatch mode, that autograd's buffer alone holds: it then
-# adds in place, which it does not do (ATen's isTensorSubclassLike) while a dispatch mode is on.
-_SOLE_TENSOR, _SOLE_STORAGE = 4, 2
+# What a gradient is added to or placed in, where autograd holds it alone: it then works in place, which it does not do (ATen's
+# isTensorSubclassLike) while a dispatch mode is on. With each the C++ references to the tensor, seen from the dispatch mode,
+# that stand for one holder: of a value passed on, and of a variable of index_backward.
+_IN_PLACE = {
+    aten.add.Tensor: (aten.add_.Tensor, 4),
+    aten.scatter.src: (aten.scatter_.src, 4),
+    aten.scatter_add.default: (aten.scatter_add_.default, 4),
+    aten.index_put.default: (aten._index_put_impl_.default, 5),
+}
+# ... and those to its storage.
+_SOLE_STORAGE = 2
 
 
 class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's own
@@ -95,8 +103,8 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
     def __torch_dispatch__(
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is aten.add.Tensor and self.phase == "backward" and not kwargs and len(args) == 2 and _sole(args[0]):
-            func = aten.add_.Tensor
+        if self.phase == "backward" and func in _IN_PLACE and not kwargs and _sole(args[0], _IN_PLACE[func][1]):
+            func = _IN_PLACE[func][0]
         elif self.gpu and self.phase == "optimizer" and _on_host(args):
             return func(*args, **(kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)
@@ -134,9 +142,9 @@ def _node_number(node: Any) -> int:
     return int(node._sequence_nr()) if node is not None else -1
 
 
-def _sole(t: torch.Tensor) -> bool:
+def _sole(t: torch.Tensor, holders: int) -> bool:
     """Whether autograd's buffer is the only holder of a gradient, so that it would add to it in place."""
-    return compat.holders(t) == (_SOLE_TENSOR, _SOLE_STORAGE) and bool(torch.ops.aten.is_non_overlapping_and_dense(t))
+    return compat.holders(t) == (holders, _SOLE_STORAGE) and bool(torch.ops.aten.is_non_overlapping_and_dense(t))
 
 
 def _on_host(args: tuple[Any, ...]) -> bool:

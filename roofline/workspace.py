@@ -15,6 +15,8 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from roofline import access
 from roofline.device import Device
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
@@ -47,8 +49,36 @@ def _anywhere(spec: OpSpec) -> int:
     if spec.name == "aten.scaled_dot_product_attention":
         mask = next((t for t in spec.inputs[3:4] if t.dtype == "bool"), None)
         return mask.numel * DTYPE_BITS[spec.inputs[0].dtype] // 8 if mask else 0  # made into numbers to add
+    wanted = _CONTIGUOUS.get(spec.name)
+    if wanted:
+        return sum(_row_major(t) for i, t in enumerate(spec.inputs) if i in wanted)
+    if spec.name in _PRODUCTS:
+        return sum(_row_major(t) for t in spec.inputs[-2:] if not _for_blas(t))
     return access.copied(spec)
 
+
+def _row_major(t: TensorSpec) -> int:
+    """Bytes of a row-major copy, where one is made."""
+    return t.numel * DTYPE_BITS[t.dtype] // 8 if access.strides(t) != access.strides(replace(t, stride=())) else 0
+
+
+def _for_blas(t: TensorSpec) -> bool:
+    """Whether a matrix product reads it where it lies: rows or columns side by side."""
+    rows, columns = t.shape[-2:]
+    a, b = access.strides(t)[-2:]
+    return (b == 1 and a >= max(columns, 1)) or (a == 1 and b >= max(rows, 1)) or rows == 1 or columns == 1
+
+
+# Kernels that read some of their inputs row-major, and copy what is not: the numbers of these.
+_CONTIGUOUS: dict[str, tuple[int, ...]] = {
+    "aten._softmax_backward_data": (0, 1), "aten._log_softmax_backward_data": (0, 1), "aten.native_group_norm_backward": (0, 1),
+    "aten.native_layer_norm_backward": (0, 1), "aten.native_group_norm": (0,), "aten.native_layer_norm": (0,),
+    "aten.embedding_dense_backward": (0,), "aten._embedding_bag_backward": (0,), "aten.grid_sampler_2d_backward": (0,),
+    "aten._adaptive_avg_pool2d_backward": (0,), "aten._adaptive_avg_pool3d_backward": (0,), "aten._softmax": (0,),
+    "aten._log_softmax": (0,), "aten.adaptive_max_pool2d_backward": (0,), "aten.adaptive_max_pool3d_backward": (0,),
+    "aten.max_pool3d_with_indices_backward": (0,), "aten.tril": (0,), "aten.triu": (0,), "aten.channel_shuffle": (0,),
+}  # fmt: skip
+_PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm"})
 
 # They make the indices too, asked for or not.
 _INDEXED = frozenset({"aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "aten.adaptive_max_pool1d"})
@@ -235,6 +265,8 @@ def _windows(call: _Conv, first: int, last: int) -> int:
 
 def _backward(call: _Conv, threads: int, mask: list[object]) -> int:
     dy, x, w = call.y, call.x, call.w
+    if dy.stride and not _channels_last(dy) and _row_major(dy):  # an expanded gradient
+        return _backward(call._replace(y=replace(dy, stride=())), threads, mask) + _row_major(dy)
     results = (x.nbytes if mask[0] else 0) + (w.nbytes if mask[1] else 0)
     if _own(call, threads):
         each = call.windows(1 if call.transposed or call.dilated else x.shape[0])
