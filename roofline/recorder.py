@@ -96,6 +96,7 @@ class _Func:
         # one implementation for all backends, which may call several kernels: `_falls_apart` looks
         self.explicit = (
             self.name not in WHOLE
+            and not self.name.startswith("aten._foreach_")  # multi-tensor kernels of GPUs
             and not (schema.returns and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns))
             and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeExplicitAutograd")
             and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")
@@ -245,12 +246,21 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return tag
 
     def _to_meta(self, t: torch.Tensor) -> torch.Tensor:
-        """A real tensor that meets meta tensors (a constant that the model holds outside its buffers)."""
+        """A real tensor that meets meta tensors: a constant that the model holds outside its buffers, or made of such ones.
+
+        It is the same memory for the record, whichever of the two is asked, and lives as long.
+        """
         swap = self.swapped.get(id(t))
         if swap is None:
-            swap = self.swapped[id(t)] = _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
-            self.kept.append(t)
-            self.adopt(swap, "constant")
+            swap = getattr(t, "_roofline_meta", None)
+        if swap is None:
+            meta, store = self._tag(t)
+            swap = _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
+            self._mark(swap, meta, store)
+            if id(t) in self.known:
+                self.swapped[id(t)] = swap
+            else:  # made by an operator: it goes when the model lets go of it
+                t._roofline_meta = swap  # type: ignore[attr-defined]
         return swap
 
     # ---------------------------------------------------------------- dispatch

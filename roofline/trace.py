@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from msgspec.structs import replace
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from roofline import compat, failures
 from roofline.recorder import META, Recorder, packed_in, tensors_in
-from roofline.records import InputInfo, Layer, ModelError, ModelInfo, RooflineError, Storage, Trace, UsageError
+from roofline.records import InputInfo, Layer, ModelError, ModelInfo, Op, RooflineError, Storage, Trace, UsageError
 
 if TYPE_CHECKING:
     from roofline.training import Step
@@ -78,7 +79,7 @@ def trace(
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
         module = cast(nn.Module, module._orig_mod)
     modules = _Modules(module, recorder)
-    training = [m.training for m in modules.by_id.values()]
+    training = [m.training for _, m in modules.named]
     with ExitStack() as stack:
         stack.callback(recorder.close)
         stack.enter_context(_left_as_found(modules))
@@ -86,7 +87,7 @@ def trace(
         swap = _Swap(None if real else META, FLOATS[dtype], bool(optimizer))
         params, buffers = swap.module(modules)
         recorder.swapped.update(swap.done)  # for a model that holds a parameter in another place too
-        packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.named[i][0], p) for i, p in modules.packed)]
+        packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.paths[i][0], p) for i, p in modules.packed)]
         run_args, run_kwargs = swap.tree(tuple(args)), swap.tree(dict(kwargs or {}))
         for path, p in params:
             recorder.adopt(p, "parameter", path)
@@ -131,7 +132,8 @@ def trace(
         inputs=tuple(InputInfo(tuple(t.shape), str(t.dtype)[6:], path) for path, t in inputs),
     )
     mode = ("training", (steps.NOTE.format(optimizer),)) if optimizer else ()
-    return Trace(info, modules.layers(), tuple(recorder.specs), tuple(recorder.ops), storages, batch, dtype, *mode)
+    layers, ops = modules.layers(recorder.ops)
+    return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, dtype, *mode)
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
@@ -237,19 +239,22 @@ class _Modules:
 
     def __init__(self, root: nn.Module, recorder: Recorder) -> None:
         self.recorder = recorder
+        # each module once, and every path that leads to one: a shared module has several
         self.named: list[tuple[str, nn.Module]] = list(root.named_modules())
-        self.index = {id(m): i for i, (_, m) in enumerate(self.named)}
-        self.by_id = {id(m): m for _, m in self.named}
-        self.calls = [0] * len(self.named)
+        self.paths = list(_paths(root, len(self.named)))
+        self.index: dict[int, list[int]] = {}
+        for i, (_, m) in enumerate(self.paths):
+            self.index.setdefault(id(m), []).append(i)
+        self.calls = [0] * len(self.paths)
         self.stack = recorder.stack
         # packed weights of quantized modules: (index of the module, the object)
-        self.packed: list[tuple[int, Any]] = [(i, v) for i, (_, m) in enumerate(self.named) for v in packed_in(m)]
+        self.packed: list[tuple[int, Any]] = [(self.index[id(m)][0], v) for _, m in self.named for v in packed_in(m)]
         self.owned = self._own_params()
         self.parents = self._parents()
 
     def _own_params(self) -> list[int]:
         seen: set[int] = set()
-        owned = []
+        owned = [0] * len(self.paths)
         for path, m in self.named:
             own = 0
             for key, p in _table(m, "_parameters").items():
@@ -259,7 +264,7 @@ class _Modules:
                 if p is not None and id(p) not in seen:
                     seen.add(id(p))
                     own += p.numel()
-            owned.append(own)
+            owned[self.index[id(m)][0]] = own
         for i, packed in self.packed:
             owned[i] += sum(t.numel() for t in packed.unpack()[:2] if t is not None)
         return owned
@@ -267,15 +272,15 @@ class _Modules:
     def owners(self) -> dict[int, int]:
         """The module that owns each parameter, a tied one its first: parameter by id -> index."""
         found: dict[int, int] = {}
-        for i, (_, m) in enumerate(self.named):
+        for _, m in self.named:
             for p in m._parameters.values():
-                found.setdefault(id(p), i)
+                found.setdefault(id(p), self.index[id(m)][0])
         return found
 
     def _parents(self) -> list[int]:
-        at = {path: i for i, (path, _) in enumerate(self.named)}
+        at = {path: i for i, (path, _) in enumerate(self.paths)}
         parents = []
-        for path, _ in self.named:
+        for path, _ in self.paths:
             above = path
             while above:
                 above = above.rpartition(".")[0]
@@ -290,18 +295,19 @@ class _Modules:
         recorder, stack, index, calls = self.recorder, self.stack, self.index, self.calls
 
         def enter(m: nn.Module, inputs: Any) -> None:
-            i = index.get(id(m))
-            if i is not None:
+            places = index.get(id(m))
+            if places is not None:
+                i = places[0] if len(places) == 1 else self._called_at(places)
                 stack.append((recorder.layer, inputs))
                 recorder.entered()
                 recorder.layer = i
                 calls[i] += 1
 
         def leave(m: nn.Module, inputs: Any, output: Any) -> None:
-            i = index.get(id(m))
-            if i is not None:
+            places = index.get(id(m))
+            if places is not None:
                 # a module that caught an exception of a child's has left it on the stack
-                while recorder.layer != i:
+                while recorder.layer not in places:
                     recorder.layer = stack.pop()[0]
                 recorder.layer = stack.pop()[0]
 
@@ -315,8 +321,18 @@ class _Modules:
             for handle in handles:
                 handle.remove()
 
+    def _called_at(self, places: list[int]) -> int:
+        """Of the paths to a shared module, the one below the innermost module that is running, else the first."""
+        running = [self.recorder.layer, *(layer for layer, _ in reversed(self.stack[1:]))]
+        for layer in running:
+            inside = f"{self.paths[layer][0]}." if layer else ""
+            for i in places:
+                if self.paths[i][0].startswith(inside):
+                    return i
+        return places[0]
+
     def failure(self, error: BaseException, real: bool) -> ModelError:
-        path, m = self.named[self.recorder.layer]
+        path, m = self.paths[self.recorder.layer]
         inputs = self.stack[-1][1] if self.stack else ()
         shapes = ", ".join("x".join(map(str, t.shape)) or "scalar" for t in tensors_in(inputs)) or "none"
         where = f"{path} ({type(m).__name__})" if path else type(m).__name__
@@ -324,11 +340,35 @@ class _Modules:
         kind = NeedsValues if not real and any(w in words for w in _NO_VALUE) else ModelError
         return kind(f"the model failed in {where} with input shapes [{shapes}]: {failures.said(error)}{failures.place(error)}")
 
-    def layers(self) -> tuple[Layer, ...]:
-        return tuple(
-            Layer(path, type(m).__name__, owned, parent, calls)
-            for (path, m), owned, parent, calls in zip(self.named, self.owned, self.parents, self.calls, strict=True)
+    def layers(self, ops: Sequence[Op]) -> tuple[tuple[Layer, ...], tuple[Op, ...]]:
+        """The table of layers, and the ops that index it. A further path to a shared module stands there if it was called by it."""
+        first = {places[0] for places in self.index.values()}
+        kept = {i for i, n in enumerate(self.calls) if n or i in first}
+        for i in [*kept]:  # what holds a layer stands above it
+            above = self.parents[i]
+            while above not in kept and above >= 0:
+                kept.add(above)
+                above = self.parents[above]
+        place = {old: new for new, old in enumerate(sorted(kept))} | {-1: -1}
+        layers = tuple(
+            Layer(self.paths[i][0], type(self.paths[i][1]).__name__, self.owned[i], place[self.parents[i]], self.calls[i])
+            for i in sorted(kept)
         )
+        if len(kept) == len(self.paths):
+            return layers, tuple(ops)
+        return layers, tuple([op if place[op.layer] == op.layer else replace(op, layer=place[op.layer]) for op in ops])
+
+
+def _paths(root: nn.Module, modules: int) -> Iterator[tuple[str, nn.Module]]:
+    """Every path to every module, parents first; of a model with many ways through it each module's first alone."""
+    found, open_, most = [], [("", root, frozenset[int]())], 8 * modules
+    while open_ and len(found) <= most:
+        path, m, above = open_.pop()
+        found.append((path, m))
+        inside = above | {id(m)}
+        children = [(f"{path}.{n}" if path else n, c, inside) for n, c in m._modules.items() if c is not None and id(c) not in inside]
+        open_ += reversed(children)
+    return iter(found) if not open_ else root.named_modules()
 
 
 _CONTAINERS = frozenset({dict, list, set})
