@@ -97,7 +97,7 @@ def _takes_three_dimensions() -> bool:
             return func(*args, **(kwargs or {}))
 
     x = torch.empty(1, 1, 8)
-    with torch.inference_mode(), Look():
+    with torch.inference_mode(), Look():  # type: ignore[no-untyped-call]  # torch's own
         aten.scaled_dot_product_attention.default._op_dk(IMPLICIT, x, x, x)
     return "unsqueeze" in seen[0]
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from roofline.composite import IMPLICIT, parts_of_attention
+from roofline.metadata import broadcast
 
 aten = torch.ops.aten
 Parts = Callable[[], Any]
@@ -65,7 +66,7 @@ def _loss(func: torch._ops.OpOverload, copied: bool = False, kept: bool = True) 
                 return each.as_strided((), ()).copy_(reduce(each))  # type: ignore[no-any-return]
             if not kept:
                 return reduce(func(**named | {"reduction": 0}))  # type: ignore[no-any-return]
-            shape = torch.broadcast_shapes(x.shape, target.shape)
+            shape = broadcast([tuple(x.shape), tuple(target.shape)]) or x.shape
             whole = torch.empty(shape, dtype=torch.result_type(x, target), device=x.device)
             each = func(**named | {"reduction": 0})
             over = aten.mean.out if reduction == _MEAN else aten.sum.IntList_out

@@ -353,7 +353,15 @@ def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
     args, kwargs = list(request.args or ()), dict(request.kwargs or {})
     batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
     what = request.what
-    return trace.trace(module, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.optimizer)
+
+    def run_on(m: nn.Module, real: bool) -> Trace:
+        return trace.trace(
+            m, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.optimizer, real=real
+        )
+
+    given = [t for t in tensors_in((args, kwargs)) if not t.is_meta]
+    values = "with the values given" if given else "random inputs"
+    return _or_real(run_on, module, type(module).__name__, values, request.progress, lambda: module)
 
 
 def _traced(
@@ -392,6 +400,26 @@ def _traced(
 
     if build.is_quantized(module):
         return _noted(run_on(module, True), "quantized kernels run on real tensors only: traced on them, random weights")
+    result = _or_real(run_on, module, name, "random weights, seed 0", progress, with_values)
+    real = any(" traced on real tensors" in note for note in result.notes)
+    return _noted(result, "masks were taken as true everywhere") if real and _masks(inputs) else result
+
+
+def _masks(inputs: Sequence[source.Input]) -> bool:
+    return any(i.dtype == "bool" for i in inputs)
+
+
+def _or_real(
+    run_on: Callable[[nn.Module, bool], Trace],
+    module: nn.Module,
+    name: str,
+    values: str,
+    progress: Callable[[str], None],
+    with_values: Callable[[], nn.Module],
+) -> Trace:
+    """`run_on(module, False)`; where that asks for values, once more on real tensors, and a note says with which values."""
+    from roofline import trace
+
     try:
         return run_on(module, False)
     except trace.NeedsValues as error:
@@ -408,7 +436,7 @@ def _traced(
             ) from error
         result = run_on(real, True)
         why = "an operator has no meta kernel" if "Meta kernel" in str(error) else "shapes depend on data"
-        return _noted(result, f"{why}: traced on real tensors, random weights, seed 0", *_saw(result))
+        return _noted(result, f"{why}: traced on real tensors, {values}", *_saw(result))
 
 
 def _noted(result: Trace, *notes: str) -> Trace:

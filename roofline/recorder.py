@@ -520,7 +520,9 @@ def _map_tensors(fn: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
     return value
 
 
-def parts_of(info: _Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]) -> Callable[[], Any] | None:
+def parts_of(
+    info: _Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]
+) -> Callable[[], Any] | None:
     """What eager PyTorch runs in place of an operator, where that is several kernels; as the recorder sees it."""
     if info.composite and not (gpu and info.name in ONE_ON_GPU):
         return partial(func._op_dk, IMPLICIT, *args, **kwargs)

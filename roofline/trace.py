@@ -62,9 +62,10 @@ def trace(
     Inputs are any nesting of tuples, lists and mappings; tensors in them may be real or meta, only their metadata is
     used. Parameters, buffers and floating inputs take the dtype that `dtype` stands for; "amp" applies autocast's
     own lists for `device_kind` ("gpu" or "cpu"). `real=True` runs on real CPU tensors, for models whose shapes depend
-    on data (floating inputs drawn uniformly with seed 0, integer ones zero). With an `optimizer` (sgd, adam, adamw) the
-    pass is a training step, in training mode: forward, backward, update. Raises ModelError, with the module's path
-    and its input shapes, where the model itself fails; its subclass NeedsValues where meta tensors are not enough.
+    on data (inputs that have values keep them, in a copy; else floating ones are drawn uniformly with seed 0, integer ones are
+    zero, masks true). With an `optimizer` (sgd, adam, adamw) the pass is a training step, in training mode: forward,
+    backward, update. Raises ModelError, with the module's path and its input shapes, where the model itself fails; its
+    subclass NeedsValues where meta tensors are not enough.
     """
     compat.needs("torch")
     if dtype not in FLOATS:
@@ -176,12 +177,14 @@ class _Swap:
 
     def tensor(self, t: torch.Tensor) -> torch.Tensor:
         dtype = self.dtype if t.is_floating_point() and t.dtype.itemsize >= 2 else t.dtype
-        if not self.grad and (t.is_meta or self.device is None) and t.dtype == dtype:
+        weights = isinstance(t, nn.Parameter)
+        if not self.grad and (t.is_meta or (self.device is None and weights)) and t.dtype == dtype:
             return t
         new = self.done.get(id(t))
         if new is None:
-            new = t.detach().to(dtype, copy=self.grad) if self.device is None else self._stand_in(t, dtype)
-            if isinstance(t, nn.Parameter):
+            # what a pass may write to, a buffer or an input, is copied
+            new = t.detach().to(dtype, copy=self.grad or not weights) if self.device is None else self._stand_in(t, dtype)
+            if weights:
                 new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
             self.done[id(t)] = new
             self.originals.append(t)
@@ -191,7 +194,7 @@ class _Swap:
         """A real input in place of one that has only metadata."""
         if t.dtype.is_floating_point:
             return torch.rand(t.shape, generator=self.random, dtype=torch.float32).to(t.dtype)
-        return torch.zeros(t.shape, dtype=t.dtype)
+        return (torch.ones if t.dtype == torch.bool else torch.zeros)(t.shape, dtype=t.dtype)
 
     def _stand_in(self, t: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         if t.layout != torch.strided:
@@ -341,7 +344,7 @@ class _Modules:
         return kind(f"the model failed in {where} with input shapes [{shapes}]: {failures.said(error)}{failures.place(error)}")
 
     def layers(self, ops: Sequence[Op]) -> tuple[tuple[Layer, ...], tuple[Op, ...]]:
-        """The table of layers, and the ops that index it. A further path to a shared module stands there if it was called by it."""
+        """The table of layers, and the ops that index it. A shared module's further paths stand there if they were called."""
         first = {places[0] for places in self.index.values()}
         kept = {i for i, n in enumerate(self.calls) if n or i in first}
         for i in [*kept]:  # what holds a layer stands above it
@@ -361,12 +364,16 @@ class _Modules:
 
 def _paths(root: nn.Module, modules: int) -> Iterator[tuple[str, nn.Module]]:
     """Every path to every module, parents first; of a model with many ways through it each module's first alone."""
-    found, open_, most = [], [("", root, frozenset[int]())], 8 * modules
+    found: list[tuple[str, nn.Module]] = []
+    open_: list[tuple[str, nn.Module, frozenset[int]]] = [("", root, frozenset())]
+    most = 8 * modules
     while open_ and len(found) <= most:
         path, m, above = open_.pop()
         found.append((path, m))
         inside = above | {id(m)}
-        children = [(f"{path}.{n}" if path else n, c, inside) for n, c in m._modules.items() if c is not None and id(c) not in inside]
+        children = [
+            (f"{path}.{n}" if path else n, c, inside) for n, c in m._modules.items() if c is not None and id(c) not in inside
+        ]
         open_ += reversed(children)
     return iter(found) if not open_ else root.named_modules()
 

@@ -12,6 +12,7 @@ their order are those that the allocator's events show (benchmarks/memory.py), f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -263,14 +264,16 @@ def _windows(call: _Conv, first: int, last: int) -> int:
     return max((first + each) // call.groups, last)
 
 
-def _backward(call: _Conv, threads: int, mask: list[object]) -> int:
+def _backward(call: _Conv, threads: int, mask: Sequence[object]) -> int:
     dy, x, w = call.y, call.x, call.w
     if dy.stride and not _channels_last(dy) and _row_major(dy):  # an expanded gradient
         return _backward(call._replace(y=replace(dy, stride=())), threads, mask) + _row_major(dy)
     results = (x.nbytes if mask[0] else 0) + (w.nbytes if mask[1] else 0)
     if _own(call, threads):
         each = call.windows(1 if call.transposed or call.dilated else x.shape[0])
-        if call.taps == 1 and all(s == 1 for s in call.stride):  # the input's gradient of a volume goes through them all the same
+        if call.taps == 1 and all(
+            s == 1 for s in call.stride
+        ):  # the input's gradient of a volume goes through them all the same
             each = max(each - w.nbytes, 0) if len(x.shape) == 5 and mask[0] else 0
         if call.groups == 1 or len(x.shape) == 5:
             return each
