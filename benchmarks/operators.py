@@ -35,7 +35,7 @@ from roofline.trace import trace
 # Sizes of torch's samples: 5, 10 and 20 there, too small to tell a temporary from a number.
 SIZES = {"S": 16, "M": 24, "L": 32}
 # Elements of all tensors of a sample.
-LEAST, MOST = 512, 1 << 21
+LEAST, MOST = 200, 1 << 21
 # Bytes that do not count: numbers that PyTorch wraps as tensors. A peak may differ by this, or by that part of it.
 SLACK, PART = 256, 0.02
 # The state of the random generator, which samples that set it copy.

@@ -22,7 +22,8 @@ from roofline.metadata import broadcast
 
 aten = torch.ops.aten
 Parts = Callable[[], Any]
-EXPLICIT = torch._C.DispatchKey.CompositeExplicitAutograd
+# Where torch keeps what is written in terms of others.
+EXPLICIT = ("CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional")
 
 # Written in terms of others, and recorded whole all the same: one kernel (each was seen to be; not looking again is quicker),
 # or a library's call, which torch picks by backend.
@@ -96,12 +97,18 @@ def _dropout_backward(gpu: bool, gradient: torch.Tensor, mask: torch.Tensor, sca
     return None if gpu else lambda: gradient * (mask * scale)
 
 
+def _linear(gpu: bool, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None = None) -> Parts | None:
+    # rows that lie one after the other are one product (addmm); else it is `matmul`, and the bias is added by itself
+    return None if x.dim() < 3 or x.is_contiguous() else implicit(aten.linear.default, x, w, bias)
+
+
 EXPANSIONS: dict[str, Callable[..., Parts | None]] = {
     "aten.mse_loss": _loss(aten.mse_loss.default),
     "aten.smooth_l1_loss": _loss(aten.smooth_l1_loss.default),
     "aten.huber_loss": _loss(aten.huber_loss.default, kept=False),
     "aten.binary_cross_entropy": _loss(aten.binary_cross_entropy.default, copied=True),
     "aten.scaled_dot_product_attention": parts_of_attention,
+    "aten.linear": _linear,
     "aten.native_dropout_backward": _dropout_backward,
     "aten.softmax": _softmax("softmax"),
     "aten.log_softmax": _softmax("log_softmax"),

@@ -94,13 +94,12 @@ class _Func:
             and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")  # silu_backward: whole on real devices
         )
         # one implementation for all backends, which may call several kernels: `_falls_apart` looks
-        self.explicit = (
-            self.name not in WHOLE
-            and not self.name.startswith("aten._foreach_")  # multi-tensor kernels of GPUs
-            and not (schema.returns and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns))
-            and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeExplicitAutograd")
-            and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")
-        )
+        has = torch._C._dispatch_has_kernel_for_dispatch_key
+        views = bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+        # multi-tensor operators are kernels on GPUs
+        known = self.name in WHOLE or self.name.startswith("aten._foreach_") or views or has(full, "CPU")
+        key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
+        self.explicit = getattr(torch._C.DispatchKey, key) if key else None
         self.expand = EXPANSIONS.get(self.name)
         self.infer = metadata.rule_for(func) or GRADIENTS.get(func)
         # a write to these can change the tensor's shape, strides or storage
@@ -309,9 +308,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if entry.same >= 0:
                 self._record(entry.spec, tags, (tags[entry.same][1].id,))
                 return tensors[entry.same]
-        if info.explicit and entry is None and tensors and _falls_apart(func, self.gpu, fixed, args, kwargs):
+        if info.explicit and entry is None and tensors and _falls_apart(func, info.explicit, self.gpu, fixed, args, kwargs):
             with self:
-                return func._op_dk(EXPLICIT, *args, **kwargs)
+                return func._op_dk(info.explicit, *args, **kwargs)
         return self._run(func, info, args, seen, kwargs, tensors, tags, None if real or not tensors else fixed, entry)
 
     def _as_meta(self, t: torch.Tensor) -> torch.Tensor:
@@ -536,12 +535,17 @@ def parts_of(
         key.append(name)
         _add_key(value, key, tensors)
     key += [meta_of(tuple(t.shape), t.stride(), t.dtype) for t in tensors]
-    apart = tensors and _falls_apart(func, gpu, tuple(key), args, kwargs)
-    return partial(func._op_dk, EXPLICIT, *args, **kwargs) if apart else None
+    apart = tensors and _falls_apart(func, info.explicit, gpu, tuple(key), args, kwargs)
+    return partial(func._op_dk, info.explicit, *args, **kwargs) if apart else None
 
 
 def _falls_apart(
-    func: torch._ops.OpOverload, gpu: bool, key: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    func: torch._ops.OpOverload,
+    where: torch._C.DispatchKey,
+    gpu: bool,
+    key: tuple[Any, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> bool:
     """Whether an operator that is written in terms of others launches more than one kernel, by running it aside."""
     apart = _apart.get((gpu, key))
@@ -549,7 +553,7 @@ def _falls_apart(
         trial = Recorder(None, gpu)
         try:
             with trial:
-                func._op_dk(EXPLICIT, *_map_tensors(_alike, args), **{k: _map_tensors(_alike, v) for k, v in kwargs.items()})
+                func._op_dk(where, *_map_tensors(_alike, args), **{k: _map_tensors(_alike, v) for k, v in kwargs.items()})
             apart = sum(facts_of(trial.specs[op.spec]).launches for op in trial.ops) > 1
         except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
             apart = False

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -237,6 +237,7 @@ def whole(recorder: TrainingRecorder) -> Iterator[None]:
     catch: dict[torch._ops.OpOverload, Callable[..., Any]] = {
         aten.scaled_dot_product_attention.default: attention(recorder.gpu),
         **recurrent(recorder),
+        **{func: _below(func) for func in _kept()},
     }
     if recorder.gpu:
         catch[aten.dropout.default] = _dropout
@@ -289,6 +290,25 @@ def _autocast(
             return original(*args, **kwargs)
         finally:
             recorder.casting = False
+
+    return run
+
+
+@cache
+def _kept() -> tuple[torch._ops.OpOverload, ...]:
+    """Operators that torch takes apart for backends it does not know, and that are one kernel on its own (`mish_backward`)."""
+    has, found = torch._C._dispatch_has_kernel_for_dispatch_key, []
+    for full in torch._C._dispatch_get_all_op_names():
+        if full.startswith("aten::") and has(full, "CPU") and has(full, "CompositeImplicitAutograd"):
+            name, _, overload = full[6:].partition(".")
+            found.append(getattr(getattr(aten, name), overload or "default"))
+    return tuple(found)
+
+
+def _below(func: torch._ops.OpOverload) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return func(*args, **kwargs)
 
     return run
 

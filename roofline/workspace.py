@@ -36,7 +36,8 @@ _FORWARD = {
 def scratch(spec: OpSpec, device: Device) -> int:
     """Bytes of scratch of one operator, at the moment when results and scratch together are most."""
     if device.kind == "cpu" and device.vendor in ("Intel", "AMD"):
-        return onednn(spec, device.threads) + _anywhere(spec)
+        # buffers of one thread: with how many PyTorch runs is known of this machine alone
+        return onednn(spec, device.threads, device.threads if device.tier != "datasheet" else 1) + _anywhere(spec)
     return _anywhere(spec)
 
 
@@ -85,22 +86,25 @@ _PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm"})
 _INDEXED = frozenset({"aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "aten.adaptive_max_pool1d"})
 
 
-def onednn(spec: OpSpec, threads: int) -> int:
-    """Bytes of scratch of a convolution or of attention on an x86 CPU."""
+def onednn(spec: OpSpec, threads: int, buffers: int = 0) -> int:
+    """Bytes of scratch of a convolution or of attention on an x86 CPU with so many threads, of which `buffers` (all, if it
+    is not given) keep one for themselves where a kernel works on pieces.
+    """
+    buffers = buffers or threads
     if spec.name in _FORWARD:
         call = _call(spec)
-        return _forward(call, threads) if call else 0
+        return _forward(call, threads, buffers) if call else 0
     if spec.name == "aten.convolution_backward":
         call = _call(spec)
-        return _backward(call, threads, spec.args[10]) if call and isinstance(spec.args[10], list) else 0
+        return _backward(call, threads, buffers, spec.args[10]) if call and isinstance(spec.args[10], list) else 0
     if spec.name in ("aten.scaled_dot_product_attention", "aten._scaled_dot_product_flash_attention_for_cpu"):
-        return _attention(spec, threads)
+        return _attention(spec, buffers)
     if spec.name == "aten._scaled_dot_product_flash_attention_for_cpu_backward":  # reads the gradient row-major
         return spec.inputs[0].nbytes if spec.inputs[0].stride else 0
     return 0
 
 
-def _attention(spec: OpSpec, threads: int) -> int:
+def _attention(spec: OpSpec, buffers: int) -> int:
     """A block of queries with a block of keys for each thread (FlashAttentionKernel.cpp), and what softmax divided by."""
     # q [b, h, l, e], k [b, h, s, e]
     q, k = spec.inputs[:2]
@@ -112,7 +116,7 @@ def _attention(spec: OpSpec, threads: int) -> int:
     half = 2 * rows * columns if DTYPE_BITS[q.dtype] == 16 else 0
     wide = max(4, DTYPE_BITS[q.dtype] // 8)
     kept = b * h * length * wide if len(spec.outputs) == 1 else 0
-    return threads * (rows * (columns + 2 + e) * wide + half) + kept
+    return buffers * (rows * (columns + 2 + e) * wide + half) + kept
 
 
 class _Conv(NamedTuple):
@@ -224,7 +228,7 @@ def _source(x: TensorSpec) -> int:
     return 0 if x.shape[1] <= 3 else _blocked(x, 1)
 
 
-def _forward(call: _Conv, threads: int) -> int:
+def _forward(call: _Conv, threads: int, buffers: int) -> int:
     x, w, y, groups = call.x, call.w, call.y, call.groups
     made = 0 if call.plain_layout else x.nbytes
     if _own(call, threads):
@@ -237,12 +241,12 @@ def _forward(call: _Conv, threads: int) -> int:
     weight = _weight(w, groups) if source else w.nbytes
     result = _blocked(y, 1)
     if call.transposed and call.dilated:  # windows of an image for each thread, then a matrix product
-        return made + max(threads * call.windows(1) // groups, result)
+        return made + max(buffers * call.windows(1) // groups, result)
     if call.transposed and not call.depthwise and any(s > 1 for s in call.stride):
         # works channels-last, on an image with its border for each thread; the result is turned twice
-        return made + max(threads * x.nbytes // x.shape[0] * 9 // 8 + source + weight, 2 * result)
+        return made + max(buffers * x.nbytes // x.shape[0] * 9 // 8 + source + weight, 2 * result)
     if groups > 1 and not call.depthwise and w.shape[1] % 8:  # odd groups: row-major, windows for each thread
-        return made + max(threads * call.windows(1) // groups, result)
+        return made + max(buffers * call.windows(1) // groups, result)
     if len(x.shape) == 5 and call.depthwise:
         return made + max(source + weight, 2 * result)
     return made + max(source + weight + result - y.nbytes, result)
@@ -264,10 +268,12 @@ def _windows(call: _Conv, first: int, last: int) -> int:
     return max((first + each) // call.groups, last)
 
 
-def _backward(call: _Conv, threads: int, mask: Sequence[object]) -> int:
+def _backward(call: _Conv, threads: int, buffers: int, mask: Sequence[object]) -> int:
     dy, x, w = call.y, call.x, call.w
-    if dy.stride and not _channels_last(dy) and _row_major(dy):  # an expanded gradient
-        return _backward(call._replace(y=replace(dy, stride=())), threads, mask) + _row_major(dy)
+    if call.groups > 1 and len(x.shape) == 4 and _own(call, threads):
+        dy = replace(dy, stride=())  # group by group, each is copied anyway
+    elif dy.stride and not _channels_last(dy) and _row_major(dy):  # an expanded gradient
+        return _backward(call._replace(y=replace(dy, stride=())), threads, buffers, mask) + _row_major(dy)
     results = (x.nbytes if mask[0] else 0) + (w.nbytes if mask[1] else 0)
     if _own(call, threads):
         each = call.windows(1 if call.transposed or call.dilated else x.shape[0])
@@ -282,6 +288,8 @@ def _backward(call: _Conv, threads: int, mask: Sequence[object]) -> int:
         return w.nbytes if mask[1] else 0
     if _channels_last(x):
         return _clone(w) + 2 * w.nbytes
+    if not call.plain_layout:
+        return _backward(call._replace(x=replace(x, stride=())), threads, buffers, mask) + x.nbytes
     gradient, weight, source = _blocked(dy, 1), _weight(w, call.groups), _blocked(x, 1)
     volume = len(x.shape) == 5
     narrow = call.groups > 1 and not call.depthwise and bool(w.shape[1] % 8)  # odd groups: row-major
@@ -294,7 +302,7 @@ def _backward(call: _Conv, threads: int, mask: Sequence[object]) -> int:
         # windows side by side, of one plane for each thread in a volume, then a matrix product; four weights to add them up
         if not call.depthwise:
             planes = (x.shape if call.transposed else dy.shape)[2] if volume else 1
-            peaks.append((threads if volume else 1) * (call.windows(1) // planes // call.groups + 4 * w.nbytes))
+            peaks.append((buffers if volume else 1) * (call.windows(1) // planes // call.groups + 4 * w.nbytes))
     elif mask[1]:
         kept = x.nbytes if mask[0] else 0
         peaks += [kept + _source(x) + gradient + weight - results, kept + weight + w.nbytes - results]
