@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from roofline.composite import IMPLICIT, parts_of_attention
 from roofline.metadata import broadcast
@@ -98,8 +99,17 @@ def _dropout_backward(gpu: bool, gradient: torch.Tensor, mask: torch.Tensor, sca
 
 
 def _linear(gpu: bool, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None = None) -> Parts | None:
-    # rows that lie one after the other are one product (addmm); else it is `matmul`, and the bias is added by itself
-    return None if x.dim() < 3 or x.is_contiguous() else implicit(aten.linear.default, x, w, bias)
+    if x.dim() < 3 or x.is_contiguous():
+        return None
+    if not isinstance(w, nn.Parameter):
+        return implicit(aten.linear.default, x, w, bias)
+
+    def folded() -> torch.Tensor:
+        # `matmul` lays the rows one after the other where the weight requires a gradient, the bias is added by itself
+        out = aten.linear(x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[0])
+        return out if bias is None else out.add_(bias)  # type: ignore[no-any-return]
+
+    return folded
 
 
 EXPANSIONS: dict[str, Callable[..., Parts | None]] = {

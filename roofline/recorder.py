@@ -25,7 +25,7 @@ from roofline.composite import IMPLICIT
 from roofline.expansion import EXPANSIONS, EXPLICIT, WHOLE
 from roofline.gradients import GRADIENTS
 from roofline.kernels import facts_of
-from roofline.records import Op, OpSpec, TensorSpec
+from roofline.records import Op, OpSpec, TensorSpec, UsageError
 
 aten = torch.ops.aten
 META = torch.device("meta")
@@ -373,6 +373,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         before = {id(t): tag for t, tag in zip(tensors, tags, strict=True)}
         result = func(*args, **kwargs)
         flat = [result] if isinstance(result, torch.Tensor) else list(tensors_in(result))
+        if any([t.layout != torch.strided for t in flat]):
+            raise UsageError(
+                f"{info.name} makes a sparse tensor, which is not traced: make it dense"
+                "\nof an embedding, leave sparse=True out: the same MACs, and a gradient as large as the table"
+            )
         born, out_metas, ids, fresh, aliased = len(self.ops), [], [], bool(flat), bool(flat)
         by_cdata = {t.untyped_storage()._cdata: tag[1] for t, tag in zip(tensors, tags, strict=True)} if flat else {}
         for t in flat:

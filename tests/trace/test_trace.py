@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import roofline
+from roofline import memory
 from roofline.records import ModelError, Trace, UsageError
 from roofline.trace import NeedsValues, trace
 
@@ -345,3 +347,91 @@ def test_parameters_held_in_a_list_as_well_stay_parameters() -> None:
     t = trace(Listed(), (torch.empty(3, 4),))
     (linear,) = [o for o in t.ops if t.specs[o.spec].name == "aten.linear"]
     assert t.storages[linear.inputs[1]].kind == "parameter"
+
+
+class Shared(nn.Module):
+    """One block under three names; two of them run it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+        self.a, self.b, self.c = nn.ModuleDict({"inner": block}), nn.ModuleDict({"inner": block}), block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b["inner"](self.a["inner"](x))
+
+
+class Outer(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+def test_work_of_a_shared_module_stands_where_it_was_called() -> None:
+    block = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    found = trace(nn.Sequential(Outer(block), Outer(block), Outer(block)), [torch.empty(2, 8)])
+    names = [[found.specs[op.spec].name for op in found.ops if op.layer == i] for i in range(len(found.layers))]
+    work = dict(zip((layer.path for layer in found.layers), names, strict=True))
+    linears = [path for path, names in work.items() if names == ["aten.linear"]]
+    assert linears == ["0.inner.0", "1.inner.0", "2.inner.0"]
+    assert {layer.path: layer.params for layer in found.layers if layer.params} == {"0.inner.0": 8 * 8 + 8}
+    assert found.model.params == 8 * 8 + 8
+    parents = [found.layers[layer.parent].path for layer in found.layers[1:]]
+    assert all(layer.path.rpartition(".")[0] == parent for layer, parent in zip(found.layers[1:], parents, strict=True))
+
+
+def test_a_path_that_nobody_called_is_no_layer() -> None:
+    found = trace(Shared(), [torch.empty(2, 8)])
+    # a container does not call: the model itself ran the block twice, by its first path
+    assert [layer.path for layer in found.layers if layer.calls] == ["", "a.inner", "a.inner.0", "a.inner.1"]
+    assert not any(layer.path.startswith(("b.inner", "c.")) for layer in found.layers)
+
+
+class Table(nn.Module):
+    """A plain tensor, read in pieces, and results that are made of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.zeros(1024, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(8):
+            x = x + self.table[64 * i : 64 * i + 64]
+            x = x + (self.table * 2)[:64]
+        return x
+
+
+def test_a_tensor_outside_buffers_is_one_memory_and_its_results_die() -> None:
+    found = memory.peak(trace(Table(), [torch.empty(64, 64)]))
+    table, piece = 4 * 1024 * 64, 4 * 64 * 64
+    assert found.by_kind["constants"] == table
+    # the table, its double, x and x plus a piece
+    assert found.total == 2 * table + 3 * piece
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.linear(x[mask])  # type: ignore[no-any-return]
+
+
+def test_masks_keep_their_values_and_are_true_without_any() -> None:
+    mask = torch.tensor([True, False, True, True, False, False, False, False])
+    given = roofline.analyze(Masked(), device="t4", args=(torch.rand(8, 16), mask), cache=False)
+    assert given.totals.macs == 3 * 16 * 4
+    assert any("with the values given" in note for note in given.notes)
+    shaped = roofline.analyze(Masked(), device="t4", inputs=["8,16", "8:bool"], cache=False)
+    assert shaped.totals.macs == 8 * 16 * 4
+    assert "masks were taken as true everywhere" in shaped.notes
+
+
+def test_sparse_gradients_are_refused_in_words() -> None:
+    table = nn.Embedding(100, 8, sparse=True)
+    with pytest.raises(UsageError, match=r"makes a sparse tensor, which is not traced: make it dense\nof an embedding, leave"):
+        trace(table, [torch.zeros(3, dtype=torch.long)], optimizer="sgd")
