@@ -25,6 +25,14 @@ from roofline.trace import trace
 SILENT = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "_local_scalar_dense", "detach_")
 
 
+# torch registers one implementation of them for all backends, which calls several kernels
+WRITTEN_ONCE = {
+    "_safe_softmax": "CompositeExplicitAutograd",
+    "select_backward": "CompositeExplicitAutogradNonFunctional",
+    "slice_backward": "CompositeExplicitAutograd",
+}
+
+
 class Log(TorchDispatchMode):
     """Names and result dtypes of the operators that real tensors run."""
 
@@ -34,9 +42,9 @@ class Log(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.partition("::")[2]
-        if name == "_safe_softmax":  # torch registers one implementation for all backends, which calls five kernels
+        if name in WRITTEN_ONCE:
             with self:
-                return func._op_dk(torch._C.DispatchKey.CompositeExplicitAutograd, *args, **(kwargs or {}))
+                return func._op_dk(getattr(torch._C.DispatchKey, WRITTEN_ONCE[name]), *args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         if name not in SILENT and not name.startswith("_record_function") and not is_view(func, args, result):
             self.seen.append(line(name, result))
