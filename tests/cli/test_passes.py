@@ -7,6 +7,8 @@ from pathlib import Path
 
 from conftest import RunCli
 
+from roofline import compat
+
 
 def test_training_step_is_cached_apart_from_inference(run_cli: RunCli, cache_dir: Path) -> None:
     seen = []
@@ -35,7 +37,9 @@ def test_decode_of_a_local_configuration(run_cli: RunCli, tmp_path: Path) -> Non
     found = json.loads(done.stdout)["language"]
     assert found["mode"] == "decode"
     assert (found["sequences"], found["tokens"], found["context"]) == (3, 3, 101)
-    assert found["macs_per_token"] == 2 * (2 * 64 * 64 + 2 * 64 * 16 + 3 * 64 * 96 + 2 * 101 * 64) + 64 * 100
+    # below transformers 5.19 the angles of rotary embeddings are a product of 4, shared by the 3 tokens
+    angles = 4 // 3 if compat.older(compat.version("transformers"), "5.19") else 0
+    assert found["macs_per_token"] == 2 * (2 * 64 * 64 + 2 * 64 * 16 + 3 * 64 * 96 + 2 * 101 * 64) + 64 * 100 + angles
 
 
 def test_two_passes_at_once_are_refused(run_cli: RunCli) -> None:

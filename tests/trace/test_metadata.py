@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from roofline import metadata
+from roofline import compat, metadata
 from roofline.autocast import POLICIES
 
 aten = torch.ops.aten
@@ -234,6 +234,15 @@ def test_convolutions_that_cannot_be_are_left_to_torch() -> None:
     assert metadata.conv_transpose(e(1, 4, 1, 1), w, None, [1, 1], [2, 2]) is None
 
 
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """With one thread torch takes other kernels for convolutions in three dimensions, which answer in another layout."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_one_large_volume_is_channels_last_too() -> None:
     x, w = torch.rand(1, 8, 52, 52, 5).contiguous(memory_format=torch.channels_last_3d), torch.rand(2, 8, 3, 3, 3)
     ours = metadata.conv(x, w)
@@ -268,7 +277,9 @@ def test_autocast_lists_equal_the_installed_header() -> None:
             found[f"aten.{name}"] = policy
     ours = dict(POLICIES["cuda"])
     assert ours.pop("aten.norm") == "set_dtype"  # AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE, its own macro
-    assert ours == found
+    assert {name: policy for name, policy in ours.items() if name in found} == found
+    # older releases lack what newer ones list: 2.9 leaves rms_norm to its parts
+    assert ours.keys() - found.keys() <= ({"aten.rms_norm"} if compat.older(torch.__version__, "2.14") else set())
 
 
 def _both(func: object, *args: object) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from roofline import build, kernels, pipeline, source, zoo
+from roofline import build, compat, kernels, pipeline, source, zoo
 from roofline.device import lookup
 from roofline.records import ModelError, SourceError, Trace, UnknownNameError, UsageError
 
@@ -205,10 +205,10 @@ def test_names_that_are_none(model: str, message: str, offline: None) -> None:
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "package_version", lambda package: "")
-    with pytest.raises(UsageError, match=r"needs the package timm, .*pip install 'roofline\[vision\]'"):
+    monkeypatch.setattr(compat, "version", lambda package: "")
+    with pytest.raises(UsageError, match=r"needs the package timm, .*: pip install timm$"):
         source.resolve("timm:resnet50")
-    with pytest.raises(UsageError, match=r"pip install 'roofline\[hf\]'"):
+    with pytest.raises(UsageError, match=r"pip install transformers$"):
         source.resolve("hf:BertModel")
 
 
@@ -252,7 +252,9 @@ def test_llama_from_a_local_config(config: Any, offline: None) -> None:
     tokens, d, kv, f, v = 2 * 16, 64, 2 * 8, 96, 100
     layer = tokens * (2 * d * d + 2 * d * kv + 3 * d * f) + 2 * 2 * 8 * 16 * 16 * 8
     head = tokens * d * v
-    assert macs(trace) == 3 * layer + head
+    # below transformers 5.19 the angles of rotary embeddings are a product: one for each token and half the width of a head
+    angles = 16 * 4 if compat.older(compat.version("transformers"), "5.19") else 0
+    assert macs(trace) == 3 * layer + head + angles
     assert trace.model.params == 2 * v * d + 3 * (2 * d * d + 2 * d * kv + 3 * d * f + 2 * d) + d
     assert traced(config(), {"num_hidden_layers": "1"}, inputs=("input_ids=2,16:int64",)).model.params < trace.model.params
 
