@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ def pythons() -> list[str]:
     return found
 
 
-def run(leg: str, python: str, install_limit: float, limit: float) -> Row:
+def run(leg: str, python: str, paths: Sequence[str], install_limit: float, limit: float) -> Row:
     """One leg. Raises Skipped where it cannot be had."""
     with tempfile.TemporaryDirectory(prefix="roofline-matrix-") as name:
         interpreter = str(Path(name) / "venv" / "bin" / "python")
@@ -96,7 +97,7 @@ def run(leg: str, python: str, install_limit: float, limit: float) -> Row:
               "print(json.dumps([platform.python_version(), *map(v, sys.argv[1:])]))"  # fmt: skip
         found = subprocess.run([interpreter, "-c", ask, *PACKAGES], capture_output=True, text=True, check=True).stdout
         start = time.monotonic()
-        tests = [interpreter, "-m", "pytest", "-q", "-n", "2", "-m", "not slow", "-p", "no:cacheprovider", *CANARY]
+        tests = [interpreter, "-m", "pytest", "-q", "-n", "2", "-m", "not slow", "-p", "no:cacheprovider", *paths]
         try:
             done = subprocess.run(tests, cwd=REPO, capture_output=True, text=True, timeout=limit, check=False)
             failures = re.findall(r"^(?:FAILED|ERROR) .*$", done.stdout, re.MULTILINE)
@@ -112,9 +113,10 @@ def run(leg: str, python: str, install_limit: float, limit: float) -> Row:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("legs", nargs="*", choices=[*RESOLUTION, []], help="of oldest, locked, newest; all without")
+    parser.add_argument("legs", nargs="*", choices=[*RESOLUTION, []], metavar="LEG", help="oldest, locked, newest; without: all")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(REPO)}")
     parser.add_argument("--report", action="store_true", help="exit with 0 whatever comes of it")
+    parser.add_argument("--tests", nargs="+", default=CANARY, metavar="PATH", help="instead of the part that is listed here")
     parser.add_argument("--install-limit", type=float, default=3600.0, metavar="SECONDS", help="for the packages of a leg")
     parser.add_argument("--limit", type=float, default=1800.0, metavar="SECONDS", help="for the tests of a leg")
     asked = parser.parse_args()
@@ -125,7 +127,7 @@ def main() -> int:
         for leg in asked.legs or RESOLUTION:
             for python in places[leg]:
                 try:
-                    rows.append(run(leg, python, asked.install_limit, asked.limit))
+                    rows.append(run(leg, python, asked.tests, asked.install_limit, asked.limit))
                     print(rows[-1].line(), flush=True)
                 except Skipped as why:
                     print(f"{leg} on {python}: skipped, {why}", flush=True)

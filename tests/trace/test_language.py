@@ -72,8 +72,9 @@ def test_sequences_side_by_side() -> None:
     one, four = (roofline.analyze(llama(), device="t4", decode=64, batch=n) for n in (1, 4))
     assert one.language is not None
     assert four.language is not None
-    assert four.totals.macs == 4 * one.totals.macs
-    assert four.language.macs_per_token == one.language.macs_per_token
+    shared = 4 if OLD_ANGLES else 0
+    assert four.totals.macs - shared == 4 * (one.totals.macs - shared)
+    assert four.language.macs_per_token == one.language.macs_per_token - (3 if OLD_ANGLES else 0)
     assert four.language.weight_bytes == pytest.approx(one.language.weight_bytes, rel=0.02)
     assert four.language.cache_read_bytes == 4 * one.language.cache_read_bytes
 
