@@ -113,7 +113,7 @@ def run(leg: str, python: str, paths: Sequence[str], install_limit: float, limit
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("legs", nargs="*", choices=[*RESOLUTION, []], metavar="LEG", help="oldest, locked, newest; without: all")
+    parser.add_argument("legs", nargs="*", choices=[*RESOLUTION, []], metavar="LEG", help="oldest, locked, newest; or all")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(REPO)}")
     parser.add_argument("--report", action="store_true", help="exit with 0 whatever comes of it")
     parser.add_argument("--tests", nargs="+", default=CANARY, metavar="PATH", help="instead of the part that is listed here")

@@ -67,7 +67,7 @@ def _cache(config: Any, past: int) -> tuple[Any, list[str]]:
             layer.update = partial(_update, layer, past)
             layer.get_seq_length = partial(_length, layer, past)
         if past and compat.is_recurrent(layer):
-            notes.append("recurrent layers start from an empty state, computed as the start of a prompt: more than a step of generate()")
+            notes.append("recurrent layers start from an empty state, as a prompt does: more work than a step of generate()")
     return cache, list(dict.fromkeys(notes))
 
 
