@@ -255,7 +255,8 @@ def traced(found: source.Source, request: Request) -> tuple[Trace, Analysis]:
     _check(request)
     with alone(found):
         trace = trace_source(found, request.device, request.what, request.progress)
-        return trace, _as_asked(_analyse(trace, request.device, request), request.device, request)
+        result = _fitted(_analyse(trace, request.device, request), lambda batch: None)
+        return trace, _as_asked(result, request.device, request)
 
 
 def _check(request: Request) -> None:
