@@ -7,7 +7,8 @@ one vector. A tensor that arrives row-major is copied into blocks for the durati
 back. An input of three channels or in channels-last layout is read as it is, and a 1x1 convolution of stride 1 is a plain
 matrix product where one thread runs it or it is small. Double precision and small images of batch 1 run in ATen's own
 kernels (Convolution.cpp, `use_mkldnn`): the windows of the input side by side, then a matrix product. The copies and
-their order are those that the allocator's events show (benchmarks/memory.py), for a vector of 16 floats (AVX-512).
+their order are those that the allocator's events show (benchmarks/memory.py), for a vector of 16 floats (AVX-512) and of 8
+(AVX2), where no 1x1 convolution is a matrix product and none has half precision.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from roofline import access
 from roofline.device import Device
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
 
-_BLOCK = 16
-# a 1x1 convolution on more elements than this is split between threads, which takes the blocked kernel
+# floats of a block where the vectors are 512 bits wide, and where they are shorter
+_WIDE, _NARROW = 16, 8
+# a 1x1 convolution on more elements than this is split between threads, which takes the blocked kernel (AVX-512)
 _SMALL = 24_576
 # an image with fewer elements than this, alone in its batch, is not worth oneDNN to PyTorch
 _WORTH = 20_480
@@ -37,7 +39,8 @@ def scratch(spec: OpSpec, device: Device) -> int:
     """Bytes of scratch of one operator, at the moment when results and scratch together are most."""
     if device.kind == "cpu" and device.vendor in ("Intel", "AMD"):
         # buffers of one thread: with how many PyTorch runs is known of this machine alone
-        return onednn(spec, device.threads, device.threads if device.tier != "datasheet" else 1) + _anywhere(spec)
+        buffers = device.threads if device.tier != "datasheet" else 1
+        return onednn(spec, device.threads, buffers, device.simd_bits or 512) + _anywhere(spec)
     return _anywhere(spec)
 
 
@@ -86,19 +89,27 @@ _PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm"})
 _INDEXED = frozenset({"aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "aten.adaptive_max_pool1d"})
 
 
-def onednn(spec: OpSpec, threads: int, buffers: int = 0) -> int:
+class _Cpu(NamedTuple):
+    """What the kernels of a convolution go by: threads, how many of them keep a buffer, floats of a block."""
+
+    threads: int
+    buffers: int
+    block: int
+
+
+def onednn(spec: OpSpec, threads: int, buffers: int = 0, simd_bits: int = 512) -> int:
     """Bytes of scratch of a convolution or of attention on an x86 CPU with so many threads, of which `buffers` (all, if it
-    is not given) keep one for themselves where a kernel works on pieces.
+    is not given) keep one for themselves where a kernel works on pieces, and with vectors of so many bits.
     """
-    buffers = buffers or threads
+    cpu = _Cpu(threads, buffers or threads, _WIDE if simd_bits >= 512 else _NARROW)
     if spec.name in _FORWARD:
         call = _call(spec)
-        return _forward(call, threads, buffers) if call else 0
+        return _forward(call, cpu) if call else 0
     if spec.name == "aten.convolution_backward":
         call = _call(spec)
-        return _backward(call, threads, buffers, spec.args[10]) if call and isinstance(spec.args[10], list) else 0
+        return _backward(call, cpu, spec.args[10]) if call and isinstance(spec.args[10], list) else 0
     if spec.name in ("aten.scaled_dot_product_attention", "aten._scaled_dot_product_flash_attention_for_cpu"):
-        return _attention(spec, buffers)
+        return _attention(spec, cpu.buffers)
     if spec.name == "aten._scaled_dot_product_flash_attention_for_cpu_backward":  # reads the gradient row-major
         return spec.inputs[0].nbytes if spec.inputs[0].stride else 0
     return 0
@@ -183,34 +194,32 @@ def _each(value: object, n: int) -> tuple[int, ...]:
     return tuple(v for v in (values * n if len(values) == 1 else values) if isinstance(v, int))
 
 
-def _blocked(t: TensorSpec, *channels: int) -> int:
+def _blocked(t: TensorSpec, block: int, *channels: int) -> int:
     """Bytes of a tensor whose dimensions `channels` are padded to whole blocks."""
-    sizes = [-(-n // _BLOCK) * _BLOCK if i in channels else n for i, n in enumerate(t.shape)]
+    sizes = [-(-n // block) * block if i in channels else n for i, n in enumerate(t.shape)]
     return prod(sizes) * DTYPE_BITS[t.dtype] // 8
 
 
-def _weight(w: TensorSpec, groups: int) -> int:
+def _weight(w: TensorSpec, groups: int, block: int) -> int:
     if groups == w.shape[0] and w.shape[1] == 1:  # depthwise: blocks of groups
-        return _blocked(w, 0)
-    return w.nbytes if groups > 1 else _blocked(w, 0, 1)
+        return _blocked(w, block, 0)
+    return w.nbytes if groups > 1 else _blocked(w, block, 0, 1)
 
 
-def _own(call: _Conv, threads: int) -> bool:
+def _own(call: _Conv, cpu: _Cpu) -> bool:
     """Whether ATen's own kernel runs it and not oneDNN (Convolution.cpp, use_mkldnn)."""
-    if call.x.dtype == "float64":
-        return True
-    if call.x.dtype != "float32":
-        return False
+    if call.x.dtype != "float32":  # oneDNN has half precision with long vectors alone
+        return call.x.dtype == "float64" or cpu.block < _WIDE
     kernel = (1, *call.w.shape[2:])[-2:]
     n = call.x.shape[0]
     moves = any(s > 1 for s in call.stride) or call.dilated or n >= 16 or max(kernel) > 1
     worth = call.groups > 1 or min(kernel) > 3 or n > 1 or prod(call.x.shape[:4]) > _WORTH
-    return not ((moves or threads > 1) and worth)
+    return not ((moves or cpu.threads > 1) and worth)
 
 
-def _plain(call: _Conv, threads: int) -> bool:
+def _plain(call: _Conv, cpu: _Cpu) -> bool:
     """A matrix product: oneDNN reads and writes row-major tensors."""
-    if (threads > 1 and call.x.numel > _SMALL) or call.transposed:
+    if call.transposed or cpu.block < _WIDE or (cpu.threads > 1 and call.x.numel > _SMALL):
         return False
     return call.groups == 1 and call.taps == 1 and all(s == 1 for s in call.stride)
 
@@ -224,32 +233,36 @@ def _clone(w: TensorSpec) -> int:
     return 0 if w.shape[1] == 1 or prod(w.shape[2:]) == 1 else w.nbytes
 
 
-def _source(x: TensorSpec) -> int:
-    return 0 if x.shape[1] <= 3 else _blocked(x, 1)
+def _source(x: TensorSpec, block: int) -> int:
+    return 0 if x.shape[1] <= 3 else _blocked(x, block, 1)
 
 
-def _forward(call: _Conv, threads: int, buffers: int) -> int:
+def _forward(call: _Conv, cpu: _Cpu) -> int:
     x, w, y, groups = call.x, call.w, call.y, call.groups
     made = 0 if call.plain_layout else x.nbytes
-    if _own(call, threads):
+    if _own(call, cpu):
         return made + _windows(call, x.nbytes, y.nbytes)
-    if _plain(call, threads):
+    if _plain(call, cpu):
         return made
     if _channels_last(x):  # read as it is; the weight is made channels-last, and blocked
-        return _clone(w) + _weight(w, groups)
-    source = _source(x)
-    weight = _weight(w, groups) if source else w.nbytes
-    result = _blocked(y, 1)
+        return _clone(w) + _weight(w, groups, cpu.block)
+    source = _source(x, cpu.block)
+    weight = _weight(w, groups, cpu.block) if source else w.nbytes
+    result = _blocked(y, cpu.block, 1)
     if call.transposed and call.dilated:  # windows of an image for each thread, then a matrix product
-        return made + max(buffers * call.windows(1) // groups, result)
+        return made + max(cpu.buffers * call.windows(1) // groups, result)
     if call.transposed and not call.depthwise and any(s > 1 for s in call.stride):
         # works channels-last, on an image with its border for each thread; the result is turned twice
-        return made + max(buffers * x.nbytes // x.shape[0] * 9 // 8 + source + weight, 2 * result)
+        return made + max(cpu.buffers * x.nbytes // x.shape[0] * 9 // 8 + source + weight, 2 * result)
     if groups > 1 and not call.depthwise and w.shape[1] % 8:  # odd groups: row-major, windows for each thread
-        return made + max(buffers * call.windows(1) // groups, result)
+        return made + max(cpu.buffers * call.windows(1) // groups, result)
     if len(x.shape) == 5 and call.depthwise:
         return made + max(source + weight, 2 * result)
-    return made + max(source + weight + result - y.nbytes, result)
+    # the points that a filter of 1x1 with strides reads, gathered by each thread
+    gathered = 0
+    if cpu.block < _WIDE and groups == 1 and call.taps == 1 and len(x.shape) < 5 and any(s > 1 for s in call.stride):
+        gathered = cpu.buffers * source // x.shape[0] * prod(y.shape[2:]) // prod(x.shape[2:])
+    return made + max(source + weight + gathered + result - y.nbytes, result)
 
 
 def _windows(call: _Conv, first: int, last: int) -> int:
@@ -268,14 +281,14 @@ def _windows(call: _Conv, first: int, last: int) -> int:
     return max((first + each) // call.groups, last)
 
 
-def _backward(call: _Conv, threads: int, buffers: int, mask: Sequence[object]) -> int:
+def _backward(call: _Conv, cpu: _Cpu, mask: Sequence[object]) -> int:
     dy, x, w = call.y, call.x, call.w
-    if call.groups > 1 and len(x.shape) == 4 and _own(call, threads):
+    if call.groups > 1 and len(x.shape) == 4 and _own(call, cpu):
         dy = replace(dy, stride=())  # group by group, each is copied anyway
     elif dy.stride and not _channels_last(dy) and _row_major(dy):  # an expanded gradient
-        return _backward(call._replace(y=replace(dy, stride=())), threads, buffers, mask) + _row_major(dy)
+        return _backward(call._replace(y=replace(dy, stride=())), cpu, mask) + _row_major(dy)
     results = (x.nbytes if mask[0] else 0) + (w.nbytes if mask[1] else 0)
-    if _own(call, threads):
+    if _own(call, cpu):
         each = call.windows(1 if call.transposed or call.dilated else x.shape[0])
         if call.taps == 1 and all(
             s == 1 for s in call.stride
@@ -284,13 +297,13 @@ def _backward(call: _Conv, threads: int, buffers: int, mask: Sequence[object]) -
         if call.groups == 1 or len(x.shape) == 5:
             return each
         return max((dy.nbytes + x.nbytes + each) // call.groups, results)
-    if _plain(call, threads):
+    if _plain(call, cpu):
         return w.nbytes if mask[1] else 0
     if _channels_last(x):
         return _clone(w) + 2 * w.nbytes
     if not call.plain_layout:
-        return _backward(call._replace(x=replace(x, stride=())), threads, buffers, mask) + x.nbytes
-    gradient, weight, source = _blocked(dy, 1), _weight(w, call.groups), _blocked(x, 1)
+        return _backward(call._replace(x=replace(x, stride=())), cpu, mask) + x.nbytes
+    gradient, weight, source = _blocked(dy, cpu.block, 1), _weight(w, call.groups, cpu.block), _blocked(x, cpu.block, 1)
     volume = len(x.shape) == 5
     narrow = call.groups > 1 and not call.depthwise and bool(w.shape[1] % 8)  # odd groups: row-major
     peaks = [0]
@@ -302,8 +315,8 @@ def _backward(call: _Conv, threads: int, buffers: int, mask: Sequence[object]) -
         # windows side by side, of one plane for each thread in a volume, then a matrix product; four weights to add them up
         if not call.depthwise:
             planes = (x.shape if call.transposed else dy.shape)[2] if volume else 1
-            peaks.append((buffers if volume else 1) * (call.windows(1) // planes // call.groups + 4 * w.nbytes))
+            peaks.append((cpu.buffers if volume else 1) * (call.windows(1) // planes // call.groups + 4 * w.nbytes))
     elif mask[1]:
         kept = x.nbytes if mask[0] else 0
-        peaks += [kept + _source(x) + gradient + weight - results, kept + weight + w.nbytes - results]
+        peaks += [kept + _source(x, cpu.block) + gradient + weight - results, kept + weight + w.nbytes - results]
     return max(peaks)

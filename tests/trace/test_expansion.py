@@ -156,6 +156,7 @@ def convolution(transposed: bool, x: tuple[int, ...], w: tuple[int, ...], **how:
 
 CONVOLUTIONS = {
     "2-d": convolution(False, (2, 32, 24, 24), (48, 32, 3, 3), padding=1),
+    "2-d, half a block of channels": convolution(False, (2, 20, 24, 24), (44, 20, 3, 3), padding=1),
     "2-d, one small image": convolution(False, (1, 4, 8, 8), (8, 4, 3, 3), padding=1),
     "2-d, a point": convolution(False, (2, 32, 24, 24), (48, 32, 1, 1)),
     "2-d, groups": convolution(False, (2, 32, 24, 24), (48, 16, 3, 3), padding=1, groups=2),

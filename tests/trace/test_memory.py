@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.memory import compare, filled, measured, this_cpu
 from roofline import memory
+from roofline.device import lookup
 from roofline.records import OpSpec, TensorSpec
 from roofline.trace import trace
 from roofline.workspace import onednn
@@ -108,3 +109,34 @@ def test_convolution_scratch_by_hand() -> None:
     point = conv("aten.conv2d", [x, w, None, [1, 1], [0, 0], [1, 1], 1], (4, 64, 32, 32), x, w)
     assert onednn(point, 1) == 0
     assert onednn(point, 2) == 1024 * 1024
+
+
+def test_convolution_scratch_on_short_vectors_by_hand() -> None:
+    # events of the allocator on AVX2. 8 x 72 x 32 x 32, depthwise 3x3, stride 2: 72 channels are whole blocks of 8
+    x, w = TensorSpec((8, 72, 32, 32), "float32"), TensorSpec((72, 1, 3, 3), "float32")
+    depthwise = conv("aten.conv2d", [x, w, None, [2, 2], [1, 1], [1, 1], 72], (8, 72, 16, 16), x, w)
+    assert onednn(depthwise, 2, simd_bits=256) == 2359296 + 2592
+    # 8 x 96 points through 24 filters: 3072, 9216 and 768 bytes before the result, on two threads
+    x, w = TensorSpec((8, 96, 1, 1), "float32"), TensorSpec((24, 96, 1, 1), "float32")
+    point = conv("aten.conv2d", [x, w, None], (8, 24, 1, 1), x, w)
+    assert onednn(point, 2, simd_bits=256) == 3072 + 9216
+    assert onednn(point, 2) == 0
+    assert onednn(point, 1, simd_bits=256) == 0  # ATen's own kernel
+    # the same on a stride: 12 x 12 points of 40 channels gathered by each thread
+    x, w = TensorSpec((2, 36, 24, 24), "float32"), TensorSpec((36, 36, 1, 1), "float32")
+    strided = conv("aten.conv2d", [x, w, None, [2, 2]], (2, 36, 12, 12), x, w)
+    one, two = (onednn(strided, n, simd_bits=256) for n in (1, 2))
+    assert two - one == 4 * 40 * 12 * 12
+    # half precision: all windows side by side, 2 x 32 x 9 x 24 x 24 of 2 bytes
+    x, w = TensorSpec((2, 32, 24, 24), "bfloat16"), TensorSpec((48, 32, 3, 3), "bfloat16")
+    half = OpSpec("aten.conv2d", "default", [x, w, None, [1, 1], [1, 1]], {}, (x, w), (TensorSpec((2, 48, 24, 24), "bfloat16"),))
+    assert onednn(half, 1, simd_bits=256) == 2 * 32 * 9 * 24 * 24 * 2
+
+
+def test_the_blocks_are_the_devices() -> None:
+    # 24 channels: three blocks of 8, or two of 16
+    found = trace(nn.Conv2d(24, 24, 3, padding=1, bias=False), [torch.empty(2, 24, 16, 16)])
+    image, weight = 4 * 2 * 24 * 256, 4 * 24 * 24 * 9
+    short, long = (memory.peak(found, lookup(name)).by_kind["workspace"] for name in ("epyc-7763", "epyc-9654"))
+    assert short == image + weight
+    assert long == image * 32 // 24 * 2 - image + 4 * 32 * 32 * 9
