@@ -99,12 +99,12 @@ def fvcore_terms(trace: Trace, launched: tuple[Kernel, ...]) -> dict[str, int]:
 
 def forget() -> None:
     """Free what the tracer and the cost rules remember of earlier models."""
-    from roofline import recorder
+    from roofline import memo
 
     gc.collect()
-    if len(recorder._memo) > FORGET:
-        recorder._memo.clear()
-        recorder._metas.clear()
+    if len(memo.calls) > FORGET:
+        memo.calls.clear()
+        memo.metas.clear()
         kernels._facts.clear()
 
 

@@ -20,8 +20,8 @@ from torch import nn
 from torch.autograd.profiler import profile
 
 from roofline import build, memory, source
+from roofline.arguments import tensors_in
 from roofline.device import Device, lookup
-from roofline.recorder import tensors_in
 from roofline.trace import trace
 
 # name -> settings: batch and resolution, small enough for seconds on one core

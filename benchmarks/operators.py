@@ -27,8 +27,8 @@ from torch.autograd.profiler import profile
 
 from roofline import kernels
 from roofline import memory as footprint
+from roofline.arguments import tensors_in
 from roofline.device import Device
-from roofline.recorder import tensors_in
 from roofline.records import Trace
 from roofline.trace import trace
 

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import failures, isolation, places, zoo
-from roofline.recorder import packed_in
+from roofline.arguments import packed_in
 from roofline.records import BuildError, RooflineError, SourceError, UsageError
 from roofline.source import Input, Source, parsed, sized
 

@@ -19,8 +19,8 @@ from msgspec import Struct
 from torch import nn
 
 from roofline import build, kernels, pipeline, source
+from roofline.arguments import tensors_in
 from roofline.pipeline import REAL_LIMIT
-from roofline.recorder import tensors_in
 from roofline.records import CONVS, Kernel, Trace, UsageError
 from roofline.source import Source
 

@@ -346,7 +346,7 @@ def _trace_onnx(found: source.Source, what: Pass) -> Trace:
 
 def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
     from roofline import trace
-    from roofline.recorder import tensors_in
+    from roofline.arguments import tensors_in
 
     if request.args is None and request.kwargs is None:
         shapes = source.shapes(request.inputs, request.batch, request.resolution)

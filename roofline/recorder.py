@@ -12,138 +12,27 @@ tensor over a storage, the store notes the op at which it died.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import metadata
+from roofline import memo
+from roofline.arguments import add_key, is_packed, map_tensors, tensors_in
 from roofline.autocast import POLICIES
 from roofline.composite import IMPLICIT
-from roofline.expansion import EXPANSIONS, EXPLICIT, WHOLE
-from roofline.gradients import GRADIENTS
 from roofline.kernels import facts_of
-from roofline.records import Op, OpSpec, TensorSpec, UsageError
+from roofline.memo import Entry, Meta, meta_of
+from roofline.operators import ONE_ON_GPU, Func, func_of, mutated, switched_off
+from roofline.records import Op, OpSpec, UsageError
 
 aten = torch.ops.aten
 META = torch.device("meta")
 _empty_strided = torch.empty_strided
 
-# Operators that call others before any backend is asked, and yet end in one kernel (or one library call): recorded whole.
-_ONE_KERNEL = """
-    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear batch_norm layer_norm group_norm
-    softmax log_softmax scaled_dot_product_attention relu6 selu celu prelu max_pool1d max_pool2d
-    max_pool3d avg_pool1d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d lstm gru rnn_tanh
-    rnn_relu upsample_nearest1d upsample_nearest2d upsample_nearest3d
-    upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d _upsample_nearest_exact1d
-    _upsample_nearest_exact2d _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler
-    embedding_bag pixel_shuffle pixel_unshuffle channel_shuffle std var std_mean var_mean nan_to_num tile
-"""
-ONE_KERNEL = frozenset(f"aten.{name}" for name in _ONE_KERNEL.split())
-# ... and on a GPU alone
-ONE_ON_GPU = frozenset({"aten.rms_norm", "aten._fused_rms_norm"})
-
-# Dropout: where it is off, its input is its result. Torch's own decomposition copies it below 2.14.
-_DROPOUT = frozenset(f"aten.{kind}dropout{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("", "_"))
-
-# Operators that only ask something of the tensor, never touching its data.
-_QUERIES = {
-    "prim.device",
-    "prim.layout",
-    "prim.dtype",
-    "aten.sym_size",
-    "aten.sym_stride",
-    "aten.sym_numel",
-    "aten.is_same_size",
-}
-
-
-class _Meta:
-    """Interned tensor metadata: equal metadata is the same object, so memo keys compare by identity."""
-
-    __slots__ = ("dtype", "shape", "spec", "stride")
-
-    def __init__(self, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> None:
-        self.shape, self.stride, self.dtype = shape, stride, dtype
-        plain = stride == metadata.contiguous(shape)
-        self.spec = TensorSpec(shape, str(dtype)[6:], () if plain else stride)
-
-
-class _Func:
-    """What an operator's schema says, worked out once."""
-
-    __slots__ = (
-        "composite", "dropout", "expand", "explicit", "infer", "mutates", "name", "overload", "pointwise", "query", "tracks",
-    )  # fmt: skip
-
-    def __init__(self, func: torch._ops.OpOverload) -> None:
-        schema = func._schema
-        self.name = str(func.overloadpacket)
-        self.overload = func._overloadname
-        functional = _functional(func) or func
-        self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in metadata.UNTAGGED_POINTWISE
-        self.query = self.name in _QUERIES
-        self.dropout = self.name in _DROPOUT
-        self.mutates = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
-        full = func.name()  # type: ignore[no-untyped-call]  # torch's own
-        self.composite = (
-            self.name not in ONE_KERNEL
-            and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeImplicitAutograd")
-            and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")  # silu_backward: whole on real devices
-        )
-        # one implementation for all backends, which may call several kernels: `_falls_apart` looks
-        has = torch._C._dispatch_has_kernel_for_dispatch_key
-        views = bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
-        # multi-tensor operators are kernels on GPUs
-        known = self.name in WHOLE or self.name.startswith("aten._foreach_") or views or has(full, "CPU")
-        key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
-        self.explicit = getattr(torch._C.DispatchKey, key) if key else None
-        self.expand = EXPANSIONS.get(self.name)
-        self.infer = metadata.rule_for(func) or GRADIENTS.get(func)
-        # a write to these can change the tensor's shape, strides or storage
-        self.tracks = (
-            torch.Tag.inplace_view in func.tags
-            or self.name in ("aten.set_", "aten.resize_", "aten.set_data")
-            or any(a.is_out for a in schema.arguments)
-        )
-
-
-def _functional(func: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
-    """`aten.relu.default` for `aten.relu_.default`: torch does not tag the in-place twins."""
-    name = func._schema.name.partition("::")[2]
-    packet = getattr(torch.ops.aten, name[:-1], None) if name.endswith("_") and not name.endswith("__") else None
-    return getattr(packet, func._overloadname, None) if packet is not None else None
-
-
-class _Entry:
-    """One remembered call: its OpSpec, and how to make its results again.
-
-    `outputs` is the metadata of fresh results; `same` the tensor argument that an in-place op returns as it was.
-    With neither, torch runs again (views keep their aliasing that way).
-    """
-
-    __slots__ = ("outputs", "same", "single", "spec")
-
-    def __init__(self, spec: OpSpec, outputs: tuple[_Meta, ...] | None, single: bool, same: int = -1) -> None:
-        self.spec, self.outputs, self.single, self.same = spec, outputs, single, same
-
-
-_metas: dict[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], _Meta] = {}
-_funcs: dict[torch._ops.OpOverload, _Func] = {}
-_memo: dict[tuple[Any, ...], _Entry] = {}
-# call -> whether an operator that is written in terms of others is more than one kernel
-_apart: dict[tuple[bool, tuple[Any, ...]], bool] = {}
-_MEMO_LIMIT = 200_000
-
-
-def meta_of(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> _Meta:
-    key = (shape, stride, dtype)
-    meta = _metas.get(key)
-    if meta is None:
-        meta = _metas[key] = _Meta(*key)
-    return meta
+_PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
 
 
 class Store:
@@ -179,7 +68,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.amp_dtype = {"cuda": torch.float16, "cpu": torch.bfloat16}.get(amp or "", torch.float16)
         self.amp_weights: dict[int, torch.Tensor] = {}
         # parameters, buffers, inputs and constants: kept alive, and never given an attribute
-        self.known: dict[int, tuple[_Meta, Store]] = {}
+        self.known: dict[int, tuple[Meta, Store]] = {}
         self.by_storage: dict[int, Store] = {}
         self.kept: list[Any] = []
         self.swapped: dict[int, torch.Tensor] = {}
@@ -231,11 +120,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.packed[id(packed)] = parts
         return parts
 
-    def _mark(self, t: torch.Tensor, meta: _Meta, store: Store) -> None:
+    def _mark(self, t: torch.Tensor, meta: Meta, store: Store) -> None:
         t._roofline = (meta, store)  # type: ignore[attr-defined]
 
-    def _tag(self, t: torch.Tensor) -> tuple[_Meta, Store]:
-        tag: tuple[_Meta, Store] | None = getattr(t, "_roofline", None)
+    def _tag(self, t: torch.Tensor) -> tuple[Meta, Store]:
+        tag: tuple[Meta, Store] | None = getattr(t, "_roofline", None)
         if tag is not None and tag[1].recorder is self:
             return tag
         tag = self.known.get(id(t))
@@ -268,9 +157,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        info = _funcs.get(func)
-        if info is None:
-            info = _funcs[func] = _Func(func)
+        info = func_of(func)
         if info.query:
             return func(*args, **kwargs)
         if info.dropout and switched_off(*args, **kwargs):
@@ -289,19 +176,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if any([type(a) is torch.ScriptObject for a in args]):
             seen = tuple(self.adopt_packed(a) if is_packed(a) else a for a in args)
         for value in seen:
-            _add_key(value, key, tensors)
+            add_key(value, key, tensors)
         for name, value in kwargs.items():
             key.append(name)
-            _add_key(value, key, tensors)
+            add_key(value, key, tensors)
         real = not all([t.is_meta for t in tensors])
         if real and any(t.is_meta for t in tensors):
-            args, kwargs = _map_tensors(self._as_meta, args), {k: _map_tensors(self._as_meta, v) for k, v in kwargs.items()}
+            args, kwargs = map_tensors(self._as_meta, args), {k: map_tensors(self._as_meta, v) for k, v in kwargs.items()}
             tensors = [self._as_meta(t) for t in tensors]
             real, seen = False, args
         tags = [self._tag(t) for t in tensors]
         key.extend([tag[0] for tag in tags])
         fixed = tuple(key)
-        entry = _memo.get(fixed) if not real else None
+        entry = memo.calls.get(fixed) if not real else None
         if entry is not None:
             if entry.outputs is not None:
                 return self._replay(entry, tags)
@@ -316,7 +203,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def _as_meta(self, t: torch.Tensor) -> torch.Tensor:
         return t if t.is_meta else self._to_meta(t)
 
-    def _replay(self, entry: _Entry, tags: list[tuple[_Meta, Store]]) -> Any:
+    def _replay(self, entry: Entry, tags: list[tuple[Meta, Store]]) -> Any:
         """The op was seen with these metadata: make its results without asking torch."""
         results, ids = [], []
         born = len(self.ops)
@@ -329,7 +216,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self._record(entry.spec, tags, tuple(ids))
         return results[0] if entry.single else tuple(results)
 
-    def _record(self, spec: OpSpec, tags: list[tuple[_Meta, Store]], outputs: tuple[int, ...]) -> None:
+    def _record(self, spec: OpSpec, tags: list[tuple[Meta, Store]], outputs: tuple[int, ...]) -> None:
         index = self.spec_index.get(id(spec))
         if index is None:
             index = self.spec_index[id(spec)] = len(self.specs)
@@ -339,14 +226,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def _run(
         self,
         func: torch._ops.OpOverload,
-        info: _Func,
+        info: Func,
         args: tuple[Any, ...],
         seen: tuple[Any, ...],
         kwargs: dict[str, Any],
         tensors: list[torch.Tensor],
-        tags: list[tuple[_Meta, Store]],
+        tags: list[tuple[Meta, Store]],
         key: tuple[Any, ...] | None,
-        entry: _Entry | None,
+        entry: Entry | None,
     ) -> Any:
         """Ask our metadata rule, else torch; record; remember where the results are fresh.
 
@@ -356,18 +243,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if metas is not None:
             outputs = tuple(meta_of(*m) for m in metas)
             spec = self._spec(info, args, kwargs, tags, outputs, (), False)
-            return self._replay(self._remember(key, _Entry(spec, outputs, len(outputs) == 1)), tags)
+            return self._replay(self._remember(key, Entry(spec, outputs, len(outputs) == 1)), tags)
         if key is not None and info.name.startswith("aten._foreach_") and info.mutates == ("self",):
             # every one of them keeps its tensors as they are; torch would loop over them in Python
             if entry is None:
-                written = _mutated(func, info, args, kwargs, tensors)
-                entry = self._remember(key, _Entry(self._spec(info, args, kwargs, tags, (), written, False), None, False))
+                written = mutated(func, info, args, kwargs, tensors)
+                entry = self._remember(key, Entry(self._spec(info, args, kwargs, tags, (), written, False), None, False))
             spec = entry.spec
             self._record(spec, tags, ())
             return None
         if key is not None and _pointwise_in_place(info, tensors, tags):
             spec = self._spec(info, args, kwargs, tags, (tags[0][0],), (0,), False)
-            self._remember(key, _Entry(spec, None, True, 0))
+            self._remember(key, Entry(spec, None, True, 0))
             self._record(spec, tags, (tags[0][1].id,))
             return tensors[0]
         before = {id(t): tag for t, tag in zip(tensors, tags, strict=True)}
@@ -401,33 +288,33 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             out_metas.append(tag[0])
             ids.append(tag[1].id)
         if entry is None:
-            mutates = _mutated(func, info, args, kwargs, tensors) if info.mutates else ()
+            mutates = mutated(func, info, args, kwargs, tensors) if info.mutates else ()
             spec = self._spec(info, seen, kwargs, tags, tuple(out_metas), mutates, aliased and not mutates)
             single = isinstance(result, torch.Tensor)
             pure = fresh and not info.mutates and isinstance(result, (torch.Tensor, tuple))
             pure = pure and all(t.is_meta and t.storage_offset() == 0 for t in flat) and (single or len(flat) == len(result))
             same = next((i for i in mutates if result is tensors[i]), -1) if not info.tracks else -1
-            entry = self._remember(key, _Entry(spec, tuple(out_metas) if pure else None, single, same))
+            entry = self._remember(key, Entry(spec, tuple(out_metas) if pure else None, single, same))
         self._record(entry.spec, tags, tuple(ids))
         return result
 
-    def _remember(self, key: tuple[Any, ...] | None, entry: _Entry) -> _Entry:
+    def _remember(self, key: tuple[Any, ...] | None, entry: Entry) -> Entry:
         if key is None:
             self.kept.append(entry.spec)  # spec_index goes by id, so the spec has to outlive the trace
             return entry
-        if len(_memo) >= _MEMO_LIMIT:
-            _memo.clear()
-        _memo[key] = entry
+        if len(memo.calls) >= memo.LIMIT:
+            memo.calls.clear()
+        memo.calls[key] = entry
         self.kept.append(entry)
         return entry
 
     def _spec(
         self,
-        info: _Func,
+        info: Func,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        tags: list[tuple[_Meta, Store]],
-        outputs: tuple[_Meta, ...],
+        tags: list[tuple[Meta, Store]],
+        outputs: tuple[Meta, ...],
         mutates: tuple[int, ...],
         view: bool,
     ) -> OpSpec:
@@ -468,8 +355,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         else:
             target = self.amp_dtype if cast == "lower" else torch.float32
         # from the last to the first, as compiled: autograd goes back through the casts in that order
-        back = [_map_tensors(lambda t: self._cast(t, target), a) for a in reversed(args)]
-        return tuple(reversed(back)), {k: _map_tensors(lambda t: self._cast(t, target), v) for k, v in kwargs.items()}
+        back = [map_tensors(lambda t: self._cast(t, target), a) for a in reversed(args)]
+        return tuple(reversed(back)), {k: map_tensors(lambda t: self._cast(t, target), v) for k, v in kwargs.items()}
 
     def _cast(self, t: torch.Tensor, target: torch.dtype) -> torch.Tensor:
         if not t.dtype.is_floating_point or t.dtype in (target, torch.float64):
@@ -483,49 +370,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return cached
 
 
-_PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
-
-
-def switched_off(x: torch.Tensor, p: float, train: bool) -> bool:
-    """Whether a dropout does nothing, as ATen has it."""
-    return not train or p == 0 or not x.numel()
-
-
-def is_packed(value: Any) -> bool:
-    """The packed weight of a quantized operator: an object of C++ that can be unpacked into tensors."""
-    return type(value) is torch.ScriptObject and hasattr(value, "unpack")
-
-
-def packed_in(m: torch.nn.Module) -> list[Any]:
-    """The packed weights that a module holds; torch's own float modules hold none."""
-    if type(m).__module__.startswith("torch.nn.modules."):
-        return []
-    return [v for v in m.__dict__.values() if type(v) is torch.ScriptObject and is_packed(v)]
-
-
-def _add_key(value: Any, key: list[Any], tensors: list[torch.Tensor]) -> None:
-    """Append what distinguishes this argument, type included (1, 1.0 and True are equal to Python), tensors by place."""
-    if isinstance(value, torch.Tensor):
-        key.append("tensor")
-        tensors.append(value)
-    elif type(value) in (list, tuple):
-        key.append(len(value))
-        for v in value:
-            _add_key(v, key, tensors)
-    else:
-        key.append((type(value), value))
-
-
-def _map_tensors(fn: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return fn(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(_map_tensors(fn, v) for v in value)
-    return value
-
-
 def parts_of(
-    info: _Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]
+    info: Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]
 ) -> Callable[[], Any] | None:
     """What eager PyTorch runs in place of an operator, where that is several kernels; as the recorder sees it."""
     if info.composite and not (gpu and info.name in ONE_ON_GPU):
@@ -538,10 +384,14 @@ def parts_of(
     tensors: list[torch.Tensor] = []
     for name, value in (*enumerate(args), *kwargs.items()):
         key.append(name)
-        _add_key(value, key, tensors)
+        add_key(value, key, tensors)
     key += [meta_of(tuple(t.shape), t.stride(), t.dtype) for t in tensors]
     apart = tensors and _falls_apart(func, info.explicit, gpu, tuple(key), args, kwargs)
     return partial(func._op_dk, info.explicit, *args, **kwargs) if apart else None
+
+
+# call -> whether an operator that is written in terms of others is more than one kernel
+_apart: dict[tuple[bool, tuple[Any, ...]], bool] = {}
 
 
 def _falls_apart(
@@ -558,12 +408,12 @@ def _falls_apart(
         trial = Recorder(None, gpu)
         try:
             with trial:
-                func._op_dk(where, *_map_tensors(_alike, args), **{k: _map_tensors(_alike, v) for k, v in kwargs.items()})
+                func._op_dk(where, *map_tensors(_alike, args), **{k: map_tensors(_alike, v) for k, v in kwargs.items()})
             apart = sum(facts_of(trial.specs[op.spec]).launches for op in trial.ops) > 1
         except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
             apart = False
         trial.close()
-        if len(_apart) >= _MEMO_LIMIT:
+        if len(_apart) >= memo.LIMIT:
             _apart.clear()
         _apart[gpu, key] = apart
     return apart
@@ -571,17 +421,6 @@ def _falls_apart(
 
 def _alike(t: torch.Tensor) -> torch.Tensor:
     return _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
-
-
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for v in value:
-            yield from tensors_in(v)
-    elif isinstance(value, Mapping):
-        for v in value.values():
-            yield from tensors_in(v)
 
 
 def plain(recorder: Recorder, value: Any) -> Any:
@@ -595,7 +434,7 @@ def plain(recorder: Recorder, value: Any) -> Any:
     return str(value)
 
 
-def _pointwise_in_place(info: _Func, tensors: list[torch.Tensor], tags: list[tuple[_Meta, Store]]) -> bool:
+def _pointwise_in_place(info: Func, tensors: list[torch.Tensor], tags: list[tuple[Meta, Store]]) -> bool:
     """`x.relu_()`, `x.add_(y)` on floats that surely keep x as it is: no need to ask torch's (Python) meta kernel."""
     return (
         info.pointwise
@@ -603,12 +442,3 @@ def _pointwise_in_place(info: _Func, tensors: list[torch.Tensor], tags: list[tup
         and tensors[0].dtype.is_floating_point
         and all(tag[0].shape == tags[0][0].shape and tag[0].dtype == tags[0][0].dtype for tag in tags)
     )
-
-
-def _mutated(
-    func: torch._ops.OpOverload, info: _Func, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]
-) -> tuple[int, ...]:
-    """Which of the flattened tensor arguments the schema says are written."""
-    named = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
-    written = {id(t) for name in info.mutates for t in tensors_in(named.get(name))}
-    return tuple(i for i, t in enumerate(tensors) if id(t) in written)

@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import timing
-from roofline.recorder import _Func, _funcs, parts_of, switched_off
+from roofline.operators import func_of, switched_off
+from roofline.recorder import parts_of
 
 # Operators in the chain that the cost of timing is measured on.
 CHAIN = 50
@@ -35,9 +36,7 @@ class _PerOperator(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     def __torch_dispatch__(
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        info = _funcs.get(func)
-        if info is None:
-            info = _funcs[func] = _Func(func)
+        info = func_of(func)
         kwargs = kwargs or {}
         if info.query:
             return func(*args, **kwargs)

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from roofline import compat, failures
-from roofline.recorder import META, Recorder, packed_in, tensors_in
+from roofline.arguments import packed_in, tensors_in
+from roofline.recorder import META, Recorder
 from roofline.records import InputInfo, Layer, ModelError, ModelInfo, Op, RooflineError, Storage, Trace, UsageError
 
 if TYPE_CHECKING:

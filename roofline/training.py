@@ -23,8 +23,11 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from roofline import compat
+from roofline.arguments import tensors_in
 from roofline.composite import IMPLICIT, attention, recurrent
-from roofline.recorder import Recorder, Store, meta_of, plain, switched_off, tensors_in
+from roofline.memo import meta_of
+from roofline.operators import switched_off
+from roofline.recorder import Recorder, Store, plain
 from roofline.records import OpSpec, UsageError
 
 aten = torch.ops.aten

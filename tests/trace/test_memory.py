@@ -129,7 +129,8 @@ def test_convolution_scratch_on_short_vectors_by_hand() -> None:
     assert two - one == 4 * 40 * 12 * 12
     # half precision: all windows side by side, 2 x 32 x 9 x 24 x 24 of 2 bytes
     x, w = TensorSpec((2, 32, 24, 24), "bfloat16"), TensorSpec((48, 32, 3, 3), "bfloat16")
-    half = OpSpec("aten.conv2d", "default", [x, w, None, [1, 1], [1, 1]], {}, (x, w), (TensorSpec((2, 48, 24, 24), "bfloat16"),))
+    y = TensorSpec((2, 48, 24, 24), "bfloat16")
+    half = OpSpec("aten.conv2d", "default", [x, w, None, [1, 1], [1, 1]], {}, (x, w), (y,))
     assert onednn(half, 1, simd_bits=256) == 2 * 32 * 9 * 24 * 24 * 2
 
 

@@ -1,0 +1,52 @@
+"""The tensors among the arguments of an operator: found, mapped, and made into a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for v in value:
+            yield from tensors_in(v)
+    elif isinstance(value, Mapping):
+        for v in value.values():
+            yield from tensors_in(v)
+
+
+def add_key(value: Any, key: list[Any], tensors: list[torch.Tensor]) -> None:
+    """Append what distinguishes this argument, type included (1, 1.0 and True are equal to Python), tensors by place."""
+    if isinstance(value, torch.Tensor):
+        key.append("tensor")
+        tensors.append(value)
+    elif type(value) in (list, tuple):
+        key.append(len(value))
+        for v in value:
+            add_key(v, key, tensors)
+    else:
+        key.append((type(value), value))
+
+
+def map_tensors(fn: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return fn(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_tensors(fn, v) for v in value)
+    return value
+
+
+def is_packed(value: Any) -> bool:
+    """The packed weight of a quantized operator: an object of C++ that can be unpacked into tensors."""
+    return type(value) is torch.ScriptObject and hasattr(value, "unpack")
+
+
+def packed_in(m: torch.nn.Module) -> list[Any]:
+    """The packed weights that a module holds; torch's own float modules hold none."""
+    if type(m).__module__.startswith("torch.nn.modules."):
+        return []
+    return [v for v in m.__dict__.values() if type(v) is torch.ScriptObject and is_packed(v)]

@@ -1,0 +1,50 @@
+"""What the recorder remembers from one call to the next: metadata, each once, and the result of a call by its arguments'.
+
+A repeated block costs a look-up for each op, without asking torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from roofline import metadata
+from roofline.records import OpSpec, TensorSpec
+
+
+class Meta:
+    """Interned tensor metadata: equal metadata is the same object, so memo keys compare by identity."""
+
+    __slots__ = ("dtype", "shape", "spec", "stride")
+
+    def __init__(self, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.shape, self.stride, self.dtype = shape, stride, dtype
+        plain = stride == metadata.contiguous(shape)
+        self.spec = TensorSpec(shape, str(dtype)[6:], () if plain else stride)
+
+
+class Entry:
+    """One remembered call: its OpSpec, and how to make its results again.
+
+    `outputs` is the metadata of fresh results; `same` the tensor argument that an in-place op returns as it was.
+    With neither, torch runs again (views keep their aliasing that way).
+    """
+
+    __slots__ = ("outputs", "same", "single", "spec")
+
+    def __init__(self, spec: OpSpec, outputs: tuple[Meta, ...] | None, single: bool, same: int = -1) -> None:
+        self.spec, self.outputs, self.single, self.same = spec, outputs, single, same
+
+
+metas: dict[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], Meta] = {}
+calls: dict[tuple[Any, ...], Entry] = {}
+LIMIT = 200_000
+
+
+def meta_of(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Meta:
+    key = (shape, stride, dtype)
+    meta = metas.get(key)
+    if meta is None:
+        meta = metas[key] = Meta(*key)
+    return meta

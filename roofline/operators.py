@@ -1,0 +1,113 @@
+"""What an operator's schema and its registered kernels say, worked out once for each.
+
+What is one kernel in eager PyTorch is recorded as one op; here stands which operators those are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from roofline import metadata
+from roofline.arguments import tensors_in
+from roofline.expansion import EXPANSIONS, EXPLICIT, WHOLE
+from roofline.gradients import GRADIENTS
+
+# Operators that call others before any backend is asked, and yet end in one kernel (or one library call): recorded whole.
+_ONE_KERNEL = """
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear batch_norm layer_norm group_norm
+    softmax log_softmax scaled_dot_product_attention relu6 selu celu prelu max_pool1d max_pool2d
+    max_pool3d avg_pool1d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d lstm gru rnn_tanh
+    rnn_relu upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d _upsample_nearest_exact1d
+    _upsample_nearest_exact2d _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler
+    embedding_bag pixel_shuffle pixel_unshuffle channel_shuffle std var std_mean var_mean nan_to_num tile
+"""
+ONE_KERNEL = frozenset(f"aten.{name}" for name in _ONE_KERNEL.split())
+# ... and on a GPU alone
+ONE_ON_GPU = frozenset({"aten.rms_norm", "aten._fused_rms_norm"})
+
+# Dropout: where it is off, its input is its result. Torch's own decomposition copies it below 2.14.
+_DROPOUT = frozenset(f"aten.{kind}dropout{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("", "_"))
+
+# Operators that only ask something of the tensor, never touching its data.
+_QUERIES = {
+    "prim.device",
+    "prim.layout",
+    "prim.dtype",
+    "aten.sym_size",
+    "aten.sym_stride",
+    "aten.sym_numel",
+    "aten.is_same_size",
+}
+
+
+class Func:
+    """What an operator's schema says, worked out once."""
+
+    __slots__ = (
+        "composite", "dropout", "expand", "explicit", "infer", "mutates", "name", "overload", "pointwise", "query", "tracks",
+    )  # fmt: skip
+
+    def __init__(self, func: torch._ops.OpOverload) -> None:
+        schema = func._schema
+        self.name = str(func.overloadpacket)
+        self.overload = func._overloadname
+        functional = _functional(func) or func
+        self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in metadata.UNTAGGED_POINTWISE
+        self.query = self.name in _QUERIES
+        self.dropout = self.name in _DROPOUT
+        self.mutates = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
+        full = func.name()  # type: ignore[no-untyped-call]  # torch's own
+        self.composite = (
+            self.name not in ONE_KERNEL
+            and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeImplicitAutograd")
+            and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")  # silu_backward: whole on real devices
+        )
+        # one implementation for all backends, which may call several kernels: `_falls_apart` looks
+        has = torch._C._dispatch_has_kernel_for_dispatch_key
+        views = bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+        # multi-tensor operators are kernels on GPUs
+        known = self.name in WHOLE or self.name.startswith("aten._foreach_") or views or has(full, "CPU")
+        key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
+        self.explicit = getattr(torch._C.DispatchKey, key) if key else None
+        self.expand = EXPANSIONS.get(self.name)
+        self.infer = metadata.rule_for(func) or GRADIENTS.get(func)
+        # a write to these can change the tensor's shape, strides or storage
+        self.tracks = (
+            torch.Tag.inplace_view in func.tags
+            or self.name in ("aten.set_", "aten.resize_", "aten.set_data")
+            or any(a.is_out for a in schema.arguments)
+        )
+
+
+def _functional(func: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
+    """`aten.relu.default` for `aten.relu_.default`: torch does not tag the in-place twins."""
+    name = func._schema.name.partition("::")[2]
+    packet = getattr(torch.ops.aten, name[:-1], None) if name.endswith("_") and not name.endswith("__") else None
+    return getattr(packet, func._overloadname, None) if packet is not None else None
+
+
+_funcs: dict[torch._ops.OpOverload, Func] = {}
+
+
+def func_of(func: torch._ops.OpOverload) -> Func:
+    info = _funcs.get(func)
+    if info is None:
+        info = _funcs[func] = Func(func)
+    return info
+
+
+def switched_off(x: torch.Tensor, p: float, train: bool) -> bool:
+    """Whether a dropout does nothing, as ATen has it."""
+    return not train or p == 0 or not x.numel()
+
+
+def mutated(
+    func: torch._ops.OpOverload, info: Func, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[torch.Tensor]
+) -> tuple[int, ...]:
+    """Which of the flattened tensor arguments the schema says are written."""
+    named = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
+    written = {id(t) for name in info.mutates for t in tensors_in(named.get(name))}
+    return tuple(i for i, t in enumerate(tensors) if id(t) in written)
