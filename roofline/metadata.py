@@ -261,6 +261,11 @@ def reduce(x: torch.Tensor, dim: Any = None, keepdim: bool = False, **kwargs: An
     return [(shape, contiguous(shape), x.dtype)]
 
 
+def vector_norm(x: torch.Tensor, order: Any = 2, *rest: Any, **kwargs: Any) -> list[Meta] | None:
+    """Torch's own rule imports its symbolic shapes, and sympy with them: seconds."""
+    return None if x.is_complex() or not x.numel() else reduce(x, *rest, **kwargs)
+
+
 def global_average(x: torch.Tensor, output_size: Sequence[int]) -> list[Meta] | None:
     # other output sizes have a C++ meta kernel
     if list(output_size) != [1, 1] or not _dense(x):
@@ -388,6 +393,7 @@ RULES: dict[torch._ops.OpOverload, Rule] = {
     aten.mean.default: lambda x, **kw: reduce(x, None, False, **kw),
     aten.amax.default: reduce,
     aten.amin.default: reduce,
+    aten.linalg_vector_norm.default: vector_norm,
     aten.adaptive_avg_pool2d.default: global_average,
     aten.cat.default: cat,
     aten.stack.default: stack,

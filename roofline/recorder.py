@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import memo
+from roofline import memo, metadata
 from roofline.arguments import add_key, is_packed, map_tensors, tensors_in
 from roofline.autocast import POLICIES
 from roofline.composite import IMPLICIT
@@ -440,5 +440,6 @@ def _pointwise_in_place(info: Func, tensors: list[torch.Tensor], tags: list[tupl
         info.pointwise
         and info.mutates == ("self",)
         and tensors[0].dtype.is_floating_point
-        and all(tag[0].shape == tags[0][0].shape and tag[0].dtype == tags[0][0].dtype for tag in tags)
+        and all(tag[0].dtype == tags[0][0].dtype for tag in tags)
+        and metadata.broadcast([tag[0].shape for tag in tags]) == tags[0][0].shape
     )

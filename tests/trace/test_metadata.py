@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,6 +55,9 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (aten.mean.dim, (e(2, 8, 5, 5), [-1, -2], True)),
     (aten.mean.default, (e(2, 8),)),
     (aten.amax.default, (e(2, 8, 5), [1], True)),
+    (aten.linalg_vector_norm.default, (e(2, 8, 5), 2, [1], True)),
+    (aten.linalg_vector_norm.default, (e(2, 8, 5), 1, [-1, 0])),
+    (aten.linalg_vector_norm.default, (e(2, 8, 5),)),
     (aten.adaptive_avg_pool2d.default, (e(2, 8, 5, 6), [1, 1])),
     (aten.cat.default, ([e(2, 3, 4), e(2, 5, 4)], 1)),
     (aten.cat.default, ([e(2, 3), e(2, 3), e(1, 3)],)),
@@ -320,3 +325,14 @@ def test_gradient_rules_are_what_real_cpu_kernels_answer(train: bool) -> None:
     for func, *args in calls:
         ours, real = _both(func, *args)
         assert ours == real, func
+
+
+def test_norms_of_vectors_import_no_symbolic_shapes() -> None:
+    # torch's own rules for them do: seconds, once
+    code = (
+        "import sys, torch, torch.nn.functional as F\nfrom roofline.trace import trace\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x): return F.normalize(x, dim=-1), F.cosine_similarity(x, x)\n"
+        "trace(Net(), [torch.rand(4, 8)])\nsys.exit('sympy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=250).returncode == 0
