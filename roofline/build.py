@@ -209,7 +209,7 @@ def _load_file(where: str) -> ModuleType:
     def run() -> ModuleType:
         if name:
             return importlib.import_module(name)
-        return isolation.run_file(f"roofline_model_{path.stem}", path)
+        return isolation.run_file(path)
 
     return _run("file", where, run)
 

@@ -100,15 +100,16 @@ def _simt(m: Value, n: Value, k: Value, b: Value, tiles: Tiles, c: Constants, pe
     tiles of a single product are too few to fill the device, its inner dimension is split among the units.
     """
     best: Value = math.inf
+    # divided by the peak once, after the comparison: with it every number is one that remembers its roof (shares.py)
     for rows, columns in tiles:
         count = b * xp.ceil(m / rows) * xp.ceil(n / columns)
         idle = xp.maximum(1.0, machine.units // xp.maximum(count, 1.0))
         parts = xp.where(b > 1, 1.0, xp.minimum(idle, xp.maximum(k // 256, 1.0)))
         waves = xp.ceil(count * parts / machine.units)
-        rate = peak * c["simt_gemm"] / (1 + c["simt_edge"] * (1 / rows + 1 / columns - 1 / 64))
+        rate = c["simt_gemm"] / (1 + c["simt_edge"] * (1 / rows + 1 / columns - 1 / 64))
         depth = up(k / parts, 8, xp) + c["simt_start_k"]
         best = xp.minimum(best, 2 * rows * columns * depth * waves * machine.units / rate)
-    return best
+    return best / peak
 
 
 def _conv(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:

@@ -39,8 +39,8 @@ _REGISTERED = ("regist", "already", "torch_library", "duplicate")
 class Loaded:
     """The modules of one model while it is looked at: what was imported, and what was asked for and not found."""
 
-    def __init__(self, places: Sequence[str]) -> None:
-        self.places = list(places)
+    def __init__(self, places: Sequence[str], ours: bool = False) -> None:
+        self.places, self.ours = list(places), ours
         # module -> file, of the person's own as they were compiled: hash of their text
         self.hashes: dict[str, str] = {}
         # names that were looked for -> where found, None: nowhere
@@ -62,10 +62,17 @@ class _Fresh(SourceFileLoader):
     def get_code(self, fullname: str) -> Any:
         path = self.get_filename(fullname)
         source = self.get_data(path)
-        self.loaded.hashes[os.path.abspath(path)] = sha256(source).hexdigest()
-        if _bytecode_is_later(path):
-            return super().get_code(fullname)
-        return self.source_to_code(source, path)
+        found = self.loaded.hashes[os.path.abspath(path)] = sha256(source).hexdigest()
+        if (path, found) not in _codes:
+            # of a model of this project bytecode is written as of any of its files
+            first = self.loaded.ours and not os.path.exists(cache_from_source(path))
+            known = first or _bytecode_is_later(path)
+            _codes[path, found] = super().get_code(fullname) if known else self.source_to_code(source, path)
+        return _codes[path, found]
+
+
+# (file, hash of its text) -> its code, as long as the process lives
+_codes: dict[tuple[str, str], Any] = {}
 
 
 def _bytecode_is_later(path: str) -> bool:
@@ -96,6 +103,8 @@ class _Finder:
 
 
 _current: list[Loaded] = []
+# how a model's file is called as a module
+_MODEL = "roofline_model_"
 
 
 @contextmanager
@@ -108,8 +117,9 @@ def inside(places: Sequence[str]) -> Iterator[Loaded]:
             yield loaded
 
 
-def run_file(name: str, path: Path) -> ModuleType:
-    """A Python file as the module `name`."""
+def run_file(path: Path) -> ModuleType:
+    """A Python file as a module by itself."""
+    name = f"{_MODEL}{path.stem}"
     loader = _Fresh(name, str(path))
     loader.loaded = _current[-1]
     spec = spec_from_file_location(name, path, loader=loader)
@@ -118,6 +128,19 @@ def run_file(name: str, path: Path) -> ModuleType:
     sys.modules[name] = module
     loader.exec_module(module)
     return module
+
+
+@contextmanager
+def ours(places: Sequence[str]) -> Iterator[Loaded]:
+    """Run a model of this project: it is one file that imports torch alone, so nothing has to be kept apart from it."""
+    loaded, before = Loaded(places, ours=True), sys.modules.keys() - ()
+    _current.append(loaded)
+    try:
+        yield loaded
+    finally:
+        _current.pop()
+        for name in [n for n in sys.modules if n.startswith(_MODEL) and n not in before]:
+            del sys.modules[name]
 
 
 @contextmanager
@@ -234,6 +257,8 @@ _worlds: dict[tuple[str, ...], _World] = {}
 def once(loaded: Loaded, key: str, run: Callable[[], ModuleType]) -> ModuleType:
     """Run a model's file. What can run only once in a process (operators that it registers) is taken from the first time where
     nothing of it has changed, else forgotten and run again."""
+    if loaded.ours:
+        return run()
     name = (key, *loaded.places)
     kept = len(_kept_alive())
     before = State()

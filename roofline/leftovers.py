@@ -18,7 +18,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from operator import is_
 from typing import Any
 
 from roofline.cost import registry
@@ -34,12 +35,15 @@ Pair = tuple[Callable[[], Any], Callable[[Any], Any]]
 
 
 class State:
-    """All that is put back. `State()` notes what is now, `restore` makes it so again; what did not change is left alone."""
+    """All that is put back. `State()` notes what is now, `restore` makes it so again; what did not change is left alone.
 
-    def __init__(self) -> None:
-        self.values = [(setter, _asked(getter), getter) for getter, setter in (*_python(), *_torch())]
-        self.tables = [(owner, dict(vars(owner))) for owner in _tables()]
-        tables: list[dict[Any, Any]] = [registry.RULES, registry.BYTES, *_global_hooks()]
+    With `own_code` False it notes the settings alone that the run itself changes: code of this project replaces nothing.
+    """
+
+    def __init__(self, own_code: bool = True) -> None:
+        self.values = [(setter, _asked(getter), getter) for getter, setter in (*_python(own_code), *_torch())]
+        self.tables = [(owner, vars(owner).copy()) for owner in (_tables() if own_code else ())]
+        tables: list[dict[Any, Any]] = [registry.RULES, registry.BYTES, *_global_hooks()] if own_code else []
         self.dicts = [(table, dict(table)) for table in tables]
 
     def since(self, before: State) -> Callable[[], None]:
@@ -88,7 +92,9 @@ class State:
 
 
 def _restore_table(owner: Any, before: dict[str, Any], own: Callable[[Any], bool]) -> None:
-    now = dict(vars(owner))
+    now = vars(owner).copy()
+    if len(now) == len(before) and all(map(is_, now, before)) and all(map(is_, now.values(), before.values())):
+        return
     for name, value in now.items():
         old = before.get(name, _MISSING)
         if old is value or name in _KEPT_BY_PYTHON or not (isinstance(owner, type) or old is not _MISSING):
@@ -116,7 +122,9 @@ def _equal(a: Any, b: Any) -> bool:
         return False
 
 
-def _python() -> list[Pair]:
+def _python(own_code: bool = True) -> list[Pair]:
+    if not own_code:
+        return [(lambda: sys.argv, lambda v: setattr(sys, "argv", v)), (random.getstate, random.setstate)]
     pairs: list[Pair] = [
         (os.getcwd, os.chdir),
         (lambda: dict(os.environ), _set_environment),
@@ -211,13 +219,14 @@ class _Random:
 
     @classmethod
     def now(cls) -> _Random:
-        torch, numpy = sys.modules["torch"], sys.modules.get("numpy")
-        return cls(torch.get_rng_state(), numpy.random.get_state() if numpy and hasattr(numpy, "random") else None)
+        # numpy imports its generators when they are first asked for; until then there is no state
+        torch, generators = sys.modules["torch"], sys.modules.get("numpy.random")
+        return cls(torch.get_rng_state(), generators.get_state() if generators else None)
 
     def restore(self) -> None:
         sys.modules["torch"].set_rng_state(self.torch)
         if self.numpy is not None:
-            sys.modules["numpy"].random.set_state(self.numpy)
+            sys.modules["numpy.random"].set_state(self.numpy)
 
 
 def _modes(torch: Any) -> list[Pair]:
@@ -293,8 +302,11 @@ def no_exit_handlers() -> Iterator[None]:
         atexit.register = register
 
 
-def defaults() -> None:
-    """What every model starts from, whatever the caller's program has set: torch's own defaults, and seed 0."""
+def defaults(own_code: bool = True) -> None:
+    """What every model starts from, whatever the caller's program has set: torch's own defaults, and seed 0.
+
+    `own_code`: the model may ask numpy for chance, whose generators are then imported here to be seeded.
+    """
     torch: Any = sys.modules["torch"]
     torch.set_default_dtype(torch.float32)
     if _asked(torch.get_default_device) not in (_MISSING, torch.device("cpu")):
@@ -306,15 +318,15 @@ def defaults() -> None:
     torch.default_generator.manual_seed(0)
     random.seed(0)
     numpy: Any = sys.modules.get("numpy")
-    if numpy is not None and hasattr(numpy, "random"):
+    if numpy is not None and own_code and hasattr(numpy, "random"):
         numpy.random.seed(0)
 
 
 @contextmanager
-def undone(own: Callable[[Any], bool] = lambda value: True) -> Iterator[State]:
+def undone(own: Callable[[Any], bool] = lambda value: True, own_code: bool = True) -> Iterator[State]:
     """Run a model's code; whatever it changes in this process is as it was afterwards."""
-    before = State()
-    with warnings.catch_warnings(), streams_kept():
+    before = State(own_code)
+    with warnings.catch_warnings(), streams_kept() if own_code else nullcontext():
         try:
             yield before
         finally:

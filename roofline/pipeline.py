@@ -196,9 +196,9 @@ class Run:
 
 
 @contextmanager
-def guarded(name: str) -> Iterator[None]:
+def guarded(name: str, own_code: bool = True) -> Iterator[None]:
     """Around what runs a model's code: what it changes in this process is undone, what it raises is a ModelError of one line,
-    and it cannot end the process."""
+    and it cannot end the process. `own_code` False: it is a model of this project, which changes nothing."""
     from roofline import failures, leftovers
 
     before = frozenset(sys.modules)
@@ -211,8 +211,12 @@ def guarded(name: str) -> Iterator[None]:
         )
         return not libraries or module is None or places.kind_of(places.origin(module)) == "own"
 
-    with leftovers.undone(goes), failures.told(name), failures.no_way_out(name), leftovers.no_exit_handlers():
-        yield
+    with leftovers.undone(goes, own_code), failures.told(name):
+        if own_code:
+            with failures.no_way_out(name), leftovers.no_exit_handlers():
+                yield
+        else:
+            yield
 
 
 @contextmanager
@@ -224,9 +228,11 @@ def alone(found: source.Source) -> Iterator[Run]:
     if found.kind != "onnx":
         import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
 
-    with guarded(found.name), isolation.isolated(places.search(found.kind, found.where)) as loaded:
+    own_code = found.kind != "reference"
+    where = places.search(found.kind, found.where)
+    with guarded(found.name, own_code), (isolation.isolated if own_code else isolation.ours)(where) as loaded:
         if found.kind != "onnx":
-            leftovers.defaults()
+            leftovers.defaults(own_code)
         if found.kind in ("file", "module"):
             sys.argv = [found.where]
         yield Run(found, loaded)

@@ -141,24 +141,27 @@ def place(
     if runtime == "ideal":
         return [_ideal(kernel, device, setting) for kernel in kernels]
     names = [level.name for level in device.levels]
-    machine = formulas.Machine.of(device, setting, runtime).shared(names)
-    kind = family(device, runtime)
-    table = _roofs(constants(kind))
+    plain = formulas.Machine.of(device, setting, runtime)
+    machine, kind = plain.shared(names), family(device, runtime)
+    numbers = constants(kind)
+    table = _roofs(numbers)
     before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
-    units: dict[tuple[str, bool], tuple[float, formulas.Machine]] = {}
+    units: dict[tuple[str, bool], tuple[float, formulas.Machine, formulas.Machine]] = {}
     known: dict[tuple[Any, ...], _Cost] = {}
     costs = []
     for index, kernel in enumerate(kernels):
         matrix = kernel.klass in MATRIX
         if (unit := (kernel.dtype, matrix)) not in units:
             top = peak(device, kernel, setting)
-            units[unit] = top, machine.at(top) if matrix else machine
+            units[unit] = (top, machine.at(top), plain.at(top)) if matrix else (top, machine, plain)
         # blocks repeat, and with them what their kernels move and cost
         moved = formulas.moved(kernel, before, index)
         sizes = (*kernel.dims.items(), *(item for product in kernel.products for item in product.items()))
         key = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads, *sizes
         if key not in known:
-            known[key] = _cost(kernel, _features(kernel, moved, footprint), table, *units[unit], names)
+            f, (top, shared, alone) = _features(kernel, moved, footprint), units[unit]
+            executed = efficiency.executed(kernel.klass, f, numbers, alone, formulas.Plain)
+            known[key] = _cost(kernel, f, table, top, shared, names, executed)
         costs.append(known[key])
     if machine.gpu:
         return _queued(costs)
@@ -203,8 +206,9 @@ class _Cost(Struct, frozen=True):
 
 
 def _cost(
-    kernel: Kernel, f: SimpleNamespace, table: dict[str, float], top: float, machine: formulas.Machine, names: list[str]
-) -> _Cost:
+    kernel: Kernel, f: SimpleNamespace, table: dict[str, float], top: float, machine: formulas.Machine, names: list[str],
+    executed: float,
+) -> _Cost:  # fmt: skip
     start: float
     step = 0.0
     if machine.eager:
@@ -216,7 +220,6 @@ def _cost(
         start, step = efficiency.overheads(kernel.klass, f, table, machine, formulas.Plain)
         if not machine.gpu:
             start, step = start + step, 0.0
-    executed = efficiency.executed(kernel.klass, f, table, machine, formulas.Plain)
     used = kernel.flops * executed / (top * float(compute)) if compute and kernel.flops else 1.0
     if kernel.klass in MATRIX:
         vector = "instructions" if machine.gpu else "compute"

@@ -6,6 +6,7 @@ heads removed, class counts), with nothing downloaded. `weights=NAME` among the 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,12 +50,25 @@ def names(zoo: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+@cache
 def defines(zoo: str, name: str) -> bool:
     """Whether a function of that name stands in the zoo's models: `has` without parsing what registers it."""
     spec = util.find_spec(zoo)
     wanted = f"\ndef {name}(".encode()
     places = (spec.submodule_search_locations or ()) if spec else ()
-    return any(wanted in path.read_bytes() for place in places for path in (Path(place) / "models").rglob("*.py"))
+    files = [
+        os.path.join(folder, file)
+        for place in places for folder, _, inside in os.walk(os.path.join(place, "models")) for file in inside
+        if file.endswith(".py")
+    ]  # fmt: skip
+    # resnet50 is most likely in resnet.py: those first that begin as the name does
+    files.sort(key=lambda path: -len(os.path.commonprefix([os.path.basename(path), name])))
+    return any(wanted in _bytes(path) for path in files)
+
+
+def _bytes(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def has(zoo: str, name: str) -> bool:
