@@ -19,12 +19,16 @@ class Shared(float):
 
     @classmethod
     def of(cls, value: float, on: dict[str, float]) -> Self:
-        self = cls(value)
+        self = _new(cls, value)
         self.on = on
         return self
 
+    # every kernel goes through these some forty times: so they say more by themselves than they would have to
+
     def __add__(self, other: float) -> Shared:
-        return Shared.of(float.__add__(self, other), _sum(self.on, other.on, 1.0) if isinstance(other, Shared) else self.on)
+        out = _new(Shared, _add(self, other))
+        out.on = _sum(self.on, other.on, 1.0) if type(other) is Shared else self.on
+        return out
 
     __radd__ = __add__
 
@@ -35,8 +39,10 @@ class Shared(float):
         return -1.0 * self + other
 
     def __mul__(self, other: float) -> Shared:
-        on = {name: part * float(other) for name, part in self.on.items()}
-        return Shared.of(float.__mul__(self, other), _sum(on, other.on, float(self)) if isinstance(other, Shared) else on)
+        out = _new(Shared, _mul(self, other))
+        on = {name: part * other for name, part in self.on.items()} if type(other) is not Shared else _times(self, other)
+        out.on = on
+        return out
 
     __rmul__ = __mul__
 
@@ -46,9 +52,11 @@ class Shared(float):
         return Shared.of(value, _sum(on, other.on, -value * by) if isinstance(other, Shared) else on)
 
     def __rtruediv__(self, other: float) -> Shared:
-        value = float.__rtruediv__(self, other)
+        value = _over(self, other)
         by = -value / float(self)
-        return Shared.of(value, {name: part * by for name, part in self.on.items()})
+        out = _new(Shared, value)
+        out.on = {name: part * by for name, part in self.on.items()}
+        return out
 
     def __pow__(self, other: Any, mod: None = None) -> Any:
         if not self:
@@ -57,8 +65,15 @@ class Shared(float):
         return Shared.of(float.__pow__(self, other), {name: part * by for name, part in self.on.items()})
 
 
+_new, _add, _mul, _over = float.__new__, float.__add__, float.__mul__, float.__rtruediv__
+
+
+def _times(a: Shared, b: Shared) -> dict[str, float]:
+    return _sum({name: part * float(b) for name, part in a.on.items()}, b.on, float(a))
+
+
 def _sum(a: dict[str, float], b: dict[str, float], times: float) -> dict[str, float]:
-    out = dict(a)
+    out = a.copy()
     for name, part in b.items():
         out[name] = out.get(name, 0.0) + times * part
     return out

@@ -61,8 +61,8 @@ def defines(zoo: str, name: str) -> bool:
         for place in places for folder, _, inside in os.walk(os.path.join(place, "models")) for file in inside
         if file.endswith(".py")
     ]  # fmt: skip
-    # resnet50 is most likely in resnet.py: those first that begin as the name does
-    files.sort(key=lambda path: -len(os.path.commonprefix([os.path.basename(path), name])))
+    # resnet50 is most likely in resnet.py: those first that the name begins with
+    files.sort(key=lambda path: not name.startswith(os.path.basename(path).removesuffix(".py")))
     return any(wanted in _bytes(path) for path in files)
 
 
