@@ -12,6 +12,8 @@ tensor over a storage, the store notes the op at which it died.
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -258,7 +260,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self._record(spec, tags, (tags[0][1].id,))
             return tensors[0]
         before = {id(t): tag for t, tag in zip(tensors, tags, strict=True)}
+        loaded = "torch._dynamo" in sys.modules
         result = func(*args, **kwargs)
+        if not loaded and "torch._dynamo" in sys.modules:
+            # torch's own Python kernels import it at their first call, and what that leaves in cycles keeps our callers'
+            # frames: their tensors would live to the end of the first pass in a process, and not of a later one
+            gc.collect()
         flat = [result] if isinstance(result, torch.Tensor) else list(tensors_in(result))
         if any([t.layout != torch.strided for t in flat]):
             raise UsageError(
