@@ -41,7 +41,12 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
     notes = []
     if longest is not None and past + tokens > longest:
         notes.append(f"{past + tokens:,} tokens are more than the {longest:,} positions that the configuration allows")
-    cache, more = _cache(config, past)
+    cache = _cache(config, past)
+    if past and any(map(compat.is_recurrent, cache.layers)):
+        raise UsageError(
+            f"{type(module).__name__} has recurrent layers, whose state after a prompt is not made here: decode is not counted"
+            "\n--prefill counts the prompt; an empty state would take the prompt's path, which is more work than a token's"
+        )
     kwargs: dict[str, Any] = {
         "input_ids": torch.empty((batch, tokens), dtype=torch.int64, device="meta"), takes: cache,
     }  # fmt: skip
@@ -51,13 +56,12 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
         kwargs["logits_to_keep"] = 1
         if prefill:
             notes.append("prefill: logits of the last position only, as generate() asks for")
-    return kwargs, notes + more
+    return kwargs, notes
 
 
-def _cache(config: Any, past: int) -> tuple[Any, list[str]]:
+def _cache(config: Any, past: int) -> Any:
     """transformers' cache for this configuration with `past` tokens in it."""
     cache = compat.growing_cache(config)
-    notes = []
     for layer in cache.layers:
         keeps = compat.cache_layer(layer)
         if keeps == "window":
@@ -66,9 +70,7 @@ def _cache(config: Any, past: int) -> tuple[Any, list[str]]:
         elif keeps:
             layer.update = partial(_update, layer, past)
             layer.get_seq_length = partial(_length, layer, past)
-        if past and compat.is_recurrent(layer):
-            notes.append("recurrent layers start from an empty state, as a prompt does: more work than a step of generate()")
-    return cache, list(dict.fromkeys(notes))
+    return cache
 
 
 def _length(layer: Any, past: int) -> int:

@@ -200,3 +200,12 @@ def test_every_runtime_reads_the_cache_once(runtime: str) -> None:
     assert info is not None
     token = 2 * 3 * 2 * 8 * 4
     assert (info.cache_read_bytes, info.cache_written_bytes) == (101 * token, token)
+
+
+@pytest.mark.skipif(OLD_ANGLES, reason="Mamba takes no common cache in this transformers")
+def test_decode_of_recurrent_layers_is_refused_rather_than_counted_as_a_prompt() -> None:
+    config = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 50, "state_size": 4}
+    module = transformers.MambaForCausalLM(transformers.MambaConfig(**config))
+    with pytest.raises(UsageError, match=r"MambaForCausalLM has recurrent layers.*decode is not counted"):
+        roofline.analyze(module, device="t4", decode=16)
+    assert roofline.analyze(module, device="t4", prefill=16).totals.macs > 0
