@@ -69,7 +69,9 @@ class Func:
         has = torch._C._dispatch_has_kernel_for_dispatch_key
         views = bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
         # multi-tensor operators are kernels on GPUs
-        known = self.name in WHOLE or self.name.startswith("aten._foreach_") or views or has(full, "CPU")
+        # an operator of somebody's own (torch.library registers it under the same keys) is one call of theirs
+        theirs = self.name.partition(".")[0] not in ("aten", "prims")
+        known = theirs or self.name in WHOLE or self.name.startswith("aten._foreach_") or views or has(full, "CPU")
         key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
         self.explicit = getattr(torch._C.DispatchKey, key) if key else None
         self.expand = EXPANSIONS.get(self.name)

@@ -68,7 +68,9 @@ def _row_major(t: TensorSpec) -> int:
 
 
 def _for_blas(t: TensorSpec) -> bool:
-    """Whether a matrix product reads it where it lies: rows or columns side by side."""
+    """Whether a matrix product reads it where it lies: rows or columns side by side, or a vector."""
+    if len(t.shape) < 2:
+        return True
     rows, columns = t.shape[-2:]
     a, b = access.strides(t)[-2:]
     return (b == 1 and a >= max(columns, 1)) or (a == 1 and b >= max(rows, 1)) or rows == 1 or columns == 1

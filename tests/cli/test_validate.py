@@ -538,6 +538,6 @@ class TestUndefined:
     def test_a_model_without_a_kernel_is_skipped(self, t4: list[Prediction], tmp_path: Path, capsys: Capture) -> None:
         (tmp_path / "none.py").write_text("from torch import nn\n\ndef none():\n    return nn.Identity()\n", encoding="utf-8")
         rows = [(f"{tmp_path / 'none.py'}:none", 64, 8, 1.0), *(row[:-1] for row in lines(t4[:1], [1.0]))]
-        v = document(capsys, self.table(tmp_path, rows), "-d", "t4")
+        v = document(capsys, self.table(tmp_path, rows), "-d", "t4", "--own-models")
         assert v["rows"] == 1
         assert v["skipped"][0]["why"].endswith("launches no kernel at batch 8, so there is no time to compare")

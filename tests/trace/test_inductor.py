@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from benchmarks.inductor import inductor, ours
@@ -141,6 +142,6 @@ def test_a_loop_stays_serial_by_inductors_own_rule(monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch, cpp.config.patch({"cpp.min_chunk_size": 4096}):
         patch.setattr(cpp, "V", SimpleNamespace(graph=SimpleNamespace(sizevars=sizes)))
         depth = depth_of(loop, wanted(parallel_depth=1, start_depth=0), threads).parallel_depth
-    machine = formulas.Machine.of(lookup("i9-10940x"), "fp32", "compiled")._replace(units=float(threads))
+    machine = replace(formulas.Machine.of(lookup("i9-10940x"), "fp32", "compiled"), units=float(threads))
     f = SimpleNamespace(loop=elements, write=0, bits=32)
     assert (depth == 0) == cpu_compiled._serial(f, {"chunk": 4096.0}, machine, formulas.Plain)

@@ -191,7 +191,7 @@ def test_every_rate_that_calibrate_measures_is_one_that_a_formula_asks_for() -> 
             asked.add(name)
             return default
 
-    machine = formulas.Machine.of(lookup("i9-10940x"), "fp32", "eager")._replace(rates=Known(), flops=Known())
+    machine = replace(formulas.Machine.of(lookup("i9-10940x"), "fp32", "eager"), rates=Known(), flops=Known())
     constants = roof.constants("cpu_eager")
     for klass, op in itertools.product(registry.KLASSES, ("", *cpu_eager.KINDS)):
         f = SimpleNamespace(
