@@ -17,7 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import models
+import nets
+
 import roofline
 from roofline import compat
 from roofline.records import Analysis
@@ -34,23 +35,23 @@ Totals = dict[str, int]
 
 def names() -> list[str]:
     """The models that can be counted here."""
-    found = [*models.MODELS, *models.REFERENCE]
+    found = [*nets.MODELS, *nets.REFERENCE]
     if compat.version("transformers") and not compat.older(compat.version("transformers"), compat.FLOORS["transformers"]):
-        found += models.LANGUAGE
+        found += nets.LANGUAGE
     return found
 
 
 def totals(name: str) -> Iterator[tuple[str, Totals]]:
     """Pass -> totals of one model."""
-    if name in models.LANGUAGE:
+    if name in nets.LANGUAGE:
         for asked in ({"prefill": 32}, {"decode": 32}):
-            yield next(iter(asked)), _of(roofline.analyze(models.language(name), device="t4", cache=False, **asked))
+            yield next(iter(asked)), _of(roofline.analyze(nets.language(name), device="t4", cache=False, **asked))
         return
     for what, asked in PASSES.items():
-        if name in models.REFERENCE:
-            yield what, _of(roofline.analyze(name, cache=False, batch=2, resolution=models.REFERENCE[name], **asked))
+        if name in nets.REFERENCE:
+            yield what, _of(roofline.analyze(name, cache=False, batch=2, resolution=nets.REFERENCE[name], **asked))
         else:
-            make, args = models.MODELS[name]
+            make, args = nets.MODELS[name]
             yield what, _of(roofline.analyze(make(), args=args, cache=False, **asked))
 
 
