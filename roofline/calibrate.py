@@ -304,7 +304,11 @@ class _Cpu:
                 size, got, samples = self.last_cache(level, dram)
             if got.b > FASTER * dram.b:
                 found.append(_level(level, got, samples, size))
-        return (*found, _level(self.base.levels[-1], dram, dram_samples, self.base.levels[-1].size))
+        levels = [*found, _level(self.base.levels[-1], dram, dram_samples, self.base.levels[-1].size)]
+        # what a small cache gives drowns in the call around it on some machines; it is no slower than what lies behind it
+        for i in range(len(levels) - 2, -1, -1):
+            levels[i] = replace(levels[i], bandwidth=max(levels[i].bandwidth, levels[i + 1].bandwidth))
+        return tuple(levels)
 
     def last_cache(self, level: Level, dram: Fit) -> tuple[int, Fit, list[Sample]]:
         """The capacity of L3 as this process finds it (a shared one is not all ours), and its line.

@@ -232,7 +232,7 @@ def test_calibrate_measures_this_machine(tmp_path: Path, monkeypatch: pytest.Mon
     # nothing beats the registers: far below 1 PFLOP/s and 10 TB/s on one core, above 100 MFLOP/s and 100 MB/s
     assert 1e8 < d.vector["fp32"].value < 1e15
     assert 1e8 < d.levels[-1].bandwidth < 1e13
-    assert all(a.bandwidth > b.bandwidth for a, b in zip(d.levels, d.levels[1:], strict=False))
+    assert all(a.bandwidth >= b.bandwidth for a, b in zip(d.levels, d.levels[1:], strict=False))
     assert d.launch.value == 0.0  # one thread starts no other
     assert 1e-7 < d.host.value < 1e-3
     assert [s.threads for s in d.scaling] == [1]
