@@ -234,9 +234,7 @@ def diff(
     batch: Batch = None,
     inputs: Inputs = None,
     resolution: Resolution = None,
-    dtype: Annotated[
-        Dtype | None, typer.Option("--dtype", metavar=DTYPE, help="Precision.", show_default=False)
-    ] = None,
+    dtype: Annotated[Dtype | None, typer.Option("--dtype", metavar=DTYPE, help="Precision.", show_default=False)] = None,
     runtime: Annotated[
         Runtime | None, typer.Option("--runtime", metavar="eager|compiled|ideal", help="How ops become kernels.")
     ] = None,

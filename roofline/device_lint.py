@@ -30,7 +30,7 @@ _SLOWER = 0.5
 
 
 def impossible(device: Device) -> list[str]:
-    """"field: what is wrong" for each number of a file that no device has; those of `check` are only implausible."""
+    """ "field: what is wrong" for each number of a file that no device has; those of `check` are only implausible."""
     limits: list[tuple[str, float, str, float]] = [
         ("clock", device.clock.value, "Hz", _MOST_CLOCK), ("units", device.units.value, "", 1e7),
         ("host", device.host.value, "s", _MOST_SECONDS), ("launch", device.launch.value, "s", _MOST_SECONDS),

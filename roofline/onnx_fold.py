@@ -31,9 +31,7 @@ def _alone(node: onnx.NodeProto, opsets: Sequence[onnx.OperatorSetIdProto]) -> o
     return onnx.helper.make_model(graph, opset_imports=list(opsets))
 
 
-def folded(
-    node: onnx.NodeProto, given: Mapping[str, Any], opsets: Sequence[onnx.OperatorSetIdProto], limit: int
-) -> list[Any]:
+def folded(node: onnx.NodeProto, given: Mapping[str, Any], opsets: Sequence[onnx.OperatorSetIdProto], limit: int) -> list[Any]:
     """The node's results; none where they would have more than `limit` elements or cannot be worked out."""
     from onnx.reference import ReferenceEvaluator
 

@@ -126,9 +126,7 @@ Decode = Annotated[
 ByOption = Annotated[By | None, typer.Option("--by", help="Rows of the table.  [default: layer]", show_default=False)]
 Depth = Annotated[
     int | None,
-    typer.Option(
-        "--depth", min=0, metavar="N", help="Deepest level of layers in the table.  [default: 2]", show_default=False
-    ),
+    typer.Option("--depth", min=0, metavar="N", help="Deepest level of layers in the table.  [default: 2]", show_default=False),
 ]
 Top = Annotated[
     int | None,

@@ -377,9 +377,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return cached
 
 
-def parts_of(
-    info: Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]
-) -> Callable[[], Any] | None:
+def parts_of(info: Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]) -> Callable[[], Any] | None:
     """What eager PyTorch runs in place of an operator, where that is several kernels; as the recorder sees it."""
     if info.composite and not (gpu and info.name in ONE_ON_GPU):
         return partial(func._op_dk, IMPLICIT, *args, **kwargs)

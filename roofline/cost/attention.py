@@ -316,9 +316,7 @@ def _mha_products(query: T, key: T, value: T, embed_dim: int, num_head: int, *_:
     return [inner, *_projected(_rows(query), _rows(key), _rows(value), embed_dim)]
 
 
-@rule(
-    "_native_multi_head_attention", "_triton_multi_head_attention", klass="attention", dims=_mha_dims, products=_mha_products
-)
+@rule("_native_multi_head_attention", "_triton_multi_head_attention", klass="attention", dims=_mha_dims, products=_mha_products)
 def native_multi_head_attention(
     query: T,
     key: T,

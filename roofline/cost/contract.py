@@ -70,9 +70,7 @@ def _contract(equation: str, tensors: list[T], path: list[int] | None) -> tuple[
     return found, other
 
 
-def _einsum_products(
-    equation: str, tensors: list[T], *, path: list[int] | None = None, out: Out, **_: Any
-) -> list[Dims]:
+def _einsum_products(equation: str, tensors: list[T], *, path: list[int] | None = None, out: Out, **_: Any) -> list[Dims]:
     return _contract(equation, tensors, path)[0]
 
 
@@ -175,9 +173,7 @@ def trilinear(
     return matmul_work(points, i1, points)
 
 
-def _linear_gradients(
-    self: T, grad_output: T, weight: T, output_mask: list[bool], *, out: Out, **_: Any
-) -> list[Dims]:
+def _linear_gradients(self: T, grad_output: T, weight: T, output_mask: list[bool], *, out: Out, **_: Any) -> list[Dims]:
     n, k = weight.shape
     rows = grad_output.numel // max(n, 1)
     both = [{"b": 1, "m": rows, "n": k, "k": n}, {"b": 1, "m": n, "n": k, "k": rows}]

@@ -49,6 +49,7 @@ def changed() -> None:
     for memo in MEMOS:
         memo.clear()
 
+
 ZERO = Work(0, 0)
 
 KLASSES = frozenset({
@@ -72,9 +73,7 @@ def add(names: Iterable[str], rule: Rule) -> None:
     changed()
 
 
-def rule(
-    *names: str, klass: str, dims: Sizer | None = None, products: Products | None = None
-) -> Callable[[Counter], Counter]:
+def rule(*names: str, klass: str, dims: Sizer | None = None, products: Products | None = None) -> Callable[[Counter], Counter]:
     """Decorator: the function counts the operators `names` (namespace aten where none is given)."""
 
     def enter(count: Counter) -> Counter:

@@ -86,9 +86,7 @@ GROUPED = [
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("a", "b"), GROUPED, ids=str)
-def test_grouped_products_come_out_as_from_the_real_kernel(
-    a: tuple[int, ...], b: tuple[int, ...], dtype: torch.dtype
-) -> None:
+def test_grouped_products_come_out_as_from_the_real_kernel(a: tuple[int, ...], b: tuple[int, ...], dtype: torch.dtype) -> None:
     """Torch's meta kernel takes half precision alone; the real one on the CPU takes fp32 too."""
     x = torch.zeros(a, dtype=dtype)
     w = torch.zeros(*b[:-2], b[-1], b[-2], dtype=dtype).transpose(-2, -1)

@@ -201,5 +201,3 @@ def test_every_rate_that_calibrate_measures_is_one_that_a_formula_asks_for() -> 
         formulas.over(f, [{}])
         cpu_eager.work(klass, cpu_eager.kind(op), f, constants, machine, formulas.Plain)
     assert set(cpu.large()) <= asked
-
-
