@@ -69,7 +69,7 @@ def _build(name: str, size: int, real: bool = False) -> nn.Module:
     attempts: list[dict[str, Any]] = [{}] if size == default else [{"img_size": size}, {}]
     for args in attempts:
         try:
-            return build.build(Source(name=name, kind="timm", where=name, args=args, inputs=()), real=real)
+            return build.build(Source(name=name, kind="timm", where=name, args=args, unset=args, inputs=()), real=real)
         except RooflineError as error:
             failure = error
     raise SourceError(str(failure))

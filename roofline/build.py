@@ -122,8 +122,32 @@ def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.
     unexpected = re.search(r"unexpected keyword argument '(\w+)'", failures.text(first))
     if unexpected and unexpected[1] in source.args:
         raise UsageError(f"{source.name} takes no argument {unexpected[1]!r}") from first
-    where = failures.place(first)
-    raise BuildError(f"the model failed: {source.name} could not be built: {failures.said(first)}{where}") from first
+    words = f"{failures.said(first)}{failures.place(first)}"
+    if wrong := _wrong_settings(make, source, ways):
+        raise UsageError(f"{source.name} cannot be built with {wrong}: {words}") from first
+    raise BuildError(f"the model failed: {source.name} could not be built: {words}") from first
+
+
+def _wrong_settings(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.device | None, bool | None]]) -> str:
+    """ "--set width=half": the setting, or each of several, without which alone the model is built; all of them where it is no
+    single one's doing. Empty where the model is not built without settings either."""
+
+    def builds(args: dict[str, Any]) -> bool:
+        for device, hybrid in ways:
+            try:
+                _construct(make, args, device, hybrid)
+                return True
+            except BaseException as error:
+                if failures.interrupted(error):
+                    raise
+        return False
+
+    by_hand = [k for k, v in source.args.items() if k not in source.unset or source.unset[k] is not v]
+    if not by_hand or not builds(source.unset):
+        return ""
+    rest = {k: {n: v for n, v in source.args.items() if n != k} for k in by_hand}
+    alone = [k for k in by_hand if builds(rest[k] | {n: v for n, v in source.unset.items() if n == k})]
+    return " ".join(f"--set {k}={source.args[k]}" for k in alone or by_hand)
 
 
 def _check_whole(module: nn.Module, source: Source) -> None:

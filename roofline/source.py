@@ -69,6 +69,8 @@ class Source(Struct, frozen=True, kw_only=True):
     # callable or attribute in it
     attribute: str = ""
     args: dict[str, Any] = {}
+    # `args` without what a person set
+    unset: dict[str, Any] = {}
     # None: only the package that builds the model knows them, see `build.inputs`
     inputs: tuple[Input, ...] | None
     asked: Asked = Asked()
@@ -167,14 +169,15 @@ def resolve(
     """
     source = _find(model)
     asked = Asked(tuple(inputs), batch, resolution)
-    set_by_hand = {k: _typed(v) for k, v in (settings or {}).items()}
+    unset = source.args
     if resolution is not None and not inputs:
-        set_by_hand = zoo.resized(source.kind, source.where, resolution) | set_by_hand
-    args = source.args | set_by_hand
+        unset = unset | zoo.resized(source.kind, source.where, resolution)
+    args = unset | {k: _typed(v) for k, v in (settings or {}).items()}
     known = zoo.notes(source.kind, source.where, args) if source.kind in ZOOS else ()
     return replace(
         source,
         args=args,
+        unset=unset,
         inputs=None if source.inputs is None else sized(source.inputs, asked),
         notes=(*known, *(n for n in source.notes if not (inputs and n == _ASSUMED))),
         asked=asked,
