@@ -25,7 +25,7 @@ from statistics import median
 from typing import NamedTuple
 
 from roofline import device, tables, validate, zoo
-from roofline.records import RooflineError, UsageError
+from roofline.errors import RooflineError, UsageError
 from roofline.tables import Row, Setting
 
 # what this command calls a column -> the table's name for it; times are in ms, with or without the unit behind them

@@ -30,7 +30,8 @@ from conformance_page import SEEN, page
 
 from roofline import kernels, pipeline, source, zoo
 from roofline.device import lookup
-from roofline.records import Kernel, RooflineError, Trace
+from roofline.errors import RooflineError
+from roofline.records import Kernel, Trace
 
 REPO = Path(__file__).resolve().parent.parent
 STATE = REPO / "build" / "conformance.jsonl"

@@ -20,8 +20,9 @@ from typing import Any
 
 import roofline
 from roofline import device
+from roofline.errors import RooflineError
 from roofline.measure import measure
-from roofline.records import Analysis, RooflineError
+from roofline.records import Analysis
 
 MODELS = (
     "torchvision:mobilenet_v2", "torchvision:mobilenet_v3_large", "torchvision:resnet18", "torchvision:resnet50",

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roofline.device import Device
-from roofline.records import Analysis, RooflineError
+from roofline.errors import RooflineError
+from roofline.records import Analysis
 
 if TYPE_CHECKING:
     from torch import nn

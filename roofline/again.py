@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from roofline.device import Device
-from roofline.records import Analysis, InputInfo, UsageError
+from roofline.errors import UsageError
+from roofline.records import Analysis, InputInfo
 from roofline.source import DTYPES
 
 

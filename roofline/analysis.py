@@ -12,6 +12,7 @@ import msgspec
 
 from roofline import files
 from roofline.device import Device
+from roofline.errors import UsageError
 from roofline.memory import Peak
 from roofline.records import (
     MATRIX,
@@ -29,7 +30,6 @@ from roofline.records import (
     Totals,
     Trace,
     UnknownOp,
-    UsageError,
     by_bound,
 )
 from roofline.roof import dtype_key, reached

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roofline.device import Device
+from roofline.errors import UsageError
 from roofline.pipeline import Request
-from roofline.records import UsageError
 
 _PASSES = ("batch", "resolution", "prefill", "decode")
 

@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from roofline import build, compat, trace
+from roofline.errors import RooflineError, SourceError
 from roofline.recorder import Recorder
-from roofline.records import RooflineError, SourceError, Trace
+from roofline.records import Trace
 from roofline.source import Source
 
 _FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}

@@ -6,12 +6,11 @@ are built with real small tensors and meta parameters, and what even then needs 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import failures, isolation, places, zoo
 from roofline.arguments import packed_in
-from roofline.records import BuildError, RooflineError, SourceError, UsageError
+from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.source import Input, Source, parsed, sized
 
 META = torch.device("meta")
@@ -213,8 +212,7 @@ def _maker(source: Source) -> Any:
             for n, v in vars(module).items()
             if callable(v) and not n.startswith("_") and getattr(v, "__module__", "") == module.__name__
         ]
-        near = difflib.get_close_matches(source.attribute, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names) or 'no public names'}"
+        hint = _meant(source.attribute, names) or f"it has {', '.join(names) or 'no public names'}"
         raise SourceError(f"{source.where} has no {source.attribute!r}: {hint}") from None
     if not callable(found):
         raise SourceError(
@@ -277,8 +275,7 @@ def _check_arguments(make: Callable[..., Any], source: Source) -> None:
         return
     for key in source.args:
         if key not in parameters:
-            near = difflib.get_close_matches(key, parameters, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(parameters) or 'none'}"
+            hint = _meant(key, parameters) or f"it takes {', '.join(parameters) or 'none'}"
             raise UsageError(f"{source.name} takes no argument {key!r}: {hint}")
 
 
@@ -295,10 +292,13 @@ def _unread(make: Any, source: Source) -> tuple[str, ...]:
     out = []
     for key in source.args if rest else ():
         if key not in own:
-            near = difflib.get_close_matches(key, own, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = _meant(key, own, lead="; ")
             out.append(f"--set {key}: {source.name} has no such argument, it went into **{rest} and may not be read{hint}")
     return tuple(out)
+
+
+def _meant(name: str, names: Iterable[str], lead: str = "") -> str:
+    return nearest(name, names, cutoff=0.6, lead=lead, show=str)
 
 
 def is_quantized(module: nn.Module) -> bool:
@@ -342,8 +342,7 @@ def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], di
     for i in inputs:
         if i.named and parameters and not anything and i.name not in parameters:
             known = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-            near = difflib.get_close_matches(i.name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'its inputs by position'}"
+            hint = _meant(i.name, known) or f"it takes {', '.join(known) or 'its inputs by position'}"
             raise UsageError(f"--input {i.name}: forward() of {type(module).__name__} has no input of that name: {hint}")
         t = torch.empty(i.shape, dtype=getattr(torch, i.dtype or "float32"), device=META)
         if i.name in parameters or (anything and not i.name.isdigit() and i.name != "x"):

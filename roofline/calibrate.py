@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from roofline import host, timing
 from roofline.device import Device, Level, Number, Peak, Scaling
-from roofline.records import RooflineError, UsageError
+from roofline.errors import RooflineError, UsageError
 from roofline.timing import Sample
 
 # Seconds of measuring, about; more samples are waited for on a busy machine, fewer towards the end.

@@ -15,7 +15,7 @@ from roofline import device as devices
 from roofline import timing
 from roofline.calibrate import SECONDS, Bench, Calibration, Report, finish, fit
 from roofline.device import Device, Level, Number, Peak
-from roofline.records import UnknownNameError, UsageError
+from roofline.errors import UnknownNameError, UsageError
 from roofline.timing import Sample
 
 # dtype setting -> (torch's dtype, the key of its unit)

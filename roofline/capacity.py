@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from roofline.records import Analysis, ModelError, UsageError
+from roofline.errors import ModelError, UsageError
+from roofline.records import Analysis
 
 # A search that has traced this often has met a peak that does not grow evenly: from there on it halves.
 EVEN = 4

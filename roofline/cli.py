@@ -19,6 +19,7 @@ from roofline.cli_lists import cache_app, list_devices, list_models
 from roofline.cli_measured import calibrate_command, crosscheck_command, measure_command, validate_command
 from roofline.cli_steps import View, analyze_on, devices_named, pairs, publish
 from roofline.conversion import quicken, refuse_repeats
+from roofline.errors import CheckFailed, UnknownNameError, UsageError
 from roofline.options import (
     DTYPE,
     Batch,
@@ -44,7 +45,7 @@ from roofline.options import (
     Top,
     Training,
 )
-from roofline.records import Analysis, CheckFailed, UnknownNameError, UsageError
+from roofline.records import Analysis
 from roofline.terminal import guard, out, out_json, painter
 
 if TYPE_CHECKING:

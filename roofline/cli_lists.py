@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roofline.errors import UnknownNameError, UsageError
 from roofline.options import Debug, Json, Kind
-from roofline.records import UnknownNameError, UsageError
 from roofline.terminal import out, out_json, painter
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _squeeze(name: str) -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    from roofline.metrics import nearest
+    from roofline.errors import nearest
 
     return nearest(name, known) + "\n`roofline models` lists them all"
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from roofline.cli_steps import View, devices_named, foreign, pairs, publish, quiet
+from roofline.errors import UsageError
 from roofline.options import (
     DTYPE,
     Batch,
@@ -31,7 +32,6 @@ from roofline.options import (
     Threads,
     Top,
 )
-from roofline.records import UsageError
 from roofline.terminal import note, out, out_json, painter, progress
 
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from roofline.errors import ModelError, UsageError
 from roofline.options import By
-from roofline.records import Analysis, ModelError, UsageError
+from roofline.records import Analysis
 from roofline.terminal import note, out, progress
 
 if TYPE_CHECKING:

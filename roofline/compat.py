@@ -17,7 +17,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from roofline.records import SourceError, UsageError
+from roofline.errors import SourceError, UsageError
 
 # The oldest release of each package that the whole program is tested with (`make matrix`); pyproject.toml says the same.
 FLOORS = {

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 
 import typer
 
-from roofline.records import UsageError
+from roofline.errors import UsageError
 
 
 class Quick:

@@ -18,10 +18,11 @@ import torch
 from msgspec import Struct
 from torch import nn
 
-from roofline import build, kernels, pipeline, source
+from roofline import build, kernels, paths, pipeline, source
 from roofline.arguments import tensors_in
+from roofline.errors import UsageError
 from roofline.pipeline import REAL_LIMIT
-from roofline.records import CONVS, Kernel, Trace, UsageError
+from roofline.records import CONVS, Kernel, Trace
 from roofline.source import Source
 
 FVCORE, TORCH = "fvcore", "FlopCounterMode"
@@ -318,7 +319,7 @@ def _published(found: Source, trace: Trace, macs: int) -> Iterator[Published]:
 
 def _papers(found: Source, params: int, macs: int) -> Iterator[Published]:
     """The rows of models/published.toml for this model in its default form."""
-    table = tomllib.loads((source.models_dir() / "published.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads((paths.models() / "published.toml").read_text(encoding="utf-8"))
     for row in table["published"]:
         if row["model"] != found.name or row.get("args") or row.get("input"):
             continue

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,10 +16,9 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import units
-from roofline.records import UnknownNameError, UsageError
-
-LIBRARY = Path(__file__).parent / "devices"
+from roofline import errors, units
+from roofline.errors import UnknownNameError, UsageError
+from roofline.paths import LIBRARY
 
 # How far a number can be trusted, best first.
 STATUSES = ("measured", "datasheet", "read", "derived", "estimated", "assumed", "memory")
@@ -161,7 +159,7 @@ class Device(Struct, frozen=True, kw_only=True):
         """
         dtype = _TORCH_NAMES.get(dtype, dtype)
         if dtype not in DTYPES:
-            raise UsageError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}. Known: {', '.join(DTYPES)}")
+            raise UsageError(f"unknown dtype {dtype!r}{errors.nearest(dtype, DTYPES)}. Known: {', '.join(DTYPES)}")
         found = [
             p for kind in (("tensor", "vector") if unit == "best" else (unit,)) if (p := self._peak(dtype, kind)) is not None
         ]
@@ -209,12 +207,6 @@ class Device(Struct, frozen=True, kw_only=True):
             if level.name == name:
                 return level
         raise UsageError(f"{self.name} has no memory level {name!r}: it has {', '.join(level.name for level in self.levels)}")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """\"; did you mean 'fp32'?\" or nothing, to hang onto an error."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _nearest_dtype(dtype: str, have: list[str]) -> str:
@@ -292,7 +284,7 @@ def lookup(name: str | Path) -> Device:
     path = next((path for t in (text, bare) for k in (_key(t), _without_vendor(t)) if (path := index.get(k))), None)
     if path is not None:
         return _shipped(path)
-    near = difflib.get_close_matches(key, index, n=5, cutoff=0.6)
+    near = errors.close(key, index, n=5)
     close = list(dict.fromkeys(index[k].stem for k in near))[:3]
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise UnknownNameError(

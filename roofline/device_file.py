@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, cast
 
 from roofline import device_lint, files, units
-from roofline.device import (
-    LEVELS,
-    STATUSES,
-    TENSOR_NAMES,
-    TIERS,
-    VECTOR_NAMES,
-    Cores,
-    Device,
-    Level,
-    Number,
-    Peak,
-    Scaling,
-    nearest,
-)
-from roofline.records import DeviceFileError
+from roofline.device import LEVELS, STATUSES, TENSOR_NAMES, TIERS, VECTOR_NAMES, Cores, Device, Level, Number, Peak, Scaling
+from roofline.errors import DeviceFileError, close, nearest
 
 # No board keeps more than this above its rated clock.
 _MOST_CLOCK = 1.2
@@ -116,7 +102,7 @@ class _Table:
             raise self.fail(key, f"unknown key{nearest(key, self.known)}. Known here: {', '.join(self.known)}")
 
     def _rename(self, key: str) -> str:
-        near = difflib.get_close_matches(key, [k for k in self.data if k not in self.known], n=1, cutoff=0.7)
+        near = close(key, [k for k in self.data if k not in self.known], cutoff=0.7)
         return f" (is {near[0]!r} a misspelling of it?)" if near else ""
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from roofline.device import LIBRARY, Device, Peak
+from roofline.device import Device, Peak
+from roofline.paths import LIBRARY
 from roofline.units import seconds, si
 
 # Vendors round their peaks and clocks to about 1 %; more than 3 % apart is another number.

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from roofline import files, units, verify
+from roofline.errors import UsageError
 from roofline.metrics import METRICS, Metric, metric, parse, percent, text
-from roofline.records import Analysis, LayerRow, UsageError
+from roofline.records import Analysis, LayerRow
 
 
 class _Outer(Struct):

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from roofline import exported_ops
-from roofline.records import RooflineError, SourceError, UsageError
+from roofline.errors import RooflineError, SourceError, UsageError
 
 # Major version of the graph's schema that is understood (torch 2.6 to 2.15 and on).
 SCHEMA = 8

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from roofline.records import SourceError
+from roofline.errors import SourceError
 
 # Namespaces of operators that only compute: torch's own, those that quantized programs are exported with, torchvision's.
 # All others are refused: inductor and profiler call back into Python, c10d and symm_mem open connections, image reads files,

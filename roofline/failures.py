@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from roofline.errors import ModelError, RooflineError
 from roofline.places import kind_of
-from roofline.records import ModelError, RooflineError
 
 _LONGEST = 300
 # Ways to end or replace this process that leave Python no chance to say so.

@@ -12,48 +12,15 @@ from typing import Any
 
 import msgspec
 
-from roofline import source
+from roofline import paths, source
 from roofline.cache import digest
 from roofline.device import Device
-
-_HERE = Path(__file__).resolve().parent
-# Their content is part of a key in another way: a device as it was read, the page and the charts as they are drawn anew.
-_APART = frozenset({"devices", "views", "_share", "__pycache__"})
-# What comes after the trace: a change of the time model leaves traces valid.
-_AFTER = frozenset({
-    "analysis", "calibrate", "calibrate_gpu", "cpu_compiled", "cpu_eager", "diff", "efficiency", "fit", "fitting", "formulas",
-    "fusion", "gate", "gpu", "host", "kernels", "machine", "memory", "metrics", "options", "opstable", "output", "roof",
-    "sharing", "statistics", "stopwatch", "timing", "units", "validate", "verdict", "workspace", "cost", "inductor",
-    "constants",
-})  # fmt: skip
-
-
-def _files(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda e: e.name):
-            if entry.is_dir():
-                if entry.name not in _APART:
-                    yield from _files(entry.path)
-            elif entry.name.endswith((".py", ".toml")):
-                yield entry.path
-
-
-@cache
-def code_state(after: bool = True) -> str:
-    """The content of this program's files; without `after`, of those that a trace depends on."""
-    whole = sha256()
-    for path in _files(str(_HERE)):
-        name = os.path.relpath(path, _HERE)
-        if after or (name.split(os.sep)[0].removesuffix(".py").removesuffix(".toml") not in _AFTER and "cli" not in name):
-            with open(path, "rb") as file:
-                whole.update(name.encode() + b"\0" + sha256(file.read()).digest())
-    return whole.hexdigest()
 
 
 @cache
 def program() -> str:
     """This program, torch and Python: versions, places, and the content of our files (a checkout changes without a version)."""
-    return digest(code_state(), _torch(), sys.version, sys.platform)
+    return digest(paths.code_state(), _torch(), sys.version, sys.platform)
 
 
 def _torch() -> str:
@@ -64,13 +31,12 @@ def _torch() -> str:
 @cache
 def tracing() -> str:
     """As `program`, for what is a trace alone."""
-    return digest(code_state(after=False), _torch(), sys.version, sys.platform)
+    return digest(paths.code_state(after=False), _torch(), sys.version, sys.platform)
 
 
 def constants_digest() -> str:
     """The constants of the time model in use, shipped or not, as a document keeps them."""
-    shipped = (_HERE / "constants.toml").read_bytes()
-    return digest(shipped, constants())[:16]
+    return digest(paths.CONSTANTS.read_bytes(), constants())[:16]
 
 
 def device_digest(device: Device) -> str:

@@ -15,18 +15,9 @@ import msgspec
 from msgspec import Struct
 
 from roofline import files, units
-from roofline.metrics import BY_NAME, METRICS, nearest, parse
-from roofline.records import (
-    DTYPES,
-    NOT_INT8,
-    RUNTIMES,
-    Analysis,
-    BudgetFileError,
-    CheckFailed,
-    ModelError,
-    RooflineError,
-    UsageError,
-)
+from roofline.errors import BudgetFileError, CheckFailed, ModelError, RooflineError, UsageError, nearest
+from roofline.metrics import BY_NAME, METRICS, parse
+from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis
 
 
 class Limit(Struct, frozen=True):

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from roofline.errors import SourceError
 from roofline.kernels import facts_of
-from roofline.records import SourceError, TensorSpec, Trace
+from roofline.records import TensorSpec, Trace
 
 # Bytes and operations of one pass: what 64-bit numbers, JSON's readers among them, hold without loss of order.
 TOTAL_LIMIT = 2**62

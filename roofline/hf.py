@@ -4,14 +4,13 @@ no weights are read, and a configuration that brings its own code (`auto_map`) i
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from roofline import compat, hf_config
-from roofline.records import SourceError, UnknownNameError, UsageError
+from roofline.errors import SourceError, UnknownNameError, UsageError, nearest
 
 # Tokens of a text input where nothing else is said.
 TOKENS = 128
@@ -72,8 +71,7 @@ def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
     cls, config = _from_file(Path(where)) if where.endswith(".json") else _from_class(where)
     for key in settings:
         if not hasattr(config, key):
-            near = difflib.get_close_matches(key, list(config.to_dict()), n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see its documentation for the fields"
+            hint = nearest(key, config.to_dict(), n=3, cutoff=0.6, lead="", show=str) or "see its documentation for the fields"
             raise UsageError(f"{type(config).__name__} has no field {key!r}: {hint}")
     if settings:
         hf_config.check(settings, f"--set of {cls.__name__}")  # a budget file may have set them
@@ -90,8 +88,7 @@ def _from_class(name: str) -> tuple[Any, Any]:
     try:
         cls = getattr(transformers, name)
     except (AttributeError, ImportError) as error:
-        near = difflib.get_close_matches(name, [n for n in dir(transformers) if n.endswith(_HEADS)], n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        hint = nearest(name, [n for n in dir(transformers) if n.endswith(_HEADS)], n=3, cutoff=0.6, show=str)
         raise UnknownNameError(f"transformers has no class {name!r}{hint}") from error
     if getattr(cls, "config_class", None) is None:
         raise UsageError(f"hf:{name} is no model class of transformers; give one such as LlamaForCausalLM or BertModel")
@@ -115,8 +112,7 @@ def _from_file(path: Path) -> tuple[Any, Any]:
     compat.load("transformers")
     known = compat.configurations()
     if kind not in known:
-        near = difflib.get_close_matches(kind, known, n=1)
-        raise SourceError(f"{path}: transformers knows no model_type {kind!r}" + (f"; did you mean {near[0]}?" if near else ""))
+        raise SourceError(f"{path}: transformers knows no model_type {kind!r}{nearest(kind, known, cutoff=0.6, show=str)}")
     try:
         with compat.offline():  # some configurations ask the hub for their parts
             config = known[kind].from_dict(table)

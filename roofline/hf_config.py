@@ -7,7 +7,6 @@ that read files. None of that is done for a file.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from roofline import files
-from roofline.records import SourceError
+from roofline.errors import SourceError, nearest
 
 # Ways to compute attention and experts that transformers holds itself; others are packages to import or kernels to fetch.
 _IMPLEMENTATIONS = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
@@ -84,8 +83,7 @@ def model_class(named: str, config: Any, path: Path) -> Any:
 
         found = getattr(transformers, named, None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
-        near = difflib.get_close_matches(named, sorted(listed), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = nearest(named, sorted(listed), cutoff=0.6, show=str)
         raise SourceError(f"{path}: `architectures` names {_short(named)}, which is no model of transformers{hint}")
     return found
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 from roofline import access, cost
 from roofline.cost.registry import MEMOS
-from roofline.records import RUNTIMES, Kernel, Op, Operand, OpSpec, Trace, UsageError, Work
+from roofline.errors import UsageError
+from roofline.records import RUNTIMES, Kernel, Op, Operand, OpSpec, Trace, Work
 from roofline.shapes import PRODUCTS
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})

@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from roofline import compat
-from roofline.records import Kernel, LanguageInfo, Trace, UsageError
+from roofline.errors import UsageError
+from roofline.records import Kernel, LanguageInfo, Trace
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from roofline.device import LIBRARY
+from roofline.paths import LIBRARY
 from roofline.units import binary, parse, si
 
 VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}

@@ -23,7 +23,8 @@ from msgspec.structs import replace
 from roofline import failures, pipeline, timing
 from roofline.calibrate import TooBusy
 from roofline.device import Device
-from roofline.records import Analysis, Gap, KernelRow, Measurement, ModelError, Trace, UsageError
+from roofline.errors import ModelError, UsageError
+from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace
 from roofline.timing import Sample
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from roofline import units
-from roofline.records import Analysis, UsageError
+from roofline.errors import UsageError, nearest
+from roofline.records import Analysis
 
 
 class Metric(NamedTuple):
@@ -85,12 +85,6 @@ def parse(metric: Metric, value: str | float) -> float:
     if not 0 <= number < math.inf:
         raise ValueError(f"expected a number of at least 0, got {value!r}")
     return number
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: "; did you mean 'time'?", or nothing."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def percent(relative: float | None) -> str:

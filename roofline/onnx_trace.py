@@ -13,9 +13,10 @@ import onnx
 from msgspec import msgpack, structs
 from onnx import TensorProto
 
+from roofline.errors import SourceError
 from roofline.onnx_graph import DTYPES, Shapes, Weight, load
 from roofline.onnx_ops import POINTWISE, VIEWS, Call, translate
-from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, SourceError, Storage, TensorSpec, Trace
+from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, Storage, TensorSpec, Trace
 
 # Modules inside one another that a graph may name.
 DEPTH = 100

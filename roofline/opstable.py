@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from roofline import device as devices
 from roofline import roof, tables, validate
 from roofline.device import Device, Number
+from roofline.errors import RooflineError, UsageError
 from roofline.kernels import Facts
-from roofline.records import Kernel, Operand, OpSpec, RooflineError, TensorSpec, UsageError, by_bound
+from roofline.records import Kernel, Operand, OpSpec, TensorSpec, by_bound
 from roofline.tables import Row, Setting
 
 HOW = Setting("fp32", "nchw", "eager")

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from roofline.records import Analysis, OutputError, UsageError
+from roofline.errors import OutputError, UsageError, close
+from roofline.records import Analysis
 
 By = Literal["layer", "op", "kernel"]
 
@@ -31,7 +31,7 @@ def targets(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         suffix = path.suffix.lower()
         if suffix not in FORMATS:
-            near = get_close_matches(suffix, FORMATS, n=1)
+            near = close(suffix, FORMATS)
             hint = f"; did you mean {path.stem}{near[0]}?" if near else ""
             what = f"has the suffix {path.suffix!r}" if path.suffix else "has no suffix"
             raise UsageError(f"-o {path}: {what}, which names no format{hint}\ngive one of {', '.join(FORMATS)}")

@@ -12,12 +12,13 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from roofline import analysis, compat, dependencies, device, places, source, units
+from roofline import analysis, compat, dependencies, device, errors, places, source, units
 from roofline.cache import Cache, digest
 from roofline.dependencies import Record
 from roofline.device import Device
+from roofline.errors import ModelError, UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
-from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, ModelError, ToolInfo, Trace, UsageError
+from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, ToolInfo, Trace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -273,7 +274,7 @@ def _check(request: Request) -> None:
         ("optimizer", request.optimizer.lower(), OPTIMIZERS),
     ):  # fmt: skip
         if value not in known:
-            raise UsageError(f"unknown {what} {value!r}{device.nearest(value, known)}; use one of {', '.join(known)}")
+            raise UsageError(f"unknown {what} {value!r}{errors.nearest(value, known)}; use one of {', '.join(known)}")
     if (request.prefill is not None) + (request.decode is not None) + request.training > 1:
         raise UsageError("prefill, decode and training are three different passes; ask for one of them")
     for name in ("batch", "resolution", "prefill", "decode"):

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from roofline import paths
+
 _INSTALLED = ("site-packages", "dist-packages")
-_OURS = str(Path(__file__).resolve().parent) + os.sep
 # without sysconfig, whose import and tables take longer than all else that a cached answer needs
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _LIBRARIES = (
@@ -36,8 +37,10 @@ def kind_of(file: str) -> str:
         if word in parts:
             top = parts[parts.index(word) + 1 : parts.index(word) + 2]
             return "torch" if top == ["torch"] else "installed"
-    if path.startswith(_OURS):
-        return "own" if path.startswith(_OURS + "_share") else "ours"
+    if paths.is_ours(path):
+        return "ours"
+    if paths.is_shared(path):
+        return "own"
     if path.startswith(_STDLIB):
         return "python"
     if path.startswith(_SYSTEM):

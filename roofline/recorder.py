@@ -25,10 +25,11 @@ from roofline import memo, metadata
 from roofline.arguments import add_key, is_packed, map_tensors, tensors_in
 from roofline.autocast import POLICIES
 from roofline.composite import IMPLICIT
+from roofline.errors import UsageError
 from roofline.kernels import facts_of
 from roofline.memo import Entry, Meta, meta_of
 from roofline.operators import ONE_ON_GPU, Func, func_of, mutated, switched_off
-from roofline.records import Op, OpSpec, UsageError
+from roofline.records import Op, OpSpec
 
 aten = torch.ops.aten
 META = torch.device("meta")

@@ -1,4 +1,4 @@
-"""The records that pass between the stages, and the error tree.
+"""The records that pass between the stages.
 
 Every record is frozen, holds SI base units (FLOP, byte, second, FLOP/s, B/s) and imports no torch: a trace or an
 analysis read back from disk is as good as a fresh one. The records of one stage are made by that stage alone.
@@ -550,54 +550,3 @@ class Analysis(Struct, frozen=True, kw_only=True):
     measurement: Measurement | None = None
     # of a prefill or decode pass
     language: LanguageInfo | None = None
-
-
-# ------------------------------------------------------------------------------------------------ errors
-
-
-class RooflineError(Exception):
-    """Anything that a person can mend. The message is one or two lines: what was wrong, where, what to do."""
-
-    exit_code: ClassVar[int] = 2
-
-
-class UsageError(RooflineError):
-    """A flag, an argument, a shape or a path that cannot be used."""
-
-
-class UnknownNameError(UsageError):
-    """No model, device or key of that name; the message lists the nearest."""
-
-
-class DeviceFileError(RooflineError):
-    """A device file that does not hold what it must: the message names file and key."""
-
-
-class BudgetFileError(RooflineError):
-    """A budget file that does not hold what it must: the message names file and key."""
-
-
-class OutputError(RooflineError):
-    """A result that cannot be written."""
-
-
-class SourceError(RooflineError):
-    """A model that cannot be loaded or built."""
-
-
-class BuildError(SourceError):
-    """The model's own code failed while it was loaded or built."""
-
-    exit_code: ClassVar[int] = 3
-
-
-class ModelError(RooflineError):
-    """The model itself failed while it ran: the message names the module and its input shapes."""
-
-    exit_code: ClassVar[int] = 3
-
-
-class CheckFailed(RooflineError):
-    """A budget or `--strict` failed."""
-
-    exit_code: ClassVar[int] = 1

@@ -31,8 +31,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline import cpu_eager, efficiency, files, formulas, shares
-from roofline.device import Device, nearest
-from roofline.records import DTYPE_BITS, MATRIX, Kernel, Point, UsageError, bound_of
+from roofline.device import Device
+from roofline.errors import UsageError, nearest
+from roofline.paths import CONSTANTS
+from roofline.records import DTYPE_BITS, MATRIX, Kernel, Point, bound_of
 
 _NAMES = {
     "float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8",
@@ -56,7 +58,7 @@ def constants(kind: str) -> dict[str, float]:
 
 @cache
 def _read(path: str, kind: str) -> dict[str, float]:
-    text = Path(__file__).with_name("constants.toml").read_text(encoding="utf-8")
+    text = CONSTANTS.read_text(encoding="utf-8")
     # only the table that is asked for: parsing all of them would be a part of a first analysis that shows
     chunk = next(c for c in re.split(r"^(?=\[)", text, flags=re.MULTILINE) if c.startswith(f"[{kind}]"))
     table = shipped = tomllib.loads(chunk)[kind]

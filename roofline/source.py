@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -25,8 +24,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import compat, zoo
-from roofline.records import SourceError, UnknownNameError, UsageError
+from roofline import compat, paths, zoo
+from roofline.errors import SourceError, UnknownNameError, UsageError, nearest
 from roofline.zoo import ZOOS
 
 package_version = compat.version
@@ -104,14 +103,6 @@ class Source(Struct, frozen=True, kw_only=True):
 # ------------------------------------------------------------------------------------------------ finding
 
 
-@cache
-def models_dir() -> Path:
-    """The reference models: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    shared = here / "_share" / "models"
-    return shared if shared.is_dir() else here.parent / "models"
-
-
 def declared(path: Path) -> dict[str, dict[str, Any]]:
     """The ROOFLINE table of a Python file, read as a literal: the file is not run. Empty where it has none."""
     try:
@@ -125,7 +116,7 @@ def declared(path: Path) -> dict[str, dict[str, Any]]:
 def reference_models() -> dict[str, tuple[Path, dict[str, Any]]]:
     """Name -> (file, entry) of every reference model."""
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for path in sorted(models_dir().glob("*.py")):
+    for path in sorted(paths.models().glob("*.py")):
         for name, entry in declared(path).items():
             found[name] = (path, entry)
     return found
@@ -230,8 +221,8 @@ def _find(model: str) -> Source:
         if zoo.has(z, model):
             return replace(_zoo(z, model), notes=_ambiguous(model, f"{z}'s", ZOOS[i + 1 :]))
     names = [*known, *(name for z in ZOOS for name in zoo.names(z))]
-    near = difflib.get_close_matches(model, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    near = nearest(model, names, n=3, lead="", show=str)
+    hint = f"{near} " if near else ""
     missing = [z for z in ZOOS if not package_version(z)]
     if missing and model.replace("_", "").isalnum():
         more = f"; the models of {' and '.join(missing)} need them installed: pip install {' '.join(missing)}"
@@ -296,10 +287,7 @@ def _file(file: str, attribute: str) -> Source:
 def _zoo(name_of_zoo: str, name: str) -> Source:
     _needs(name_of_zoo, name)
     if not zoo.has(name_of_zoo, name):
-        near = difflib.get_close_matches(name, zoo.names(name_of_zoo), n=3, cutoff=0.5)
-        raise UnknownNameError(
-            f"{name_of_zoo} has no model {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else "")
-        )
+        raise UnknownNameError(f"{name_of_zoo} has no model {name!r}{nearest(name, zoo.names(name_of_zoo), n=3, show=str)}")
     return Source(name=name, kind=name_of_zoo, where=name, inputs=None)
 
 
@@ -361,11 +349,8 @@ def _parse_input(text: str, position: int) -> Input:
         raise UsageError(f"--input {text!r} is not a shape; write 1,3,224,224 or x=1,3,224,224 or ids=1,128:int64")
     dtype = dtype.strip()
     if dtype and dtype not in DTYPES:
-        near = difflib.get_close_matches(dtype, sorted(DTYPES), n=1)
-        raise UsageError(
-            f"--input {text!r}: unknown dtype {dtype!r}"
-            + (f"; did you mean {near[0]}?" if near else f"; use one of {', '.join(sorted(DTYPES))}")
-        )
+        hint = nearest(dtype, sorted(DTYPES), cutoff=0.6, show=str) or f"; use one of {', '.join(sorted(DTYPES))}"
+        raise UsageError(f"--input {text!r}: unknown dtype {dtype!r}{hint}")
     return Input(name.strip() or str(position), sizes, dtype)
 
 

@@ -7,7 +7,6 @@ with. Any other CSV is read with a column mapping.
 from __future__ import annotations
 
 import csv
-import difflib
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from roofline import files
-from roofline.records import DTYPES, UsageError
+from roofline.errors import UsageError, close, nearest
+from roofline.records import DTYPES
 
 # what we call a column -> timm's names for it
 _TIMM = {
@@ -164,13 +164,12 @@ def _mapping(given: dict[str, str], have: Sequence[str], path: Path) -> dict[str
         names = {k: v for k, v in names.items() if k not in _UNITS or k in given}
     for ours in _NEEDED:
         if ours not in names and not (ours == "ms" and any(u in names for u in _UNITS)):
-            near = difflib.get_close_matches(_TIMM[ours], have, n=1, cutoff=0.4)
+            near = close(_TIMM[ours], have, cutoff=0.4)
             hint = f"; is it {near[0]!r}? then give --column {ours}={near[0]}" if near else ""
             raise UsageError(f"{path.name} has no column {_TIMM[ours]!r}{hint} (it has {', '.join(have)})")
     for theirs in names.values():
         if theirs not in have:
-            near = difflib.get_close_matches(theirs, have, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f" (it has {', '.join(have)})"
+            hint = nearest(theirs, have, cutoff=0.6) or f" (it has {', '.join(have)})"
             raise UsageError(f"{path.name} has no column {theirs!r}{hint}")
     return names
 

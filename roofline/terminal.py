@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from roofline.records import CheckFailed, OutputError, RooflineError
+from roofline.errors import CheckFailed, OutputError, RooflineError
 from roofline.views.listing import Painter
 
 # What writing to stdout may raise; files are written elsewhere, and their errors are RooflineErrors by then.

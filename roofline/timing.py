@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from roofline.records import UsageError
+from roofline.errors import UsageError
 
 # Fewer undisturbed samples than this are no measurement; the faster quarter of all is taken, and marked.
 LEAST = 5

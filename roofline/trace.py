@@ -14,8 +14,9 @@ from torch.nn.parameter import is_lazy
 
 from roofline import compat, failures
 from roofline.arguments import packed_in, tensors_in
+from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.recorder import META, Recorder
-from roofline.records import InputInfo, Layer, ModelError, ModelInfo, Op, RooflineError, Storage, Trace, UsageError
+from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
 
 if TYPE_CHECKING:
     from roofline.training import Step

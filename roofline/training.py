@@ -25,10 +25,11 @@ from torch.optim.sgd import sgd
 from roofline import compat
 from roofline.arguments import tensors_in
 from roofline.composite import IMPLICIT, attention, recurrent
+from roofline.errors import UsageError
 from roofline.memo import meta_of
 from roofline.operators import switched_off
 from roofline.recorder import Recorder, Store, plain
-from roofline.records import OpSpec, UsageError
+from roofline.records import OpSpec
 
 aten = torch.ops.aten
 NOTE = "training step: loss is the sum of the model's floating outputs; {} with its state in place before the step"

@@ -19,7 +19,8 @@ from msgspec import Struct
 from roofline import compat, fingerprints, kernels, memory, pipeline, roof, source, statistics, tables, zoo
 from roofline.cache import Cache, digest
 from roofline.device import Device
-from roofline.records import DTYPES, RooflineError, Trace, UsageError, by_bound
+from roofline.errors import RooflineError, UsageError
+from roofline.records import DTYPES, Trace, by_bound
 from roofline.tables import Row, Setting
 
 # A measured rate this far above the peak cannot be.

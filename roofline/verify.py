@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roofline.records import BOUNDS, RUNTIMES, Analysis, KernelRow, UsageError, by_bound
+from roofline.errors import UsageError
+from roofline.records import BOUNDS, RUNTIMES, Analysis, KernelRow, by_bound
 
 # Sums are made in another order than the program made them.
 _CLOSE = 1e-9

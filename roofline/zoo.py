@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from roofline import compat
-from roofline.records import UnknownNameError
+from roofline.errors import UnknownNameError
 
 ZOOS = ("torchvision", "timm")
 # Frames of a video clip, as torchvision counted its published operations.

@@ -13,7 +13,8 @@ from typing import Any
 import roofline
 from roofline import analysis, pipeline, source
 from roofline.device import lookup
-from roofline.records import RooflineError, Trace
+from roofline.errors import RooflineError
+from roofline.records import Trace
 
 
 def traced(model: str, **asked: Any) -> Trace:

@@ -28,7 +28,8 @@ from roofline.cost import (
 )
 from roofline.cost import traffic as _traffic
 from roofline.cost.registry import BYTES, INSTALLED, KLASSES, MEMOS, RULES, ZERO, Count, Rule, add, qualified
-from roofline.records import DTYPE_BITS, OpSpec, TensorSpec, UsageError, Work
+from roofline.errors import UsageError
+from roofline.records import DTYPE_BITS, OpSpec, TensorSpec, Work
 
 __all__ = ["classify", "compute_dtype", "dims", "mutated", "products", "register_flops", "rule_of", "traffic", "work"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from roofline.records import OpSpec, TensorSpec, UsageError, Work
+from roofline.errors import UsageError
+from roofline.records import OpSpec, TensorSpec, Work
 
 # What a rule returns: FLOPs, or Work where multiply-accumulates are part of it, or None where shapes do not tell.
 Count = int | Work | None

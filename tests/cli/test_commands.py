@@ -15,8 +15,9 @@ from sample import language, sample
 import roofline
 from roofline import cli
 from roofline.device import Device, lookup
+from roofline.errors import ModelError
 from roofline.fingerprints import device_digest
-from roofline.records import Analysis, ModelError
+from roofline.records import Analysis
 from roofline.views import text
 
 Calls = list[dict[str, Any]]

@@ -9,7 +9,7 @@ import pytest
 
 from roofline import cli
 from roofline.device import lookup, with_host
-from roofline.records import UsageError
+from roofline.errors import UsageError
 
 Capture = pytest.CaptureFixture[str]
 

@@ -245,7 +245,7 @@ def test_an_unchanged_model_is_unchanged(tmp_path: Path, capsys: Capture, how: s
 
 
 def test_another_device_of_the_same_name(tmp_path: Path, capsys: Capture) -> None:
-    from roofline.device import LIBRARY
+    from roofline.paths import LIBRARY
 
     (tmp_path / "net.py").write_text(WIDE)
     net, base, mine = f"{tmp_path}/net.py:Net", tmp_path / "base.json", tmp_path / "t4.toml"

@@ -16,7 +16,7 @@ from torch import nn
 
 import roofline
 from roofline import compat
-from roofline.records import SourceError, UsageError
+from roofline.errors import SourceError, UsageError
 
 REPO = Path(__file__).resolve().parent.parent.parent
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]

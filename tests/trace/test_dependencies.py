@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import roofline
-from roofline import pipeline
+from roofline import paths, pipeline
 
 HEAD = "import json, os, sys\nfrom pathlib import Path\nfrom torch import nn\n\n"
 NET = HEAD + "def Net():\n    width = {width}\n    return nn.Embedding(width, width)\n"
@@ -336,9 +336,7 @@ def test_constants_of_somebodys_own(tmp_path: Path, cache_dir: Path, monkeypatch
 
 
 def test_this_programs_own_files_count_by_their_content() -> None:
-    from roofline import fingerprints
-
-    named = {os.path.relpath(f, fingerprints._HERE) for f in fingerprints._files(str(fingerprints._HERE))}
+    named = set(paths.code_files())
     here = Path(roofline.__file__).parent
     expected = {str(f.relative_to(here)) for f in (*here.rglob("*.py"), here / "constants.toml")}
     apart = {f for f in expected if f.split(os.sep)[0] in ("views", "_share")}
@@ -346,18 +344,13 @@ def test_this_programs_own_files_count_by_their_content() -> None:
     assert "gradients.py" in named
 
 
-def test_the_code_that_traces_is_told_from_the_time_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_code_that_traces_is_told_from_the_time_model(tmp_path: Path) -> None:
     """For the traces of tables of measured times: an edit of gradients.py makes them anew, one of gpu.py does not."""
-    from roofline import fingerprints
-
-    shutil.copytree(
-        Path(roofline.__file__).parent, tmp_path / "roofline", ignore=shutil.ignore_patterns("__pycache__", "devices")
-    )
-    monkeypatch.setattr(fingerprints, "_HERE", tmp_path / "roofline")
+    shutil.copytree(Path(roofline.__file__).parent, tmp_path / "roofline", ignore=shutil.ignore_patterns("__pycache__"))
 
     def states() -> tuple[str, str]:
-        fingerprints.code_state.cache_clear()
-        return fingerprints.code_state(), fingerprints.code_state(after=False)
+        paths.code_state.cache_clear()
+        return paths.code_state(package=tmp_path / "roofline"), paths.code_state(after=False, package=tmp_path / "roofline")
 
     try:
         first = states()
@@ -372,8 +365,15 @@ def test_the_code_that_traces_is_told_from_the_time_model(monkeypatch: pytest.Mo
         third = states()
         assert third[0] != second[0]
         assert third[1] != second[1]
+        # a folder that nobody has named anywhere counts for all of it
+        (tmp_path / "roofline/new/inner").mkdir(parents=True)
+        (tmp_path / "roofline/new/inner/rule.py").write_text("FACTOR = 1\n")
+        fourth = states()
+        (tmp_path / "roofline/new/inner/rule.py").write_text("FACTOR = 2\n")
+        fifth = states()
+        assert len({third, fourth, fifth}) == len({s[1] for s in (third, fourth, fifth)}) == 3
     finally:
-        fingerprints.code_state.cache_clear()
+        paths.code_state.cache_clear()
 
 
 def test_a_file_that_changes_while_it_is_analysed_is_not_kept(

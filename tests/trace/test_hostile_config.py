@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hostile import damaged, refused_or_fine, traced, wrong
 
-from roofline.records import SourceError, UsageError
+from roofline.errors import SourceError, UsageError
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,

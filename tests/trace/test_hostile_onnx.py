@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hostile import damaged, refused_or_fine, traced, wrong_graph
 
-from roofline.records import SourceError
+from roofline.errors import SourceError
 
 onnx = pytest.importorskip("onnx")
 np = pytest.importorskip("numpy")

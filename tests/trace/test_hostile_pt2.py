@@ -19,7 +19,7 @@ from hostile import damaged, edited, refused_or_fine, rewritten, traced, wrong
 from torch import nn
 
 from roofline import exported, exported_ops
-from roofline.records import SourceError
+from roofline.errors import SourceError
 from roofline.terminal import guard
 
 

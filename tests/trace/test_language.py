@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import roofline
 from roofline import compat
-from roofline.records import UsageError
+from roofline.errors import UsageError
 
 transformers = pytest.importorskip("transformers")
 

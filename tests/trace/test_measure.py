@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from roofline import build, calibrate, calibrate_gpu, device, measure, pipeline, source, timing
+from roofline.errors import ModelError, UsageError
 from roofline.measure import Timed, attach, gaps, matched, shares
-from roofline.records import Analysis, KernelRow, ModelError, UsageError
+from roofline.records import Analysis, KernelRow
 from roofline.stopwatch import HostClock
 from roofline.timing import Sample
 

@@ -14,8 +14,9 @@ from torch import nn
 
 import roofline
 from roofline import cli, gate
+from roofline.errors import BudgetFileError, RooflineError, UsageError
 from roofline.options import Dtype
-from roofline.records import DTYPES, Analysis, BudgetFileError, RooflineError, UsageError
+from roofline.records import DTYPES, Analysis
 
 Capture = pytest.CaptureFixture[str]
 

@@ -19,7 +19,8 @@ from roofline import analysis, calibrate, cpu_eager, formulas, kernels, physics,
 from roofline.cost import registry
 from roofline.device import library, lookup
 from roofline.device_toml import write
-from roofline.records import Kernel, Trace, UsageError, Work
+from roofline.errors import UsageError
+from roofline.records import Kernel, Trace, Work
 from roofline.trace import trace
 
 

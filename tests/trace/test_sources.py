@@ -16,7 +16,8 @@ from torch import nn
 
 from roofline import build, compat, kernels, pipeline, source, zoo
 from roofline.device import lookup
-from roofline.records import ModelError, SourceError, Trace, UnknownNameError, UsageError
+from roofline.errors import ModelError, SourceError, UnknownNameError, UsageError
+from roofline.records import Trace
 
 GPU = "t4"
 

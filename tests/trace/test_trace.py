@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import roofline
 from roofline import memory
-from roofline.records import ModelError, Trace, UsageError
+from roofline.errors import ModelError, UsageError
+from roofline.records import Trace
 from roofline.trace import NeedsValues, trace
 
 

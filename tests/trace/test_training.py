@@ -18,7 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 import roofline
 from roofline import kernels, memory
-from roofline.records import Kernel, ModelError, Trace, UsageError
+from roofline.errors import ModelError, UsageError
+from roofline.records import Kernel, Trace
 from roofline.trace import trace
 
 # nothing runs: memory is reserved, metadata asked for, or a view made

@@ -14,7 +14,7 @@ from roofline import calibrate, timing
 from roofline.device import Device, Level, Number, Peak, Scaling, library
 from roofline.device_file import read
 from roofline.device_toml import write
-from roofline.records import DeviceFileError, UsageError
+from roofline.errors import DeviceFileError, UsageError
 from roofline.timing import Sample
 
 GOOD = Sample(1e-3, 0.02, 30, 25)

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from sample import sample
 
 from roofline.capacity import checked, largest
-from roofline.records import Analysis, ModelError
+from roofline.errors import ModelError
+from roofline.records import Analysis
 from roofline.verdict import compare, totals, verdict
 
 GiB = 2**30

@@ -13,7 +13,8 @@ from opspecs import op, t
 
 from roofline import cost
 from roofline.cost import registry
-from roofline.records import OpSpec, UsageError, Work
+from roofline.errors import UsageError
+from roofline.records import OpSpec, Work
 
 X = t(2, 8, 10)  # 160 elements
 IMAGE = t(1, 3, 8, 8)

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from roofline import device
+from roofline import device, paths
 from roofline.device import Cores, Device, Level, Number, Peak
-from roofline.records import DeviceFileError, UnknownNameError, UsageError
+from roofline.errors import DeviceFileError, UnknownNameError, UsageError
 
 LIBRARY = device.library()
 BY_NAME = {d.name: d for d in LIBRARY}
@@ -80,7 +80,7 @@ def test_the_library_is_large_and_of_all_kinds() -> None:
 
 
 def test_names_are_those_of_the_files() -> None:
-    assert device.names() == [d.name for d in LIBRARY] == sorted(path.stem for path in device.LIBRARY.glob("[!_]*.toml"))
+    assert device.names() == [d.name for d in LIBRARY] == sorted(path.stem for path in paths.LIBRARY.glob("[!_]*.toml"))
     assert all(name == name.lower() and " " not in name and "_" not in name for name in device.names())
 
 
@@ -365,4 +365,4 @@ def test_the_example_in_the_docs_is_a_sound_device(tmp_path: Path) -> None:
 
 
 def test_one_device_loads_within_5_ms() -> None:
-    assert best_of(5, device.LIBRARY / "h100-sxm.toml") < 0.005
+    assert best_of(5, paths.LIBRARY / "h100-sxm.toml") < 0.005

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from sample import language, sample
 
 from roofline import diff as compare
-from roofline.records import Analysis, UsageError
+from roofline.errors import UsageError
+from roofline.records import Analysis
 from roofline.views import text
 from roofline.views.listing import diff as show
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from roofline import analysis, device_file, diff, files, gate, roof, source, tables
-from roofline.records import RooflineError
+from roofline.errors import RooflineError
 
 READERS: list[tuple[str, Callable[[Path], object]]] = [
     ("device.toml", device_file.read),

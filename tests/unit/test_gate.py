@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sample import sample
 
 from roofline import gate, metrics
-from roofline.records import BudgetFileError
+from roofline.errors import BudgetFileError
 
 
 def write(path: Path, text: str, name: str = "roofline.toml") -> Path:

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from roofline import device, host, machine
+from roofline import device, host, machine, paths
 from roofline.device import Device
-from roofline.records import DeviceFileError, UnknownNameError
+from roofline.errors import DeviceFileError, UnknownNameError
 
 AMX = "fpu sse sse2 fma avx avx2 avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8"
 K = 1024
@@ -282,7 +282,7 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_calibrated_file_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    text = (device.LIBRARY / "raspberry-pi-5.toml").read_text(encoding="utf-8")
+    text = (paths.LIBRARY / "raspberry-pi-5.toml").read_text(encoding="utf-8")
     (tmp_path / "mine.toml").write_text('tier = "calibrated"\n' + text, encoding="utf-8")
     monkeypatch.setenv("ROOFLINE_HOST_FILE", str(tmp_path / "mine.toml"))
     assert device.lookup("cpu").tier == "calibrated"

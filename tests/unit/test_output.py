@@ -11,7 +11,7 @@ import pytest
 from sample import sample
 
 from roofline import output
-from roofline.records import OutputError, UsageError
+from roofline.errors import OutputError, UsageError
 
 
 def names(folder: Path) -> list[str]:

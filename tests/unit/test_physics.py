@@ -18,8 +18,9 @@ from rulespecs import CALLS
 from roofline import device as devices
 from roofline import physics, roof
 from roofline.device import Device, Number, lookup
+from roofline.errors import UsageError
 from roofline.kernels import Facts
-from roofline.records import Kernel, Operand, OpSpec, Point, UsageError
+from roofline.records import Kernel, Operand, OpSpec, Point
 
 ALL = [d.name for d in devices.library()]
 SOME = ["rtx-3090", "t4", "p100-pcie", "gtx-1080-ti", "apple-m2-max-gpu", "i9-10940x", "i7-12700h", "raspberry-pi-4"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roofline import opstable, tables
-from roofline.records import UsageError
+from roofline.errors import UsageError
 
 HEADER = "model,infer_img_size,infer_samples_per_sec,infer_step_time,infer_batch_size,param_count\n"
 

@@ -14,7 +14,7 @@ import pytest
 from sample import language, sample
 
 from roofline import diff as compare
-from roofline.records import UsageError
+from roofline.errors import UsageError
 from roofline.views import text
 
 
