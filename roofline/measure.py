@@ -259,10 +259,13 @@ def _call(
 
     args, kwargs = build.call_with(module, inputs)
     args, kwargs = real(args), {k: real(v) for k, v in kwargs.items()}
-    if place.type == "cuda" and dtype == "tf32":
-        old = torch.get_float32_matmul_precision()
-        stack.callback(torch.set_float32_matmul_precision, old)
-        torch.set_float32_matmul_precision("high")
+    if place.type == "cuda" and dtype in ("fp32", "tf32"):
+        # left alone, torch computes fp32 products exactly and fp32 convolutions in TF32: neither of the two that are predicted
+        precision, convs = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        stack.callback(torch.set_float32_matmul_precision, precision)
+        stack.callback(setattr, torch.backends.cudnn, "allow_tf32", convs)
+        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = dtype == "tf32"
     auto: Callable[[], AbstractContextManager[Any]] = nullcontext
     if dtype == "amp":
         auto = lambda: torch.autocast(place.type)  # noqa: E731  # one line, beside its other form
