@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +45,59 @@ def test_fits_without_a_device_start_from_round_values() -> None:
     assert {start[name] for name in start.keys() & fitting.FRACTIONS} == {0.8}
     assert all(0.5 <= start[name] / shipped[name] <= 2 for name in start.keys() - fitting.FRACTIONS)
     assert sum(start[name] == shipped[name] for name in start) < len(start) / 3
+
+
+OLD: dict[str, Any] = {
+    "tool": {"roofline": "0.1.0", "torch": "2.14"}, "notes": ["one", "two"],
+    "kernels": [{"op": "conv2d", "time_s": 1e-5}, {"op": "relu", "time_s": 2.0}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, []),
+        ({"tool": {"roofline": "0.2.0", "torch": "2.14"}}, []),
+        ({"tool": {"roofline": "0.2.0", "torch": "2.15"}}, [("tool.torch", "value", "tool.torch: value")]),
+        ({"kernels": [{"op": "conv2d", "time_s": 1e-5}, {"op": "relu", "time_s": 2.0000000000000004}]},
+         [("kernels[1].time_s", "value", "kernels[].time_s: value")]),
+        ({"kernels": [{"op": "conv2d", "time_s": 1e-5}, {"op": "relu", "time_s": 2}]},
+         [("kernels[1].time_s", "type", "kernels[].time_s: type")]),
+        ({"kernels": [{"op": "conv2d"}, {"op": "relu", "time_s": 2.0, "level": "L2"}]},
+         [("kernels[0].time_s", "gone", "kernels[].time_s: gone"), ("kernels[1].level", "added", "kernels[].level: added")]),
+        ({"notes": ["zero", "one", "two"]}, [("notes", "length", "notes: length"), ("notes[0]", "value", "notes[]: value")]),
+        ({"notes": None}, [("notes", "type", "notes: type")]),
+        ({"kernels": [{"time_s": 1e-5, "op": "conv2d"}, {"op": "relu", "time_s": 2.0}]},
+         [("kernels[0]", "order of keys", "kernels[]: order of keys")]),
+    ],
+)  # fmt: skip
+def test_no_difference_between_documents_is_missed(change: dict[str, Any], found: list[tuple[str, str, str]]) -> None:
+    from benchmarks import same
+
+    told = same.compare(json.dumps(OLD).encode(), json.dumps(OLD | change).encode())
+    assert [(d.path, d.kind, d.group) for d in told] == found
+
+
+def test_documents_that_only_mean_the_same_differ() -> None:
+    from benchmarks import same
+
+    assert [d.kind for d in same.compare(b'{"time_s": 1e-05}', b'{"time_s": 0.00001}')] == ["spelling"]
+    assert [d.kind for d in same.compare(b'{"a": 1}', b'{"a":1}')] == ["spelling"]
+
+
+def test_every_model_is_compared_under_three_combinations() -> None:
+    from benchmarks import same
+
+    groups = same.questions(0)
+    assert len(groups) > 60
+    assert min(len(g.asked) for g in groups if not g.name.endswith(same.REAL)) >= 3
+    for g in groups:
+        assert len({json.dumps(a) for a in g.asked}) == len(g.asked), f"{g.name} is asked the same twice"
+    models = [a for g in groups if g.name not in ("commands", "refused", "README") for a in g.asked]
+    assert {a["runtime"] for a in models if "runtime" in a} == set(same.RUNTIMES)
+    assert {a["dtype"] for a in models if "dtype" in a} == set(same.DTYPES)
+    assert {a["device"] for a in models} == {*same.GPUS, *same.CPUS}
+    assert {a["optimizer"] for a in models if "optimizer" in a} == set(same.OPTIMIZERS)
+    for step in ({"training": True}, {}):
+        kinds = {a["device"] in same.GPUS for a in models if step.items() <= a.items()}
+        assert kinds == {True, False}, "a pass is asked for on one kind of device only"
