@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from roofline.device import Device
 from roofline.errors import RooflineError
 from roofline.records import Analysis
+from roofline.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn
 
     from roofline.cost import register_flops as register_flops
+    from roofline.records import Work as Work
 
-__all__ = ["Analysis", "Device", "RooflineError", "__version__", "analyze", "register_flops"]
-__version__ = "0.1.0"
+__all__ = ["Analysis", "Device", "RooflineError", "Work", "__version__", "analyze", "register_flops"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from roofline.cost import register_flops
 
         return register_flops
+    if name == "Work":
+        from roofline.records import Work
+
+        return Work
     raise AttributeError(f"module 'roofline' has no attribute {name!r}")
 
 

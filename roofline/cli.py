@@ -65,7 +65,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from roofline import __version__
+        from roofline.version import __version__
 
         print(f"roofline {__version__}")
         raise typer.Exit

@@ -290,7 +290,7 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     launched = kernels.build(trace, request.runtime, target.kind)
     peak = memory.peak(trace, target)
     points = roof.place(launched, target, setting=request.dtype, runtime=request.runtime, footprint=peak.total)
-    from roofline import __version__
+    from roofline.version import __version__
 
     tool = ToolInfo(__version__, source.package_version("torch"))
     said = physics.notes(launched, points, target, [layer.path for layer in trace.layers])
