@@ -24,7 +24,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from roofline import device, tables, validate, zoo
+from roofline import tables, validate, zoo
+from roofline.devices import device
 from roofline.errors import RooflineError, UsageError
 from roofline.tables import Row, Setting
 

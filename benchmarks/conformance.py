@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from conformance_page import SEEN, page
 
 from roofline import kernels, pipeline, source, zoo
-from roofline.device import lookup
+from roofline.devices.device import lookup
 from roofline.errors import RooflineError
 from roofline.records import Kernel, Trace
 

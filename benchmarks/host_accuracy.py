@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import roofline
-from roofline import device
+from roofline.devices import device
 from roofline.errors import RooflineError
 from roofline.measure import measure
 from roofline.records import Analysis

@@ -16,8 +16,9 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from roofline import device, fitting, opstable, roof, validate
-from roofline.device import Device
+from roofline import fitting, opstable, roof, validate
+from roofline.devices import device
+from roofline.devices.device import Device
 from roofline.terminal import note
 
 FRACTION = 0.8

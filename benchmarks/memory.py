@@ -21,7 +21,7 @@ from torch.autograd.profiler import profile
 
 from roofline import build, memory, source
 from roofline.arguments import tensors_in
-from roofline.device import Device, lookup
+from roofline.devices.device import Device, lookup
 from roofline.trace import trace
 
 # name -> settings: batch and resolution, small enough for seconds on one core

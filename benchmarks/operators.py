@@ -28,7 +28,7 @@ from torch.autograd.profiler import profile
 from roofline import kernels
 from roofline import memory as footprint
 from roofline.arguments import tensors_in
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.records import Trace
 from roofline.trace import trace
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.errors import RooflineError
 from roofline.records import Analysis
 from roofline.version import __version__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.records import Analysis, InputInfo
 from roofline.source import DTYPES

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from roofline import files
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.memory import Peak
 from roofline.records import (

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.pipeline import Request
 

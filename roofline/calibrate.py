@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import host, timing
-from roofline.device import Device, Level, Number, Peak, Scaling
+from roofline import timing
+from roofline.devices import host
+from roofline.devices.device import Device, Level, Number, Peak, Scaling
 from roofline.errors import RooflineError, UsageError
 from roofline.timing import Sample
 
@@ -118,7 +119,7 @@ def calibrate(
 
     Raises TooBusy where the key numbers spread by more than LIMIT, unless `force`.
     """
-    from roofline import host
+    from roofline.devices import host
 
     progress("looking at this machine")
     base = host.detect()
@@ -406,7 +407,7 @@ class _Cpu:
 
 def _visible_cache() -> int:
     """Bytes of the last cache that Linux shows: a virtual machine's is the host's, and may keep a large buffer by chance."""
-    from roofline.machine import _read, _size
+    from roofline.devices.system import _read, _size
 
     return max((_size(_read(path / "size")) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")), default=0)
 

@@ -12,10 +12,10 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from roofline import device as devices
 from roofline import timing
 from roofline.calibrate import SECONDS, Bench, Calibration, Report, finish, fit
-from roofline.device import Device, Level, Number, Peak
+from roofline.devices import device as devices
+from roofline.devices.device import Device, Level, Number, Peak
 from roofline.errors import UnknownNameError, UsageError
 from roofline.timing import Sample
 

@@ -107,8 +107,9 @@ def calibrate_command(
     roofline calibrate -d gpu -o gpu.toml
     roofline devices cpu                  what was measured, beside what was detected
     """
-    from roofline import calibrate, device_toml
+    from roofline import calibrate
     from roofline import output as files
+    from roofline.devices import writer
     from roofline.views import listing
 
     if output is not None and output.suffix.lower() != ".toml":
@@ -127,7 +128,7 @@ def calibrate_command(
             found = calibrate_gpu(force=force, progress=report or quiet)
         else:
             found = calibrate.calibrate(threads=threads, hold=hold, force=force, progress=report or quiet)
-    text = device_toml.write(found.device)
+    text = writer.write(found.device)
     files.write_all({path: text.encode()})
     if json:
         out_json(found)
@@ -266,7 +267,7 @@ def validate_command(
     roofline validate a.csv b.csv -d rtx-3090 -d rtx-4090 --fit mine.toml
     """
     from roofline import validate
-    from roofline.device import with_host
+    from roofline.devices.device import with_host
 
     devices = with_host([devices_named([d])[0] for d in device], host, runtime.value if runtime else "eager")
     validate.command(

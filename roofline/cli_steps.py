@@ -14,12 +14,12 @@ from roofline.records import Analysis
 from roofline.terminal import note, out, progress
 
 if TYPE_CHECKING:
-    from roofline.device import Device
+    from roofline.devices.device import Device
 
 
 def devices_named(names: Iterable[str], host: str | float | None = None, runtime: str = "eager") -> list[Device]:
     """The devices, all with the same `host` around them where one is given."""
-    from roofline.device import lookup, with_host
+    from roofline.devices.device import lookup, with_host
 
     found: dict[str, Device] = {}
     for name in names:

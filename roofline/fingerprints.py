@@ -14,7 +14,7 @@ import msgspec
 
 from roofline import paths, source
 from roofline.cache import digest
-from roofline.device import Device
+from roofline.devices.device import Device
 
 
 @cache

@@ -15,7 +15,7 @@ import numpy as np
 
 from roofline import cpu_eager, efficiency, formulas, kernels, memory, shapes
 from roofline.cost import registry
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.records import DTYPE_BITS, Kernel, Trace
 
 KLASSES = tuple(sorted(registry.KLASSES))

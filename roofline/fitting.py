@@ -16,7 +16,7 @@ import numpy as np
 from roofline import fit as arrays
 from roofline import opstable, roof, tables, validate
 from roofline.cache import Cache
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
 
 # Rows drawn from each table: more moves no constant by more than the fit's own scatter.

@@ -20,7 +20,7 @@ from roofline.shares import Shared, rate, seconds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from roofline.device import Device
+    from roofline.devices.device import Device
     from roofline.records import Kernel
 
 # numbers or arrays of them

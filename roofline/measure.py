@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from roofline import failures, pipeline, timing
 from roofline.calibrate import TooBusy
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace
 from roofline.timing import Sample
@@ -78,7 +78,7 @@ def measure(
     Raises ModelError where the model cannot run, TooBusy where the runs differ by more than LIMIT and `force` is not set.
     """
     from roofline import build, kernels, source
-    from roofline import device as devices
+    from roofline.devices import device as devices
 
     target = device if isinstance(device, Device) else devices.lookup(device)
     _here(target)

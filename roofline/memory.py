@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from roofline import workspace
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.records import Trace
 
 _NAMES = {

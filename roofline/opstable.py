@@ -13,9 +13,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roofline import device as devices
 from roofline import roof, tables, validate
-from roofline.device import Device, Number
+from roofline.devices import device as devices
+from roofline.devices.device import Device, Number
 from roofline.errors import RooflineError, UsageError
 from roofline.kernels import Facts
 from roofline.records import Kernel, Operand, OpSpec, TensorSpec, by_bound

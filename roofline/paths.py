@@ -13,7 +13,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 # the devices that are shipped, a TOML file each; and the tables beside them, whose names begin with `_`
-LIBRARY = PACKAGE / "devices"
+LIBRARY = PACKAGE / "devices" / "library"
 # of the time model
 CONSTANTS = PACKAGE / "constants.toml"
 # what an installed package carries of the checkout around it

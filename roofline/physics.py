@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.records import Kernel, Point
 from roofline.shapes import PRODUCTS
 

@@ -12,10 +12,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from roofline import analysis, compat, dependencies, device, errors, places, source, units
+from roofline import analysis, compat, dependencies, errors, places, source, units
 from roofline.cache import Cache, digest
 from roofline.dependencies import Record
-from roofline.device import Device
+from roofline.devices import device
+from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
 from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, ToolInfo, Trace

@@ -31,7 +31,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline import cpu_eager, efficiency, files, formulas, shares
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.errors import UsageError, nearest
 from roofline.paths import CONSTANTS
 from roofline.records import DTYPE_BITS, MATRIX, Kernel, Point, bound_of

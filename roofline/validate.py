@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from roofline import compat, fingerprints, kernels, memory, pipeline, roof, source, statistics, tables, zoo
 from roofline.cache import Cache, digest
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
 from roofline.records import DTYPES, Trace, by_bound
 from roofline.tables import Row, Setting

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from roofline import access
-from roofline.device import Device
+from roofline.devices.device import Device
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
 
 # floats of a block where the vectors are 512 bits wide, and where they are shorter

@@ -12,7 +12,7 @@ from typing import Any
 
 import roofline
 from roofline import analysis, pipeline, source
-from roofline.device import lookup
+from roofline.devices.device import lookup
 from roofline.errors import RooflineError
 from roofline.records import Trace
 

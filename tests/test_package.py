@@ -163,7 +163,7 @@ def test_wheel_carries_the_package_and_nothing_beside_it(contents: set[str]) -> 
     [
         ("roofline", "**/*.py", "roofline"),
         ("roofline", "**/*.j2", "roofline"),
-        ("roofline/devices", "*.toml", "roofline/devices"),
+        ("roofline/devices/library", "*.toml", "roofline/devices/library"),
         ("models", "*", "roofline/_share/models"),
     ],
 )

@@ -11,7 +11,7 @@ from roofline.metrics import BY_NAME, percent, text
 if TYPE_CHECKING:
     from roofline.cache import CacheInfo
     from roofline.calibrate import Calibration
-    from roofline.device import Device, Level, Number, Peak
+    from roofline.devices.device import Device, Level, Number, Peak
     from roofline.diff import Diff
     from roofline.gate import Verdict
 

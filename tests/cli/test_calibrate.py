@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roofline.cli import main
-from roofline.device_file import read
+from roofline.devices.file import read
 
 NET = """
 import torch

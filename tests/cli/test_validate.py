@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from conftest import RunCli
 
-from roofline import cli, device, roof, validate
+from roofline import cli, roof, validate
+from roofline.devices import device
 from roofline.tables import Row, Setting
 from roofline.validate import Prediction
 

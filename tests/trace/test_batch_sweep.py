@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from benchmarks import batch_sweep
-from roofline import device
+from roofline.devices import device
 from roofline.tables import Row, Setting
 from roofline.validate import predict
 

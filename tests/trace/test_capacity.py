@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
-from roofline.device import Device, lookup
+from roofline.devices.device import Device, lookup
 from roofline.verdict import verdict
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 import roofline
 from roofline import kernels, memory, pipeline, roof, source
-from roofline.device import Device, lookup
+from roofline.devices.device import Device, lookup
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
 from roofline.verdict import reason, verdict
 

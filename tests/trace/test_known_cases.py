@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import roofline
-from roofline import device
+from roofline.devices import device
 from roofline.records import Analysis
 
 

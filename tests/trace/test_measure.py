@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from roofline import build, calibrate, calibrate_gpu, device, measure, pipeline, source, timing
+from roofline import build, calibrate, calibrate_gpu, measure, pipeline, source, timing
+from roofline.devices import device
 from roofline.errors import ModelError, UsageError
 from roofline.measure import Timed, attach, gaps, matched, shares
 from roofline.records import Analysis, KernelRow
@@ -238,8 +239,8 @@ def test_calibrate_measures_this_machine(tmp_path: Path, monkeypatch: pytest.Mon
     assert 1e-7 < d.host.value < 1e-3
     assert [s.threads for s in d.scaling] == [1]
     assert {"conv", "depthwise_conv", "gemm", "norm", "pointwise"} <= d.fixed.keys()
-    from roofline.device_file import read
-    from roofline.device_toml import write
+    from roofline.devices.file import read
+    from roofline.devices.writer import write
 
     path = tmp_path / "host.toml"
     path.write_text(write(d), encoding="utf-8")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.memory import compare, filled, measured, this_cpu
 from roofline import memory
-from roofline.device import lookup
+from roofline.devices.device import lookup
 from roofline.records import OpSpec, TensorSpec
 from roofline.trace import trace
 from roofline.workspace import onednn

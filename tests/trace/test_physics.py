@@ -17,8 +17,8 @@ from torch import nn
 import roofline
 from roofline import analysis, calibrate, cpu_eager, formulas, kernels, physics, roof
 from roofline.cost import registry
-from roofline.device import library, lookup
-from roofline.device_toml import write
+from roofline.devices.device import library, lookup
+from roofline.devices.writer import write
 from roofline.errors import UsageError
 from roofline.records import Kernel, Trace, Work
 from roofline.trace import trace

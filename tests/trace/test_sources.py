@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from roofline import build, compat, kernels, pipeline, source, zoo
-from roofline.device import lookup
+from roofline.devices.device import lookup
 from roofline.errors import ModelError, SourceError, UnknownNameError, UsageError
 from roofline.records import Trace
 

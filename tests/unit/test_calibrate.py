@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from roofline import calibrate, timing
-from roofline.device import Device, Level, Number, Peak, Scaling, library
-from roofline.device_file import read
-from roofline.device_toml import write
+from roofline.devices.device import Device, Level, Number, Peak, Scaling, library
+from roofline.devices.file import read
+from roofline.devices.writer import write
 from roofline.errors import DeviceFileError, UsageError
 from roofline.timing import Sample
 
@@ -188,7 +188,7 @@ def test_default_file_is_the_one_that_cpu_reads(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(UsageError, match="-o"):
         calibrate.default_file()
     monkeypatch.delenv("ROOFLINE_HOST_FILE")
-    monkeypatch.setattr("roofline.host.default_file", lambda: tmp_path / "roofline" / "host.toml")
+    monkeypatch.setattr("roofline.devices.host.default_file", lambda: tmp_path / "roofline" / "host.toml")
     assert calibrate.default_file() == tmp_path / "roofline" / "host.toml"
 
 

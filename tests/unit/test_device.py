@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from roofline import device, paths
-from roofline.device import Cores, Device, Level, Number, Peak
+from roofline import paths
+from roofline.devices import device
+from roofline.devices.device import Cores, Device, Level, Number, Peak
 from roofline.errors import DeviceFileError, UnknownNameError, UsageError
 
 LIBRARY = device.library()
@@ -341,7 +342,7 @@ def test_lint_finds_impossible_numbers() -> None:
 
 def test_it_is_quick_and_imports_no_torch() -> None:
     code = (
-        "import sys, roofline.device as d; d.lookup('rtx-4090'); d.library()\n"
+        "import sys, roofline.devices.device as d; d.lookup('rtx-4090'); d.library()\n"
         "print(sorted({'torch', 'subprocess', 'platformdirs', 'rich'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from roofline import analysis, device_file, diff, files, gate, roof, source, tables
+from roofline import analysis, diff, files, gate, roof, source, tables
+from roofline.devices import file as device_file
 from roofline.errors import RooflineError
 
 READERS: list[tuple[str, Callable[[Path], object]]] = [

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from roofline import device, host, machine, paths
-from roofline.device import Device
+from roofline import paths
+from roofline.devices import device, host, system
+from roofline.devices.device import Device
 from roofline.errors import DeviceFileError, UnknownNameError
 
 AMX = "fpu sse sse2 fma avx avx2 avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8"
@@ -63,7 +64,7 @@ class Tree:
 
     def siblings(self, *groups: str) -> Tree:
         for group in groups:
-            for cpu in machine.cpu_list(group):
+            for cpu in system.cpu_list(group):
                 self.put(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", group)
                 self.put(f"sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id", "0")
         return self
@@ -76,7 +77,7 @@ class Tree:
         return self
 
     def detect(self, arch: str = "x86_64") -> Device:
-        found = host.build(machine.detect(self.root, "Linux", arch))
+        found = host.build(system.detect(self.root, "Linux", arch))
         assert device.lint(msgspec.structs.replace(found, arch="")) == []
         assert found.tier == "estimated"
         assert "Detected, not measured" in found.notes[0]
@@ -217,7 +218,7 @@ def test_a_machine_that_tells_nothing(tree: Tree) -> None:
 def test_cpu_quotas_of_containers(tree: Tree, files: dict[str, str], quota: float) -> None:
     for path, text in files.items():
         tree.put(path, text)
-    assert machine.cgroup_quota(tree.root) == quota
+    assert system.cgroup_quota(tree.root) == quota
 
 
 def test_a_quota_scales_the_peaks(tree: Tree) -> None:
@@ -235,7 +236,7 @@ def test_a_quota_scales_the_peaks(tree: Tree) -> None:
     ("text", "cpus"), [("0-3,8", {0, 1, 2, 3, 8}), ("", set()), ("5", {5}), ("0,2-2", {0, 2}), ("x", set())]
 )
 def test_cpu_lists(text: str, cpus: set[int]) -> None:
-    assert machine.cpu_list(text) == cpus
+    assert system.cpu_list(text) == cpus
 
 
 APPLE = {
@@ -252,24 +253,24 @@ INTEL_MAC = {
 
 
 def test_macs() -> None:
-    m1 = host.build(machine.macos(APPLE))
+    m1 = host.build(system.macos(APPLE))
     assert [(c.name, c.count) for c in m1.cores] == [("P", 8), ("E", 2)]
     assert m1.peak("fp32") == pytest.approx(8 * 3.2e9 * 32 + 2 * 2.06e9 * 16)
     # two clusters of four P cores with 12 MiB each, one of two E cores with 4 MiB
     assert m1.level("L2").size == (2 * 12 + 4) * 2**20
     assert m1.bandwidth == pytest.approx(409.6e9)
-    intel = host.build(machine.macos(INTEL_MAC))
+    intel = host.build(system.macos(INTEL_MAC))
     assert (intel.units.value, intel.threads, intel.simd_bits) == (6, 12, 256)
     assert intel.peak("fp32") == pytest.approx(6 * 2.6e9 * 32)
     assert intel.level("L3").size == 12 * 2**20
-    assert host.build(machine.macos({})).units.value == 1
+    assert host.build(system.macos({})).units.value == 1
 
 
 def test_windows() -> None:
-    found = host.build(machine.elsewhere("Intel64 Family 6 Model 154 Stepping 3, GenuineIntel", "AMD64", 12))
+    found = host.build(system.elsewhere("Intel64 Family 6 Model 154 Stepping 3, GenuineIntel", "AMD64", 12))
     assert (found.units.value, found.threads, found.vendor) == (6, 12, "Intel")
-    assert host.build(machine.elsewhere("", "ARM64", 8)).units.value == 8
-    assert host.build(machine.elsewhere("", "", 1)).units.value == 1
+    assert host.build(system.elsewhere("", "ARM64", 8)).units.value == 8
+    assert host.build(system.elsewhere("", "", 1)).units.value == 1
 
 
 def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +312,7 @@ def test_no_gpu_or_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_smi(monkeypatch, "", code=9)
     with pytest.raises(UnknownNameError, match="no CUDA device was found"):
         device.lookup("gpu")
-    monkeypatch.setattr("roofline.host.shutil.which", lambda _: None)
+    monkeypatch.setattr("roofline.devices.host.shutil.which", lambda _: None)
     with pytest.raises(UnknownNameError, match="no CUDA device was found"):
         device.lookup("gpu")
 
@@ -323,6 +324,6 @@ def fake_smi(monkeypatch: pytest.MonkeyPatch, printed: str, code: int = 0) -> li
         asked.append(command)
         return subprocess.CompletedProcess(command, code, printed, "")
 
-    monkeypatch.setattr("roofline.host.shutil.which", lambda _: "nvidia-smi")
-    monkeypatch.setattr("roofline.host.subprocess.run", run)
+    monkeypatch.setattr("roofline.devices.host.shutil.which", lambda _: "nvidia-smi")
+    monkeypatch.setattr("roofline.devices.host.subprocess.run", run)
     return asked

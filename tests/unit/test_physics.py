@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from opspecs import op, t
 from rulespecs import CALLS
 
-from roofline import device as devices
 from roofline import physics, roof
-from roofline.device import Device, Number, lookup
+from roofline.devices import device as devices
+from roofline.devices.device import Device, Number, lookup
 from roofline.errors import UsageError
 from roofline.kernels import Facts
 from roofline.records import Kernel, Operand, OpSpec, Point

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from roofline import fit, formulas, roof
-from roofline.device import Device, Number, lookup
+from roofline.devices.device import Device, Number, lookup
 from roofline.records import Kernel, Operand, Point
 
 MiB = 2**20

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roofline import cpu_eager, efficiency, fit, formulas, roof, shapes, shares
-from roofline.device import lookup
+from roofline.devices.device import lookup
 
 _RATES = st.floats(0.5, 2.0)
 

@@ -294,21 +294,21 @@ def lookup(name: str | Path) -> Device:
 
 def load(path: str | Path) -> Device:
     """The device in a TOML file. Raises DeviceFileError naming the file, the key and what was expected there."""
-    from roofline.device_file import read
+    from roofline.devices.file import read
 
     return read(path)
 
 
 def lint(device: Device) -> list[str]:
-    """What is physically implausible in a device, one sentence each: see `roofline.device_lint`."""
-    from roofline.device_lint import check
+    """What is physically implausible in a device, one sentence each: see `roofline.devices.lint`."""
+    from roofline.devices.lint import check
 
     return check(device)
 
 
 def host() -> Device:
     """This machine: the calibrated file if there is one, else what can be detected, with every estimate named in the notes."""
-    from roofline.host import calibrated_file
+    from roofline.devices.host import calibrated_file
 
     path = calibrated_file()
     return load(path) if path is not None else _detected()
@@ -316,7 +316,7 @@ def host() -> Device:
 
 @cache
 def _detected() -> Device:
-    from roofline.host import detect
+    from roofline.devices.host import detect
 
     return detect()
 
@@ -357,7 +357,7 @@ def with_host(devices: Sequence[Device], host: str | float | None, runtime: str)
 
 def _first_gpu() -> Device:
     """The first CUDA device that this process may see, matched to the library by the name that the driver gives it."""
-    from roofline.host import cuda_device_name
+    from roofline.devices.host import cuda_device_name
 
     found = cuda_device_name()
     if found is None:

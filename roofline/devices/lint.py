@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from roofline.device import Device, Peak
+from roofline.devices.device import Device, Peak
 from roofline.paths import LIBRARY
 from roofline.units import seconds, si
 

@@ -6,8 +6,21 @@ import tomllib
 from pathlib import Path
 from typing import Any, cast
 
-from roofline import device_lint, files, units
-from roofline.device import LEVELS, STATUSES, TENSOR_NAMES, TIERS, VECTOR_NAMES, Cores, Device, Level, Number, Peak, Scaling
+from roofline import files, units
+from roofline.devices import lint
+from roofline.devices.device import (
+    LEVELS,
+    STATUSES,
+    TENSOR_NAMES,
+    TIERS,
+    VECTOR_NAMES,
+    Cores,
+    Device,
+    Level,
+    Number,
+    Peak,
+    Scaling,
+)
 from roofline.errors import DeviceFileError, close, nearest
 
 # No board keeps more than this above its rated clock.
@@ -205,6 +218,6 @@ def read(path: str | Path) -> Device:
     ):
         if number is not None and number.value > most:
             raise top.fail(f"{key}.value", f"expected a fraction above 0 and up to {most:g}, got {number.value:g}")
-    for problem in device_lint.impossible(device):
+    for problem in lint.impossible(device):
         raise DeviceFileError(f"{path}: {problem}")
     return device

@@ -1,6 +1,6 @@
 """This machine as a device: what the system tells, the rest estimated by core family; every estimate is named in the notes.
 
-`roofline/devices/_cores.toml` holds the rates by core family. Also here: the calibrated file, and the name of the first GPU.
+`roofline/devices/library/_cores.toml` holds the rates by core family. Also here: the calibrated file, and the name of the first GPU.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from roofline import machine
-from roofline.device import Cores, Device, Level, Number, Peak
-from roofline.machine import Machine
+from roofline.devices import system
+from roofline.devices.device import Cores, Device, Level, Number, Peak
+from roofline.devices.system import Machine
 from roofline.units import parse, si
 
 SOURCES = {
     "detected": "Read from the operating system of this machine",
-    "family": "roofline/devices/_cores.toml, by core family",
+    "family": "roofline/devices/library/_cores.toml, by core family",
     "rates": "Cores x clock x FLOP per core and cycle of this core family",
     "assumed": "Not detected; a usual value",
 }
@@ -26,7 +26,7 @@ SOURCES = {
 
 def detect() -> Device:
     """This machine with the estimates that fill in what it does not tell."""
-    return build(machine.detect())
+    return build(system.detect())
 
 
 def build(found: Machine) -> Device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from roofline.device import Device, Level, Number, Peak
+from roofline.devices.device import Device, Level, Number, Peak
 from roofline.units import Unit, si
 
 
