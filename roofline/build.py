@@ -19,9 +19,10 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import failures, isolation, places, zoo
+from roofline import zoo
 from roofline.arguments import packed_in
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
+from roofline.isolation import failures, modules, places
 from roofline.source import Input, Source, parsed, sized
 
 META = torch.device("meta")
@@ -231,7 +232,7 @@ def _load_file(where: str) -> ModuleType:
     def run() -> ModuleType:
         if name:
             return importlib.import_module(name)
-        return isolation.run_file(path)
+        return modules.run_file(path)
 
     return _run("file", where, run)
 
@@ -242,8 +243,8 @@ def _import(name: str) -> ModuleType:
 
 def _run(kind: str, where: str, run: Callable[[], ModuleType]) -> ModuleType:
     try:
-        with isolation.inside(places.search(kind, where)) as loaded:
-            return isolation.once(loaded, where, run)
+        with modules.inside(places.search(kind, where)) as loaded:
+            return modules.once(loaded, where, run)
     except RooflineError:
         raise
     except SyntaxError as error:

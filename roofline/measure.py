@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import failures, pipeline, timing
+from roofline import pipeline, timing
 from roofline.calibrate import TooBusy
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
+from roofline.isolation import failures
 from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace
 from roofline.timing import Sample
 

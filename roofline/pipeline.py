@@ -12,13 +12,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from roofline import analysis, compat, dependencies, errors, places, source, units
+from roofline import analysis, compat, errors, source, units
 from roofline.cache import Cache, digest
-from roofline.dependencies import Record
 from roofline.devices import device
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
+from roofline.isolation import dependencies, places
+from roofline.isolation.dependencies import Record
 from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, ToolInfo, Trace
 
 if TYPE_CHECKING:
@@ -181,14 +182,15 @@ class Run:
         self.seen: Any = None
 
     def watch(self, work: Callable[[], Trace]) -> Trace:
-        from roofline import watching
+        from roofline.isolation import watching
 
         with watching.watched() as self.seen:
             return work()
 
     def record(self) -> Record | None:
         """What the result depends on; None where that cannot be known, or has changed meanwhile."""
-        from roofline import cost, watching
+        from roofline import cost
+        from roofline.isolation import watching
 
         code = self.found.kind in ("file", "module", "reference")
         try:
@@ -201,7 +203,7 @@ class Run:
 def guarded(name: str, own_code: bool = True) -> Iterator[None]:
     """Around what runs a model's code: what it changes in this process is undone, what it raises is a ModelError of one line,
     and it cannot end the process. `own_code` False: it is a model of this project, which changes nothing."""
-    from roofline import failures, leftovers
+    from roofline.isolation import failures, leftovers
 
     before = frozenset(sys.modules)
 
@@ -225,14 +227,14 @@ def guarded(name: str, own_code: bool = True) -> Iterator[None]:
 def alone(found: source.Source) -> Iterator[Run]:
     """Around what builds and runs a model by name: as `guarded`, and its modules are its own, and it starts from torch's
     defaults."""
-    from roofline import isolation, leftovers
+    from roofline.isolation import leftovers, modules
 
     if found.kind != "onnx":
         import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
 
     own_code = found.kind != "reference"
     where = places.search(found.kind, found.where)
-    with guarded(found.name, own_code), (isolation.isolated if own_code else isolation.ours)(where) as loaded:
+    with guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(where) as loaded:
         if found.kind != "onnx":
             leftovers.defaults(own_code)
         if found.kind in ("file", "module"):

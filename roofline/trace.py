@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from roofline import compat, failures
+from roofline import compat
 from roofline.arguments import packed_in, tensors_in
 from roofline.errors import ModelError, RooflineError, UsageError
+from roofline.isolation import failures
 from roofline.recorder import META, Recorder
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
 

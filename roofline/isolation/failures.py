@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from roofline.errors import ModelError, RooflineError
-from roofline.places import kind_of
+from roofline.isolation.places import kind_of
 
 _LONGEST = 300
 # Ways to end or replace this process that leave Python no chance to say so.

@@ -23,7 +23,7 @@ from operator import is_
 from typing import Any
 
 from roofline.cost import registry
-from roofline.places import kind_of
+from roofline.isolation.places import kind_of
 
 _MISSING = object()
 # What Python and torch keep on classes for themselves.
