@@ -24,9 +24,10 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from roofline import tables, validate, zoo
+from roofline import tables, validate
 from roofline.devices import device
 from roofline.errors import RooflineError, UsageError
+from roofline.sources import zoo
 from roofline.tables import Row, Setting
 
 # what this command calls a column -> the table's name for it; times are in ms, with or without the unit behind them

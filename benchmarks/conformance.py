@@ -28,10 +28,11 @@ from typing import Any, NamedTuple
 
 from conformance_page import SEEN, page
 
-from roofline import kernels, pipeline, source, zoo
+from roofline import kernels, pipeline
 from roofline.devices.device import lookup
 from roofline.errors import RooflineError
 from roofline.records import Kernel, Trace
+from roofline.sources import source, zoo
 
 REPO = Path(__file__).resolve().parent.parent
 STATE = REPO / "build" / "conformance.jsonl"

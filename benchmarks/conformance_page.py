@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from roofline import source, zoo
+from roofline import compat
+from roofline.sources import zoo
 
 # What the published counts of two-stage detectors saw: their cost depends on how many boxes the images gave.
 SEEN = {
@@ -45,8 +46,8 @@ def page(state: dict[str, dict[str, Any]], table: list[dict[str, str]], memory: 
         "",
         "Every model of torchvision and timm through the tracer, beside what is published of them. Made by",
         "`python benchmarks/conformance.py`; nothing here is written by hand. "
-        f"torch {source.package_version('torch')}, torchvision {source.package_version('torchvision')}, "
-        f"timm {source.package_version('timm')}.",
+        f"torch {compat.version('torch')}, torchvision {compat.version('torchvision')}, "
+        f"timm {compat.version('timm')}.",
         "",
         "| | |",
         "| --- | --- |",

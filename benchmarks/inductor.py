@@ -27,8 +27,9 @@ from torch import nn
 from torch._inductor import config, ir, scheduler
 from torch._inductor.graph import GraphLowering
 
-from roofline import build, kernels, source
+from roofline import kernels
 from roofline.records import Kernel
+from roofline.sources import build, source
 from roofline.trace import trace
 
 # varied by what they are made of: plain, depthwise and grouped convolutions, concatenation, gates, attention, windows, norms

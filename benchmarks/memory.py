@@ -19,9 +19,10 @@ from msgspec.structs import replace
 from torch import nn
 from torch.autograd.profiler import profile
 
-from roofline import build, memory, source
+from roofline import memory
 from roofline.arguments import tensors_in
 from roofline.devices.device import Device, lookup
+from roofline.sources import build, source
 from roofline.trace import trace
 
 # name -> settings: batch and resolution, small enough for seconds on one core

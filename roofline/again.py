@@ -7,7 +7,7 @@ from typing import Any
 from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.records import Analysis, InputInfo
-from roofline.source import DTYPES
+from roofline.sources.source import DTYPES
 
 
 def setting_of(analysis: Analysis) -> dict[str, Any]:

@@ -42,6 +42,13 @@ def version(package: str) -> str:
     return "unknown" if spec else ""
 
 
+@cache
+def place(package: str) -> str:
+    """Where an installed package is, without importing it."""
+    spec = util.find_spec(package)
+    return next(iter(spec.submodule_search_locations or ()), "") if spec else ""
+
+
 def older(met: str, floor: str) -> bool:
     """Whether a version is below a floor; one that cannot be read is not. "2.9.0a0+git1" counts as 2.9.0."""
     numbers = re.match(r"\d+(?:\.\d+)*", met)

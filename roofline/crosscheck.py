@@ -18,12 +18,13 @@ import torch
 from msgspec import Struct
 from torch import nn
 
-from roofline import build, kernels, paths, pipeline, source
+from roofline import kernels, paths, pipeline
 from roofline.arguments import tensors_in
 from roofline.errors import UsageError
 from roofline.pipeline import REAL_LIMIT
 from roofline.records import CONVS, Kernel, Trace
-from roofline.source import Source
+from roofline.sources import build, source
+from roofline.sources.source import Source
 
 FVCORE, TORCH = "fvcore", "FlopCounterMode"
 # Modules that torch runs as one fused operator in evaluation without gradients.
@@ -337,7 +338,7 @@ def _papers(found: Source, params: int, macs: int) -> Iterator[Published]:
 
 
 def _torchvision(found: Source, params: int, macs: int) -> Iterator[Published]:
-    from roofline import zoo
+    from roofline.sources import zoo
 
     entry = zoo.published(found.where, found.args)
     if entry is None:

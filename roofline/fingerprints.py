@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from roofline import paths, source
+from roofline import compat, paths
 from roofline.cache import digest
 from roofline.devices.device import Device
 
@@ -25,7 +25,7 @@ def program() -> str:
 
 def _torch() -> str:
     """Torch's version and where it is: another one may come first on PYTHONPATH."""
-    return repr((source.package_version("torch"), source.package_place("torch")))
+    return repr((compat.version("torch"), compat.place("torch")))
 
 
 @cache

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from roofline.source import Input
+    from roofline.sources.source import Input
 
 # Seconds of running, about; runs that are thrown away first.
 SECONDS = 6.0
@@ -78,8 +78,9 @@ def measure(
     Predicted is eager inference on `device`, which has to be of this machine: "cpu", "gpu", or a device made from its file.
     Raises ModelError where the model cannot run, TooBusy where the runs differ by more than LIMIT and `force` is not set.
     """
-    from roofline import build, kernels, source
+    from roofline import kernels
     from roofline.devices import device as devices
+    from roofline.sources import build, source
 
     target = device if isinstance(device, Device) else devices.lookup(device)
     _here(target)
@@ -242,7 +243,7 @@ def _call(
     """The model on random inputs: floats uniform, integers zero."""
     import torch
 
-    from roofline import build
+    from roofline.sources import build
     from roofline.trace import FLOATS
 
     try:

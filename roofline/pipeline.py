@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from roofline import analysis, compat, errors, source, units
+from roofline import analysis, compat, errors, units
 from roofline.cache import Cache, digest
 from roofline.devices import device
 from roofline.devices.device import Device
@@ -21,6 +21,7 @@ from roofline.fingerprints import constants, constants_digest, device_digest, pr
 from roofline.isolation import dependencies, places
 from roofline.isolation.dependencies import Record
 from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, ToolInfo, Trace
+from roofline.sources import source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -295,7 +296,7 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     points = roof.place(launched, target, setting=request.dtype, runtime=request.runtime, footprint=peak.total)
     from roofline.version import __version__
 
-    tool = ToolInfo(__version__, source.package_version("torch"))
+    tool = ToolInfo(__version__, compat.version("torch"))
     said = physics.notes(launched, points, target, [layer.path for layer in trace.layers])
     result = analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool, notes=said)
     if request.training:
@@ -319,7 +320,7 @@ def trace_source(
         return _checked(_trace_onnx(found, what), found)
     compat.needs("torch")
     progress("importing torch")
-    from roofline import build
+    from roofline.sources import build
 
     progress(f"building {found.name}")
     builder = build.Builder(found)
@@ -333,14 +334,14 @@ def trace_source(
 
 
 def _checked(trace: Trace, found: source.Source) -> Trace:
-    from roofline.graph_limits import checked
+    from roofline.sources.graph_limits import checked
 
     return checked(trace, found.where)
 
 
 def _trace_onnx(found: source.Source, what: Pass) -> Trace:
-    from roofline.onnx_graph import sized
-    from roofline.onnx_trace import trace
+    from roofline.sources.onnx.graph import sized
+    from roofline.sources.onnx.trace import trace
 
     if found.args:
         raise UsageError(f"{found.name} is a finished graph: --set cannot change it")
@@ -386,7 +387,8 @@ def _traced(
     with_values: Callable[[], nn.Module],
 ) -> Trace:
     """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so."""
-    from roofline import build, language, trace
+    from roofline import language, trace
+    from roofline.sources import build
 
     def run_on(m: nn.Module, real: bool) -> Trace:
         notes: list[str] = []

@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import compat, fingerprints, kernels, memory, pipeline, roof, source, statistics, tables, zoo
+from roofline import compat, fingerprints, kernels, memory, pipeline, roof, statistics, tables
 from roofline.cache import Cache, digest
 from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
 from roofline.records import DTYPES, Trace, by_bound
+from roofline.sources import source, zoo
 from roofline.tables import Row, Setting
 
 # A measured rate this far above the peak cannot be.
@@ -118,7 +119,7 @@ def _predict(job: _Job) -> Prediction | str:
     asked = repr((row.model, row.size, row.batch, row.millions, how))
     # any other model may be a person's own file, which can change
     store = Cache(enabled=job.cache and zoo.has("timm", row.model))
-    key = digest(fingerprints.program(), source.package_version("timm"), roof.fingerprint(), asked, msgspec.json.encode(target))
+    key = digest(fingerprints.program(), compat.version("timm"), roof.fingerprint(), asked, msgspec.json.encode(target))
     saved = store.load("prediction", key)
     if saved is None:
         try:
@@ -140,7 +141,7 @@ def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
     if not zoo.has("timm", name):
         return _trace_other(row, how, target)
     asked = repr((name, row.size, row.batch, row.millions, how.dtype, how.layout, target.kind))
-    key = digest(fingerprints.tracing(), asked, source.package_version("timm"), source.package_place("timm"))
+    key = digest(fingerprints.tracing(), asked, compat.version("timm"), compat.place("timm"))
     saved = store.load("table-trace", key)
     if saved is not None:
         return msgspec.msgpack.decode(zlib.decompress(saved), type=Trace)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import roofline
-from roofline import analysis, pipeline, source
+from roofline import analysis, pipeline
 from roofline.devices.device import lookup
 from roofline.errors import RooflineError
 from roofline.records import Trace
+from roofline.sources import source
 
 
 def traced(model: str, **asked: Any) -> Trace:

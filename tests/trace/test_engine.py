@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import roofline
-from roofline import build, kernels, memory, source
+from roofline import kernels, memory
 from roofline.records import Kernel
+from roofline.sources import build, source
 from roofline.trace import trace
 
 from .ideal_bytes import ideal_bytes

@@ -18,8 +18,8 @@ import torch
 from hostile import damaged, edited, refused_or_fine, rewritten, traced, wrong
 from torch import nn
 
-from roofline import exported, exported_ops
 from roofline.errors import SourceError
+from roofline.sources import exported, exported_ops
 from roofline.terminal import guard
 
 

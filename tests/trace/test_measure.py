@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from roofline import build, calibrate, calibrate_gpu, measure, pipeline, source, timing
+from roofline import calibrate, calibrate_gpu, measure, pipeline, timing
 from roofline.devices import device
 from roofline.errors import ModelError, UsageError
 from roofline.measure import Timed, attach, gaps, matched, shares
 from roofline.records import Analysis, KernelRow
+from roofline.sources import build, source
 from roofline.stopwatch import HostClock
 from roofline.timing import Sample
 

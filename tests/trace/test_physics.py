@@ -68,8 +68,8 @@ class Mixed(nn.Module):
 @cache
 def passes() -> tuple[tuple[str, Trace], ...]:
     """(dtype setting, trace) of inference and training in several precisions, and of a decoded token."""
-    from roofline import source
     from roofline.pipeline import Pass, trace_source
+    from roofline.sources import source
 
     mobilenet = source.resolve("mobilenet_v2", batch=2)
     with torch.device("meta"):

@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from roofline import build, compat, kernels, pipeline, source, zoo
+from roofline import compat, kernels, pipeline
 from roofline.devices.device import lookup
 from roofline.errors import ModelError, SourceError, UnknownNameError, UsageError
 from roofline.records import Trace
+from roofline.sources import build, source, zoo
 
 GPU = "t4"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 import roofline
-from roofline import zoo
+from roofline.sources import zoo
 
 VISION = list(zoo.names("torchvision"))
 TIMM = list(zoo.names("timm"))[::4]

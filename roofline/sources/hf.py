@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from roofline import compat, hf_config
+from roofline import compat
 from roofline.errors import SourceError, UnknownNameError, UsageError, nearest
+from roofline.sources import hf_config
 
 # Tokens of a text input where nothing else is said.
 TOKENS = 128

@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import zoo
 from roofline.arguments import packed_in
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures, modules, places
-from roofline.source import Input, Source, parsed, sized
+from roofline.sources import zoo
+from roofline.sources.source import Input, Source, parsed, sized
 
 META = torch.device("meta")
 # Filling a tensor that holds nothing: skipped while a model is built.
@@ -195,11 +195,11 @@ def _maker(source: Source) -> Any:
     if source.kind in zoo.ZOOS:
         return zoo.maker(source.kind, source.where, source.asked.resolution)
     if source.kind == "hf":
-        from roofline import hf
+        from roofline.sources import hf
 
         return hf.maker(source.where)
     if source.kind == "exported":
-        from roofline import exported
+        from roofline.sources import exported
 
         return exported.load(source.where)
     module = _load_file(source.where) if source.kind in ("reference", "file") else _import(source.where)
@@ -315,13 +315,13 @@ def inputs(source: Source) -> tuple[Input, ...]:
     if source.inputs is not None:
         return source.inputs
     if source.kind == "exported":
-        from roofline import exported
+        from roofline.sources import exported
 
         found = sized(parsed(exported.inputs(source.where)), source.asked)
         exported.check(source.where, {i.name: i.shape for i in found})
         return found
     if source.kind == "hf":
-        from roofline import hf
+        from roofline.sources import hf
 
         ask = hf.inputs(source.where, source.args)
     else:

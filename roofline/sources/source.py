@@ -17,18 +17,17 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import util
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import compat, paths, zoo
+from roofline import compat, paths
 from roofline.errors import SourceError, UnknownNameError, UsageError, nearest
-from roofline.zoo import ZOOS
+from roofline.sources import zoo
+from roofline.sources.zoo import ZOOS
 
-package_version = compat.version
 DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
 # The package that builds the models of a kind.
 PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers", "exported": "torch", "onnx": "onnx"}
@@ -82,7 +81,7 @@ class Source(Struct, frozen=True, kw_only=True):
         if self.kind == "reference":
             return f"models/{Path(self.where).name}"
         if self.kind in (*ZOOS, "hf"):
-            return f"{PACKAGES[self.kind]} {package_version(PACKAGES[self.kind])}"
+            return f"{PACKAGES[self.kind]} {compat.version(PACKAGES[self.kind])}"
         return self.where
 
     @property
@@ -95,7 +94,7 @@ class Source(Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         """What the trace depends on besides the content of `files`."""
         package = PACKAGES.get(self.kind)
-        version = (package_version(package), package_place(package)) if package else ""
+        version = (compat.version(package), compat.place(package)) if package else ""
         asked = (self.asked.inputs, self.asked.batch, self.asked.resolution) if self.inputs is None else self.inputs
         return repr((self.kind, self.where, self.attribute, sorted(self.args.items()), version, asked, self.notes))
 
@@ -132,18 +131,11 @@ def catalogue(zoos: bool = True) -> list[dict[str, str]]:
         for name, (path, entry) in reference_models().items()
     ]
     known += [
-        {"name": f"{z}:{name}", "source": f"{z} {package_version(z)}", "about": module, "paper": ""}
+        {"name": f"{z}:{name}", "source": f"{z} {compat.version(z)}", "about": module, "paper": ""}
         for z in (ZOOS if zoos else ())
         for name, module in zoo.names(z).items()
     ]
     return known
-
-
-@cache
-def package_place(package: str) -> str:
-    """Where an installed package is, without importing it."""
-    spec = util.find_spec(package)
-    return next(iter(spec.submodule_search_locations or ()), "") if spec else ""
 
 
 def resolve(
@@ -223,7 +215,7 @@ def _find(model: str) -> Source:
     names = [*known, *(name for z in ZOOS for name in zoo.names(z))]
     near = nearest(model, names, n=3, lead="", show=str)
     hint = f"{near} " if near else ""
-    missing = [z for z in ZOOS if not package_version(z)]
+    missing = [z for z in ZOOS if not compat.version(z)]
     if missing and model.replace("_", "").isalnum():
         more = f"; the models of {' and '.join(missing)} need them installed: pip install {' '.join(missing)}"
     else:

@@ -14,9 +14,9 @@ from msgspec import msgpack, structs
 from onnx import TensorProto
 
 from roofline.errors import SourceError
-from roofline.onnx_graph import DTYPES, Shapes, Weight, load
-from roofline.onnx_ops import POINTWISE, VIEWS, Call, translate
 from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, Storage, TensorSpec, Trace
+from roofline.sources.onnx.graph import DTYPES, Shapes, Weight, load
+from roofline.sources.onnx.ops import POINTWISE, VIEWS, Call, translate
 
 # Modules inside one another that a graph may name.
 DEPTH = 100

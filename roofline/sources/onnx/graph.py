@@ -17,9 +17,9 @@ from onnx import TensorProto, numpy_helper, shape_inference
 
 from roofline import files
 from roofline.errors import SourceError, UsageError
-from roofline.graph_limits import MEMORY_LIMIT, little_memory
-from roofline.onnx_fold import FOLDABLE, folded
 from roofline.records import TensorSpec
+from roofline.sources.graph_limits import MEMORY_LIMIT, little_memory
+from roofline.sources.onnx.fold import FOLDABLE, folded
 
 # protobuf comes with onnx
 DecodeError: type[Exception] = import_module("google.protobuf.message").DecodeError

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from roofline import exported_ops
 from roofline.errors import RooflineError, SourceError, UsageError
+from roofline.sources import exported_ops
 
 # Major version of the graph's schema that is understood (torch 2.6 to 2.15 and on).
 SCHEMA = 8

@@ -1,0 +1,1 @@
+"""An ONNX graph as a source: read, sized, folded, and its operators as a trace."""
