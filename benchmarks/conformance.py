@@ -101,7 +101,7 @@ def fvcore_terms(trace: Trace, launched: tuple[Kernel, ...]) -> dict[str, int]:
 
 def forget() -> None:
     """Free what the tracer and the cost rules remember of earlier models."""
-    from roofline import memo
+    from roofline.tracing import memo
 
     gc.collect()
     if len(memo.calls) > FORGET:

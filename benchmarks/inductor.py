@@ -30,7 +30,7 @@ from torch._inductor.graph import GraphLowering
 from roofline import kernels
 from roofline.records import Kernel
 from roofline.sources import build, source
-from roofline.trace import trace
+from roofline.tracing.trace import trace
 
 # varied by what they are made of: plain, depthwise and grouped convolutions, concatenation, gates, attention, windows, norms
 MODELS = (

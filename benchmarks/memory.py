@@ -20,10 +20,10 @@ from torch import nn
 from torch.autograd.profiler import profile
 
 from roofline import memory
-from roofline.arguments import tensors_in
 from roofline.devices.device import Device, lookup
 from roofline.sources import build, source
-from roofline.trace import trace
+from roofline.tracing.arguments import tensors_in
+from roofline.tracing.trace import trace
 
 # name -> settings: batch and resolution, small enough for seconds on one core
 MODELS: dict[str, dict[str, int]] = {

@@ -27,10 +27,10 @@ from torch.autograd.profiler import profile
 
 from roofline import kernels
 from roofline import memory as footprint
-from roofline.arguments import tensors_in
 from roofline.devices.device import Device
 from roofline.records import Trace
-from roofline.trace import trace
+from roofline.tracing.arguments import tensors_in
+from roofline.tracing.trace import trace
 
 # Sizes of torch's samples: 5, 10 and 20 there, too small to tell a temporary from a number.
 SIZES = {"S": 16, "M": 24, "L": 32}

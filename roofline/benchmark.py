@@ -13,12 +13,13 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from roofline import compat, trace
+from roofline import compat
 from roofline.errors import RooflineError, SourceError
-from roofline.recorder import Recorder
 from roofline.records import Trace
 from roofline.sources import build
 from roofline.sources.source import Source
+from roofline.tracing import trace
+from roofline.tracing.recorder import Recorder
 
 _FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 

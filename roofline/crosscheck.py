@@ -19,12 +19,12 @@ from msgspec import Struct
 from torch import nn
 
 from roofline import kernels, paths, pipeline
-from roofline.arguments import tensors_in
 from roofline.errors import UsageError
 from roofline.pipeline import REAL_LIMIT
 from roofline.records import CONVS, Kernel, Trace
 from roofline.sources import build, source
 from roofline.sources.source import Source
+from roofline.tracing.arguments import tensors_in
 
 FVCORE, TORCH = "fvcore", "FlopCounterMode"
 # Modules that torch runs as one fused operator in evaluation without gradients.
@@ -139,7 +139,7 @@ def _traced(
     found: Source, progress: Callable[[str], object]
 ) -> tuple[build.Builder, nn.Module, list[Any], dict[str, Any], Trace]:
     """What builds the module, the module, its call and our trace of it; on real tensors where the model needs values."""
-    from roofline import trace as tracing
+    from roofline.tracing import trace as tracing
 
     progress(f"building {found.name}")
     builder = build.Builder(found)

@@ -244,7 +244,7 @@ def _call(
     import torch
 
     from roofline.sources import build
-    from roofline.trace import FLOATS
+    from roofline.tracing.trace import FLOATS
 
     try:
         module = module.to(place, FLOATS[dtype])

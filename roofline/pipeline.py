@@ -289,7 +289,8 @@ def _check(request: Request) -> None:
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
-    from roofline import kernels, language, memory, physics, roof
+    from roofline import kernels, memory, physics, roof
+    from roofline.tracing import language
 
     launched = kernels.build(trace, request.runtime, target.kind)
     peak = memory.peak(trace, target)
@@ -356,8 +357,8 @@ def _trace_onnx(found: source.Source, what: Pass) -> Trace:
 
 
 def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
-    from roofline import trace
-    from roofline.arguments import tensors_in
+    from roofline.tracing import trace
+    from roofline.tracing.arguments import tensors_in
 
     if request.args is None and request.kwargs is None:
         shapes = source.shapes(request.inputs, request.batch, request.resolution)
@@ -387,8 +388,8 @@ def _traced(
     with_values: Callable[[], nn.Module],
 ) -> Trace:
     """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so."""
-    from roofline import language, trace
     from roofline.sources import build
+    from roofline.tracing import language, trace
 
     def run_on(m: nn.Module, real: bool) -> Trace:
         notes: list[str] = []
@@ -431,7 +432,7 @@ def _or_real(
     with_values: Callable[[], nn.Module],
 ) -> Trace:
     """`run_on(module, False)`; where that asks for values, once more on real tensors, and a note says with which values."""
-    from roofline import trace
+    from roofline.tracing import trace
 
     try:
         return run_on(module, False)

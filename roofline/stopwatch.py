@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import timing
-from roofline.operators import func_of, switched_off
-from roofline.recorder import parts_of
+from roofline.tracing.operators import func_of, switched_off
+from roofline.tracing.recorder import parts_of
 
 # Operators in the chain that the cost of timing is measured on.
 CHAIN = 50

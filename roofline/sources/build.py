@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline.arguments import packed_in
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures, modules, places
 from roofline.sources import zoo
 from roofline.sources.source import Input, Source, parsed, sized
+from roofline.tracing.arguments import packed_in
 
 META = torch.device("meta")
 # Filling a tensor that holds nothing: skipped while a model is built.

@@ -11,7 +11,7 @@ from torch import nn
 from roofline import cost
 from roofline.cost import registry
 from roofline.records import Work
-from roofline.trace import trace
+from roofline.tracing.trace import trace
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "add-an-op.md"
 

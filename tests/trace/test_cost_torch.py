@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from roofline import compat, cost
 from roofline.cost.registry import RULES
 from roofline.records import OpSpec, TensorSpec, Work
-from roofline.trace import trace
+from roofline.tracing.trace import trace
 
 
 def spec_of(func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> OpSpec:

@@ -361,7 +361,7 @@ def test_the_code_that_traces_is_told_from_the_time_model(tmp_path: Path) -> Non
         second = states()
         assert second[0] != first[0]
         assert second[1] == first[1]
-        (tmp_path / "roofline/gradients.py").write_text("")
+        (tmp_path / "roofline/tracing/meta_backward.py").write_text("")
         third = states()
         assert third[0] != second[0]
         assert third[1] != second[1]

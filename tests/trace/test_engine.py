@@ -11,7 +11,7 @@ import roofline
 from roofline import kernels, memory
 from roofline.records import Kernel
 from roofline.sources import build, source
-from roofline.trace import trace
+from roofline.tracing.trace import trace
 
 from .ideal_bytes import ideal_bytes
 

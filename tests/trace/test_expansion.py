@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.memory import held, most, tensors_of, this_cpu
 from roofline import kernels, memory
 from roofline.records import Trace
-from roofline.trace import trace
+from roofline.tracing.trace import trace
 
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN's blocked layouts are those of x86")
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from roofline import kernels, trace
+from roofline import kernels
 from roofline.records import Kernel
+from roofline.tracing import trace
 
 
 def compiled(module: nn.Module, *shapes: tuple[int, ...], kind: str = "cpu", dtype: str = "fp32") -> list[Kernel]:

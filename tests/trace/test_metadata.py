@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from roofline import compat, metadata
-from roofline.autocast import POLICIES
+from roofline import compat
+from roofline.tracing import meta as metadata
+from roofline.tracing.autocast import POLICIES
 
 aten = torch.ops.aten
 
@@ -286,7 +287,7 @@ def test_autocast_lists_equal_the_installed_header() -> None:
 
 
 def _both(func: object, *args: object) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-    from roofline.gradients import GRADIENTS
+    from roofline.tracing.meta_backward import GRADIENTS
 
     rule = GRADIENTS[func]  # type: ignore[index]
     ours = rule(*args)
@@ -328,7 +329,7 @@ def test_gradient_rules_are_what_real_cpu_kernels_answer(train: bool) -> None:
 def test_norms_of_vectors_import_no_symbolic_shapes() -> None:
     # torch's own rules for them do: seconds, once
     code = (
-        "import sys, torch, torch.nn.functional as F\nfrom roofline.trace import trace\n"
+        "import sys, torch, torch.nn.functional as F\nfrom roofline.tracing.trace import trace\n"
         "class Net(torch.nn.Module):\n"
         "    def forward(self, x): return F.normalize(x, dim=-1), F.cosine_similarity(x, x)\n"
         "trace(Net(), [torch.rand(4, 8)])\nsys.exit('sympy' in sys.modules)"

@@ -21,7 +21,7 @@ from roofline.devices.device import library, lookup
 from roofline.devices.writer import write
 from roofline.errors import UsageError
 from roofline.records import Kernel, Trace, Work
-from roofline.trace import trace
+from roofline.tracing.trace import trace
 
 
 class Decoder(nn.Module):

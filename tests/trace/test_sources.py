@@ -130,7 +130,7 @@ def test_quantized_layer_by_hand() -> None:
 
     net = Net()
     assert build.is_quantized(net)
-    from roofline.trace import trace
+    from roofline.tracing.trace import trace
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -14,7 +14,7 @@ import roofline
 from roofline import memory
 from roofline.errors import ModelError, UsageError
 from roofline.records import Trace
-from roofline.trace import NeedsValues, trace
+from roofline.tracing.trace import NeedsValues, trace
 
 
 def ops(t: Trace) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ import roofline
 from roofline import kernels, memory
 from roofline.errors import ModelError, UsageError
 from roofline.records import Kernel, Trace
-from roofline.trace import trace
+from roofline.tracing.trace import trace
 
 # nothing runs: memory is reserved, metadata asked for, or a view made
 SILENT = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "_local_scalar_dense", "detach_")

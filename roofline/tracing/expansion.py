@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from roofline.composite import IMPLICIT, parts_of_attention
-from roofline.metadata import broadcast
+from roofline.tracing.composites import IMPLICIT, parts_of_attention
+from roofline.tracing.meta import broadcast
 
 aten = torch.ops.aten
 Parts = Callable[[], Any]

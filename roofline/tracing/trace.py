@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from roofline import compat
-from roofline.arguments import packed_in, tensors_in
 from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
-from roofline.recorder import META, Recorder
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
+from roofline.tracing.arguments import packed_in, tensors_in
+from roofline.tracing.recorder import META, Recorder
 
 if TYPE_CHECKING:
-    from roofline.training import Step
+    from roofline.tracing.training import Step
 
 # Torch's words where a value is asked of a tensor that has none.
 _NO_VALUE = (
@@ -76,7 +76,7 @@ def trace(
     amp = ("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None
     step: Step | None = None
     if optimizer:  # imported for the passes that need it: a first trace is quick to start
-        from roofline import training as steps
+        from roofline.tracing import training as steps
 
         training_recorder = steps.TrainingRecorder(amp, device_kind == "gpu")
     recorder = training_recorder if optimizer else Recorder(amp, device_kind == "gpu")

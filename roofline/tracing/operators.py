@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from roofline import metadata
-from roofline.arguments import tensors_in
-from roofline.expansion import EXPANSIONS, EXPLICIT, WHOLE
-from roofline.gradients import GRADIENTS
+from roofline.tracing import meta
+from roofline.tracing.arguments import tensors_in
+from roofline.tracing.expansion import EXPANSIONS, EXPLICIT, WHOLE
+from roofline.tracing.meta_backward import GRADIENTS
 
 # Operators that call others before any backend is asked, and yet end in one kernel (or one library call): recorded whole.
 _ONE_KERNEL = """
@@ -55,7 +55,7 @@ class Func:
         self.name = str(func.overloadpacket)
         self.overload = func._overloadname
         functional = _functional(func) or func
-        self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in metadata.UNTAGGED_POINTWISE
+        self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in meta.UNTAGGED_POINTWISE
         self.query = self.name in _QUERIES
         self.dropout = self.name in _DROPOUT
         self.mutates = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
@@ -75,7 +75,7 @@ class Func:
         key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
         self.explicit = getattr(torch._C.DispatchKey, key) if key else None
         self.expand = EXPANSIONS.get(self.name)
-        self.infer = metadata.rule_for(func) or GRADIENTS.get(func)
+        self.infer = meta.rule_for(func) or GRADIENTS.get(func)
         # a write to these can change the tensor's shape, strides or storage
         self.tracks = (
             torch.Tag.inplace_view in func.tags

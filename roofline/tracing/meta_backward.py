@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from roofline.metadata import Meta, Rule, contiguous, max_pool2d, pointwise, reduce
-from roofline.metadata import conv as conv_rule
+from roofline.tracing.meta import Meta, Rule, contiguous, max_pool2d, pointwise, reduce
+from roofline.tracing.meta import conv as conv_rule
 
 aten = torch.ops.aten
 

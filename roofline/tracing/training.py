@@ -23,13 +23,13 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from roofline import compat
-from roofline.arguments import tensors_in
-from roofline.composite import IMPLICIT, attention, recurrent
 from roofline.errors import UsageError
-from roofline.memo import meta_of
-from roofline.operators import switched_off
-from roofline.recorder import Recorder, Store, plain
 from roofline.records import OpSpec
+from roofline.tracing.arguments import tensors_in
+from roofline.tracing.composites import IMPLICIT, attention, recurrent
+from roofline.tracing.memo import meta_of
+from roofline.tracing.operators import switched_off
+from roofline.tracing.recorder import Recorder, Store, plain
 
 aten = torch.ops.aten
 NOTE = "training step: loss is the sum of the model's floating outputs; {} with its state in place before the step"

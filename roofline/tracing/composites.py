@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
-    from roofline.training import TrainingRecorder
+    from roofline.tracing.training import TrainingRecorder
 
 aten = torch.ops.aten
 # The implementation that torch itself has for every backend. Not `OpOverload.decompose`: once `torch._decomp` is imported

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from roofline import metadata
 from roofline.records import OpSpec, TensorSpec
+from roofline.tracing import meta as metadata
 
 
 class Meta:

@@ -21,15 +21,16 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import memo, metadata
-from roofline.arguments import add_key, is_packed, map_tensors, tensors_in
-from roofline.autocast import POLICIES
-from roofline.composite import IMPLICIT
 from roofline.errors import UsageError
 from roofline.kernels import facts_of
-from roofline.memo import Entry, Meta, meta_of
-from roofline.operators import ONE_ON_GPU, Func, func_of, mutated, switched_off
 from roofline.records import Op, OpSpec
+from roofline.tracing import memo
+from roofline.tracing import meta as metadata
+from roofline.tracing.arguments import add_key, is_packed, map_tensors, tensors_in
+from roofline.tracing.autocast import POLICIES
+from roofline.tracing.composites import IMPLICIT
+from roofline.tracing.memo import Entry, Meta, meta_of
+from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, mutated, switched_off
 
 aten = torch.ops.aten
 META = torch.device("meta")

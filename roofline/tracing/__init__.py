@@ -1,0 +1,1 @@
+"""A module and its inputs -> a Trace, by running it on tensors without storage."""
