@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline import shapes
+from roofline.cost import shapes
 from roofline.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 from roofline.records import CONVS
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline import cpu_compiled, gpu, shapes
+from roofline import cpu_compiled, gpu
+from roofline.cost import shapes
 from roofline.formulas import Constants, Machine, Value
 
 

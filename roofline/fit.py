@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from roofline import cpu_eager, efficiency, formulas, kernels, memory, shapes
-from roofline.cost import registry
+from roofline import cpu_eager, efficiency, formulas, kernels, memory
+from roofline.cost import registry, shapes
 from roofline.devices.device import Device
 from roofline.records import DTYPE_BITS, Kernel, Trace
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import shapes
+from roofline.cost import shapes
 from roofline.shares import Shared, rate, seconds
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from roofline import shapes
+from roofline.cost import shapes
 from roofline.formulas import Constants, Machine, Value, join, missed, resident, up
 
 Tiles = tuple[tuple[int, int], ...]

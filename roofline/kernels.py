@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from roofline import access, cost
+from roofline import cost
+from roofline.cost import access
 from roofline.cost.registry import MEMOS
+from roofline.cost.shapes import PRODUCTS
 from roofline.errors import UsageError
 from roofline.records import RUNTIMES, Kernel, Op, Operand, OpSpec, Trace, Work
-from roofline.shapes import PRODUCTS
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})
 

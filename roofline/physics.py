@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from roofline.cost.shapes import PRODUCTS
 from roofline.devices.device import Device
 from roofline.records import Kernel, Point
-from roofline.shapes import PRODUCTS
 
 # Clocks, peaks and bandwidths are rounded where they are published.
 TOLERANCE = 1.03

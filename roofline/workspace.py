@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from roofline import access
+from roofline.cost import access
 from roofline.devices.device import Device
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
 

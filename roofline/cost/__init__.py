@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from roofline import shapes
-from roofline.access import strides
 from roofline.cost import (
     attention,
     contract,
@@ -24,9 +22,11 @@ from roofline.cost import (
     quantized,
     reduce,
     rnn,
+    shapes,
     transform,
 )
 from roofline.cost import traffic as _traffic
+from roofline.cost.access import strides
 from roofline.cost.registry import BYTES, INSTALLED, KLASSES, MEMOS, RULES, ZERO, Count, Rule, add, qualified
 from roofline.errors import UsageError
 from roofline.records import DTYPE_BITS, OpSpec, TensorSpec, Work

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
-from roofline.access import strides
+from roofline.cost.access import strides
 from roofline.inductor.layouts import CHANNELS_LAST, Layouts, filled, merged_loops, packed, through
 from roofline.inductor.operators import HEAVY, LENGTHS, TAP, TWICE, is_library
 from roofline.inductor.parts import Access, Buffer, Launch, Loop, Node, Read, Value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from roofline.access import strides
+from roofline.cost.access import strides
 from roofline.inductor.parts import Value
 from roofline.kernels import Facts
 from roofline.records import CONVS, TensorSpec

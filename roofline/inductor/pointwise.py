@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roofline.access import strides
+from roofline.cost.access import strides
 from roofline.inductor.graph import Graph
 from roofline.inductor.operators import MOVES, window_size
 from roofline.inductor.parts import Read, Value

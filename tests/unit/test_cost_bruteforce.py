@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opspecs import op, t
 
-from roofline import shapes
-from roofline.cost import classify, products, work
+from roofline.cost import classify, products, shapes, work
 from roofline.records import OpSpec, Work
 
 few = settings(max_examples=25, deadline=None)

@@ -6,7 +6,8 @@ import pytest
 from opspecs import op, t
 from rulespecs import CALLS
 
-from roofline import cost, shapes
+from roofline import cost
+from roofline.cost import shapes
 from roofline.cost.registry import RULES
 from roofline.records import OpSpec
 

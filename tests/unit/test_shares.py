@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofline import cpu_eager, efficiency, fit, formulas, roof, shapes, shares
+from roofline import cpu_eager, efficiency, fit, formulas, roof, shares
+from roofline.cost import shapes
 from roofline.devices.device import lookup
 
 _RATES = st.floats(0.5, 2.0)
