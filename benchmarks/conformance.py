@@ -28,9 +28,11 @@ from typing import Any, NamedTuple
 
 from conformance_page import SEEN, page
 
-from roofline import kernels, pipeline
+from roofline import pipeline
 from roofline.devices.device import lookup
 from roofline.errors import RooflineError
+from roofline.kernels import build as kernels
+from roofline.kernels import facts
 from roofline.records import Kernel, Trace
 from roofline.sources import source, zoo
 
@@ -107,7 +109,7 @@ def forget() -> None:
     if len(memo.calls) > FORGET:
         memo.calls.clear()
         memo.metas.clear()
-        kernels._facts.clear()
+        facts._facts.clear()
 
 
 class Todo(NamedTuple):

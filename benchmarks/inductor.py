@@ -27,7 +27,7 @@ from torch import nn
 from torch._inductor import config, ir, scheduler
 from torch._inductor.graph import GraphLowering
 
-from roofline import kernels
+from roofline.kernels import build as kernels
 from roofline.records import Kernel
 from roofline.sources import build, source
 from roofline.tracing.trace import trace
@@ -142,7 +142,7 @@ def _origin(node: scheduler.BaseSchedulerNode) -> str:
 
 
 def ours(module: nn.Module, args: list[Any], kwargs: Mapping[str, Any] | None = None) -> Schedule:
-    """The same by roofline.fusion."""
+    """The same by roofline.kernels.compiled."""
     found = kernels.build(trace(module, args, kwargs or {}, device_kind="cpu"), "compiled", "cpu")
     return Schedule(
         [Generated(k.bytes, k.op) for k in found if is_generated(k)],

@@ -25,9 +25,9 @@ from msgspec.structs import replace
 from torch import nn
 from torch.autograd.profiler import profile
 
-from roofline import kernels
 from roofline import memory as footprint
 from roofline.devices.device import Device
+from roofline.kernels import build as kernels
 from roofline.records import Trace
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.trace import trace

@@ -18,8 +18,9 @@ import torch
 from msgspec import Struct
 from torch import nn
 
-from roofline import kernels, paths, pipeline
+from roofline import paths, pipeline
 from roofline.errors import UsageError
+from roofline.kernels import build as kernels
 from roofline.pipeline import REAL_LIMIT
 from roofline.records import CONVS, Kernel, Trace
 from roofline.sources import build, source

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from roofline import cpu_eager, efficiency, formulas, kernels, memory
+from roofline import cpu_eager, efficiency, formulas, memory
 from roofline.cost import registry, shapes
 from roofline.devices.device import Device
+from roofline.kernels import build as kernels
 from roofline.records import DTYPE_BITS, Kernel, Trace
 
 KLASSES = tuple(sorted(registry.KLASSES))

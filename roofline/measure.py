@@ -78,8 +78,8 @@ def measure(
     Predicted is eager inference on `device`, which has to be of this machine: "cpu", "gpu", or a device made from its file.
     Raises ModelError where the model cannot run, TooBusy where the runs differ by more than LIMIT and `force` is not set.
     """
-    from roofline import kernels
     from roofline.devices import device as devices
+    from roofline.kernels import build as kernels
     from roofline.sources import build, source
 
     target = device if isinstance(device, Device) else devices.lookup(device)

@@ -17,7 +17,7 @@ from roofline import roof, tables, validate
 from roofline.devices import device as devices
 from roofline.devices.device import Device, Number
 from roofline.errors import RooflineError, UsageError
-from roofline.kernels import Facts
+from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, TensorSpec, by_bound
 from roofline.tables import Row, Setting
 

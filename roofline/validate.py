@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import compat, fingerprints, kernels, memory, pipeline, roof, statistics, tables
+from roofline import compat, fingerprints, memory, pipeline, roof, statistics, tables
 from roofline.cache import Cache, digest
 from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
+from roofline.kernels import build as kernels
 from roofline.records import DTYPES, Trace, by_bound
 from roofline.sources import source, zoo
 from roofline.tables import Row, Setting

@@ -47,7 +47,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "module", ["roofline", "roofline.records", "roofline.units", "roofline.devices.device", "roofline.cost", "roofline.kernels",
+    "module", ["roofline", "roofline.records", "roofline.units", "roofline.devices.device", "roofline.cost", "roofline.kernels.build",
                "roofline.roof", "roofline.analysis", "roofline.gate", "roofline.cache", "roofline.cli"]
 )  # fmt: skip
 def test_module_imports_without_torch(module: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from roofline.errors import SourceError
-from roofline.kernels import facts_of
+from roofline.kernels.facts import facts_of
 from roofline.records import TensorSpec, Trace
 
 # Bytes and operations of one pass: what 64-bit numbers, JSON's readers among them, hold without loss of order.

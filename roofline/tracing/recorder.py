@@ -22,7 +22,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.errors import UsageError
-from roofline.kernels import facts_of
+from roofline.kernels.facts import facts_of
 from roofline.records import Op, OpSpec
 from roofline.tracing import memo
 from roofline.tracing import meta as metadata

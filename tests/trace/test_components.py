@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 import roofline
-from roofline import kernels, memory, pipeline, roof
+from roofline import memory, pipeline, roof
 from roofline.devices.device import Device, lookup
+from roofline.kernels import build as kernels
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
 from roofline.sources import source
 from roofline.verdict import reason, verdict

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from roofline import kernels
+from roofline.kernels import build as kernels
 from roofline.records import Kernel
 from roofline.tracing import trace
 

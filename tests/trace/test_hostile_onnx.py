@@ -107,7 +107,7 @@ def test_no_other_file_is_opened(tmp_path: Path, small: Any, place: str, monkeyp
 
 def test_a_name_of_ours_in_another_domain_gets_no_rule_of_ours(tmp_path: Path) -> None:
     """A node "conv2d" of the domain "aten" is the file's own operator: unknown, not counted as a convolution."""
-    from roofline import kernels
+    from roofline.kernels import build as kernels
 
     for domain in ("aten", "torchvision.x", "com.evil"):
         own = onnx.helper.make_node("conv2d", ["x"], ["y"], domain=domain)

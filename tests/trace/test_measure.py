@@ -172,7 +172,7 @@ def test_a_whole_that_was_never_left_alone_is_the_sum_of_its_operators() -> None
     trace, predicted = pipeline.traced(found, request(target))
     op = Sample(2e-6, 0.1, 10, 8)
     lost = Timed(Sample(5.0, 3.0, 8, 0), tuple(op for _ in trace.ops), 0.5e-6, 2)
-    from roofline import kernels
+    from roofline.kernels import build as kernels
 
     got = attach(predicted, [k.ops for k in kernels.build(trace, "eager", "cpu")], lost)
     check(got)

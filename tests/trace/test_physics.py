@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
-from roofline import analysis, calibrate, cpu_eager, formulas, kernels, physics, roof
+from roofline import analysis, calibrate, cpu_eager, formulas, physics, roof
 from roofline.cost import registry
 from roofline.devices.device import library, lookup
 from roofline.devices.writer import write
 from roofline.errors import UsageError
+from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace, Work
 from roofline.tracing.trace import trace
 

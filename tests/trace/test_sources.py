@@ -14,9 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from roofline import compat, kernels, pipeline
+from roofline import compat, pipeline
 from roofline.devices.device import lookup
 from roofline.errors import ModelError, SourceError, UnknownNameError, UsageError
+from roofline.kernels import build as kernels
 from roofline.records import Trace
 from roofline.sources import build, source, zoo
 

@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import roofline
-from roofline import kernels, memory
+from roofline import memory
 from roofline.errors import ModelError, UsageError
+from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace
 from roofline.tracing.trace import trace
 

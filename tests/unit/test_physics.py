@@ -19,7 +19,7 @@ from roofline import physics, roof
 from roofline.devices import device as devices
 from roofline.devices.device import Device, Number, lookup
 from roofline.errors import UsageError
-from roofline.kernels import Facts
+from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, Point
 
 ALL = [d.name for d in devices.library()]

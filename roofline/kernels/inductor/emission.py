@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from roofline import sharing
-from roofline.inductor.graph import Graph
-from roofline.inductor.operators import LIBRARY, folded
-from roofline.inductor.parts import Buffer, Launch, Node, root
-from roofline.kernels import kernel as kernel_of
-from roofline.kernels import roles_of
+from roofline.kernels.facts import kernel as kernel_of
+from roofline.kernels.facts import roles_of
+from roofline.kernels.inductor import sharing
+from roofline.kernels.inductor.graph import Graph
+from roofline.kernels.inductor.operators import LIBRARY, folded
+from roofline.kernels.inductor.parts import Buffer, Launch, Node, root
 from roofline.records import CONVS, DTYPE_BITS, Kernel, Operand, Work
 
 # the most telling class of a fused kernel, first

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from math import prod
 
-from roofline.inductor.graph import Graph
-from roofline.inductor.layouts import packed
-from roofline.inductor.operators import UNROLLED, averages_all, norm_axes, reduced_axes, window_size
-from roofline.inductor.parts import Buffer, Loop, Read
-from roofline.inductor.pointwise import read_often
+from roofline.kernels.inductor.graph import Graph
+from roofline.kernels.inductor.layouts import packed
+from roofline.kernels.inductor.operators import UNROLLED, averages_all, norm_axes, reduced_axes, window_size
+from roofline.kernels.inductor.parts import Buffer, Loop, Read
+from roofline.kernels.inductor.pointwise import read_often
 
 # A C++ kernel takes the variance of fewer elements than this in two steps (cpp.use_two_step_variance_threshold).
 _TWO_STEP = 1024

@@ -1,4 +1,4 @@
-"""A model of torch Inductor: which kernels it makes of a trace. `roofline.fusion` calls its stages in order.
+"""A model of torch Inductor: which kernels it makes of a trace. `roofline.kernels.compiled` calls its stages in order.
 
 1. Lowering (torch/_inductor/graph.py, ir.py, lowering.py). The result of a pointwise operator is an expression. Whoever uses
    it computes it once more from what it reads, until it is worth a buffer: a library call or the caller wants it, several

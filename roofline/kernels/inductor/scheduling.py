@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from roofline.inductor.parts import Access, Buffer, Node, root
+from roofline.kernels.inductor.parts import Access, Buffer, Node, root
 
 # Kernels that lie further apart than this are not fused (scheduler.py, are_long_distant_nodes).
 _DISTANT = 64

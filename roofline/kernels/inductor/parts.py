@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from roofline.kernels import Facts
+from roofline.kernels.facts import Facts
 from roofline.records import Op
 
 

@@ -1,11 +1,4 @@
-"""Runtimes: how ops become kernels, and which bytes each kernel moves.
-
-`ideal`: every parameter and buffer is read once, every fresh result written once, nothing else moves.
-`eager`: one kernel for each op; it reads all its inputs and writes its outputs. Views launch nothing.
-
-What is computed from parameters alone (a reshaped weight, weight standardisation) keeps the role "weight": it does not
-grow with the batch.
-"""
+"""What an operator's call tells by itself, and the launches of a trace: what every runtime starts from."""
 
 from __future__ import annotations
 
@@ -15,8 +8,7 @@ from roofline import cost
 from roofline.cost import access
 from roofline.cost.registry import MEMOS
 from roofline.cost.shapes import PRODUCTS
-from roofline.errors import UsageError
-from roofline.records import RUNTIMES, Kernel, Op, Operand, OpSpec, Trace, Work
+from roofline.records import Kernel, Op, Operand, OpSpec, Trace, Work
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})
 
@@ -66,19 +58,6 @@ def facts_of(spec: OpSpec) -> Facts:
     return facts
 
 
-def build(trace: Trace, runtime: str = "eager", kind: str = "gpu") -> tuple[Kernel, ...]:
-    """The kernels of a trace under a runtime on a kind of device, in launch order. Raises UsageError for an unknown runtime."""
-    if runtime == "eager":
-        return tuple(_eager(trace))
-    if runtime == "ideal":
-        return tuple(_ideal(trace))
-    if runtime == "compiled":
-        from roofline import fusion  # it builds on this module
-
-        return tuple(fusion.build(trace, kind))
-    raise UsageError(f"unknown runtime {runtime!r}; use one of {', '.join(RUNTIMES)}")
-
-
 def launches(trace: Trace) -> Iterator[tuple[int, Op, Facts]]:
     facts = [facts_of(spec) for spec in trace.specs]
     for i, op in enumerate(trace.ops):
@@ -109,46 +88,3 @@ def kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kerne
         op.layer, f.name, f.klass, (index,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0,
         operands, f.dims, work is not None, op.phase, f.products,
     )  # fmt: skip
-
-
-def _eager(trace: Trace) -> Iterator[Kernel]:
-    roles = roles_of(trace)
-    writer: dict[int, int] = {}
-    for number, (index, op, f) in enumerate(launches(trace)):
-        operands = []
-        read: dict[int, int] = {}
-        for storage, nbytes in zip(op.inputs, f.reads, strict=True):
-            # the same tensor twice (x * x) is read once; two views of one storage are two reads, up to its size
-            if nbytes:
-                seen = read.get(storage, 0)
-                size = trace.storages[storage].nbytes
-                moved = min(nbytes, max(size - seen, 0)) if seen else nbytes
-                read[storage] = seen + moved
-                if moved:
-                    operands.append(Operand(moved, storage, roles[storage], False, writer.get(storage, -1)))
-        for storage, nbytes in zip(op.outputs, f.writes, strict=True):
-            if nbytes:
-                operands.append(Operand(nbytes, storage, roles[storage], True))
-        for i, nbytes in zip(f.spec.mutates, f.mutated, strict=True):
-            if nbytes:
-                operands.append(Operand(nbytes, op.inputs[i], roles[op.inputs[i]], True))
-                writer[op.inputs[i]] = number
-        yield kernel(index, op, f, tuple(operands))
-        for storage in op.outputs:
-            writer[storage] = number
-
-
-def _ideal(trace: Trace) -> Iterator[Kernel]:
-    roles = roles_of(trace)
-    seen: set[int] = set()
-    for index, op, f in launches(trace):
-        operands = []
-        for i, (storage, spec) in enumerate(zip(op.inputs, f.spec.inputs, strict=True)):
-            if roles[storage] in ("parameter", "buffer", "cache") and storage not in seen and i not in f.spec.mutates:
-                seen.add(storage)
-                operands.append(Operand(min(spec.nbytes, trace.storages[storage].nbytes), storage, roles[storage]))
-        inputs = set(op.inputs)
-        for storage, spec in zip(op.outputs, f.spec.outputs, strict=True):
-            if storage not in inputs and roles[storage] != "weight":
-                operands.append(Operand(spec.nbytes, storage, roles[storage], True))
-        yield kernel(index, op, f, tuple(operands))

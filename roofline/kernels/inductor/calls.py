@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
-from roofline.inductor.graph import Graph
-from roofline.inductor.layouts import CHANNELS_LAST, merged_loops, packed
-from roofline.inductor.parts import Buffer, Read
-from roofline.kernels import Facts
+from roofline.kernels.facts import Facts
+from roofline.kernels.inductor.graph import Graph
+from roofline.kernels.inductor.layouts import CHANNELS_LAST, merged_loops, packed
+from roofline.kernels.inductor.parts import Buffer, Read
 from roofline.records import CONVS, TensorSpec
 
 # Buffer.step of the copy that an op makes of its input: this and the op's number

@@ -1,14 +1,14 @@
 """The `compiled` runtime: which kernels torch.compile (Inductor) makes of a trace.
 
 Convolutions, products, attention, recurrent layers, sorts and the like stay library calls. Everything else is generated
-code: pointwise operators, copies, gathers, small pooling windows, reductions and norms. See `roofline.inductor` for how it
+code: pointwise operators, copies, gathers, small pooling windows, reductions and norms. See `roofline.kernels.inductor` for how it
 comes about.
 """
 
 from __future__ import annotations
 
-from roofline.inductor import emission, lowering, scheduling
-from roofline.inductor.operators import LIBRARY
+from roofline.kernels.inductor import emission, lowering, scheduling
+from roofline.kernels.inductor.operators import LIBRARY
 from roofline.records import Kernel, Trace
 
 __all__ = ["LIBRARY", "build"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from roofline.inductor import calls, concatenation, pointwise, reductions
-from roofline.inductor.graph import Graph
-from roofline.inductor.layouts import channels_last
-from roofline.inductor.operators import UNROLLED, averages_all, folded, is_library, window_size
-from roofline.inductor.parts import Launch
-from roofline.kernels import launches
+from roofline.kernels.facts import launches
+from roofline.kernels.inductor import calls, concatenation, pointwise, reductions
+from roofline.kernels.inductor.graph import Graph
+from roofline.kernels.inductor.layouts import channels_last
+from roofline.kernels.inductor.operators import UNROLLED, averages_all, folded, is_library, window_size
+from roofline.kernels.inductor.parts import Launch
 from roofline.records import Trace
 
 

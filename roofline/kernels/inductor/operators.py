@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roofline.kernels import Facts
+from roofline.kernels.facts import Facts
 from roofline.records import CONVS, OpSpec
 
 LIBRARY = frozenset({"gemm", *CONVS, "attention", "rnn", "sort", "fft", "host", "other"})

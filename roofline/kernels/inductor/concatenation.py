@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from roofline.inductor.graph import Graph
-from roofline.inductor.layouts import merged_loops
-from roofline.inductor.parts import Node
+from roofline.kernels.inductor.graph import Graph
+from roofline.kernels.inductor.layouts import merged_loops
+from roofline.kernels.inductor.parts import Node
 
 # most tensors that `cat` reads in one kernel on a GPU (max_pointwise_cat_inputs)
 _MAX_CAT = 8

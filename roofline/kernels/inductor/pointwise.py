@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from roofline.cost.access import strides
-from roofline.inductor.graph import Graph
-from roofline.inductor.operators import MOVES, window_size
-from roofline.inductor.parts import Read, Value
+from roofline.kernels.inductor.graph import Graph
+from roofline.kernels.inductor.operators import MOVES, window_size
+from roofline.kernels.inductor.parts import Read, Value
 
 
 def lower(graph: Graph, number: int) -> None:

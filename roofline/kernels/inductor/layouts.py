@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from roofline.cost.access import strides
-from roofline.inductor.parts import Value
-from roofline.kernels import Facts
+from roofline.kernels.facts import Facts
+from roofline.kernels.inductor.parts import Value
 from roofline.records import CONVS, TensorSpec
 
 # dimensions of an image from the outermost to the innermost

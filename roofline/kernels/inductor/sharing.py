@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from roofline.inductor.operators import folded
-from roofline.kernels import Facts
+from roofline.kernels.facts import Facts
+from roofline.kernels.inductor.operators import folded
 from roofline.records import OpSpec
 
 # Functions of the mathematical library: a polynomial for every element.
