@@ -16,10 +16,11 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from roofline import fitting, opstable, roof, validate
+from roofline import fitting, opstable, validate
 from roofline.devices import device
 from roofline.devices.device import Device
 from roofline.terminal import note
+from roofline.timemodel import roof
 
 FRACTION = 0.8
 

@@ -32,8 +32,8 @@ from roofline.records import (
     UnknownOp,
     by_bound,
 )
-from roofline.roof import dtype_key, reached
-from roofline.roof import peak as unit_peak
+from roofline.timemodel.roof import dtype_key, reached
+from roofline.timemodel.roof import peak as unit_peak
 
 
 class _Sum:

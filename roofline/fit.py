@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from roofline import cpu_eager, efficiency, formulas, memory
+from roofline import memory
 from roofline.cost import registry, shapes
 from roofline.devices.device import Device
 from roofline.kernels import build as kernels
 from roofline.records import DTYPE_BITS, Kernel, Trace
+from roofline.timemodel import cpu_eager, efficiency, formulas
 
 KLASSES = tuple(sorted(registry.KLASSES))
 # kinds of operator with rates of their own, by number; 0: none

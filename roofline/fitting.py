@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from roofline import fit as arrays
-from roofline import opstable, roof, tables, validate
+from roofline import opstable, tables, validate
 from roofline.cache import Cache
 from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
+from roofline.timemodel import roof
 
 # Rows drawn from each table: more moves no constant by more than the fit's own scatter.
 SAMPLE = 400

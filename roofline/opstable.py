@@ -13,13 +13,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roofline import roof, tables, validate
+from roofline import tables, validate
 from roofline.devices import device as devices
 from roofline.devices.device import Device, Number
 from roofline.errors import RooflineError, UsageError
 from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, TensorSpec, by_bound
 from roofline.tables import Row, Setting
+from roofline.timemodel import roof
 
 HOW = Setting("fp32", "nchw", "eager")
 # a shorter time is mostly launch

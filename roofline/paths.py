@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent
 # the devices that are shipped, a TOML file each; and the tables beside them, whose names begin with `_`
 LIBRARY = PACKAGE / "devices" / "library"
 # of the time model
-CONSTANTS = PACKAGE / "constants.toml"
+CONSTANTS = PACKAGE / "timemodel" / "constants.toml"
 # what an installed package carries of the checkout around it
 SHARED = PACKAGE / "_share"
 

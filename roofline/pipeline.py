@@ -289,8 +289,9 @@ def _check(request: Request) -> None:
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
-    from roofline import memory, physics, roof
+    from roofline import memory, physics
     from roofline.kernels import build as kernels
+    from roofline.timemodel import roof
     from roofline.tracing import language
 
     launched = kernels.build(trace, request.runtime, target.kind)

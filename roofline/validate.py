@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import compat, fingerprints, memory, pipeline, roof, statistics, tables
+from roofline import compat, fingerprints, memory, pipeline, statistics, tables
 from roofline.cache import Cache, digest
 from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
@@ -24,6 +24,7 @@ from roofline.kernels import build as kernels
 from roofline.records import DTYPES, Trace, by_bound
 from roofline.sources import source, zoo
 from roofline.tables import Row, Setting
+from roofline.timemodel import roof
 
 # A measured rate this far above the peak cannot be.
 _IMPOSSIBLE = 1.02

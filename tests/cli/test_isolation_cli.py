@@ -266,7 +266,7 @@ def test_another_device_of_the_same_name(tmp_path: Path, capsys: Capture) -> Non
 
 
 def test_constants_that_differ_are_named(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from roofline import roof
+    from roofline.timemodel import roof
 
     (tmp_path / "net.py").write_text(WIDE)
     net, base, own = f"{tmp_path}/net.py:Net", tmp_path / "base.json", tmp_path / "own.toml"

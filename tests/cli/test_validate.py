@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from conftest import RunCli
 
-from roofline import cli, roof, validate
+from roofline import cli, validate
 from roofline.devices import device
 from roofline.tables import Row, Setting
+from roofline.timemodel import roof
 from roofline.validate import Prediction
 
 Capture = pytest.CaptureFixture[str]

@@ -9,11 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 import roofline
-from roofline import memory, pipeline, roof
+from roofline import memory, pipeline
 from roofline.devices.device import Device, lookup
 from roofline.kernels import build as kernels
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
 from roofline.sources import source
+from roofline.timemodel import roof
 from roofline.verdict import reason, verdict
 
 CASES = [

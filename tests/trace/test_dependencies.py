@@ -319,7 +319,7 @@ def test_a_rule_in_the_models_own_file(tmp_path: Path, cache_dir: Path) -> None:
 
 
 def test_constants_of_somebodys_own(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from roofline import roof
+    from roofline.timemodel import roof
 
     def seconds() -> float:
         return roofline.analyze("mobilenet_v3_small", device="t4").totals.time_s
@@ -354,10 +354,10 @@ def test_the_code_that_traces_is_told_from_the_time_model(tmp_path: Path) -> Non
 
     try:
         first = states()
-        stat = (tmp_path / "roofline/gpu.py").stat()
-        text = (tmp_path / "roofline/gpu.py").read_text()
-        (tmp_path / "roofline/gpu.py").write_text(text.replace("import", "Import", 1))
-        os.utime(tmp_path / "roofline/gpu.py", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        stat = (tmp_path / "roofline/timemodel/gpu.py").stat()
+        text = (tmp_path / "roofline/timemodel/gpu.py").read_text()
+        (tmp_path / "roofline/timemodel/gpu.py").write_text(text.replace("import", "Import", 1))
+        os.utime(tmp_path / "roofline/timemodel/gpu.py", ns=(stat.st_atime_ns, stat.st_mtime_ns))
         second = states()
         assert second[0] != first[0]
         assert second[1] == first[1]

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from torch import nn
 
 from benchmarks.inductor import inductor, ours
-from roofline import cpu_compiled, formulas
 from roofline.devices.device import lookup
+from roofline.timemodel import cpu_compiled, formulas
 
 # of the generated kernels and of their bytes; and that many kernels at least, since two of a dozen are no tenth
 KERNELS, BYTES, FEW = 0.10, 0.05, 1

@@ -15,13 +15,14 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
-from roofline import analysis, calibrate, cpu_eager, formulas, physics, roof
+from roofline import analysis, calibrate, physics
 from roofline.cost import registry
 from roofline.devices.device import library, lookup
 from roofline.devices.writer import write
 from roofline.errors import UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace, Work
+from roofline.timemodel import cpu_eager, formulas, roof
 from roofline.tracing.trace import trace
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from roofline import analysis, diff, files, gate, roof, tables
+from roofline import analysis, diff, files, gate, tables
 from roofline.devices import file as device_file
 from roofline.errors import RooflineError
 from roofline.sources import source
+from roofline.timemodel import roof
 
 READERS: list[tuple[str, Callable[[Path], object]]] = [
     ("device.toml", device_file.read),

@@ -15,12 +15,13 @@ from msgspec.structs import replace
 from opspecs import op, t
 from rulespecs import CALLS
 
-from roofline import physics, roof
+from roofline import physics
 from roofline.devices import device as devices
 from roofline.devices.device import Device, Number, lookup
 from roofline.errors import UsageError
 from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, Point
+from roofline.timemodel import roof
 
 ALL = [d.name for d in devices.library()]
 SOME = ["rtx-3090", "t4", "p100-pcie", "gtx-1080-ti", "apple-m2-max-gpu", "i9-10940x", "i7-12700h", "raspberry-pi-4"]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from roofline import fit, formulas, roof
+from roofline import fit
 from roofline.devices.device import Device, Number, lookup
 from roofline.records import Kernel, Operand, Point
+from roofline.timemodel import formulas, roof
 
 MiB = 2**20
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofline import cpu_eager, efficiency, fit, formulas, roof, shares
+from roofline import fit
 from roofline.cost import shapes
 from roofline.devices.device import lookup
+from roofline.timemodel import cpu_eager, efficiency, formulas, roof, shares
 
 _RATES = st.floats(0.5, 2.0)
 

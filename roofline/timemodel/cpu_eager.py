@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from roofline.cost import shapes
-from roofline.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 from roofline.records import CONVS
+from roofline.timemodel.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 
 # Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
 KINDS = {

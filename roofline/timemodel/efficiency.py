@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline import cpu_compiled, gpu
 from roofline.cost import shapes
-from roofline.formulas import Constants, Machine, Value
+from roofline.timemodel import cpu_compiled, gpu
+from roofline.timemodel.formulas import Constants, Machine, Value
 
 
 def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline.cost import shapes
-from roofline.shares import Shared, rate, seconds
+from roofline.timemodel.shares import Shared, rate, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from roofline.cost import shapes
-from roofline.formulas import Constants, Machine, Value, join, missed, resident, up
+from roofline.timemodel.formulas import Constants, Machine, Value, join, missed, resident, up
 
 Tiles = tuple[tuple[int, int], ...]
 

@@ -30,11 +30,12 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import cpu_eager, efficiency, files, formulas, shares
+from roofline import files
 from roofline.devices.device import Device
 from roofline.errors import UsageError, nearest
 from roofline.paths import CONSTANTS
 from roofline.records import DTYPE_BITS, MATRIX, Kernel, Point, bound_of
+from roofline.timemodel import cpu_eager, efficiency, formulas, shares
 
 _NAMES = {
     "float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8",

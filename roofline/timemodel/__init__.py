@@ -1,0 +1,1 @@
+"""Kernels x a device -> seconds, and what bounds each."""
