@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from torch import nn
 from torch.autograd.profiler import profile
 
-from roofline import memory
+from roofline.analysis import memory
 from roofline.devices.device import Device, lookup
 from roofline.sources import build, source
 from roofline.tracing.arguments import tensors_in

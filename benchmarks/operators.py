@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from torch import nn
 from torch.autograd.profiler import profile
 
-from roofline import memory as footprint
+from roofline.analysis import memory as footprint
 from roofline.devices.device import Device
 from roofline.kernels import build as kernels
 from roofline.records import Trace

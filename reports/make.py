@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import roofline
-from roofline import units, verdict
+from roofline import units
+from roofline.analysis import explain
 from roofline.records import BOUNDS, Analysis
 from roofline.views import chart
 
@@ -106,7 +107,7 @@ def page(found: dict[str, list[Analysis]]) -> str:
                 f"| {model} | {units.count(a.model.params)} | {units.count(t.macs)} | {units.si(t.bytes, 'B')} "
                 f"| {t.intensity:.3g} | {units.seconds(t.time_s)} | {t.throughput:,.4g} | {shares} |"
             )
-        lines += ["", *(f"- **{model}**: {verdict.reason(found[model][i])}" for model in CHARTS), ""]
+        lines += ["", *(f"- **{model}**: {explain.reason(found[model][i])}" for model in CHARTS), ""]
     lines += ["## Charts\n", *(f"![{model} on the roofline]({model}.png)\n" for model in CHARTS)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -49,7 +49,7 @@ from roofline.records import Analysis
 from roofline.terminal import guard, out, out_json, painter
 
 if TYPE_CHECKING:
-    from roofline.gate import Budget, Verdict
+    from roofline.analysis.budgets import Budget, Verdict
 
 # ------------------------------------------------------------------------------------------------ commands
 
@@ -199,13 +199,13 @@ def check(
     max_time, max_peak_memory, min_intensity, min_throughput. A limit on FLOPs or time is
     broken where an op has no FLOP rule, unless allow_unknown = true.
     """
-    from roofline import gate
+    from roofline.analysis import budgets
     from roofline.views import listing
 
     if json and github:
         raise UsageError("--github prints annotations beside the table, and --json one document: leave one of them out")
-    path = gate.budget_file(file)
-    found = [_checked(budget, not no_cache, debug) for budget in gate.load_budgets(path)]
+    path = budgets.budget_file(file)
+    found = [_checked(budget, not no_cache, debug) for budget in budgets.load_budgets(path)]
     ok = all(v.ok for v in found)
     if json:
         out_json({"ok": ok, "budgets": found})
@@ -214,7 +214,7 @@ def check(
         if github or os.environ.get("GITHUB_ACTIONS") == "true":
             out(listing.github(found, str(path)))
     if not ok:
-        raise gate.failure(found, str(path))
+        raise budgets.failure(found, str(path))
 
 
 @app.command(short_help="What changed between two analyses or models.")
@@ -259,8 +259,8 @@ def diff(
     Metrics: params, macs, flops, bytes, weight_bytes, intensity, kernels, time, throughput,
     peak_memory. Amounts: percent of BASE (5%), or an amount (0, 10 MiB, 2 ms).
     """
-    from roofline import diff as compare
     from roofline.again import setting_of
+    from roofline.analysis import diff as compare
     from roofline.views import listing
 
     conditions = [compare.condition(text) for text in fail_on or []]
@@ -330,14 +330,14 @@ def _budgeted(budget: Budget, cache: bool) -> Analysis:
 
 def _checked(budget: Budget, cache: bool, debug: bool) -> Verdict:
     """One budget; a model that fails is a verdict too, or it would hide those of all others."""
-    from roofline import gate
+    from roofline.analysis import budgets
 
     try:
-        return gate.check(budget, _budgeted(budget, cache))
+        return budgets.check(budget, _budgeted(budget, cache))
     except Exception as error:  # the boundary between one model and the next
         if debug:
             traceback.print_exc()
-        return gate.unchecked(budget, error)
+        return budgets.unchecked(budget, error)
 
 
 def _is_saved(side: str) -> bool:
@@ -345,7 +345,7 @@ def _is_saved(side: str) -> bool:
 
 
 def _one(path: Path) -> Analysis:
-    from roofline.diff import read_analyses
+    from roofline.analysis.diff import read_analyses
 
     found = read_analyses(path)
     if len(found) > 1:
@@ -379,7 +379,7 @@ def _refuse_unknown(analyses: Sequence[Analysis]) -> None:
 
 
 def _refuse_impossible(analyses: Sequence[Analysis]) -> None:
-    from roofline import physics
+    from roofline.analysis import physics
 
     notes = [note for a in analyses for note in physics.broken(a.notes)]
     if notes:

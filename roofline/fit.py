@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from roofline import memory
+from roofline.analysis import memory
 from roofline.cost import registry, shapes
 from roofline.devices.device import Device
 from roofline.kernels import build as kernels

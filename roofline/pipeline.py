@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
-from roofline import analysis, compat, errors, units
+from roofline import compat, errors, units
+from roofline.analysis import document, summary
 from roofline.cache import Cache, digest
 from roofline.devices import device
 from roofline.devices.device import Device
@@ -111,7 +112,7 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
     whole = digest(key, request.runtime, constants(), msgspec.json.encode(target))
     saved = None if _rules_added() else store.load("analysis", whole, _still(found))
     if saved is not None:
-        return _as_asked(analysis.from_json(saved), target, request)
+        return _as_asked(document.from_json(saved), target, request)
     result, record = _made(found, target, request, store, key)
 
     def again(batch: int) -> Analysis:
@@ -122,7 +123,7 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
 
     result = _fitted(result, again)
     if record is not None:
-        store.store("analysis", whole, analysis.to_json(result), record=record)
+        store.store("analysis", whole, document.to_json(result), record=record)
     return _as_asked(result, target, request)
 
 
@@ -149,7 +150,7 @@ def _made(found: source.Source, target: Device, request: Request, store: Cache, 
 
 def _fitted(result: Analysis, again: Callable[[int], Analysis | None]) -> Analysis:
     """The analysis, with the largest batch that fits where this one does not; `again` asks about another batch."""
-    from roofline import capacity
+    from roofline.analysis import capacity
 
     def peak(batch: int) -> int:
         other = again(batch)
@@ -289,10 +290,9 @@ def _check(request: Request) -> None:
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
-    from roofline import memory, physics
+    from roofline.analysis import language, memory, physics
     from roofline.kernels import build as kernels
     from roofline.timemodel import roof
-    from roofline.tracing import language
 
     launched = kernels.build(trace, request.runtime, target.kind)
     peak = memory.peak(trace, target)
@@ -301,7 +301,7 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
 
     tool = ToolInfo(__version__, compat.version("torch"))
     said = physics.notes(launched, points, target, [layer.path for layer in trace.layers])
-    result = analysis.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool, notes=said)
+    result = summary.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool, notes=said)
     if request.training:
         setting = msgspec.structs.replace(result.setting, optimizer=request.optimizer.lower())
         # in this count only fresh tensors move, and an update is made in place

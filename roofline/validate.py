@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import compat, fingerprints, memory, pipeline, statistics, tables
+from roofline import compat, fingerprints, pipeline, statistics, tables
+from roofline.analysis import memory
 from roofline.cache import Cache, digest
 from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import roofline
-from roofline import analysis, pipeline
+from roofline import pipeline
+from roofline.analysis import document as document_
 from roofline.devices.device import lookup
 from roofline.errors import RooflineError
 from roofline.records import Trace
@@ -125,7 +126,7 @@ def wrong_graph(model: Any, random_: random.Random) -> None:
 def refused_or_fine(model: str, what: object, codes: tuple[int, ...] = (2,), **asked: Any) -> str:
     """The refusal of a file, empty where it was read: exit code 2 and lines that a person can read, never another exception."""
     try:
-        analysis.to_json(roofline.analyze(model, device="t4", cache=False, **asked))
+        document_.to_json(roofline.analyze(model, device="t4", cache=False, **asked))
         return ""
     except RooflineError as error:
         refusal = error

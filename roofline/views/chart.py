@@ -22,10 +22,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from roofline.analysis.explain import compare, facts, reason
+from roofline.analysis.explain import label as distinct_name
 from roofline.records import Analysis, DeviceInfo, KernelRow, LayerRow
 from roofline.units import si
-from roofline.verdict import compare, facts, reason
-from roofline.verdict import label as distinct_name
 from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, darker, halo, printable
 from roofline.views.labels import Label, place
 from roofline.views.points import Bubble, blocks, bubbles, time_of

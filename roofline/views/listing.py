@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from roofline import units
-from roofline.metrics import BY_NAME, percent, text
+from roofline.analysis.metrics import BY_NAME, percent, text
 
 if TYPE_CHECKING:
+    from roofline.analysis.budgets import Verdict
+    from roofline.analysis.diff import Diff
     from roofline.cache import CacheInfo
     from roofline.calibrate import Calibration
     from roofline.devices.device import Device, Level, Number, Peak
-    from roofline.diff import Diff
-    from roofline.gate import Verdict
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 

@@ -16,9 +16,9 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from roofline.analysis.explain import ceilings, compare, hosts, label, rate, totals, verdict
 from roofline.records import Analysis, KernelRow, LayerRow
 from roofline.units import binary, count, seconds, si
-from roofline.verdict import ceilings, compare, hosts, label, rate, totals, verdict
 from roofline.views.style import BOUND_COLOUR, class_style, fullest, kept, percent, roofs, slopes
 
 # Layers open at first; deeper ones fold away.

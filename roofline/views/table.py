@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from roofline.analysis.explain import facts, totals, verdict
 from roofline.records import Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, seconds, si
-from roofline.verdict import facts, totals, verdict
 from roofline.views.style import BOUND_SIGN, BOUND_STYLE, class_style, fullest, percent
 
 By = Literal["layer", "op", "kernel"]

@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from roofline.analysis.explain import ceilings, totals, verdict
 from roofline.records import BOUNDS, Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, seconds, si
-from roofline.verdict import ceilings, totals, verdict
 from roofline.views.style import percent
 
 By = Literal["layer", "op", "kernel"]

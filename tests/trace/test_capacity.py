@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
+from roofline.analysis.explain import verdict
 from roofline.devices.device import Device, lookup
-from roofline.verdict import verdict
 
 
 def of(size: int) -> Device:

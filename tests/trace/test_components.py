@@ -9,13 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 import roofline
-from roofline import memory, pipeline
+from roofline import pipeline
+from roofline.analysis import memory
+from roofline.analysis.explain import reason, verdict
 from roofline.devices.device import Device, lookup
 from roofline.kernels import build as kernels
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
 from roofline.sources import source
 from roofline.timemodel import roof
-from roofline.verdict import reason, verdict
 
 CASES = [
     ("mobilenet_v3_large", "rtx-4090", 1, "eager", "fp32"),

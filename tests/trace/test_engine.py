@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import roofline
-from roofline import memory
+from roofline.analysis import memory
 from roofline.kernels import build as kernels
 from roofline.records import Kernel
 from roofline.sources import build, source

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.memory import held, most, tensors_of, this_cpu
-from roofline import memory
+from roofline.analysis import memory
 from roofline.kernels import build as kernels
 from roofline.records import Trace
 from roofline.tracing.trace import trace

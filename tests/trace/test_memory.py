@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.memory import compare, filled, measured, this_cpu
-from roofline import memory
+from roofline.analysis import memory
+from roofline.analysis.workspace import onednn
 from roofline.devices.device import lookup
 from roofline.records import OpSpec, TensorSpec
 from roofline.tracing.trace import trace
-from roofline.workspace import onednn
 
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN's blocked layouts are those of x86")
 

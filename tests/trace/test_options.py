@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import roofline
-from roofline import cli, gate
+from roofline import cli
+from roofline.analysis import budgets
 from roofline.errors import BudgetFileError, RooflineError, UsageError
 from roofline.options import Dtype
 from roofline.records import DTYPES, Analysis
@@ -258,7 +259,7 @@ def test_one_list_of_dtypes(tmp_path: Path, capsys: Capture) -> None:
         file.write_text(f'[[budget]]\nmodel = "m"\ndtype = "{dtype}"\nmax_params = 1\n', encoding="utf-8")
         said = set()
         try:
-            assert gate.load_budgets(file)[0].dtype == dtype
+            assert budgets.load_budgets(file)[0].dtype == dtype
         except BudgetFileError as error:
             said.add(str(error))
         try:

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
-from roofline import analysis, calibrate, physics
+from roofline import calibrate
+from roofline.analysis import physics, summary
 from roofline.cost import registry
 from roofline.devices.device import library, lookup
 from roofline.devices.writer import write
@@ -179,7 +180,7 @@ def test_bytes_are_unknown_where_no_rule_and_no_shape_tells_them() -> None:
     assert found.coverage.bytes_known == 1
     (row,) = found.kernels
     rows = [row, replace(row, known=False), replace(row, known=False, bytes=0), row]
-    coverage = analysis._coverage(rows)
+    coverage = summary._coverage(rows)
     assert (coverage.flops_known, coverage.bytes_known) == (0.5, 0.75)
 
 

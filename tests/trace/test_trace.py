@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import roofline
-from roofline import memory
+from roofline.analysis import memory
 from roofline.errors import ModelError, UsageError
 from roofline.records import Trace
 from roofline.tracing.trace import NeedsValues, trace

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import roofline
-from roofline import memory
+from roofline.analysis import memory
 from roofline.errors import ModelError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from sample import sample
 
-from roofline.capacity import checked, largest
+from roofline.analysis.capacity import checked, largest
+from roofline.analysis.explain import compare, totals, verdict
 from roofline.errors import ModelError
 from roofline.records import Analysis
-from roofline.verdict import compare, totals, verdict
 
 GiB = 2**30
 

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from sample import language, sample
 
-from roofline import diff as compare
+from roofline.analysis import diff as compare
 from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.views import text

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from roofline import analysis, diff, files, gate, tables
+from roofline import files, tables
+from roofline.analysis import budgets, diff, document
 from roofline.devices import file as device_file
 from roofline.errors import RooflineError
 from roofline.sources import source
@@ -21,10 +22,10 @@ from roofline.timemodel import roof
 
 READERS: list[tuple[str, Callable[[Path], object]]] = [
     ("device.toml", device_file.read),
-    ("roofline.toml", gate.load_budgets),
+    ("roofline.toml", budgets.load_budgets),
     ("constants.toml", lambda path: roof._given(str(path), "gpu", {})),
     ("saved.json", diff.read_analyses),
-    ("loaded.json", analysis.load),
+    ("loaded.json", document.load),
     ("table.csv", tables.lines),
     ("net.onnx", lambda path: source._file_at(str(path))),
     ("net.pt2", lambda path: source._file_at(str(path))),
@@ -109,7 +110,7 @@ def test_a_saved_analysis_is_typed_data() -> None:
     """No name in it is looked up: a type, class or module that it names is an unknown field, or text in a field of text."""
     evil = b'{"__class__": "os.system", "py/object": "subprocess.Popen", "schema": 1}'
     with pytest.raises(RooflineError, match="is not an analysis"):
-        analysis.from_json(evil)
+        document.from_json(evil)
 
 
 # Where code is run because a person named it, and where modules of torch and transformers are imported by names of ours.

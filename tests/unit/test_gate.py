@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 from sample import sample
 
-from roofline import gate, metrics
+from roofline.analysis import budgets as gate
+from roofline.analysis import metrics
 from roofline.errors import BudgetFileError
 
 

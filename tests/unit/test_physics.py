@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from opspecs import op, t
 from rulespecs import CALLS
 
-from roofline import physics
+from roofline.analysis import physics
 from roofline.devices import device as devices
 from roofline.devices.device import Device, Number, lookup
 from roofline.errors import UsageError

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from sample import language, sample
 
-from roofline import diff as compare
+from roofline.analysis import diff as compare
 from roofline.errors import UsageError
 from roofline.views import text
 

@@ -96,7 +96,7 @@ def test_markdown_tables_are_whole_whatever_the_names() -> None:
 
 def test_words_need_no_heavy_library() -> None:
     code = (
-        "import sys, roofline.views.text, roofline.verdict\n"
+        "import sys, roofline.views.text, roofline.analysis.explain\n"
         "print([m for m in ('rich', 'matplotlib', 'jinja2', 'torch', 'numpy') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from sample import CPU, GPU, sample
 
+from roofline.analysis.explain import compare, label, rate, totals, verdict
 from roofline.records import BOUNDS, Analysis
-from roofline.verdict import compare, label, rate, totals, verdict
 from roofline.views.style import CLASSES, class_style, fullest, percent, roof_title, roofs
 
 

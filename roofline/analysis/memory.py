@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from roofline import workspace
+from roofline.analysis import workspace
 from roofline.devices.device import Device
 from roofline.records import Trace
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from roofline import files, units, verify
+from roofline import files, units
+from roofline.analysis import verify
+from roofline.analysis.metrics import METRICS, Metric, metric, parse, percent, text
 from roofline.errors import UsageError
-from roofline.metrics import METRICS, Metric, metric, parse, percent, text
 from roofline.records import Analysis, LayerRow
 
 

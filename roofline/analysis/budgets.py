@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from roofline import files, units
+from roofline.analysis.metrics import BY_NAME, METRICS, parse
 from roofline.errors import BudgetFileError, CheckFailed, ModelError, RooflineError, UsageError, nearest
-from roofline.metrics import BY_NAME, METRICS, parse
 from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis
 
 
