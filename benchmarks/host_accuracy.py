@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import roofline
+from roofline.bench.measure import measure
 from roofline.devices import device
 from roofline.errors import RooflineError
-from roofline.measure import measure
 from roofline.records import Analysis
 
 MODELS = (

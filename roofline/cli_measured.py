@@ -107,8 +107,8 @@ def calibrate_command(
     roofline calibrate -d gpu -o gpu.toml
     roofline devices cpu                  what was measured, beside what was detected
     """
-    from roofline import calibrate
     from roofline import output as files
+    from roofline.bench import calibrate_cpu
     from roofline.devices import writer
     from roofline.views import listing
 
@@ -117,17 +117,17 @@ def calibrate_command(
     _only_cpu(device, threads, hold)
     if device is Here.gpu and output is None:
         raise UsageError("-d gpu: name the file to write, as in -o gpu.toml")
-    path = output or calibrate.default_file()
+    path = output or calibrate_cpu.default_file()
     if output is None:
         files.make_folder(path.parent)
     files.writable(path)
     with progress() as report:
         if device is Here.gpu:
-            from roofline.calibrate_gpu import calibrate as calibrate_gpu
+            from roofline.bench.calibrate_gpu import calibrate as calibrate_gpu
 
             found = calibrate_gpu(force=force, progress=report or quiet)
         else:
-            found = calibrate.calibrate(threads=threads, hold=hold, force=force, progress=report or quiet)
+            found = calibrate_cpu.calibrate(threads=threads, hold=hold, force=force, progress=report or quiet)
     text = writer.write(found.device)
     files.write_all({path: text.encode()})
     if json:
@@ -179,7 +179,7 @@ def measure_command(
     view = View.of(targets, json, by, depth, top)
     _only_cpu(device, threads, hold)
     with foreign(model) as report:
-        from roofline.measure import measure
+        from roofline.bench.measure import measure
 
         found = measure(
             model, device=device.value, batch=batch, inputs=tuple(inputs or ()), resolution=resolution, dtype=dtype.value,

@@ -11,8 +11,8 @@ from roofline.analysis.metrics import BY_NAME, percent, text
 if TYPE_CHECKING:
     from roofline.analysis.budgets import Verdict
     from roofline.analysis.diff import Diff
+    from roofline.bench.calibrate_cpu import Calibration
     from roofline.cache import CacheInfo
-    from roofline.calibrate import Calibration
     from roofline.devices.device import Device, Level, Number, Peak
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import roofline
-from roofline import stopwatch, timing
+from roofline.bench import op_timer, sampling
 
 KINDS = ["dropout", "alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d"]
 SHAPES = {"dropout1d": (2, 3, 8), "dropout2d": (2, 3, 8, 8), "dropout3d": (2, 3, 4, 4, 4)}
@@ -90,5 +90,5 @@ def test_attention_in_evaluation_drops_nothing(p: float) -> None:
 
 def test_no_time_is_measured_for_it() -> None:
     model, x = nn.Sequential(nn.Dropout(), nn.Linear(8, 2), nn.Dropout(inplace=True)).eval(), torch.zeros(4, 8)
-    with torch.inference_mode(), timing.Waiting() as waiting:
-        assert [name for name, _, _ in stopwatch.HostClock(lambda: model(x), waiting).ops()] == ["aten.linear"]
+    with torch.inference_mode(), sampling.Waiting() as waiting:
+        assert [name for name, _, _ in op_timer.HostClock(lambda: model(x), waiting).ops()] == ["aten.linear"]

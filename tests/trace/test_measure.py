@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from roofline import calibrate, calibrate_gpu, measure, pipeline, timing
+from roofline import pipeline
+from roofline.bench import calibrate_cpu, calibrate_gpu, measure, sampling
+from roofline.bench.measure import Timed, attach, gaps, matched, shares
+from roofline.bench.op_timer import HostClock
+from roofline.bench.sampling import Sample
 from roofline.devices import device
 from roofline.errors import ModelError, UsageError
-from roofline.measure import Timed, attach, gaps, matched, shares
 from roofline.records import Analysis, KernelRow
 from roofline.sources import build, source
-from roofline.stopwatch import HostClock
-from roofline.timing import Sample
 
 QUICK = {"seconds": 0.3, "force": True}
 
@@ -152,7 +153,7 @@ def test_the_stopwatch_sees_the_operators_of_the_trace() -> None:
     found = source.resolve("resnet50", settings={}, inputs=(), batch=None, resolution=64)
     trace, _ = pipeline.traced(found, request(target))
     module = build.build(found, real=True)
-    with torch.inference_mode(), timing.Waiting() as waiting:
+    with torch.inference_mode(), sampling.Waiting() as waiting:
         clock = HostClock(lambda: module(torch.rand(1, 3, 64, 64)), waiting)
         names = [name for name, _, _ in clock.ops()]
         assert clock.cost() >= 0
@@ -222,9 +223,9 @@ def test_without_a_gpu_measuring_on_one_is_refused() -> None:
 
 
 def test_calibrate_measures_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "SECONDS", 1.0)
+    monkeypatch.setattr(calibrate_cpu, "SECONDS", 1.0)
     before = torch.get_num_threads()
-    got = calibrate.calibrate(threads=1, force=True)
+    got = calibrate_cpu.calibrate(threads=1, force=True)
     d = got.device
     assert torch.get_num_threads() == before
     assert d.tier == "calibrated"
@@ -267,7 +268,7 @@ def test_measure_on_a_gpu() -> None:
 def test_the_recorders_composites_are_taken_apart_alike() -> None:
     """A module that calls a composite operator by itself."""
     seen: list[str] = []
-    with torch.inference_mode(), timing.Waiting() as waiting:
+    with torch.inference_mode(), sampling.Waiting() as waiting:
         clock = HostClock(lambda: nn.functional.relu6(torch.ones(4).reshape(2, 2)), waiting)
         seen = [name for name, _, _ in clock.ops()]
     assert "aten.relu6" in seen

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
-from roofline import calibrate
 from roofline.analysis import physics, summary
+from roofline.bench import calibrate_cpu
 from roofline.cost import registry
 from roofline.devices.device import library, lookup
 from roofline.devices.writer import write
@@ -186,7 +186,7 @@ def test_bytes_are_unknown_where_no_rule_and_no_shape_tells_them() -> None:
 
 def test_every_rate_that_calibrate_measures_is_one_that_a_formula_asks_for() -> None:
     """What nobody reads is not worth a user's seconds."""
-    cpu = object.__new__(calibrate._Cpu)
+    cpu = object.__new__(calibrate_cpu._Cpu)
     cpu.torch = torch
     asked: set[str] = set()
 

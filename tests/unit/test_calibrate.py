@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from roofline import calibrate, timing
+from roofline.bench import calibrate_cpu, sampling
+from roofline.bench.sampling import Sample
 from roofline.devices.device import Device, Level, Number, Peak, Scaling, library
 from roofline.devices.file import read
 from roofline.devices.writer import write
 from roofline.errors import DeviceFileError, UsageError
-from roofline.timing import Sample
 
 GOOD = Sample(1e-3, 0.02, 30, 25)
 
@@ -25,32 +25,32 @@ GOOD = Sample(1e-3, 0.02, 30, 25)
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.25, 2.0), (0.5, 3.0), (0.75, 4.0), (1.0, 5.0), (0.1, 1.4)])
 def test_quantile_lies_between_neighbours(share: float, expected: float) -> None:
-    assert timing.quantile([1.0, 2.0, 3.0, 4.0, 5.0], share) == pytest.approx(expected)
+    assert sampling.quantile([1.0, 2.0, 3.0, 4.0, 5.0], share) == pytest.approx(expected)
 
 
 def test_disturbed_samples_do_not_count() -> None:
     clean = [1.00, 1.01, 1.02, 1.03, 1.04]
-    got = timing.summary([*clean, 30.0, 40.0, 50.0], clean)
+    got = sampling.summary([*clean, 30.0, 40.0, 50.0], clean)
     assert got.median == 1.02
     assert got.spread == pytest.approx(0.02 / 1.02)  # quartiles 1.01 and 1.03
     assert (got.taken, got.clean, got.disturbed) == (8, 5, False)
 
 
 def test_without_enough_clean_samples_the_faster_quarter_stands_for_them_and_says_so() -> None:
-    got = timing.summary([9.0, 1.0, 8.0, 2.0, 7.0, 6.0, 5.0, 4.0], [9.0])
+    got = sampling.summary([9.0, 1.0, 8.0, 2.0, 7.0, 6.0, 5.0, 4.0], [9.0])
     assert got.median == 1.5  # of 1.0 and 2.0
     assert got.disturbed
     assert got.spread > 1  # that of all of them
 
 
 def test_a_few_samples_in_all_need_no_more_clean_ones_than_there_are() -> None:
-    assert not timing.summary([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).disturbed
+    assert not sampling.summary([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]).disturbed
 
 
 def test_sample_times_calls_and_keeps_to_its_limit() -> None:
-    with timing.Waiting() as waiting:
+    with sampling.Waiting() as waiting:
         start = time.perf_counter()
-        got = timing.sample(lambda: time.sleep(0.002), waiting, wanted=10**9, limit=0.1)
+        got = sampling.sample(lambda: time.sleep(0.002), waiting, wanted=10**9, limit=0.1)
         assert time.perf_counter() - start < 2
     assert 0.002 <= got.median < 0.02
     assert got.taken >= 3
@@ -58,18 +58,18 @@ def test_sample_times_calls_and_keeps_to_its_limit() -> None:
 
 def test_sample_takes_its_calls_in_turn_and_divides_by_their_number() -> None:
     seen: list[int] = []
-    with timing.Waiting() as waiting:
+    with sampling.Waiting() as waiting:
         calls = [lambda i=i: seen.append(i) for i in range(3)]
-        timing.sample(calls, waiting, wanted=4, limit=5, number=2)
+        sampling.sample(calls, waiting, wanted=4, limit=5, number=2)
     assert seen[:3] == [0, 1, 2]  # the round that does not count
     assert set(seen[3:]) == {0, 1, 2}
 
 
 def test_where_nothing_tells_of_waiting_the_faster_half_counts() -> None:
-    waiting = timing.Waiting()
+    waiting = sampling.Waiting()
     waiting.how = ""
     draw = random.Random(0)
-    got = timing.sample(lambda: time.sleep(draw.choice((0.001, 0.001, 0.02))), waiting, wanted=10**9, limit=0.3)
+    got = sampling.sample(lambda: time.sleep(draw.choice((0.001, 0.001, 0.02))), waiting, wanted=10**9, limit=0.3)
     assert got.median < 0.01
 
 
@@ -87,7 +87,7 @@ def test_waiting_for_a_core_is_seen() -> None:
         os._exit(0)
     try:
         os.sched_setaffinity(0, {core})
-        with timing.Waiting() as waiting:
+        with sampling.Waiting() as waiting:
             waiting.refresh()
             before, end = waiting(), time.monotonic() + 0.3
             while time.monotonic() < end:
@@ -101,7 +101,7 @@ def test_waiting_for_a_core_is_seen() -> None:
 
 def test_pinned_gives_every_thread_its_mask_back() -> None:
     before = {task: os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")}
-    with timing.pinned(1, lambda: None):
+    with sampling.pinned(1, lambda: None):
         assert len(os.sched_getaffinity(0)) >= 1
     assert {task: os.sched_getaffinity(int(task)) for task in before} == before
 
@@ -111,7 +111,7 @@ def test_pinned_gives_every_thread_its_mask_back() -> None:
 
 def test_fit_finds_the_line_that_made_the_points() -> None:
     """3 us and 20 GB/s: 1, 2 and 4 MB take 53, 103 and 203 us."""
-    got = calibrate.fit([(1e6, 53e-6), (2e6, 103e-6), (4e6, 203e-6)])
+    got = calibrate_cpu.fit([(1e6, 53e-6), (2e6, 103e-6), (4e6, 203e-6)])
     assert got.a == pytest.approx(3e-6)
     assert got.b == pytest.approx(20e9)
 
@@ -119,13 +119,13 @@ def test_fit_finds_the_line_that_made_the_points() -> None:
 def test_fit_stands_one_bad_point() -> None:
     points = [(v, 2e-6 + v / 50e9) for v in (1e6, 2e6, 3e6, 4e6, 5e6)]
     points[2] = (3e6, 1e-3)
-    assert calibrate.fit(points).b == pytest.approx(50e9)
+    assert calibrate_cpu.fit(points).b == pytest.approx(50e9)
 
 
 def test_fit_without_a_slope_takes_the_rate_of_the_largest() -> None:
-    got = calibrate.fit([(1e6, 50e-6), (2e6, 40e-6), (4e6, 30e-6)])
+    got = calibrate_cpu.fit([(1e6, 50e-6), (2e6, 40e-6), (4e6, 30e-6)])
     assert got == (0.0, pytest.approx(4e6 / 30e-6))
-    assert calibrate.fit([(1e6, 1e-3)]) == (0.0, pytest.approx(1e9))
+    assert calibrate_cpu.fit([(1e6, 1e-3)]) == (0.0, pytest.approx(1e9))
 
 
 # ------------------------------------------------------------------------------------------------ refusal, threads, places
@@ -139,57 +139,57 @@ def device(units: float = 8.0, threads: int = 16) -> Device:
     )  # fmt: skip
 
 
-def bench(**key: Sample) -> calibrate.Bench:
-    made = calibrate.Bench(timing.Waiting(), lambda text: None)
+def bench(**key: Sample) -> calibrate_cpu.Bench:
+    made = calibrate_cpu.Bench(sampling.Waiting(), lambda text: None)
     made.key = {name.replace("_", " "): s for name, s in key.items()}
     made.taken, made.clean = 100, 90
     return made
 
 
 def test_a_quiet_machine_is_taken() -> None:
-    got = calibrate.finish(bench(DRAM=GOOD), device(), force=False)
+    got = calibrate_cpu.finish(bench(DRAM=GOOD), device(), force=False)
     assert got.spread == 0.02
     assert got.device.notes == ("In 10% of the samples other programs held a core; those were left out.", "as measured")
 
 
 @pytest.mark.parametrize("sample", [Sample(1e-3, 0.4, 30, 25), Sample(1e-3, 0.01, 30, 2)])
 def test_a_busy_machine_is_refused_unless_forced(sample: Sample) -> None:
-    with pytest.raises(calibrate.TooBusy, match=r"too busy.*fp32 GEMM.*\n.*--force") as caught:
-        calibrate.finish(bench(DRAM=GOOD, the_fp32_GEMM=sample), device(), force=False)
+    with pytest.raises(calibrate_cpu.TooBusy, match=r"too busy.*fp32 GEMM.*\n.*--force") as caught:
+        calibrate_cpu.finish(bench(DRAM=GOOD, the_fp32_GEMM=sample), device(), force=False)
     assert caught.value.exit_code == 2
-    forced = calibrate.finish(bench(the_fp32_GEMM=sample), device(), force=True)
+    forced = calibrate_cpu.finish(bench(the_fp32_GEMM=sample), device(), force=True)
     assert "--force" in forced.device.notes[0]
 
 
 def test_threads_stay_within_the_quota() -> None:
-    assert calibrate._threads(None, 16, device(units=8.0)) == 8
-    assert calibrate._threads(None, 16, device(units=2.5)) == 2
-    assert calibrate._threads(None, 16, device(units=0.5)) == 1
-    assert calibrate._threads(None, 4, device(units=8.0)) == 4
-    assert calibrate._threads(3, 16, device()) == 3
+    assert calibrate_cpu._threads(None, 16, device(units=8.0)) == 8
+    assert calibrate_cpu._threads(None, 16, device(units=2.5)) == 2
+    assert calibrate_cpu._threads(None, 16, device(units=0.5)) == 1
+    assert calibrate_cpu._threads(None, 4, device(units=8.0)) == 4
+    assert calibrate_cpu._threads(3, 16, device()) == 3
     for bad in (0, 17):
         with pytest.raises(UsageError, match="1 to 16"):
-            calibrate._threads(bad, 16, device())
-    assert calibrate._quota_note(device(), 16, 2) == [
+            calibrate_cpu._threads(bad, 16, device())
+    assert calibrate_cpu._quota_note(device(), 16, 2) == [
         "Measured with 2 of the 16 threads that PyTorch would start; set OMP_NUM_THREADS=2 to run so."
     ]
-    assert calibrate._quota_note(device(), 2, 2) == []
+    assert calibrate_cpu._quota_note(device(), 2, 2) == []
 
 
 @pytest.mark.parametrize(("threads", "steps"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
 def test_ladder_of_threads(threads: int, steps: list[int]) -> None:
-    assert calibrate._ladder(threads) == steps
+    assert calibrate_cpu._ladder(threads) == steps
 
 
 def test_default_file_is_the_one_that_cpu_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROOFLINE_HOST_FILE", str(tmp_path / "mine.toml"))
-    assert calibrate.default_file() == tmp_path / "mine.toml"
+    assert calibrate_cpu.default_file() == tmp_path / "mine.toml"
     monkeypatch.setenv("ROOFLINE_HOST_FILE", "")
     with pytest.raises(UsageError, match="-o"):
-        calibrate.default_file()
+        calibrate_cpu.default_file()
     monkeypatch.delenv("ROOFLINE_HOST_FILE")
     monkeypatch.setattr("roofline.devices.host.default_file", lambda: tmp_path / "roofline" / "host.toml")
-    assert calibrate.default_file() == tmp_path / "roofline" / "host.toml"
+    assert calibrate_cpu.default_file() == tmp_path / "roofline" / "host.toml"
 
 
 def test_hold_is_refused_where_it_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,15 +197,19 @@ def test_hold_is_refused_where_it_is_not_allowed(monkeypatch: pytest.MonkeyPatch
         raise PermissionError
 
     monkeypatch.setattr("os.sched_setscheduler", forbidden)
-    with timing.Waiting() as waiting, pytest.raises(UsageError, match="--hold"), timing.pinned(1, lambda: None, waiting, True):
+    with (
+        sampling.Waiting() as waiting,
+        pytest.raises(UsageError, match="--hold"),
+        sampling.pinned(1, lambda: None, waiting, True),
+    ):
         pass
     assert not waiting.hold
 
 
 def test_rest_lets_others_run_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(timing, "time", SimpleNamespace(sleep=slept.append))
-    waiting = timing.Waiting()
+    monkeypatch.setattr(sampling, "time", SimpleNamespace(sleep=slept.append))
+    waiting = sampling.Waiting()
     assert not waiting.rest(1.0)  # not held: nothing is owed
     waiting.hold, waiting.held = True, 0.0
     assert not waiting.rest(0.015)

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import pipeline, timing
-from roofline.calibrate import TooBusy
+from roofline import pipeline
+from roofline.bench import sampling
+from roofline.bench.calibrate_cpu import TooBusy
+from roofline.bench.sampling import Sample
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
 from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace
-from roofline.timing import Sample
 
 if TYPE_CHECKING:
     import torch
@@ -207,7 +208,7 @@ def run(
     import torch
     from torch.nn import MultiheadAttention, TransformerEncoderLayer
 
-    from roofline.stopwatch import CudaClock, HostClock
+    from roofline.bench.op_timer import CudaClock, HostClock
 
     gpu = target.kind == "gpu"
     place = torch.device("cuda" if gpu else "cpu")
@@ -221,11 +222,11 @@ def run(
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
         call = _call(module, inputs, dtype, place, stack)
-        waiting = stack.enter_context(timing.Waiting())
+        waiting = stack.enter_context(sampling.Waiting())
         progress("warming up")
         _first(call)
         if not gpu:
-            stack.enter_context(timing.pinned(torch.get_num_threads(), call, waiting, hold))
+            stack.enter_context(sampling.pinned(torch.get_num_threads(), call, waiting, hold))
         clock = CudaClock(call) if gpu else HostClock(call, waiting)
         for _ in range(WARM_UP):
             clock.whole()
@@ -287,7 +288,7 @@ def _first(call: Callable[[], object]) -> None:
         raise ModelError(f"the model cannot run here: {failures.said(error)}{failures.place(error)}") from error
 
 
-def _whole(once: Callable[[], tuple[float, bool]], seconds: float, waiting: timing.Waiting, progress: Report) -> Sample:
+def _whole(once: Callable[[], tuple[float, bool]], seconds: float, waiting: sampling.Waiting, progress: Report) -> Sample:
     times: list[float] = []
     clean: list[float] = []
     end = time.perf_counter() + seconds
@@ -304,7 +305,7 @@ def _whole(once: Callable[[], tuple[float, bool]], seconds: float, waiting: timi
             once()
         progress(f"running: {len(times)} times, {len(clean)} of them undisturbed")
     # a run is long: two that were left alone say more than all the others
-    kept = timing.summary(clean, clean) if len(clean) > 1 else timing.summary(times, [])
+    kept = sampling.summary(clean, clean) if len(clean) > 1 else sampling.summary(times, [])
     return replace(kept, taken=len(times), clean=len(clean))
 
 
@@ -312,7 +313,7 @@ def _ops(
     once: Callable[[], list[tuple[str, float, bool]]],
     trace: Trace,
     seconds: float,
-    waiting: timing.Waiting,
+    waiting: sampling.Waiting,
     progress: Report,
 ) -> tuple[tuple[Sample, ...], list[str]]:
     """Operators by their place in the trace, and what ran otherwise than there. Raises ModelError where no two runs agree."""
@@ -336,7 +337,7 @@ def _ops(
         if waiting.rest(took) and took < waiting.HELD:
             once()
         progress(f"timing kernels: run {runs}")
-    samples = [timing.summary(t, c) for t, c in zip(times, clean, strict=True)]
+    samples = [sampling.summary(t, c) for t, c in zip(times, clean, strict=True)]
     return tuple(_together([samples[i] for i in own]) for own in places), notes
 
 

@@ -12,12 +12,12 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from roofline import timing
-from roofline.calibrate import SECONDS, Bench, Calibration, Report, finish, fit
+from roofline.bench import sampling
+from roofline.bench.calibrate_cpu import SECONDS, Bench, Calibration, Report, finish, fit
+from roofline.bench.sampling import Sample
 from roofline.devices import device as devices
 from roofline.devices.device import Device, Level, Number, Peak
 from roofline.errors import UnknownNameError, UsageError
-from roofline.timing import Sample
 
 # dtype setting -> (torch's dtype, the key of its unit)
 PRODUCTS = {
@@ -41,7 +41,7 @@ def calibrate(*, force: bool = False, progress: Report = lambda text: None) -> C
     base = _base()
     precision = torch.get_float32_matmul_precision()
     try:
-        with timing.Waiting() as waiting, torch.inference_mode():
+        with sampling.Waiting() as waiting, torch.inference_mode():
             bench = Bench(waiting, progress)
             found = _measure(bench, base, progress)
     finally:
@@ -116,7 +116,7 @@ def _event() -> Any:
 def _sampled(bench: Bench, times: list[float]) -> Sample:
     bench.taken += len(times)
     bench.clean += len(times)
-    return timing.summary(times, times)
+    return sampling.summary(times, times)
 
 
 def _product(bench: Bench, dtype: str, kind: torch.dtype) -> tuple[float, Sample] | None:

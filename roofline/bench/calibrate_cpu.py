@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import timing
+from roofline.bench import sampling
+from roofline.bench.sampling import Sample
 from roofline.devices import host
 from roofline.devices.device import Device, Level, Number, Peak, Scaling
 from roofline.errors import RooflineError, UsageError
-from roofline.timing import Sample
 
 # Seconds of measuring, about; more samples are waited for on a busy machine, fewer towards the end.
 SECONDS = 13.0
@@ -70,17 +70,17 @@ def fit(points: Sequence[tuple[float, float]]) -> Fit:
     Where time does not grow with size, the rate of the largest, without an intercept.
     """
     slopes = sorted((t2 - t1) / (v2 - v1) for (v1, t1), (v2, t2) in combinations(sorted(points), 2))
-    slope = timing.quantile(slopes, 0.5) if slopes else 0.0
+    slope = sampling.quantile(slopes, 0.5) if slopes else 0.0
     if slope <= 0:
         v, t = max(points)
         return Fit(0.0, v / t)
-    return Fit(max(timing.quantile(sorted(t - v * slope for v, t in points), 0.5), 0.0), 1 / slope)
+    return Fit(max(sampling.quantile(sorted(t - v * slope for v, t in points), 0.5), 0.0), 1 / slope)
 
 
 class Bench:
     """Takes samples, within what is left of the time."""
 
-    def __init__(self, waiting: timing.Waiting, report: Report, seconds: float = SECONDS) -> None:
+    def __init__(self, waiting: sampling.Waiting, report: Report, seconds: float = SECONDS) -> None:
         self.waiting, self.report = waiting, report
         self.start = time.perf_counter()
         self.end = self.start + seconds
@@ -94,7 +94,7 @@ class Bench:
         between: Callable[[], object] | None = None,
     ) -> Sample:
         left = max(self.end - time.perf_counter(), 0.0)
-        got = timing.sample(calls, self.waiting, limit=0.04 + left / 30, number=number, between=between)
+        got = sampling.sample(calls, self.waiting, limit=0.04 + left / 30, number=number, between=between)
         self.taken += got.taken
         self.clean += min(got.clean, got.taken)
         return got
@@ -129,7 +129,7 @@ def calibrate(
     before = torch.get_num_threads()
     used = _threads(threads, before, base)
     try:
-        with timing.Waiting() as waiting, torch.inference_mode():
+        with sampling.Waiting() as waiting, torch.inference_mode():
             bench = Bench(waiting, progress)
             found = _Cpu(bench, base, used, hold).run()
     finally:
@@ -204,7 +204,7 @@ class _Cpu:
         for threads in _ladder(self.threads):
             self.bench.report(f"{threads} {'thread' if threads == 1 else 'threads'}: GEMM and DRAM")
             self.torch.set_num_threads(threads)
-            with timing.pinned(threads, self._burst, self.bench.waiting, self.hold):
+            with sampling.pinned(threads, self._burst, self.bench.waiting, self.hold):
                 gemm = self.gemm("fp32")
                 dram, samples = self.stream(len(self.source) * 8)
                 scaling.append(Scaling(threads, _round(gemm[0]), _round(dram.b)))
@@ -443,7 +443,7 @@ def _level(base: Level, got: Fit, samples: Sequence[Sample], size: int) -> Level
     spreads = sorted(s.spread for s in samples)
     return replace(
         base, bandwidth=_round(got.b), source="calibrate", status="measured", nominal=base.bandwidth, size=size,
-        spread=_round(timing.quantile(spreads, 0.5), 2) if spreads else 0.0, size_nominal=base.size if measured else 0,
+        spread=_round(sampling.quantile(spreads, 0.5), 2) if spreads else 0.0, size_nominal=base.size if measured else 0,
         size_source="calibrate" if measured else base.size_source, size_status="measured" if measured else base.size_status,
     )  # fmt: skip
 

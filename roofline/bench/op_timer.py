@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import timing
+from roofline.bench import sampling
 from roofline.tracing.operators import func_of, switched_off
 from roofline.tracing.recorder import parts_of
 
@@ -51,7 +51,7 @@ class _PerOperator(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
 class HostClock:
     """On the CPU an operator is done when its call returns."""
 
-    def __init__(self, call: Callable[[], object], waiting: timing.Waiting) -> None:
+    def __init__(self, call: Callable[[], object], waiting: sampling.Waiting) -> None:
         self.call, self.waiting = call, waiting
         self.seen: list[Seen] = []
         self.mode = _PerOperator(self._timed, gpu=False)
@@ -72,7 +72,7 @@ class HostClock:
         """Seconds that timing adds to an operator: a chain of small ones, timed and not."""
         x = torch.ones(64)
         chain = nn.Sequential(*(nn.ReLU() for _ in range(CHAIN)))
-        whole = timing.sample(lambda: chain(x), self.waiting).median / CHAIN
+        whole = sampling.sample(lambda: chain(x), self.waiting).median / CHAIN
         own, self.call = self.call, lambda: chain(x)
         try:
             shown = [took for _ in range(9) for _, took, alone in self.ops() if alone]
@@ -89,7 +89,7 @@ class HostClock:
         return out
 
 
-def _run(call: Callable[[], object], waiting: timing.Waiting) -> tuple[float, bool]:
+def _run(call: Callable[[], object], waiting: sampling.Waiting) -> tuple[float, bool]:
     waiting.refresh()
     before = waiting()
     start = time.perf_counter()
