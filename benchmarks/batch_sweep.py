@@ -24,11 +24,11 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from roofline import tables, validate
 from roofline.devices import device
 from roofline.errors import RooflineError, UsageError
 from roofline.sources import zoo
-from roofline.tables import Row, Setting
+from roofline.validation import model_tables, validate
+from roofline.validation.model_tables import Row, Setting
 
 # what this command calls a column -> the table's name for it; times are in ms, with or without the unit behind them
 COLUMNS = {"model": "model", "batch": "batch", "dtype": "precision", "ms": "latency_avg"}
@@ -111,7 +111,7 @@ def read(
 
     Raises UsageError for a column that is not there, and for two times of the same model, precision and batch.
     """
-    records = tables.lines(path)
+    records = model_tables.lines(path)
     for name in [*columns.values(), *where]:
         if name not in records[0]:
             raise UsageError(f"{path.name} has no column {name!r} (it has {', '.join(records[0])})")

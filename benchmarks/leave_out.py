@@ -16,36 +16,36 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from roofline import fitting, opstable, validate
 from roofline.devices import device
 from roofline.devices.device import Device
 from roofline.terminal import note
 from roofline.timemodel import roof
+from roofline.validation import fit, operator_tables, validate
 
 FRACTION = 0.8
 
 
 def rounded(constants: Mapping[str, float]) -> dict[str, float]:
-    return {name: FRACTION if name in fitting.FRACTIONS else float(f"{value:.1g}") for name, value in constants.items()}
+    return {name: FRACTION if name in fit.FRACTIONS else float(f"{value:.1g}") for name, value in constants.items()}
 
 
 def fitted(pairs: list[tuple[Path, Device]], folder: Path, limit: int, rounds: int) -> Path:
     """A file of constants fitted from round values; each round after the first starts where the one before stopped."""
-    kind = fitting.family(pairs)
+    kind = fit.family(pairs)
     start = folder / "round.toml"
     lines = [f"[{kind}]", *(f"{name} = {value:g}" for name, value in rounded(roof.constants(kind)).items())]
     start.write_text("\n".join(lines) + "\n", encoding="utf-8")
     for number in range(rounds):
         roof.use(start)
         start = folder / f"{number}.toml"
-        start.write_text(fitting.fit(pairs, lambda text: None, limit=limit), encoding="utf-8")
+        start.write_text(fit.fit(pairs, lambda text: None, limit=limit), encoding="utf-8")
     return start
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", nargs=2, action="append", required=True, metavar=("TABLE", "DEVICE"))
-    parser.add_argument("--limit", type=int, default=fitting.SAMPLE, help="rows of each table to fit on")
+    parser.add_argument("--limit", type=int, default=fit.SAMPLE, help="rows of each table to fit on")
     parser.add_argument("--rounds", type=int, default=2, help="of the fit, each from where the one before stopped")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -55,7 +55,7 @@ def main() -> int:
     print("| left out | table | rows | median | 90th pct | Spearman |\n| --- | --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            models = [(p, d) for p, d in pairs if d.name == name and not opstable.recognise(p)]
+            models = [(p, d) for p, d in pairs if d.name == name and not operator_tables.recognise(p)]
             rest = [(p, d) for p, d in pairs if d.name != name]
             if not models or not rest:
                 continue

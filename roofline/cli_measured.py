@@ -62,7 +62,7 @@ def crosscheck_command(
     if json and (top is not None or everything):
         raise UsageError(f"{'--all' if everything else '--top'} is about the table, and --json has every layer: leave one out")
     with foreign(model) as report:
-        from roofline.crosscheck import crosscheck as compare
+        from roofline.validation.crosscheck import crosscheck as compare
 
         found = compare(
             model,
@@ -266,8 +266,8 @@ def validate_command(
     roofline validate times.csv -d t4 --column model=name --column ms=latency --dtype fp32
     roofline validate a.csv b.csv -d rtx-3090 -d rtx-4090 --fit mine.toml
     """
-    from roofline import validate
     from roofline.devices.device import with_host
+    from roofline.validation import validate
 
     devices = with_host([devices_named([d])[0] for d in device], host, runtime.value if runtime else "eager")
     validate.command(

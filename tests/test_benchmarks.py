@@ -37,14 +37,14 @@ def test_peers_counts_ours_right(model: str, published: float, tmp_path: Path) -
 
 def test_fits_without_a_device_start_from_round_values() -> None:
     from benchmarks import leave_out
-    from roofline import fitting
     from roofline.timemodel import roof
+    from roofline.validation import fit
 
     shipped = roof.constants("gpu")
     start = leave_out.rounded(shipped)
     assert start.keys() == shipped.keys()
-    assert {start[name] for name in start.keys() & fitting.FRACTIONS} == {0.8}
-    assert all(0.5 <= start[name] / shipped[name] <= 2 for name in start.keys() - fitting.FRACTIONS)
+    assert {start[name] for name in start.keys() & fit.FRACTIONS} == {0.8}
+    assert all(0.5 <= start[name] / shipped[name] <= 2 for name in start.keys() - fit.FRACTIONS)
     assert sum(start[name] == shipped[name] for name in start) < len(start) / 3
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from roofline.views.listing import PLAIN, Painter, columns, safe
 
 if TYPE_CHECKING:
-    from roofline.crosscheck import Crosscheck, Published, Row
+    from roofline.validation.crosscheck import Crosscheck, Published, Row
 
 
 def render(c: Crosscheck, paint: Painter = PLAIN, top: int | None = 20, everything: bool = False) -> str:

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from conftest import RunCli
 
-from roofline import cli, validate
+from roofline import cli
 from roofline.devices import device
-from roofline.tables import Row, Setting
 from roofline.timemodel import roof
-from roofline.validate import Prediction
+from roofline.validation import validate
+from roofline.validation.model_tables import Row, Setting
+from roofline.validation.validate import Prediction
 
 Capture = pytest.CaptureFixture[str]
 HEADER = ("model", "infer_img_size", "infer_batch_size", "infer_step_time", "param_count")

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks import batch_sweep
 from roofline.devices import device
-from roofline.tables import Row, Setting
-from roofline.validate import predict
+from roofline.validation.model_tables import Row, Setting
+from roofline.validation.validate import predict
 
 REPO = Path(__file__).resolve().parent.parent.parent
 # NVIDIA's published latencies on a T4: data to test against that stands beside the checkout and is no part of it

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from roofline.crosscheck import Crosscheck, crosscheck, rounds_to
+from roofline.validation.crosscheck import Crosscheck, crosscheck, rounds_to
 from roofline.views import counts
 
 NETS = """

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from roofline import fit
 from roofline.devices.device import Device, Number, lookup
 from roofline.records import Kernel, Operand, Point
 from roofline.timemodel import formulas, roof
+from roofline.validation import arrays
 
 MiB = 2**20
 
@@ -102,6 +102,6 @@ def test_what_memory_reaches_is_the_devices_own_where_it_is_known(cpu: Device) -
 
 @pytest.mark.parametrize("kernel", [loop(1000), loop(10**6), conv(64, 16), conv(256, 28, viewed=1)])
 def test_arrays_agree_on_the_whole_time(kernel: Kernel, cpu: Device) -> None:
-    table = fit.table([{fit.row(kernel, [0, kernel.bytes], 0, 10**9): 1}])
-    total = fit.totals(table, cpu, roof.constants("cpu"), setting="fp32", runtime="compiled")[0]
+    table = arrays.table([{arrays.row(kernel, [0, kernel.bytes], 0, 10**9): 1}])
+    total = arrays.totals(table, cpu, roof.constants("cpu"), setting="fp32", runtime="compiled")[0]
     assert np.isclose(total, compiled(kernel, cpu).time_s, rtol=1e-9)

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from roofline import files, tables
+from roofline import files
 from roofline.analysis import budgets, diff, document
 from roofline.devices import file as device_file
 from roofline.errors import RooflineError
 from roofline.sources import source
 from roofline.timemodel import roof
+from roofline.validation import model_tables
 
 READERS: list[tuple[str, Callable[[Path], object]]] = [
     ("device.toml", device_file.read),
@@ -26,7 +27,7 @@ READERS: list[tuple[str, Callable[[Path], object]]] = [
     ("constants.toml", lambda path: roof._given(str(path), "gpu", {})),
     ("saved.json", diff.read_analyses),
     ("loaded.json", document.load),
-    ("table.csv", tables.lines),
+    ("table.csv", model_tables.lines),
     ("net.onnx", lambda path: source._file_at(str(path))),
     ("net.pt2", lambda path: source._file_at(str(path))),
     ("net.py", lambda path: source._file_at(str(path))),

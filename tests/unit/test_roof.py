@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from roofline import fit
 from roofline.devices.device import Device, Number, lookup
 from roofline.records import Kernel, Operand, Point
 from roofline.timemodel import formulas, roof
+from roofline.validation import arrays
 
 MiB = 2**20
 
@@ -236,7 +236,7 @@ def test_the_parts_of_a_point_add_up(gpu: Device) -> None:
 
 
 @pytest.mark.parametrize("name", ["rtx-3090", "t4", "p100-pcie", "i9-10940x"])
-@pytest.mark.parametrize("klass", fit.KLASSES)
+@pytest.mark.parametrize("klass", arrays.KLASSES)
 @pytest.mark.parametrize(("runtime", "op"), [("eager", "x"), ("eager", "gelu_"), ("compiled", "x")])
 def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, op: str) -> None:
     device = lookup(name)
@@ -249,10 +249,10 @@ def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, o
     kernel = Kernel(0, op, klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims)
     first = stream(MiB)
     single = roof.place([first, kernel], device, setting="fp32", runtime=runtime, footprint=10**7)[1]
-    row = fit.row(kernel, [0, first.bytes, first.bytes + kernel.bytes], 1, 10**7)
-    table = fit.table([{row: 1}])
+    row = arrays.row(kernel, [0, first.bytes, first.bytes + kernel.bytes], 1, 10**7)
+    table = arrays.table([{row: 1}])
     constants = roof.constants(roof.family(device, runtime))
-    work, compute, memory = fit.work(table, device, constants, setting="fp32", runtime=runtime)
+    work, compute, memory = arrays.work(table, device, constants, setting="fp32", runtime=runtime)
     assert np.isclose(compute[0], single.compute_s, rtol=1e-12)
     assert np.isclose(memory[0], single.memory_s, rtol=1e-12)
     assert np.isclose(work[0], single.time_s - single.overhead_s, rtol=1e-9)

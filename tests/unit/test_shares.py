@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofline import fit
 from roofline.cost import shapes
 from roofline.devices.device import lookup
 from roofline.timemodel import cpu_eager, efficiency, formulas, roof, shares
+from roofline.validation import arrays
 
 _RATES = st.floats(0.5, 2.0)
 
@@ -40,7 +40,7 @@ def test_a_plain_number_rests_on_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["rtx-4090", "t4", "p100-pcie", "i9-10940x", "i7-12700h", "raspberry-pi-5"])
-@pytest.mark.parametrize("klass", fit.KLASSES)
+@pytest.mark.parametrize("klass", arrays.KLASSES)
 @pytest.mark.parametrize("runtime", ["eager", "compiled"])
 @pytest.mark.parametrize("bits", [16, 32])
 def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, bits: int) -> None:

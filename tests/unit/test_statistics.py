@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from roofline import statistics
+from roofline.validation import accuracy
 
 
 def test_errors_of_three_rows() -> None:
     # 10 % over, 20 % under, exact
-    e = statistics.errors([1.1, 0.8, 3.0], [1.0, 1.0, 3.0])
+    e = accuracy.errors([1.1, 0.8, 3.0], [1.0, 1.0, 3.0])
     assert e.median_ape == pytest.approx(0.1)
     assert e.mean_ape == pytest.approx((0.1 + 0.2 + 0.0) / 3)
     # sorted 0, 0.1, 0.2: position 1.8 of 0..2
@@ -27,7 +27,7 @@ def test_errors_of_three_rows() -> None:
     ],
 )
 def test_spearman(a: list[float], b: list[float], rho: float) -> None:
-    assert statistics.spearman(a, b) == pytest.approx(rho)
+    assert accuracy.spearman(a, b) == pytest.approx(rho)
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def test_spearman(a: list[float], b: list[float], rho: float) -> None:
     [([], []), ([1], [2]), ([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([2, 2, 2], [5, 5, 5])],
 )
 def test_no_order_is_no_correlation(a: list[float], b: list[float]) -> None:
-    assert statistics.spearman(a, b) is None
+    assert accuracy.spearman(a, b) is None
 
 
 def test_ties_share_their_mean_rank() -> None:
-    assert statistics.ranks([5.0, 1.0, 5.0, 9.0]) == [1.5, 0.0, 1.5, 3.0]
+    assert accuracy.ranks([5.0, 1.0, 5.0, 9.0]) == [1.5, 0.0, 1.5, 3.0]
 
 
 def test_nothing_to_compare() -> None:
     with pytest.raises(ValueError, match="no rows"):
-        statistics.errors([], [])
+        accuracy.errors([], [])

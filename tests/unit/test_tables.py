@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from roofline import opstable, tables
 from roofline.errors import UsageError
+from roofline.validation import model_tables, operator_tables
 
 HEADER = "model,infer_img_size,infer_samples_per_sec,infer_step_time,infer_batch_size,param_count\n"
 
@@ -28,24 +28,24 @@ def write(folder: Path, text: str, name: str = "benchmark-infer-amp-nhwc-pt240-c
     ],
 )
 def test_a_file_name_tells_the_setting(name: str, expected: tuple[str, str, str]) -> None:
-    how = tables.setting(name, None, None, None)
+    how = model_tables.setting(name, None, None, None)
     assert (how.dtype, how.layout, how.runtime) == expected
 
 
 def test_options_override_the_file_name() -> None:
-    how = tables.setting("x-amp-nhwc-dynamo.csv", "fp32", "nchw", "eager")
+    how = model_tables.setting("x-amp-nhwc-dynamo.csv", "fp32", "nchw", "eager")
     assert (how.dtype, how.layout, how.runtime) == ("fp32", "nchw", "eager")
 
 
 def test_rows_in_seconds(tmp_path: Path) -> None:
-    table = tables.read(write(tmp_path, HEADER + "resnet50,224,3219.06,318.095,1024,25.56\n"))
-    assert table.rows == (tables.Row("resnet50", 224, 1024, 0.318095, 25.56, 2),)
+    table = model_tables.read(write(tmp_path, HEADER + "resnet50,224,3219.06,318.095,1024,25.56\n"))
+    assert table.rows == (model_tables.Row("resnet50", 224, 1024, 0.318095, 25.56, 2),)
     assert table.skipped == ()
 
 
 def test_rows_that_cannot_be_are_skipped_with_a_reason(tmp_path: Path) -> None:
     text = HEADER + "a,224,1,0,8,1\nb,224,1,x,8,1\nc,224,1,1.0,0,1\nd,224,1,2.0,4,1\n"
-    table = tables.read(write(tmp_path, text))
+    table = model_tables.read(write(tmp_path, text))
     assert [r.model for r in table.rows] == ["d"]
     assert [model for model, _ in table.skipped] == ["a", "b", "c"]
     assert "time of 0 s" in table.skipped[0][1]
@@ -67,69 +67,69 @@ def test_rows_that_cannot_be_are_skipped_with_a_reason(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_line_is_said(line: str, why: str, tmp_path: Path) -> None:
-    table = tables.read(write(tmp_path, HEADER + line + "\nfine,224,1,2.0,4,\n"))
+    table = model_tables.read(write(tmp_path, HEADER + line + "\nfine,224,1,2.0,4,\n"))
     assert [row.model for row in table.rows] == ["fine"]
     assert [reason for _, reason in table.skipped] == [f"line 2: {why}"]
 
 
 def test_what_a_table_leaves_open_is_noted(tmp_path: Path) -> None:
-    table = tables.read(write(tmp_path, "model,infer_step_time\na,1\n"))
+    table = model_tables.read(write(tmp_path, "model,infer_step_time\na,1\n"))
     assert [note.partition(" (")[0] for note in table.notes] == ["no column of sizes", "no column of batches"]
     assert (table.rows[0].size, table.rows[0].batch) == (0, 1)
-    assert tables.read(write(tmp_path, HEADER + "a,224,1,1,1,1\n")).notes == ()
+    assert model_tables.read(write(tmp_path, HEADER + "a,224,1,1,1,1\n")).notes == ()
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has two columns 'infer_step_time'"):
-        tables.read(write(tmp_path, "model,infer_step_time,infer_step_time\na,1,2\n"))
+        model_tables.read(write(tmp_path, "model,infer_step_time,infer_step_time\na,1,2\n"))
 
 
 def test_two_columns_of_time_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the time is in one column"):
-        tables.read(write(tmp_path, "model,a,b\nm,1,2\n"), {"ms": "a", "s": "b"})
+        model_tables.read(write(tmp_path, "model,a,b\nm,1,2\n"), {"ms": "a", "s": "b"})
 
 
 def test_a_renamed_column_is_named_with_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, "model,infer_img_size,infer_steptime,infer_batch_size\nresnet50,224,1,1\n")
     with pytest.raises(UsageError, match=r"no column 'infer_step_time'.*--column ms=infer_steptime"):
-        tables.read(path)
-    assert tables.read(path, {"ms": "infer_steptime"}).rows[0].seconds == pytest.approx(1e-3)
+        model_tables.read(path)
+    assert model_tables.read(path, {"ms": "infer_steptime"}).rows[0].seconds == pytest.approx(1e-3)
 
 
 def test_microseconds_and_other_names(tmp_path: Path) -> None:
     path = write(tmp_path, "net,latency_us\nresnet18,2500\n", "mine.csv")
-    table = tables.read(path, {"model": "net", "us": "latency_us"})
-    assert table.rows == (tables.Row("resnet18", 0, 1, pytest.approx(2.5e-3), 0.0, 2),)
+    table = model_tables.read(path, {"model": "net", "us": "latency_us"})
+    assert table.rows == (model_tables.Row("resnet18", 0, 1, pytest.approx(2.5e-3), 0.0, 2),)
 
 
 @pytest.mark.parametrize(("text", "words"), [("", "no rows"), ("model,infer_step_time\n", "no rows")])
 def test_an_empty_table(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        tables.read(write(tmp_path, text))
+        model_tables.read(write(tmp_path, text))
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read"):
-        tables.read(tmp_path / "none.csv")
+        model_tables.read(tmp_path / "none.csv")
 
 
 def test_a_sample_is_the_same_for_a_seed() -> None:
-    rows = [tables.Row(str(i), 0, 1, 1.0) for i in range(50)]
-    assert tables.sample(rows, 5, 1) == tables.sample(rows, 5, 1) != tables.sample(rows, 5, 2)
-    assert len(tables.sample(rows, None, 0)) == 50
+    rows = [model_tables.Row(str(i), 0, 1, 1.0) for i in range(50)]
+    assert model_tables.sample(rows, 5, 1) == model_tables.sample(rows, 5, 1) != model_tables.sample(rows, 5, 2)
+    assert len(model_tables.sample(rows, None, 0)) == 50
 
 
 def test_operators_of_a_table() -> None:
     conv = {"device": "x", "N": "2", "Cin": "3", "Cout": "8", "k": "3", "HW_in": "10", "stride": "1", "pad": "1", "ms": "1"}
-    kernel = opstable.operator(conv)
+    kernel = operator_tables.operator(conv)
     assert kernel.macs == 2 * 8 * 10 * 10 * 3 * 3 * 3
     # input, weight, output in fp32
     assert kernel.bytes == 4 * (2 * 3 * 100 + 8 * 3 * 9 + 2 * 8 * 100)
-    kernel = opstable.operator({"op": "bmm", "B": "4", "M": "5", "N": "6", "K": "7", "ms": "1"})
+    kernel = operator_tables.operator({"op": "bmm", "B": "4", "M": "5", "N": "6", "K": "7", "ms": "1"})
     assert kernel.macs == 4 * 5 * 6 * 7
-    kernel = opstable.operator({"op": "linear", "B": "1", "M": "5", "N": "6", "K": "7", "ms": "1"})
+    kernel = operator_tables.operator({"op": "linear", "B": "1", "M": "5", "N": "6", "K": "7", "ms": "1"})
     assert kernel.macs == 5 * 6 * 7
-    kernel = opstable.operator({"op": "mulu", "B": "32", "H": "64", "ms": "1"})
+    kernel = operator_tables.operator({"op": "mulu", "B": "32", "H": "64", "ms": "1"})
     assert kernel.bytes == 2 * 4 * 32 * 64
-    kernel = opstable.operator({"op": "add", "B": "32", "H": "64", "ms": "1"})
+    kernel = operator_tables.operator({"op": "add", "B": "32", "H": "64", "ms": "1"})
     assert kernel.bytes == 3 * 4 * 32 * 64

@@ -13,30 +13,30 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roofline import tables, validate
 from roofline.devices import device as devices
 from roofline.devices.device import Device, Number
 from roofline.errors import RooflineError, UsageError
 from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, TensorSpec, by_bound
-from roofline.tables import Row, Setting
 from roofline.timemodel import roof
+from roofline.validation import model_tables, validate
+from roofline.validation.model_tables import Row, Setting
 
 HOW = Setting("fp32", "nchw", "eager")
 # a shorter time is mostly launch
 SHORTEST_S = 1e-4
 
 
-def recognise(path: Path) -> list[tables.Record] | None:
+def recognise(path: Path) -> list[model_tables.Record] | None:
     """The records, where it is a table of operators."""
-    records = tables.lines(path)
+    records = model_tables.lines(path)
     have = set(records[0])
     known = {"Cin", "Cout", "ms"} <= have or {"op", "B", "M", "N", "K", "ms"} <= have or {"op", "B", "H", "ms"} <= have
     return records if known else None
 
 
 def run(
-    name: str, records: Sequence[tables.Record], target: Device, *, limit: int | None = None, seed: int = 0
+    name: str, records: Sequence[model_tables.Record], target: Device, *, limit: int | None = None, seed: int = 0
 ) -> tuple[validate.Validation, list[validate.Prediction]]:
     """Predict the rows of one device; those that cannot be are skipped. Raises UsageError where the table has none for it."""
     rows, skipped = rows_of(name, records, target, limit, seed)
@@ -45,7 +45,7 @@ def run(
 
 
 def rows_of(
-    name: str, records: Sequence[tables.Record], target: Device, limit: int | None, seed: int
+    name: str, records: Sequence[model_tables.Record], target: Device, limit: int | None, seed: int
 ) -> tuple[list[tuple[Row, Kernel]], list[tuple[str, str]]]:
     """The rows of one device, each with its kernel, and (operator, why) of those that cannot be used. Raises UsageError."""
     rows: list[Row] = []
@@ -70,7 +70,7 @@ def rows_of(
     if not rows and not skipped:
         known = sorted({r.get("device", "") for r in records})
         raise UsageError(f"{name} has no rows over {SHORTEST_S * 1e3:g} ms for {target.name}; it has {', '.join(known)}")
-    return [(row, launched[row.line]) for row in tables.sample(rows, limit, seed)], skipped
+    return [(row, launched[row.line]) for row in model_tables.sample(rows, limit, seed)], skipped
 
 
 _devices: dict[str, str] = {}

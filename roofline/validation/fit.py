@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roofline import fit as arrays
-from roofline import opstable, tables, validate
 from roofline.cache import Cache
 from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
 from roofline.timemodel import roof
+from roofline.validation import arrays, model_tables, operator_tables, validate
 
 # Rows drawn from each table: more moves no constant by more than the fit's own scatter.
 SAMPLE = 400
@@ -44,7 +43,7 @@ class Measured(NamedTuple):
     table: arrays.Table
     seconds: Any
     device: Device
-    how: tables.Setting
+    how: model_tables.Setting
     alone: str = ""
 
 
@@ -67,13 +66,13 @@ def fit(
     kind = family(pairs, runtime)
     data = []
     for path, target in pairs:
-        records = opstable.recognise(path)
+        records = operator_tables.recognise(path)
         if records is not None:
             data.append(_operators(path.name, records, target, limit or SAMPLE, seed))
             say(f"{path.name}: {len(data[-1].seconds)} rows")
             continue
-        how = tables.setting(path.name, dtype, layout, runtime)
-        rows = tables.sample(tables.read(path, columns).rows, limit or SAMPLE, seed)
+        how = model_tables.setting(path.name, dtype, layout, runtime)
+        rows = model_tables.sample(model_tables.read(path, columns).rows, limit or SAMPLE, seed)
         say(f"{path.name}: {len(rows)} rows")
         data.append(_measured(rows, how, target, Cache(enabled=cache), say))
     start = roof.constants(kind)
@@ -88,7 +87,9 @@ def fit(
 def family(pairs: Sequence[tuple[Path, Device]], runtime: str | None = None) -> str:
     """The set of constants that tables are of (roof.family). Raises UsageError where they are of several."""
     kinds = {
-        roof.family(d, "eager" if opstable.recognise(path) else tables.setting(path.name, None, None, runtime).runtime)
+        roof.family(
+            d, "eager" if operator_tables.recognise(path) else model_tables.setting(path.name, None, None, runtime).runtime
+        )
         for path, d in pairs
     }
     if len(kinds) != 1:
@@ -96,7 +97,7 @@ def family(pairs: Sequence[tuple[Path, Device]], runtime: str | None = None) -> 
     return kinds.pop()
 
 
-def _measured(rows: Sequence[tables.Row], how: tables.Setting, target: Device, store: Cache, say: Say) -> Measured:
+def _measured(rows: Sequence[model_tables.Row], how: model_tables.Setting, target: Device, store: Cache, say: Say) -> Measured:
     counted, seconds = [], []
     for number, row in enumerate(rows, 1):
         try:
@@ -110,18 +111,20 @@ def _measured(rows: Sequence[tables.Row], how: tables.Setting, target: Device, s
     return Measured(arrays.table(counted), np.array(seconds), target, how)
 
 
-def _operators(name: str, records: Sequence[tables.Record], target: Device, limit: int, seed: int) -> Measured:
-    rows, _ = opstable.rows_of(name, records, target, limit, seed)
+def _operators(name: str, records: Sequence[model_tables.Record], target: Device, limit: int, seed: int) -> Measured:
+    rows, _ = operator_tables.rows_of(name, records, target, limit, seed)
     table = arrays.table([{arrays.row(k, [0], 0, 2 * k.bytes): 1} for _, k in rows])
-    return Measured(table, np.array([row.seconds for row, _ in rows]), target, opstable.HOW, rows[0][1].klass)
+    return Measured(table, np.array([row.seconds for row, _ in rows]), target, operator_tables.HOW, rows[0][1].klass)
 
 
 def predicted(m: Measured, constants: dict[str, float]) -> Any:
     """Seconds of each row."""
     if not m.alone:
         return arrays.totals(m.table, m.device, constants, setting=m.how.dtype, runtime=m.how.runtime)
-    capped, free = (arrays.work(m.table, d, constants, setting=m.how.dtype)[0] for d in (m.device, opstable.uncapped(m.device)))
-    return opstable.seconds(m.alone, capped, free, m.device, constants)
+    capped, free = (
+        arrays.work(m.table, d, constants, setting=m.how.dtype)[0] for d in (m.device, operator_tables.uncapped(m.device))
+    )
+    return operator_tables.seconds(m.alone, capped, free, m.device, constants)
 
 
 def loss(data: Sequence[Measured], constants: Mapping[str, float]) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import compat, fingerprints, pipeline, statistics, tables
+from roofline import compat, fingerprints, pipeline
 from roofline.analysis import memory
 from roofline.cache import Cache, digest
 from roofline.devices.device import Device
@@ -24,8 +24,9 @@ from roofline.errors import RooflineError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import DTYPES, Trace, by_bound
 from roofline.sources import source, zoo
-from roofline.tables import Row, Setting
 from roofline.timemodel import roof
+from roofline.validation import accuracy, model_tables
+from roofline.validation.model_tables import Row, Setting
 
 # A measured rate this far above the peak cannot be.
 _IMPOSSIBLE = 1.02
@@ -70,7 +71,7 @@ class Validation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     # rank correlation; None for fewer than three rows, or where predictions or measurements are all the same
     spearman: float | None
     median_ratio: float
-    baselines: dict[str, statistics.Errors]
+    baselines: dict[str, accuracy.Errors]
     worst: list[dict[str, Any]]
     # measurements that exceed the device's peak
     impossible: list[dict[str, Any]]
@@ -148,11 +149,11 @@ def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
     saved = store.load("table-trace", key)
     if saved is not None:
         return msgspec.msgpack.decode(zlib.decompress(saved), type=Trace)
-    from roofline import benchmark
+    from roofline.validation import timm_benchmark
 
-    size = row.size or benchmark.default_size(name)
-    module = benchmark.make(name, size, row.millions or None)
-    result = benchmark.record(module, name, size, row.batch, dtype=how.dtype, kind=target.kind, layout=how.layout)
+    size = row.size or timm_benchmark.default_size(name)
+    module = timm_benchmark.make(name, size, row.millions or None)
+    result = timm_benchmark.record(module, name, size, row.batch, dtype=how.dtype, kind=target.kind, layout=how.layout)
     store.store("table-trace", key, zlib.compress(msgspec.msgpack.encode(result), 1))
     return result
 
@@ -208,7 +209,7 @@ def summarise(
         model, why = next((s for s in skipped if not s[1].startswith("line ")), skipped[0] if skipped else ("", ""))
         raise UsageError(f"{name}: no row could be predicted" + (f"; {model or '?'}: {why}" if why else ""))
     measured = [p.measured_s for p in found]
-    ours = statistics.errors([p.predicted_s for p in found], measured)
+    ours = accuracy.errors([p.predicted_s for p in found], measured)
     worst = sorted(found, key=lambda p: -max(p.ratio, 1 / p.ratio))[:_WORST]
     impossible = [p for p in found if p.flops_s > _IMPOSSIBLE * p.measured_s]
     return Validation(
@@ -218,8 +219,8 @@ def summarise(
         median_ape=ours.median_ape, mean_ape=ours.mean_ape, p90_ape=ours.p90_ape, spearman=ours.spearman,
         median_ratio=ours.median_ratio,
         baselines={
-            "roofline": statistics.errors([p.roofline_s for p in found], measured),
-            "flops": statistics.errors([p.flops_s for p in found], measured),
+            "roofline": accuracy.errors([p.roofline_s for p in found], measured),
+            "flops": accuracy.errors([p.flops_s for p in found], measured),
         },
         worst=[_named(p) | {"why": _reason(p)} for p in worst],
         impossible=[_named(p) | {"times_peak": p.flops_s / p.measured_s} for p in impossible],
@@ -257,7 +258,7 @@ def _by_class(found: Sequence[Prediction]) -> dict[str, dict[str, float]]:
     for klass in sorted({k for p in found for k in p.shares}):
         heavy = [p for p in found if p.shares.get(klass, 0.0) >= 0.25]
         if heavy:
-            e = statistics.errors([p.predicted_s for p in heavy], [p.measured_s for p in heavy])
+            e = accuracy.errors([p.predicted_s for p in heavy], [p.measured_s for p in heavy])
             out[klass] = {"rows": len(heavy), "median_ape": e.median_ape, "median_ratio": e.median_ratio}
     return out
 
@@ -268,10 +269,10 @@ def run(
     jobs: int | None = None, progress: Progress | None = None, own: bool = False,
 ) -> tuple[Validation, list[Prediction]]:  # fmt: skip
     """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""
-    how = tables.setting(path.name, dtype, layout, runtime)
-    table = tables.read(path, columns, own)
+    how = model_tables.setting(path.name, dtype, layout, runtime)
+    table = model_tables.read(path, columns, own)
     _check(how, target)
-    rows = tables.sample(table.rows, limit, seed)
+    rows = model_tables.sample(table.rows, limit, seed)
     found, skipped = predict(rows, how, target, cache=cache, jobs=jobs, progress=progress)
     return summarise(table.name, how, target, found, [*table.skipped, *skipped], table.notes), found
 
@@ -301,8 +302,9 @@ def command(
     **given: Any,
 ) -> None:
     """What the command line asks for."""
-    from roofline import opstable, output
+    from roofline import output
     from roofline.terminal import note, out, out_json, progress
+    from roofline.validation import operator_tables
     from roofline.views import validation
 
     if len(devices) not in (1, len(paths)):
@@ -318,7 +320,7 @@ def command(
     options: dict[str, Any] = {"limit": limit, "seed": seed or 0, "cache": cache}
     with progress() as show:
         if fit is not None:
-            from roofline import fitting
+            from roofline.validation import fit as fitting
 
             text = fitting.fit(pairs, show or note, **options, **given)
             output.write_all({fit: text.encode()})
@@ -326,10 +328,10 @@ def command(
             return
         results = []
         for path, target in pairs:
-            table = opstable.recognise(path)
+            table = operator_tables.recognise(path)
             if table is not None:
                 _check_operators(path, given | {"jobs": jobs})
-                results.append(opstable.run(path.name, table, target, limit=limit, seed=seed or 0))
+                results.append(operator_tables.run(path.name, table, target, limit=limit, seed=seed or 0))
             else:
                 results.append(run(path, target, jobs=jobs, progress=show, own=own, **options, **given))
     if plot is not None:
