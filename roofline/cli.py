@@ -137,7 +137,7 @@ def analyze(
     roofline analyze hf:LlamaForCausalLM -d h100-sxm --dtype bf16 --decode 8192
     roofline analyze resnet50 -d rtx-4090 --json > resnet50.json
     """
-    from roofline import output as files
+    from roofline.views import files
 
     targets = files.targets(output or [])
     view = View.of(targets, json, by, depth, top)

@@ -107,10 +107,9 @@ def calibrate_command(
     roofline calibrate -d gpu -o gpu.toml
     roofline devices cpu                  what was measured, beside what was detected
     """
-    from roofline import output as files
     from roofline.bench import calibrate_cpu
     from roofline.devices import writer
-    from roofline.views import listing
+    from roofline.views import files, listing
 
     if output is not None and output.suffix.lower() != ".toml":
         raise UsageError(f"-o {output}: a device file ends in .toml")
@@ -173,7 +172,7 @@ def measure_command(
     roofline measure resnet50 -b 8 --by op -o resnet50.png
     roofline measure net.py:Net --input 1,3,64,64 --json
     """
-    from roofline import output as files
+    from roofline.views import files
 
     targets = files.targets(output or [])
     view = View.of(targets, json, by, depth, top)

@@ -88,8 +88,8 @@ class View(NamedTuple):
 
 def publish(analyses: Sequence[Analysis], files: Sequence[Path], view: View) -> None:
     """The results on stdout and in `files`: all are rendered before the first is written."""
-    from roofline import output
     from roofline.analysis.explain import hosts
+    from roofline.views import files as output
 
     contents = {path: output.render(analyses, path, view.by.value, view.depth, view.csv.value) for path in files}
     if view.json:

@@ -302,10 +302,9 @@ def command(
     **given: Any,
 ) -> None:
     """What the command line asks for."""
-    from roofline import output
     from roofline.terminal import note, out, out_json, progress
     from roofline.validation import operator_tables
-    from roofline.views import validation
+    from roofline.views import files, validation
 
     if len(devices) not in (1, len(paths)):
         raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
@@ -323,7 +322,7 @@ def command(
             from roofline.validation import fit as fitting
 
             text = fitting.fit(pairs, show or note, **options, **given)
-            output.write_all({fit: text.encode()})
+            files.write_all({fit: text.encode()})
             note(f"wrote {fit}: use it with --constants {fit}")
             return
         results = []
@@ -336,7 +335,7 @@ def command(
                 results.append(run(path, target, jobs=jobs, progress=show, own=own, **options, **given))
     if plot is not None:
         chart = validation.scatter(results[0][0], results[0][1], plot)
-        output.write_all({plot: chart})
+        files.write_all({plot: chart})
     if json:
         found = [v for v, _ in results]
         out_json(found[0] if len(found) == 1 else {"validations": found})
@@ -346,7 +345,7 @@ def command(
 
 def _check_files(plot: Path | None, fit: Path | None, tables: int, json: bool) -> None:
     """What is to be written, before time is spent on it."""
-    from roofline import output
+    from roofline.views import files
 
     if fit is not None and (json or plot is not None):
         raise UsageError("--fit writes constants and compares nothing: leave --json and -o to a run with --constants")
@@ -358,7 +357,7 @@ def _check_files(plot: Path | None, fit: Path | None, tables: int, json: bool) -
         raise UsageError("-o draws one table: give one")
     for file in (plot, fit):
         if file is not None:
-            output.writable(file)
+            files.writable(file)
 
 
 def _check_operators(path: Path, given: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""One module per output: table (terminal), text (JSON, CSV, Markdown), chart (PNG, SVG, PDF), page (HTML)."""
+"""A result as text, table, page or picture: one file an output."""

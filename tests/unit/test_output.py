@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sample import sample
 
-from roofline import output
 from roofline.errors import OutputError, UsageError
+from roofline.views import files
 
 
 def names(folder: Path) -> list[str]:
@@ -20,8 +20,8 @@ def names(folder: Path) -> list[str]:
 
 class TestTargets:
     def test_every_format(self, tmp_path: Path) -> None:
-        paths = [tmp_path / f"a{suffix}" for suffix in output.FORMATS] + [tmp_path / "B.PNG"]
-        assert output.targets(paths) == paths
+        paths = [tmp_path / f"a{suffix}" for suffix in files.FORMATS] + [tmp_path / "B.PNG"]
+        assert files.targets(paths) == paths
         assert names(tmp_path) == []
 
     @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ class TestTargets:
     )
     def test_suffix(self, tmp_path: Path, name: str, words: str) -> None:
         with pytest.raises(UsageError, match=re.escape(".json, .csv, .md, .png, .svg, .pdf, .html")) as raised:
-            output.targets([tmp_path / name])
+            files.targets([tmp_path / name])
         assert words in str(raised.value)
 
     def test_twice(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(UsageError, match="given twice"):
-            output.targets([Path("a.json"), tmp_path / "a.json"])
+            files.targets([Path("a.json"), tmp_path / "a.json"])
 
     @pytest.mark.parametrize(
         ("path", "words"),
@@ -61,7 +61,7 @@ class TestTargets:
         (tmp_path / "loop.json").symlink_to(tmp_path / "loop2.json")
         (tmp_path / "loop2.json").symlink_to(tmp_path / "loop.json")
         with pytest.raises(OutputError, match="cannot write") as raised:
-            output.targets([tmp_path / path])
+            files.targets([tmp_path / path])
         assert words in str(raised.value)
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
@@ -69,16 +69,16 @@ class TestTargets:
         (tmp_path / "a.json").write_text("")
         (tmp_path / "a.json").chmod(0o444)
         with pytest.raises(OutputError, match="permission denied"):
-            output.targets([tmp_path / "a.json"])
+            files.targets([tmp_path / "a.json"])
         tmp_path.chmod(0o555)
         with pytest.raises(OutputError, match="permission denied"):
-            output.targets([tmp_path / "b.json"])
+            files.targets([tmp_path / "b.json"])
 
 
 class TestWrite:
     def test_all(self, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_bytes(b"old")
-        output.write_all({tmp_path / "a.json": b"new", tmp_path / "b.csv": b""})
+        files.write_all({tmp_path / "a.json": b"new", tmp_path / "b.csv": b""})
         assert (tmp_path / "a.json").read_bytes() == b"new"
         assert (tmp_path / "b.csv").read_bytes() == b""
         assert names(tmp_path) == ["a.json", "b.csv"]
@@ -97,14 +97,14 @@ class TestWrite:
         monkeypatch.setattr(Path, "write_bytes", write)
         expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OutputError
         with pytest.raises(expected):
-            output.write_all({tmp_path / "a.json": b"first", tmp_path / "b.csv": b"second"})
+            files.write_all({tmp_path / "a.json": b"first", tmp_path / "b.csv": b"second"})
         assert (tmp_path / "a.json").read_bytes() == b"old"
         assert names(tmp_path) == ["a.json"]
 
     def test_a_link_stays_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "real").mkdir()
         (tmp_path / "a.json").symlink_to(tmp_path / "real" / "a.json")
-        output.write_all({tmp_path / "a.json": b"x"})
+        files.write_all({tmp_path / "a.json": b"x"})
         assert (tmp_path / "a.json").is_symlink()
         assert (tmp_path / "real" / "a.json").read_bytes() == b"x"
 
@@ -112,12 +112,12 @@ class TestWrite:
         path = tmp_path / "a.json"
         path.write_bytes(b"")
         path.chmod(0o640)
-        output.write_all({path: b"x"})
+        files.write_all({path: b"x"})
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
     def test_the_directory_went_away(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="no directory"):
-            output.write_all({tmp_path / "gone" / "a.json": b"x"})
+            files.write_all({tmp_path / "gone" / "a.json": b"x"})
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ class TestWrite:
      (".html", b"<!")],
 )  # fmt: skip
 def test_rendered(suffix: str, start: bytes) -> None:
-    data = output.render([sample()], Path(f"a{suffix}"), "layer", 2)
+    data = files.render([sample()], Path(f"a{suffix}"), "layer", 2)
     assert data.lower().startswith(start.lower())
 
 
 def test_csv_rows() -> None:
-    assert output.render([sample()], Path("a.csv"), "op", 2).startswith(b"op,class,")
+    assert files.render([sample()], Path("a.csv"), "op", 2).startswith(b"op,class,")
