@@ -16,9 +16,9 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from roofline.cli.terminal import note
 from roofline.devices import device
 from roofline.devices.device import Device
-from roofline.terminal import note
 from roofline.timemodel import roof
 from roofline.validation import fit, operator_tables, validate
 

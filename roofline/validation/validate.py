@@ -302,7 +302,7 @@ def command(
     **given: Any,
 ) -> None:
     """What the command line asks for."""
-    from roofline.terminal import note, out, out_json, progress
+    from roofline.cli.terminal import note, out, out_json, progress
     from roofline.validation import operator_tables
     from roofline.views import files, validation
 

@@ -18,9 +18,9 @@ import torch
 from hostile import damaged, edited, refused_or_fine, rewritten, traced, wrong
 from torch import nn
 
+from roofline.cli.terminal import guard
 from roofline.errors import SourceError
 from roofline.sources import exported, exported_ops
-from roofline.terminal import guard
 
 
 class Small(nn.Module):

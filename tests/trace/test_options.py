@@ -15,8 +15,8 @@ from torch import nn
 import roofline
 from roofline import cli
 from roofline.analysis import budgets
+from roofline.cli.options import Dtype
 from roofline.errors import BudgetFileError, RooflineError, UsageError
-from roofline.options import Dtype
 from roofline.records import DTYPES, Analysis
 
 Capture = pytest.CaptureFixture[str]

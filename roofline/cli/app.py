@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roofline.cli_lists import cache_app, list_devices, list_models
-from roofline.cli_measured import calibrate_command, crosscheck_command, measure_command, validate_command
-from roofline.cli_steps import View, analyze_on, devices_named, pairs, publish
-from roofline.conversion import quicken, refuse_repeats
-from roofline.errors import CheckFailed, UnknownNameError, UsageError
-from roofline.options import (
+from roofline.cli.conversion import quicken, refuse_repeats
+from roofline.cli.lists import cache_app, list_devices, list_models
+from roofline.cli.measured import calibrate_command, crosscheck_command, measure_command, validate_command
+from roofline.cli.options import (
     DTYPE,
     Batch,
     ByOption,
@@ -45,8 +43,10 @@ from roofline.options import (
     Top,
     Training,
 )
+from roofline.cli.steps import View, analyze_on, devices_named, pairs, publish
+from roofline.cli.terminal import guard, out, out_json, painter
+from roofline.errors import CheckFailed, UnknownNameError, UsageError
 from roofline.records import Analysis
-from roofline.terminal import guard, out, out_json, painter
 
 if TYPE_CHECKING:
     from roofline.analysis.budgets import Budget, Verdict
@@ -259,8 +259,8 @@ def diff(
     Metrics: params, macs, flops, bytes, weight_bytes, intensity, kernels, time, throughput,
     peak_memory. Amounts: percent of BASE (5%), or an amount (0, 10 MiB, 2 ms).
     """
-    from roofline.again import setting_of
     from roofline.analysis import diff as compare
+    from roofline.cli.again import setting_of
     from roofline.views import listing
 
     conditions = [compare.condition(text) for text in fail_on or []]
@@ -356,7 +356,7 @@ def _one(path: Path) -> Analysis:
 
 def _in_setting(model: str, setting: dict[str, Any], cache: bool, named: Sequence[tuple[str, Analysis]] = ()) -> Analysis:
     """A model as it was asked for; `named`: the saved analyses whose device it is to be compared on."""
-    from roofline.again import check_device
+    from roofline.cli.again import check_device
 
     rest = {key: value for key, value in setting.items() if key not in ("device", "host")}
     try:
@@ -424,7 +424,3 @@ def _usage(error: Any) -> str:
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     return f"{message}\ntry: {context.command_path if context else 'roofline'} --help"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roofline.cli.options import Debug, Json, Kind
+from roofline.cli.terminal import out, out_json, painter
 from roofline.errors import UnknownNameError, UsageError
-from roofline.options import Debug, Json, Kind
-from roofline.terminal import out, out_json, painter
 
 if TYPE_CHECKING:
     from roofline.devices.device import Device

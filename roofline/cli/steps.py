@@ -8,10 +8,10 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from roofline.cli.options import By
+from roofline.cli.terminal import note, out, progress
 from roofline.errors import ModelError, UsageError
-from roofline.options import By
 from roofline.records import Analysis
-from roofline.terminal import note, out, progress
 
 if TYPE_CHECKING:
     from roofline.devices.device import Device

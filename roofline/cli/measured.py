@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli_steps import View, devices_named, foreign, pairs, publish, quiet
-from roofline.errors import UsageError
-from roofline.options import (
+from roofline.cli.options import (
     DTYPE,
     Batch,
     ByOption,
@@ -32,7 +30,9 @@ from roofline.options import (
     Threads,
     Top,
 )
-from roofline.terminal import note, out, out_json, painter, progress
+from roofline.cli.steps import View, devices_named, foreign, pairs, publish, quiet
+from roofline.cli.terminal import note, out, out_json, painter, progress
+from roofline.errors import UsageError
 
 
 def crosscheck_command(
