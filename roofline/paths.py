@@ -22,12 +22,7 @@ SHARED = PACKAGE / "_share"
 # Their content is part of a key in another way: a device as it was read, the page and the charts as they are drawn anew.
 _APART = frozenset({LIBRARY, PACKAGE / "views", SHARED})
 # What comes after the trace: a change of the time model leaves traces valid. A file or folder that is not named here counts.
-_AFTER = frozenset({
-    "bench", "devices", "timemodel", "validation", "analysis", "calibrate", "calibrate_gpu", "cpu_compiled", "cpu_eager", "diff", "efficiency", "fit", "fitting", "formulas",
-    "fusion", "gate", "gpu", "host", "kernels", "machine", "memory", "metrics", "options", "opstable", "output", "roof",
-    "sharing", "statistics", "stopwatch", "timing", "units", "validate", "verdict", "workspace", "cost", "inductor",
-    "constants",
-})  # fmt: skip
+_AFTER = frozenset({"analysis", "bench", "cli", "cost", "devices", "kernels", "timemodel", "units.py", "validation"})
 # ... but for this one, which traces the rows of tables of measured times
 _TRACES = os.path.join("validation", "timm_benchmark.py")
 
@@ -66,9 +61,7 @@ def code_files(package: Path = PACKAGE) -> Iterator[str]:
 
 
 def _traces(name: str) -> bool:
-    return name == _TRACES or (
-        name.split(os.sep)[0].removesuffix(".py").removesuffix(".toml") not in _AFTER and "cli" not in name
-    )
+    return name == _TRACES or (name.split(os.sep)[0] not in _AFTER)
 
 
 @cache

@@ -186,7 +186,7 @@ def test_unknown_setting(run_cli: RunCli) -> None:
 def test_device_file(change: Callable[[str], str], words: list[str], tmp_path: Path, run_cli: RunCli) -> None:
     import roofline
 
-    original = Path(roofline.__file__).with_name("devices").joinpath("t4.toml").read_text()
+    original = Path(roofline.__file__).with_name("devices").joinpath("library/t4.toml").read_text()
     file = tmp_path / "board.toml"
     file.write_text(change(original))
     refused(run_cli("analyze", "resnet50", "-d", str(file)), 2, "board.toml", *words)
