@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from roofline import paths
 from roofline.cli.terminal import note
 from roofline.devices import device
 from roofline.devices.device import Device
@@ -49,7 +50,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="of the fit, each from where the one before stopped")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    shipped = Path(roof.__file__).with_name("constants.toml")
+    shipped = paths.CONSTANTS
     pairs = [(Path(path), device.lookup(name)) for path, name in args.table]
     names = dict.fromkeys(d.name for _, d in pairs)
     print("| left out | table | rows | median | 90th pct | Spearman |\n| --- | --- | ---: | ---: | ---: | ---: |")

@@ -1,6 +1,6 @@
 """Measure this machine: what its arithmetic, its memory levels and its overheads reach, as a device file.
 
-Every number is the median of short samples in which no thread had to wait for a core (see `timing`). A level's bandwidth is
+Every number is the median of short samples in which no thread had to wait for a core (see `sampling`). A level's bandwidth is
 the slope of T = a + V/b over pieces of several sizes, so that the fixed cost of a call is not taken for slow memory; its
 intercept, less the cost of a call, is what starting and ending a parallel region costs.
 

@@ -1,6 +1,7 @@
 """This machine as a device: what the system tells, the rest estimated by core family; every estimate is named in the notes.
 
-`roofline/devices/library/_cores.toml` holds the rates by core family. Also here: the calibrated file, and the name of the first GPU.
+`roofline/devices/library/_cores.toml` holds the rates by core family. Also here: the calibrated file, and the name of the
+first GPU.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The `compiled` runtime: which kernels torch.compile (Inductor) makes of a trace.
 
 Convolutions, products, attention, recurrent layers, sorts and the like stay library calls. Everything else is generated
-code: pointwise operators, copies, gathers, small pooling windows, reductions and norms. See `roofline.kernels.inductor` for how it
-comes about.
+code: pointwise operators, copies, gathers, small pooling windows, reductions and norms. See `roofline.kernels.inductor` for
+how it comes about.
 """
 
 from __future__ import annotations

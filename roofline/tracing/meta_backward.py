@@ -1,4 +1,4 @@
-"""Output metadata of the operators that only a pass with gradients has: see `metadata.py`, whose table this extends."""
+"""Output metadata of the operators that only a pass with gradients has: see `meta.py`, whose table this extends."""
 
 from __future__ import annotations
 

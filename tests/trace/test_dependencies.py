@@ -345,7 +345,7 @@ def test_this_programs_own_files_count_by_their_content() -> None:
 
 
 def test_the_code_that_traces_is_told_from_the_time_model(tmp_path: Path) -> None:
-    """For the traces of tables of measured times: an edit of gradients.py makes them anew, one of gpu.py does not."""
+    """For the traces of tables of measured times: an edit of meta_backward.py makes them anew, one of gpu.py does not."""
     shutil.copytree(Path(roofline.__file__).parent, tmp_path / "roofline", ignore=shutil.ignore_patterns("__pycache__"))
 
     def states() -> tuple[str, str]:

@@ -116,8 +116,8 @@ def test_a_saved_analysis_is_typed_data() -> None:
 
 # Where code is run because a person named it, and where modules of torch and transformers are imported by names of ours.
 RUNS = {
-    "build.py": {"importlib.import_module"}, "isolation.py": {"loader.exec_module"}, "watching.py": {"compile"},
-    "compat.py": {"importlib.import_module"},
+    "sources/build.py": {"importlib.import_module"}, "isolation/modules.py": {"loader.exec_module"},
+    "isolation/watching.py": {"compile"}, "compat.py": {"importlib.import_module"},
 }  # fmt: skip
 
 
@@ -134,5 +134,5 @@ def test_the_library_has_no_other_way_to_run_what_it_reads() -> None:
             if isinstance(call, ast.Call) and forbidden.fullmatch(name := ast.unparse(call.func)):
                 constant = len(call.args) == 1 and isinstance(call.args[0], ast.Constant)  # a module of ours or a package's
                 if not constant and name != "re.compile":
-                    found.setdefault(path.name, set()).add(name)
+                    found.setdefault(path.relative_to(here).as_posix(), set()).add(name)
     assert found == RUNS
