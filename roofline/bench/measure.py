@@ -5,8 +5,8 @@ sees it, so that the operators timed are those of the trace. Timing costs someth
 between operators belongs to the whole: the difference between the sum of the operators and the untimed whole is spread evenly
 over the kernels, so that they add up to the whole.
 
-On a CPU that others use too, only runs and operators count in which no thread waited for a core (see `sampling`). Where no whole
-run was left alone, the whole is the sum of the operators, less what timing costs (measured on a chain of small ones).
+On a CPU that others use too, only runs and operators count in which no thread waited for a core (see `sampling`). Where no
+whole run was left alone, the whole is the sum of the operators, less what timing costs (measured on a chain of small ones).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the formulas of the time model share: the machine, numbers or arrays, sizes of kernels, what caches keep.
 
-A formula takes plain numbers (roof.py: one kernel) or numpy arrays (validation/arrays.py: all kernels of a table at once); `xp` brings
+A formula takes plain numbers (roof.py: one kernel) or numpy arrays (validation/arrays.py: all of a table); `xp` brings
 `ceil`, `maximum`, `minimum`, `where` and `any` for either.
 """
 
