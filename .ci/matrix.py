@@ -29,10 +29,10 @@ PAGE = REPO / "docs" / "compatibility.md"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PACKAGES = ("torch", "torchvision", "timm", "transformers")
 # what meets other people's code: every metadata rule against torch itself, totals of every kind of model, dropout, prefill and
-# decode, the refusals of what is too old
+# decode, the refusals of what is too old, predicted times
 CANARY = (
     "tests/trace/test_metadata.py", "tests/trace/test_totals.py", "tests/trace/test_dropout.py", "tests/trace/test_language.py",
-    "tests/trace/test_compat.py",
+    "tests/trace/test_compat.py", "tests/frozen/test_times.py",
 )  # fmt: skip
 BINARY = ("--only-binary", ":all:", "--no-binary", "fvcore", "--no-binary", "iopath")
 RESOLUTION = {
