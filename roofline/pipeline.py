@@ -17,11 +17,12 @@ from roofline.analysis import document, summary
 from roofline.cache import Cache, digest
 from roofline.devices import device
 from roofline.devices.device import Device
+from roofline.dtypes import NOT_INT8, SETTINGS
 from roofline.errors import ModelError, UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
 from roofline.isolation import dependencies, places
 from roofline.isolation.dependencies import Record
-from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis, ToolInfo, Trace
+from roofline.records import RUNTIMES, Analysis, ToolInfo, Trace
 from roofline.sources import source
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def _check(request: Request) -> None:
     if request.dtype == "int8":
         raise UsageError(NOT_INT8)
     for what, value, known in (
-        ("dtype", request.dtype, DTYPES), ("runtime", request.runtime, RUNTIMES),
+        ("dtype", request.dtype, SETTINGS), ("runtime", request.runtime, RUNTIMES),
         ("optimizer", request.optimizer.lower(), OPTIMIZERS),
     ):  # fmt: skip
         if value not in known:

@@ -14,28 +14,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from msgspec import Struct, field
 
-# Classes of kernel that are convolutions.
-CONVS = frozenset({"conv", "grouped_conv", "depthwise_conv"})
-
-# Classes that run on matrix units where the device has them for the dtype: products.
-MATRIX = frozenset({"gemm", "conv", "grouped_conv", "attention", "rnn"})
+from roofline.dtypes import DTYPE_BITS
 
 # How ops become kernels.
 RUNTIMES = ("eager", "compiled", "ideal")
-# What a model can be analysed in, alike on the command line, in a budget file and in Python; and why int8 is not among it.
-DTYPES = ("fp32", "tf32", "fp16", "bf16", "amp", "fp64")
-NOT_INT8 = "int8 needs a quantized model, whose own ops are int8: name one (its dtype is then its own) and leave --dtype out"
-
-# Bits per element by dtype name (torch's names without the `torch.`). Sub-byte types are packed.
-DTYPE_BITS: dict[str, int] = {
-    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16,
-    "float8_e4m3fn": 8, "float8_e5m2": 8, "float8_e4m3fnuz": 8, "float8_e5m2fnuz": 8, "float8_e8m0fnu": 8,
-    "float4_e2m1fn_x2": 8,
-    "complex32": 32, "complex64": 64, "complex128": 128,
-    "int64": 64, "int32": 32, "int16": 16, "int8": 8, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64, "bool": 8,
-    "qint8": 8, "quint8": 8, "qint32": 32, "quint4x2": 4, "quint2x4": 2,
-    **{f"{sign}int{bits}": bits for sign in ("", "u") for bits in range(1, 8)},
-}  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ trace

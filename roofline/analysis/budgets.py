@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from roofline import files, units
 from roofline.analysis.metrics import BY_NAME, METRICS, parse
+from roofline.dtypes import NOT_INT8, SETTINGS
 from roofline.errors import BudgetFileError, CheckFailed, ModelError, RooflineError, UsageError, nearest
-from roofline.records import DTYPES, NOT_INT8, RUNTIMES, Analysis
+from roofline.records import RUNTIMES, Analysis
 
 
 class Limit(Struct, frozen=True):
@@ -241,7 +242,7 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
         batch=positive("batch"),
         inputs=tuple(inputs),
         resolution=positive("resolution"),
-        dtype=choice("dtype", DTYPES),
+        dtype=choice("dtype", SETTINGS),
         runtime=choice("runtime", RUNTIMES),
         training=take("training", bool, "true or false", False),
         settings={key: value if isinstance(value, str) else _plain(value) for key, value in settings.items()},

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from roofline.analysis.reasons import NOTABLE, hidden, of_peak, peak_name, plural, what_set_it, where
+from roofline.analysis.reasons import NOTABLE, hidden, of_peak, peak_name, what_set_it, where
+from roofline.classes import plural
 from roofline.records import Analysis, KernelRow
 from roofline.units import binary, count, seconds, si
 from roofline.views.style import percent

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from roofline.cost.shapes import PRODUCTS
+from roofline.classes import PRODUCTS
 from roofline.devices.device import Device
 from roofline.records import Kernel, Point
 

@@ -5,38 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from roofline.records import MATRIX, Analysis, KernelRow, bound_of_component, by_bound
+from roofline.classes import MATRIX, plural
+from roofline.records import Analysis, KernelRow, bound_of_component, by_bound
 from roofline.units import seconds, si
-from roofline.views.style import class_style, percent
+from roofline.views.style import percent
 
 # A bound with this share of the time is named; the largest is, whatever its share.
 NAMED = 0.20
 # Below this share of the time a class of kernel is not worth a sentence, nor a component of the overhead below it of that.
 NOTABLE = 0.10
-
-_PLURAL = {
-    "conv": "Convolutions",
-    "depthwise_conv": "Depthwise convolutions",
-    "grouped_conv": "Grouped convolutions",
-    "gemm": "Matrix multiplies",
-    "attention": "Attention kernels",
-    "rnn": "Recurrent layers",
-    "pointwise": "Element-wise kernels",
-    "norm": "Normalisations",
-    "softmax": "Softmax kernels",
-    "reduction": "Reductions",
-    "pool": "Pooling kernels",
-    "fft": "FFTs",
-    "layout": "Copies and layout changes",
-    "gather": "Gathers and scatters",
-    "sort": "Sorts",
-    "host": "Steps on the host",
-}
-
-
-def plural(klass: str) -> str:
-    """The kernels of a class, at the start of a sentence."""
-    return _PLURAL.get(klass) or f"Kernels of class {class_style(klass).title}"
 
 
 def _inside(klass: str) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from roofline.analysis.memory import Peak
+from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.records import (
-    MATRIX,
     Analysis,
     Coverage,
     DeviceInfo,

@@ -21,7 +21,8 @@ from msgspec.structs import replace
 
 from roofline.cost import access
 from roofline.devices.device import Device
-from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
+from roofline.dtypes import DTYPE_BITS
+from roofline.records import OpSpec, TensorSpec
 
 # floats of a block where the vectors are 512 bits wide, and where they are shorter
 _WIDE, _NARROW = 16, 8

@@ -24,6 +24,7 @@ from roofline.bench import sampling
 from roofline.bench.sampling import Sample
 from roofline.devices import host
 from roofline.devices.device import Device, Level, Number, Peak, Scaling
+from roofline.dtypes import TENSOR_KEYS, TORCH
 from roofline.errors import RooflineError, UsageError
 
 # Seconds of measuring, about; more samples are waited for on a busy machine, fewer towards the end.
@@ -36,8 +37,6 @@ DRAM_BYTES, DRAM_SHARE = 256 * 2**20, 1 / 8
 GRAIN = 32768
 # A level nearer than DRAM has to be this much faster to be one of its own.
 FASTER = 1.3
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64", "int8": "int8"}
-TENSOR_KEY = {"bf16": "bf16/fp32", "fp16": "fp16/fp32", "int8": "int8/int32", "fp64": "fp64/fp64"}
 
 Report = Callable[[str], None]
 
@@ -220,10 +219,10 @@ class _Cpu:
         base = self.base
         tensor, vector = dict(base.tensor), dict(base.vector)
         vector["fp32"] = _peak(gemm, base.vector["fp32"])
-        for dtype in [d for d in DTYPES if d != "fp32"]:
+        for dtype in ("bf16", "fp16", "fp64", "int8"):
             self.bench.report(f"GEMM in {dtype}")
             got = self.gemm(dtype)
-            key = TENSOR_KEY.get(dtype, "")
+            key = TENSOR_KEYS[dtype][0]
             table, name = (tensor, key) if key in tensor else (vector, dtype)
             if not got[1].disturbed:
                 table[name] = _peak(got, table.get(name))
@@ -259,7 +258,7 @@ class _Cpu:
                 a = self.torch.ones(n, n, dtype=self.torch.int8)
                 got = self.bench(_bound(self.torch._int_mm, a, a))
             else:
-                a = self.torch.ones(n, n, dtype=getattr(self.torch, DTYPES[dtype]))
+                a = self.torch.ones(n, n, dtype=getattr(self.torch, TORCH[dtype]))
                 got = self.bench(_bound(self.torch.mm, a, a, out=self.torch.empty_like(a)))
             rate = 2 * n**3 / got.median
             if best is None or (best[1].disturbed, -best[0]) > (got.disturbed, -rate):

@@ -17,13 +17,14 @@ from roofline.bench.calibrate_cpu import SECONDS, Bench, Calibration, Report, fi
 from roofline.bench.sampling import Sample
 from roofline.devices import device as devices
 from roofline.devices.device import Device, Level, Number, Peak
+from roofline.dtypes import TENSOR_KEYS, TORCH
 from roofline.errors import UnknownNameError, UsageError
 
 # dtype setting -> (torch's dtype, the key of its unit)
 PRODUCTS = {
-    "fp32": ("float32", ""), "tf32": ("float32", "tf32/fp32"), "fp16": ("float16", "fp16/fp32"),
-    "bf16": ("bfloat16", "bf16/fp32"), "int8": ("int8", "int8/int32"), "fp64": ("float64", "fp64/fp64"),
-}  # fmt: skip
+    name: (TORCH[name], "" if name == "fp32" else TENSOR_KEYS[name][0])
+    for name in ("fp32", "tf32", "fp16", "bf16", "int8", "fp64")
+}
 SIZES = (4096, 8192)
 REPEATS = 12
 # kernels in the queue whose launches are timed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from roofline.devices.device import Device
+from roofline.dtypes import INPUTS
 from roofline.errors import UsageError
 from roofline.records import Analysis, InputInfo
-from roofline.sources.source import DTYPES
 
 
 def setting_of(analysis: Analysis) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _inputs(inputs: tuple[InputInfo, ...]) -> tuple[str, ...]:
     texts = []
     for i in inputs:
         dtype = "" if i.dtype in ("float32", "float16", "bfloat16") else f":{i.dtype}"
-        if i.dtype not in DTYPES or not all(n > 0 for n in i.shape) or not (i.name.isdigit() or i.name.isidentifier()):
+        if i.dtype not in INPUTS or not all(n > 0 for n in i.shape) or not (i.name.isdigit() or i.name.isidentifier()):
             return ()
         name = "" if i.name.isdigit() else f"{i.name}="
         texts.append(f"{name}{','.join(map(str, i.shape))}{dtype}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from roofline.records import DTYPES
+from roofline.dtypes import SETTINGS
 
 
 class Dtype(StrEnum):
@@ -102,7 +102,7 @@ Inputs = Annotated[
     ),
 ]
 Resolution = Annotated[int | None, typer.Option("--resolution", min=1, metavar="N", help="Height and width of image inputs.")]
-DTYPE = "|".join(DTYPES)
+DTYPE = "|".join(SETTINGS)
 DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", metavar=DTYPE, help="Precision; amp is what torch.autocast makes of the model.")
 ]

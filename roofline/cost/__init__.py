@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from roofline.classes import KLASSES, PRODUCTS
 from roofline.cost import (
     attention,
     contract,
@@ -22,14 +23,14 @@ from roofline.cost import (
     quantized,
     reduce,
     rnn,
-    shapes,
     transform,
 )
 from roofline.cost import traffic as _traffic
 from roofline.cost.access import strides
-from roofline.cost.registry import BYTES, INSTALLED, KLASSES, MEMOS, RULES, ZERO, Count, Rule, add, qualified
+from roofline.cost.registry import BYTES, INSTALLED, MEMOS, RULES, ZERO, Count, Rule, add, qualified
+from roofline.dtypes import DTYPE_BITS
 from roofline.errors import UsageError
-from roofline.records import DTYPE_BITS, OpSpec, TensorSpec, Work
+from roofline.records import OpSpec, TensorSpec, Work
 
 __all__ = ["classify", "compute_dtype", "dims", "mutated", "products", "register_flops", "rule_of", "traffic", "work"]
 
@@ -197,7 +198,7 @@ def products(spec: OpSpec) -> tuple[dict[str, int], ...]:
     if spec.view:
         return ()
     rule = rule_of(spec.name, spec.overload)
-    if rule is None or rule.klass not in shapes.PRODUCTS or (rule.products is None and rule.dims is None):
+    if rule is None or rule.klass not in PRODUCTS or (rule.products is None and rule.dims is None):
         return ()
     found: list[dict[str, int]] = [dims(spec)] if rule.products is None else _call(rule.products, spec)
     if compute_dtype(spec).startswith("complex"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from roofline.records import CONVS, DTYPE_BITS, OpSpec, TensorSpec
+from roofline.classes import CONVS
+from roofline.dtypes import DTYPE_BITS
+from roofline.records import OpSpec, TensorSpec
 
 # Elements per row that the masks of fused attention have to be a multiple of, else they are copied first.
 _MASK_ALIGNMENT = 8

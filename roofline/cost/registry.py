@@ -53,11 +53,6 @@ def changed() -> None:
 
 ZERO = Work(0, 0)
 
-KLASSES = frozenset({
-    "gemm", "conv", "grouped_conv", "depthwise_conv", "attention", "rnn", "pointwise", "reduction", "norm", "softmax",
-    "pool", "layout", "gather", "sort", "fft", "host", "other",
-})  # fmt: skip
-
 
 def qualified(name: str) -> str:
     """`mm` -> `aten.mm`, `mylib::op` -> `mylib.op`."""
@@ -126,6 +121,6 @@ def matmul_work(macs: int, like: TensorSpec, extra: int = 0) -> Work:
 
 
 __all__ = [
-    "BYTES", "INSTALLED", "KLASSES", "MEMOS", "RULES", "ZERO", "Count", "Counter", "Dims", "Ints", "Products", "Rule", "Sizer",
+    "BYTES", "INSTALLED", "MEMOS", "RULES", "ZERO", "Count", "Counter", "Dims", "Ints", "Products", "Rule", "Sizer",
     "Traffic", "add", "changed", "first", "is_complex", "many", "matmul_work", "prod", "qualified", "rule", "total",
 ]  # fmt: skip

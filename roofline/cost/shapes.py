@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-# Classes of kernel whose arithmetic is products.
-PRODUCTS = frozenset({"gemm", "conv", "grouped_conv", "depthwise_conv", "attention", "rnn"})
+from roofline.classes import PRODUCTS
+
 # Sizes of a product; those that a class does not have are 0.
 SIZES = (
     "b", "m", "n", "k", "c", "o", "g", "d", "h", "w", "z", "p", "q", "t", "r", "s", "stride", "dilation", "transposed",

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from roofline.cost.registry import BYTES, Traffic, qualified
-from roofline.records import DTYPE_BITS, OpSpec, TensorSpec
+from roofline.dtypes import DTYPE_BITS
+from roofline.records import OpSpec, TensorSpec
 
 
 def size(t: TensorSpec) -> int:

@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline import errors, units
+from roofline.dtypes import PEAK_BITS, PEAKS, SHORT, TENSOR_KEYS
 from roofline.errors import UnknownNameError, UsageError
 from roofline.paths import LIBRARY
 
@@ -24,17 +25,6 @@ from roofline.paths import LIBRARY
 STATUSES = ("measured", "datasheet", "read", "derived", "estimated", "assumed", "memory")
 TIERS = ("datasheet", "calibrated", "estimated")
 LEVELS = ("L1", "L2", "L3", "SLC", "DRAM")
-DTYPES = ("fp64", "fp32", "tf32", "fp16", "bf16", "int8", "fp8")
-# operand type -> keys of the tensor table, the one that PyTorch's libraries use by default first
-_TENSOR_KEYS = {
-    "fp64": ("fp64/fp64",), "fp32": ("fp32/fp32",), "tf32": ("tf32/fp32",), "fp16": ("fp16/fp32", "fp16/fp16"),
-    "bf16": ("bf16/fp32",), "int8": ("int8/int32",), "fp8": ("fp8/fp32", "fp8/fp16"),
-}  # fmt: skip
-TENSOR_NAMES = tuple(key for keys in _TENSOR_KEYS.values() for key in keys)
-VECTOR_NAMES = ("fp64", "fp32", "fp16", "bf16", "int8")
-# torch's names for the same types
-_TORCH_NAMES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16",
-                "float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "qint8": "int8", "quint8": "int8", "uint8": "int8"}  # fmt: skip
 
 PeakUnit = Literal["tensor", "vector", "best"]
 
@@ -157,15 +147,15 @@ class Device(Struct, frozen=True, kw_only=True):
 
         Raises UsageError where the device has no such unit or type; it never falls back to another type.
         """
-        dtype = _TORCH_NAMES.get(dtype, dtype)
-        if dtype not in DTYPES:
-            raise UsageError(f"unknown dtype {dtype!r}{errors.nearest(dtype, DTYPES)}. Known: {', '.join(DTYPES)}")
+        dtype = SHORT.get(dtype, dtype)
+        if dtype not in PEAKS:
+            raise UsageError(f"unknown dtype {dtype!r}{errors.nearest(dtype, PEAKS)}. Known: {', '.join(PEAKS)}")
         found = [
             p for kind in (("tensor", "vector") if unit == "best" else (unit,)) if (p := self._peak(dtype, kind)) is not None
         ]
         if not found:
             have = [
-                d for d in DTYPES for kind in ("tensor", "vector") if unit in ("best", kind) and self._peak(d, kind) is not None
+                d for d in PEAKS for kind in ("tensor", "vector") if unit in ("best", kind) and self._peak(d, kind) is not None
             ]
             where = "" if unit == "best" else f" on its {unit} units"
             near = _nearest_dtype(dtype, have)
@@ -176,13 +166,13 @@ class Device(Struct, frozen=True, kw_only=True):
         return max(found)
 
     def _peak(self, dtype: str, unit: str) -> float | None:
-        table, keys = (self.tensor, _TENSOR_KEYS[dtype]) if unit == "tensor" else (self.vector, (dtype,))
+        table, keys = (self.tensor, TENSOR_KEYS[dtype]) if unit == "tensor" else (self.vector, (dtype,))
         return next((table[key].value for key in keys if key in table), None)
 
     def has(self, dtype: str, unit: PeakUnit = "best") -> bool:
         """Whether `peak(dtype, unit)` has an answer."""
-        dtype = _TORCH_NAMES.get(dtype, dtype)
-        return dtype in DTYPES and any(self._peak(dtype, kind) for kind in ("tensor", "vector") if unit in ("best", kind))
+        dtype = SHORT.get(dtype, dtype)
+        return dtype in PEAKS and any(self._peak(dtype, kind) for kind in ("tensor", "vector") if unit in ("best", kind))
 
     def peaks(self) -> dict[str, float]:
         """Every peak in FLOP/s: {"tensor fp16/fp32": ..., "vector fp32": ...}."""
@@ -211,8 +201,9 @@ class Device(Struct, frozen=True, kw_only=True):
 
 def _nearest_dtype(dtype: str, have: list[str]) -> str:
     """The type with the nearest width, the wider one of two, then the one of the same family (fp or int)."""
-    width = {"fp64": 64, "fp32": 32, "tf32": 19, "fp16": 16, "bf16": 16, "int8": 8, "fp8": 8}
-    return min(have, key=lambda d: (abs(math.log2(width[d] / width[dtype])), -width[d], d[0] != dtype[0]), default="")
+    return min(
+        have, key=lambda d: (abs(math.log2(PEAK_BITS[d] / PEAK_BITS[dtype])), -PEAK_BITS[d], d[0] != dtype[0]), default=""
+    )
 
 
 # ------------------------------------------------------------------------------------------------ looking one up

@@ -11,9 +11,7 @@ from roofline.devices import lint
 from roofline.devices.device import (
     LEVELS,
     STATUSES,
-    TENSOR_NAMES,
     TIERS,
-    VECTOR_NAMES,
     Cores,
     Device,
     Level,
@@ -21,6 +19,7 @@ from roofline.devices.device import (
     Peak,
     Scaling,
 )
+from roofline.dtypes import TENSOR_NAMES, VECTOR_NAMES
 from roofline.errors import DeviceFileError, close, nearest
 
 # No board keeps more than this above its rated clock.

@@ -8,10 +8,7 @@ how it comes about.
 from __future__ import annotations
 
 from roofline.kernels.inductor import emission, lowering, scheduling
-from roofline.kernels.inductor.operators import LIBRARY
 from roofline.records import Kernel, Trace
-
-__all__ = ["LIBRARY", "build"]
 
 
 def build(trace: Trace, kind: str = "gpu") -> list[Kernel]:

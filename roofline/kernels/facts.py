@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from roofline import cost
+from roofline.classes import PRODUCTS
 from roofline.cost import access
 from roofline.cost.registry import MEMOS
-from roofline.cost.shapes import PRODUCTS
 from roofline.records import Kernel, Op, Operand, OpSpec, Trace, Work
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})

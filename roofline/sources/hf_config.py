@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from roofline import files
+from roofline.dtypes import CONFIGS
 from roofline.errors import SourceError, nearest
 
 # Ways to compute attention and experts that transformers holds itself; others are packages to import or kernels to fetch.
 _IMPLEMENTATIONS = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
-_DTYPES = {
-    "auto", "float16", "float32", "float64", "bfloat16", "half", "float", "double", "uint8", "int8", "int16", "int32", "int64",
-    "bool", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
-}  # fmt: skip
 # Keys that make transformers or timm run, fetch or open something, whatever their value is unless it is empty.
 _ACTS = {
     "auto_map": "brings code of its own (`auto_map`), which is not run",
@@ -119,7 +116,7 @@ def _check(at: str, key: str, value: Any, path: str) -> None:
                 raise SourceError(
                     f"{path}: {where} is {_short(one)}, which would be fetched or imported; a file may name {known}"
                 )
-    if key.endswith("dtype") and isinstance(value, str) and value.removeprefix("torch.") not in _DTYPES:
+    if key.endswith("dtype") and isinstance(value, str) and value.removeprefix("torch.") not in CONFIGS:
         raise SourceError(f"{path}: {where} is {_short(value)}, which is no dtype of tensors")
     if key in _PARTS and isinstance(value, str) and not _NAME.fullmatch(value):
         raise SourceError(f"{path}: {where} is {_short(value)}; a file may name a model of timm's and nothing elsewhere")

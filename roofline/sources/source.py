@@ -24,6 +24,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline import compat, paths
+from roofline.dtypes import INPUTS, INTEGERS
 from roofline.errors import SourceError, UnknownNameError, UsageError, nearest
 from roofline.sources import zoo
 from roofline.sources.zoo import ZOOS
@@ -32,8 +33,6 @@ DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
 # The package that builds the models of a kind.
 PACKAGES = {"torchvision": "torchvision", "timm": "timm", "hf": "transformers", "exported": "torch", "onnx": "onnx"}
 _BLOCK = re.compile(r"^ROOFLINE\b[^=\n]*= (\{.*?^\})", re.MULTILINE | re.DOTALL)
-_INT_TYPES = {"int64", "int32", "int16", "int8", "uint8", "bool"}
-DTYPES = _INT_TYPES | {"float64", "float32", "float16", "bfloat16", "complex64"}
 
 
 class Input(Struct, frozen=True):
@@ -340,8 +339,8 @@ def _parse_input(text: str, position: int) -> Input:
     if (not sizes and shape.strip()) or any(s < 1 for s in sizes) or (equals and not name.strip().isidentifier()):
         raise UsageError(f"--input {text!r} is not a shape; write 1,3,224,224 or x=1,3,224,224 or ids=1,128:int64")
     dtype = dtype.strip()
-    if dtype and dtype not in DTYPES:
-        hint = nearest(dtype, sorted(DTYPES), cutoff=0.6, show=str) or f"; use one of {', '.join(sorted(DTYPES))}"
+    if dtype and dtype not in INPUTS:
+        hint = nearest(dtype, sorted(INPUTS), cutoff=0.6, show=str) or f"; use one of {', '.join(sorted(INPUTS))}"
         raise UsageError(f"--input {text!r}: unknown dtype {dtype!r}{hint}")
     return Input(name.strip() or str(position), sizes, dtype)
 
@@ -378,7 +377,7 @@ def _sized(inputs: tuple[Input, ...], batch: int | None, resolution: int | None)
 
 def _is_image(i: Input) -> bool:
     """Whether its last two sizes are height and width: [n, c, h, w], a clip of frames, or one image without a batch."""
-    return i.dtype not in _INT_TYPES - {"uint8"} and (len(i.shape) >= 4 or (len(i.shape) == 3 and i.shape[0] == 3))
+    return i.dtype not in INTEGERS - {"uint8"} and (len(i.shape) >= 4 or (len(i.shape) == 3 and i.shape[0] == 3))
 
 
 def _shapes(inputs: Sequence[Input]) -> str:

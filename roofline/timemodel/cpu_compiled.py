@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from roofline.classes import CONVS, LIBRARY, PRODUCTS
 from roofline.cost import shapes
-from roofline.records import CONVS
-from roofline.timemodel.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.formulas import Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 
 
 def _shared(items: Value, units: float, xp: Any) -> Value:
@@ -99,7 +99,7 @@ def _rate(f: Any, machine: Machine, xp: Any) -> Value:
 def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds of arithmetic, bytes packed before the work, fraction of the cores at work)."""
     rate = _rate(f, machine, xp)
-    if klass in shapes.PRODUCTS:
+    if klass in PRODUCTS:
         seconds = f.total(lambda p: _seconds(klass, p, c, machine, _rate(p, machine, xp), xp))
         fraction = c["conv" if klass == "grouped_conv" else klass]
         seconds = seconds + f.untold / (rate * fraction)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from roofline.classes import CONVS, LIBRARY, PRODUCTS
 from roofline.cost import shapes
-from roofline.records import CONVS
-from roofline.timemodel.formulas import LIBRARY, Constants, Machine, Value, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.formulas import Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 
 # Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
 KINDS = {
@@ -133,7 +133,7 @@ def one_product(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> 
 
 def arithmetic(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds, bytes written to fresh memory, bytes read back from there), on top of the operands."""
-    if klass in shapes.PRODUCTS:
+    if klass in PRODUCTS:
         library = "gemm" if klass == "rnn" else klass
         pace = machine.vector * c[klass] if klass in CONVS else flops(library, c, machine)
         untold = f.untold / (pace * (1.0 if klass == "depthwise_conv" else relative(f, machine, xp)))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from roofline.classes import PRODUCTS
 from roofline.cost import shapes
 from roofline.timemodel.shares import Shared, rate, seconds
 
@@ -32,11 +33,6 @@ _NOTHING: Mapping[str, float] = MappingProxyType({})
 DIMS = (*shapes.SIZES, "double", "last", "bias", "again", "run", "passes", "copied", "generated", "mask", "misaligned", "math",
     "viewed", "loop", "outer", "row", "special", "welford", "serial", "threads",
 )  # fmt: skip
-
-
-# Types that compute in doubles; other 64-bit ones (integers) run at the rate of fp32.
-DOUBLES = frozenset({"float64", "complex128"})
-LIBRARY = frozenset({"gemm", "attention", "rnn", "sort", "fft", "other"})
 
 
 class Plain:
@@ -143,14 +139,14 @@ def _together(device: Device) -> tuple[float, float, float]:
 
 def products(kernel: Kernel) -> tuple[Mapping[str, int], ...]:
     """Sizes of each product inside a kernel; none where no rule tells them."""
-    if kernel.klass not in shapes.PRODUCTS:
+    if kernel.klass not in PRODUCTS:
         return ()
     return kernel.products or ((kernel.dims,) if shapes.of(kernel.klass, kernel.dims) else ())
 
 
 def untold(kernel: Kernel, told: Sequence[Mapping[str, int]]) -> int:
     """FLOPs of products that no sizes tell: they run at the rate of their class, so that nothing is free."""
-    if kernel.klass not in shapes.PRODUCTS:
+    if kernel.klass not in PRODUCTS:
         return 0
     if not told:
         return max(kernel.flops, 2 * kernel.macs)

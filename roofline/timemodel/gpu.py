@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from roofline.classes import PRODUCTS
 from roofline.cost import shapes
 from roofline.timemodel.formulas import Constants, Machine, Value, join, missed, resident, up
 
@@ -292,7 +293,7 @@ def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple
     """(seconds of arithmetic, bytes moved on top of the operands, fraction of a copy's bandwidth)."""
     vector = _vector(f, machine, xp)
     copies = 2.0 * f.copied / c["scattered"]
-    if klass in shapes.PRODUCTS:
+    if klass in PRODUCTS:
         peak, simt = _rate(f, machine, xp)
         extra, fraction = _product_bytes(klass, f, simt, copies, c, xp)
         seconds = f.total(lambda p: _product(klass, p, c, machine, xp)) + f.untold / (peak * c[_FRACTION.get(klass, klass)])

@@ -31,16 +31,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline import files
+from roofline.classes import MATRIX
 from roofline.devices.device import Device
+from roofline.dtypes import DOUBLES, DTYPE_BITS, SHORT
 from roofline.errors import UsageError, nearest
 from roofline.paths import CONSTANTS
-from roofline.records import DTYPE_BITS, MATRIX, Kernel, Point, bound_of
+from roofline.records import Kernel, Point, bound_of
 from roofline.timemodel import cpu_eager, efficiency, formulas, shares
 
-_NAMES = {
-    "float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8",
-    "qint8": "int8", "quint8": "int8", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8",
-}  # fmt: skip
 FAMILIES = ("gpu", "cpu", "cpu_eager")
 # environment variable that names a file of constants to use instead of the shipped ones
 _ELSEWHERE = "ROOFLINE_CONSTANTS"
@@ -102,7 +100,7 @@ def fingerprint() -> str:
 
 def dtype_key(kernel: Kernel, setting: str) -> str:
     """The device's name for the dtype a kernel computes in; integer and boolean arithmetic goes by fp32's rate."""
-    key = _NAMES.get(kernel.dtype, "fp32")
+    key = SHORT.get(kernel.dtype, "fp32")
     return "tf32" if key == "fp32" and setting == "tf32" and kernel.klass in MATRIX else key
 
 
@@ -297,7 +295,7 @@ def _features(kernel: Kernel, moved: formulas.Moved, footprint: int) -> SimpleNa
     f = SimpleNamespace(**_ZEROS)
     f.__dict__.update(kernel.dims)
     f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
-    f.double = int(kernel.dtype in formulas.DOUBLES)
+    f.double = int(kernel.dtype in DOUBLES)
     f.footprint = footprint
     f.static, f.write, f.fresh, f.reads = moved
     told = formulas.products(kernel)

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from roofline import compat
+from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
@@ -33,14 +34,7 @@ _NO_VALUE = (
     "data-dependent",
     "no fake impl or Meta kernel",
 )
-FLOATS = {
-    "fp32": torch.float32,
-    "tf32": torch.float32,
-    "amp": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-    "fp64": torch.float64,
-}
+FLOATS: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in TORCH.items() if name in SETTINGS}
 
 
 class NeedsValues(ModelError):

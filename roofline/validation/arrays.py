@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from roofline import classes
 from roofline.analysis import memory
-from roofline.cost import registry, shapes
+from roofline.cost import shapes
 from roofline.devices.device import Device
+from roofline.dtypes import DOUBLES, DTYPE_BITS
 from roofline.kernels import build as kernels
-from roofline.records import DTYPE_BITS, Kernel, Trace
+from roofline.records import Kernel, Trace
 from roofline.timemodel import cpu_eager, efficiency, formulas
 
-KLASSES = tuple(sorted(registry.KLASSES))
+KLASSES = tuple(sorted(classes.KLASSES))
 # kinds of operator with rates of their own, by number; 0: none
 KINDS = ("", *dict.fromkeys(cpu_eager.KINDS.values()))
 READS = 4
@@ -80,7 +82,7 @@ def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> Row:
     reads = [*reads, *[(0, 0)] * READS][:READS]
     reads[-1] = (reads[-1][0] + rest, reads[-1][1])
     told = formulas.products(kernel)
-    dims = {**kernel.dims, **(told[0] if len(told) == 1 else {}), "double": int(kernel.dtype in formulas.DOUBLES)}
+    dims = {**kernel.dims, **(told[0] if len(told) == 1 else {}), "double": int(kernel.dtype in DOUBLES)}
     return (
         float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), DTYPE_BITS[kernel.dtype], kernel.flops,
         kernel.macs, footprint, static, write, fresh, formulas.untold(kernel, told),

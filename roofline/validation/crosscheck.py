@@ -19,10 +19,11 @@ from msgspec import Struct
 from torch import nn
 
 from roofline import paths, pipeline
+from roofline.classes import CONVS
 from roofline.errors import UsageError
 from roofline.kernels import build as kernels
 from roofline.pipeline import REAL_LIMIT
-from roofline.records import CONVS, Kernel, Trace
+from roofline.records import Kernel, Trace
 from roofline.sources import build, source
 from roofline.sources.source import Source
 from roofline.tracing.arguments import tensors_in

@@ -15,8 +15,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from roofline import files
+from roofline.dtypes import SETTINGS
 from roofline.errors import UsageError, close, nearest
-from roofline.records import DTYPES
 
 # what we call a column -> timm's names for it
 _TIMM = {
@@ -68,7 +68,7 @@ def setting(name: str, dtype: str | None, layout: str | None, runtime: str | Non
     """What the file name says ("...-amp-nhwc-...-dynamo"), where the caller does not."""
     words = set(re.split(r"[-_.]", Path(name).stem.lower()))
     return Setting(
-        dtype or next((d for d in DTYPES if d in words), "fp32"),
+        dtype or next((d for d in SETTINGS if d in words), "fp32"),
         layout or ("nhwc" if "nhwc" in words or {"channels", "last"} <= words else "nchw"),
         runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager"),
     )

@@ -20,9 +20,10 @@ from roofline import compat, fingerprints, pipeline
 from roofline.analysis import memory
 from roofline.cache import Cache, digest
 from roofline.devices.device import Device
+from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError
 from roofline.kernels import build as kernels
-from roofline.records import DTYPES, Trace, by_bound
+from roofline.records import Trace, by_bound
 from roofline.sources import source, zoo
 from roofline.timemodel import roof
 from roofline.validation import accuracy, model_tables
@@ -278,8 +279,8 @@ def run(
 
 
 def _check(how: Setting, target: Device) -> None:
-    if how.dtype not in DTYPES:
-        raise UsageError(f"a model cannot be traced in {how.dtype!r}; use one of {', '.join(DTYPES)}")
+    if how.dtype not in SETTINGS:
+        raise UsageError(f"a model cannot be traced in {how.dtype!r}; use one of {', '.join(SETTINGS)}")
     if how.layout not in ("nchw", "nhwc"):
         raise UsageError(f"unknown layout {how.layout!r}; use nchw or nhwc")
     key = ("fp16" if target.kind == "gpu" else "bf16") if how.dtype == "amp" else how.dtype

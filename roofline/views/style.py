@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from roofline.classes import title
+from roofline.dtypes import SHORT
 from roofline.records import BOUNDS, DeviceInfo
 from roofline.units import si
 
@@ -25,30 +27,31 @@ class ClassStyle(NamedTuple):
 
 
 # Eight hues that stay apart in the common kinds of colour blindness; the rare classes share them under another marker.
-CLASSES: dict[str, ClassStyle] = {
-    "conv": ClassStyle("convolution", "#2f6fde", "o"),
-    "depthwise_conv": ClassStyle("depthwise convolution", "#f08a00", "o"),
-    "grouped_conv": ClassStyle("grouped convolution", "#13a5c8", "o"),
-    "gemm": ClassStyle("matrix multiply", "#7a4fd0", "o"),
-    "attention": ClassStyle("attention", "#d83a8f", "o"),
-    "rnn": ClassStyle("recurrent", "#8a5a2b", "o"),
-    "pointwise": ClassStyle("element-wise", "#14955f", "D"),
-    "norm": ClassStyle("normalisation", "#b8a100", "D"),
-    "softmax": ClassStyle("softmax", "#d83a8f", "D"),
-    "reduction": ClassStyle("reduction", "#13a5c8", "D"),
-    "pool": ClassStyle("pooling", "#7a4fd0", "D"),
-    "fft": ClassStyle("FFT", "#8a5a2b", "D"),
-    "layout": ClassStyle("copy and layout", "#6b7280", "s"),
-    "gather": ClassStyle("gather and scatter", "#14955f", "s"),
-    "sort": ClassStyle("sort", "#b8a100", "s"),
-    "host": ClassStyle("host", "#9ca3af", "s"),
-    "other": ClassStyle("other", "#a8a29e", "s"),
+_INKS = {
+    "conv": ("#2f6fde", "o"),
+    "depthwise_conv": ("#f08a00", "o"),
+    "grouped_conv": ("#13a5c8", "o"),
+    "gemm": ("#7a4fd0", "o"),
+    "attention": ("#d83a8f", "o"),
+    "rnn": ("#8a5a2b", "o"),
+    "pointwise": ("#14955f", "D"),
+    "norm": ("#b8a100", "D"),
+    "softmax": ("#d83a8f", "D"),
+    "reduction": ("#13a5c8", "D"),
+    "pool": ("#7a4fd0", "D"),
+    "fft": ("#8a5a2b", "D"),
+    "layout": ("#6b7280", "s"),
+    "gather": ("#14955f", "s"),
+    "sort": ("#b8a100", "s"),
+    "host": ("#9ca3af", "s"),
+    "other": ("#a8a29e", "s"),
 }
+CLASSES: dict[str, ClassStyle] = {k: ClassStyle(title(k), *ink) for k, ink in _INKS.items()}
 
 
 def class_style(klass: str) -> ClassStyle:
     """The style of a class; a class that is not listed keeps its own name."""
-    return CLASSES.get(klass) or CLASSES["other"]._replace(title=klass.replace("_", " "))
+    return CLASSES.get(klass) or CLASSES["other"]._replace(title=title(klass))
 
 
 def percent(part: float, whole: float) -> str:
@@ -70,10 +73,6 @@ def fullest(time_by_bound: dict[str, float]) -> list[tuple[str, float]]:
     return [(b, time_by_bound[b]) for b in order if time_by_bound.get(b, 0) > 0]
 
 
-_SHORT = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "qint8": "int8",
-          "quint8": "int8", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8"}  # fmt: skip
-
-
 def roofs(peaks: dict[str, float], used: str, dtypes: set[str], peak_flops: float) -> list[tuple[str, float]]:
     """The compute roofs worth a line, highest first: the one that bounds the analysis, and those of the kernels' dtypes.
 
@@ -81,7 +80,7 @@ def roofs(peaks: dict[str, float], used: str, dtypes: set[str], peak_flops: floa
     `dtypes` are torch names. Roofs within 3 % of each other share a line. Sums in less than fp32 are left out unless
     they are the bound, as PyTorch does not use them.
     """
-    wanted = {_SHORT.get(d, d) for d in dtypes} | {"fp16" if used == "amp" else used}
+    wanted = {SHORT.get(d, d) for d in dtypes} | {"fp16" if used == "amp" else used}
 
     def near(a: float, b: float) -> bool:
         return abs(a - b) <= 0.03 * b

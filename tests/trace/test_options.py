@@ -16,8 +16,9 @@ import roofline
 from roofline import cli
 from roofline.analysis import budgets
 from roofline.cli.options import Dtype
+from roofline.dtypes import SETTINGS
 from roofline.errors import BudgetFileError, RooflineError, UsageError
-from roofline.records import DTYPES, Analysis
+from roofline.records import Analysis
 
 Capture = pytest.CaptureFixture[str]
 
@@ -253,9 +254,9 @@ def test_rows_of_a_csv_are_those_asked_for(capsys: Capture) -> None:
 
 def test_one_list_of_dtypes(tmp_path: Path, capsys: Capture) -> None:
     """The command line, a budget file and Python take the same: `int8` is refused by all three for the same reason."""
-    assert [*Dtype] == [*DTYPES, "int8"]
+    assert [*Dtype] == [*SETTINGS, "int8"]
     file = tmp_path / "roofline.toml"
-    for dtype in (*DTYPES, "int8", "fp63"):
+    for dtype in (*SETTINGS, "int8", "fp63"):
         file.write_text(f'[[budget]]\nmodel = "m"\ndtype = "{dtype}"\nmax_params = 1\n', encoding="utf-8")
         said = set()
         try:

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
+from roofline import classes
 from roofline.analysis import physics, summary
 from roofline.bench import calibrate_cpu
-from roofline.cost import registry
 from roofline.devices.device import library, lookup
 from roofline.devices.writer import write
 from roofline.errors import UsageError
@@ -197,7 +197,7 @@ def test_every_rate_that_calibrate_measures_is_one_that_a_formula_asks_for() -> 
 
     machine = replace(formulas.Machine.of(lookup("i9-10940x"), "fp32", "eager"), rates=Known(), flops=Known())
     constants = roof.constants("cpu_eager")
-    for klass, op in itertools.product(registry.KLASSES, ("", *cpu_eager.KINDS)):
+    for klass, op in itertools.product(classes.KLASSES, ("", *cpu_eager.KINDS)):
         f = SimpleNamespace(
             **dict.fromkeys(formulas.DIMS, 4), bits=32, flops=100, macs=10, footprint=1, static=5, write=6, fresh=6,
             reads=[(4, 4)], untold=0,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roofline.classes import MATRIX
 from roofline.cost import shapes
 from roofline.devices.device import lookup
 from roofline.timemodel import cpu_eager, efficiency, formulas, roof, shares
@@ -47,7 +48,7 @@ def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, 
     """A constant of the formulas that is a time or a rate and no roof (roof._TIMES, roof._RATES) would be missing here."""
     device = lookup(name)
     machine = formulas.Machine.of(device, "fp32", runtime).shared([level.name for level in device.levels])
-    if klass in roof.MATRIX:
+    if klass in MATRIX:
         machine = machine.at(device.peak("fp32", "best"))
     table = roof._roofs(roof.constants(roof.family(device, runtime)))
     f = SimpleNamespace(**dict.fromkeys(formulas.DIMS, 0))

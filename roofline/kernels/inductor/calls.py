@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
+from roofline.classes import CONVS
 from roofline.kernels.facts import Facts
 from roofline.kernels.inductor.graph import Graph
 from roofline.kernels.inductor.layouts import CHANNELS_LAST, merged_loops, packed
 from roofline.kernels.inductor.parts import Buffer, Read
-from roofline.records import CONVS, TensorSpec
+from roofline.records import TensorSpec
 
 # Buffer.step of the copy that an op makes of its input: this and the op's number
 _COPY = 10

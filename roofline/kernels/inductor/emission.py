@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from roofline.classes import CALLS, CONVS
+from roofline.dtypes import DTYPE_BITS
 from roofline.kernels.facts import kernel as kernel_of
 from roofline.kernels.facts import roles_of
 from roofline.kernels.inductor import sharing
 from roofline.kernels.inductor.graph import Graph
-from roofline.kernels.inductor.operators import LIBRARY, folded
+from roofline.kernels.inductor.operators import folded
 from roofline.kernels.inductor.parts import Buffer, Launch, Node, root
-from roofline.records import CONVS, DTYPE_BITS, Kernel, Operand, Work
+from roofline.records import Kernel, Operand, Work
 
 # the most telling class of a fused kernel, first
 _ORDER = ("softmax", "norm", "reduction", "pool", "gather", "layout", "pointwise")
@@ -124,7 +126,7 @@ def _generated(graph: Graph, node: Node, operands: tuple[Operand, ...]) -> Kerne
     if members:
         return msgspec.structs.replace(kernel, dims=dims)
     # what it computes has been counted where it was computed first
-    klass = "layout" if kernel.klass in LIBRARY else kernel.klass
+    klass = "layout" if kernel.klass in CALLS else kernel.klass
     dims["welford"] = 0
     return msgspec.structs.replace(kernel, op=node.label or kernel.op, klass=klass, flops=0, macs=0, dims=dims)
 

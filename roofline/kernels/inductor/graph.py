@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
+from roofline.classes import CONVS
 from roofline.cost.access import strides
 from roofline.kernels.facts import Facts
 from roofline.kernels.inductor.layouts import CHANNELS_LAST, Layouts, filled, merged_loops, packed, through
 from roofline.kernels.inductor.operators import HEAVY, LENGTHS, TAP, TWICE, is_library
 from roofline.kernels.inductor.parts import Access, Buffer, Launch, Loop, Node, Read, Value
-from roofline.records import CONVS, Op, TensorSpec, Trace
+from roofline.records import Op, TensorSpec, Trace
 
 # torch/_inductor/config.py: what several use is stored once it reads more tensors than this (realize_reads_threshold), ...
 _REUSED_READS = 4

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from roofline.classes import CONVS
 from roofline.cost.access import strides
 from roofline.kernels.facts import Facts
 from roofline.kernels.inductor.parts import Value
-from roofline.records import CONVS, TensorSpec
+from roofline.records import TensorSpec
 
 # dimensions of an image from the outermost to the innermost
 CHANNELS_LAST = (0, 2, 3, 1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from roofline.classes import CALLS
 from roofline.kernels.facts import Facts
-from roofline.records import CONVS, OpSpec
-
-LIBRARY = frozenset({"gemm", *CONVS, "attention", "rnn", "sort", "fft", "host", "other"})
+from roofline.records import OpSpec
 
 # Inductor unrolls a pooling window of up to this many taps; a larger one is a library call.
 _MAX_WINDOW = 25
@@ -44,7 +43,7 @@ def averages_all(spec: OpSpec) -> bool:
 def is_library(f: Facts) -> bool:
     if f.klass == "pool" and not averages_all(f.spec):
         return window_size(f) > _MAX_WINDOW
-    return f.klass in LIBRARY
+    return f.klass in CALLS
 
 
 def window_size(f: Facts) -> int:

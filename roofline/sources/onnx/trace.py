@@ -13,6 +13,7 @@ import onnx
 from msgspec import msgpack, structs
 from onnx import TensorProto
 
+from roofline.dtypes import SETTINGS, SHORT
 from roofline.errors import SourceError
 from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, Storage, TensorSpec, Trace
 from roofline.sources.onnx.graph import DTYPES, Shapes, Weight, load
@@ -78,7 +79,7 @@ class _Builder:
         return Trace(
             info, layers, tuple(self.table), tuple(self.ops),
             tuple(Storage(*s[:5]) for s in self.storages), first[0] if first else 1,
-            {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}.get(dtype, "fp32"),
+            SHORT[dtype] if SHORT.get(dtype) in SETTINGS else "fp32",
             notes=("ONNX graph: one kernel for each node, before any runtime optimises it",),
         )  # fmt: skip
 
