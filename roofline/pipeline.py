@@ -230,12 +230,14 @@ def guarded(name: str, own_code: bool = True) -> Iterator[None]:
 def alone(found: source.Source) -> Iterator[Run]:
     """Around what builds and runs a model by name: as `guarded`, and its modules are its own, and it starts from torch's
     defaults."""
-    from roofline.isolation import leftovers, modules
+    from roofline.isolation import failures, leftovers, modules
 
     if found.kind != "onnx":
         import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
 
     own_code = found.kind != "reference"
+    if own_code:
+        failures.audited()
     where = places.search(found.kind, found.where)
     with guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(where) as loaded:
         if found.kind != "onnx":

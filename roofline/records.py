@@ -216,12 +216,19 @@ class Kernel(Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def bytes(self) -> int:
-        return sum(o.bytes for o in self.operands)
+        total = 0
+        for o in self.operands:
+            total += o.bytes
+        return total
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of parameters and buffers, or of what is computed from them alone: they do not grow with the batch."""
-        return sum(o.bytes for o in self.operands if o.role in ("parameter", "buffer", "weight"))
+        total = 0
+        for o in self.operands:
+            if o.role in ("parameter", "buffer", "weight"):
+                total += o.bytes
+        return total
 
 
 # What the time is divided among. Components are finer: "memory:DRAM" and "memory:L2" are memory, and overhead is

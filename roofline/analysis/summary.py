@@ -47,7 +47,10 @@ class _Sum:
         self.bytes += row.bytes
         self.weight_bytes += row.weight_bytes
         self.kernels += 1
-        self._take(row.time_s, row.time_by_component)
+        self.time += row.time_s
+        components = self.components
+        for name, part in row.time_by_component.items():
+            components[name] = components.get(name, 0.0) + part
 
     def merge(self, other: _Sum) -> None:
         self.flops += other.flops
@@ -55,12 +58,10 @@ class _Sum:
         self.bytes += other.bytes
         self.weight_bytes += other.weight_bytes
         self.kernels += other.kernels
-        self._take(other.time, other.components)
-
-    def _take(self, time: float, components: dict[str, float]) -> None:
-        self.time += time
-        for name, part in components.items():
-            self.components[name] = self.components.get(name, 0.0) + part
+        self.time += other.time
+        components = self.components
+        for name, part in other.components.items():
+            components[name] = components.get(name, 0.0) + part
 
     @property
     def by_bound(self) -> dict[str, float]:
@@ -152,7 +153,7 @@ def _kernel_row(k: Kernel, p: Point, layer: str) -> KernelRow:
         layer=layer, op=k.op, klass=k.klass, shape=k.shape, dtype=k.dtype, flops=k.flops, macs=k.macs, bytes=nbytes,
         weight_bytes=k.weight_bytes, intensity=k.flops / nbytes if nbytes else 0.0, time_s=p.time_s, bound=p.bound,
         level=p.level, efficiency=p.efficiency, compute_s=p.compute_s, memory_s=p.memory_s, overhead_s=p.overhead_s,
-        known=k.known, phase=k.phase, time_by_component=p.components, executed=p.executed,
+        known=k.known, phase=k.phase, time_by_component=p.components.copy(), executed=p.executed,
     )  # fmt: skip
 
 

@@ -83,10 +83,30 @@ _hooked: list[bool] = []
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "ctypes.dlsym" and _watch:
+        _asked(arguments[1])
+
+
+def _asked(function: Any) -> None:
     """The same through ctypes: asking the C library for such a function is refused."""
-    asks = event == "ctypes.dlsym" and bool(_watch) and arguments[1] in _LIBC
-    if asks and any(kind_of(f.filename) == "own" for f in traceback.extract_stack(limit=4)):
-        _refuse(_watch["name"], f"{arguments[1]} of the C library", ())
+    if function in _LIBC and any(kind_of(f.filename) == "own" for f in traceback.extract_stack(limit=5)):
+        _refuse(_watch["name"], f"{function} of the C library", ())
+
+
+def _asks(real: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def call(library: Any, function: Any) -> Any:
+        _asked(function)
+        return real(library, function)
+
+    return call
+
+
+def audited() -> None:
+    """See every way to ask the C library, from now on. Python calls such a hook at every id() of the process, and it cannot be
+    removed: only where a model's file is run, not for the module of a caller, which goes without (see `no_way_out`)."""
+    if not _hooked:
+        sys.addaudithook(_audit)
+        _hooked.append(True)
 
 
 @contextmanager
@@ -114,9 +134,9 @@ def no_way_out(name: str) -> Iterator[None]:
         if real is not None:
             saved.append((owner, what, real))
             setattr(owner, what, guarded(what, real, mine))
-    if not _hooked:
-        sys.addaudithook(_audit)
-        _hooked.append(True)
+    if (library := getattr(sys.modules.get("ctypes"), "CDLL", None)) is not None:
+        saved.append((library, "__getitem__", library.__getitem__))
+        library.__getitem__ = _asks(library.__getitem__)
     before = dict(_watch)
     _watch["name"] = name
     try:

@@ -17,8 +17,10 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
+from itertools import chain
 from operator import is_
 from typing import Any
 
@@ -43,6 +45,7 @@ class State:
     def __init__(self, own_code: bool = True) -> None:
         self.values = [(setter, _asked(getter), getter) for getter, setter in (*_python(own_code), *_torch())]
         self.tables = [(owner, vars(owner).copy()) for owner in (_tables() if own_code else ())]
+        self.flat = _flat([before for _, before in self.tables])
         tables: list[dict[Any, Any]] = [registry.RULES, registry.BYTES, *_global_hooks()] if own_code else []
         self.dicts = [(table, dict(table)) for table in tables]
 
@@ -81,8 +84,9 @@ class State:
             if value is not _MISSING and not _equal(_asked(getter), value):
                 with suppress(Exception):
                     setter(value)
-        for owner, before in self.tables:
-            _restore_table(owner, before, own)
+        if not _same(_flat([vars(owner) for owner, _ in self.tables]), self.flat):
+            for owner, before in self.tables:
+                _restore_table(owner, before, own)
         for table, before in self.dicts:
             wanted = before | registry.INSTALLED if table is registry.RULES else before
             if table != wanted:
@@ -91,10 +95,18 @@ class State:
                 registry.changed()
 
 
+def _flat(tables: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Any]]:
+    """Every name in some tables, one after the other, and every value."""
+    return [*chain.from_iterable(tables)], [*chain.from_iterable([table.values() for table in tables])]
+
+
+def _same(now: tuple[list[str], list[Any]], before: tuple[list[str], list[Any]]) -> bool:
+    """Whether these are the very same objects under the same names."""
+    return now[0] == before[0] and all(map(is_, now[1], before[1]))
+
+
 def _restore_table(owner: Any, before: dict[str, Any], own: Callable[[Any], bool]) -> None:
     now = vars(owner).copy()
-    if len(now) == len(before) and all(map(is_, now, before)) and all(map(is_, now.values(), before.values())):
-        return
     for name, value in now.items():
         old = before.get(name, _MISSING)
         if old is value or name in _KEPT_BY_PYTHON or not (isinstance(owner, type) or old is not _MISSING):
@@ -127,7 +139,7 @@ def _python(own_code: bool = True) -> list[Pair]:
         return [(lambda: sys.argv, lambda v: setattr(sys, "argv", v)), (random.getstate, random.setstate)]
     pairs: list[Pair] = [
         (os.getcwd, os.chdir),
-        (lambda: dict(os.environ), _set_environment),
+        (_environment, _set_environment),
         (lambda: list(sys.argv), lambda v: sys.argv.__setitem__(slice(None), v)),
         (lambda: sys.argv, lambda v: setattr(sys, "argv", v)),
         (lambda: list(sys.path), lambda v: sys.path.__setitem__(slice(None), v)),
@@ -146,21 +158,40 @@ def _python(own_code: bool = True) -> list[Pair]:
         for name in ("stdout", "stderr", "stdin", "excepthook", "displayhook", "unraisablehook")
     ]
     if threading.current_thread() is threading.main_thread():
-        pairs += [
-            (lambda s=s: signal.getsignal(s), lambda v, s=s: signal.signal(s, v) if v is not None else None)  # type: ignore[misc]  # bound now
-            for s in signal.valid_signals()
-        ]
+        pairs.append((lambda: [*map(_handler, _signals())], _set_handlers))
         if hasattr(signal, "getitimer"):
             pairs.append((lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0, lambda v: v or signal.alarm(0)))
     return pairs
 
 
-def _set_environment(before: dict[str, str]) -> None:
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
+# without the enumerations that the public one makes of it: that is most of the time of a look at all of them
+_handler: Callable[[int], Any] = getattr(signal, "_signal", signal).getsignal
+
+
+@cache
+def _signals() -> tuple[int, ...]:
+    return tuple(int(s) for s in signal.valid_signals())
+
+
+def _set_handlers(before: list[Any]) -> None:
+    for number, handler in zip(_signals(), before, strict=True):
+        if handler is not None and _handler(number) is not handler:
+            with suppress(OSError, ValueError):
+                signal.signal(number, handler)
+
+
+def _environment() -> dict[Any, Any]:
+    """As it is kept, in bytes: to decode all of it takes longer."""
+    return dict(getattr(os.environ, "_data", os.environ))
+
+
+def _set_environment(before: dict[Any, Any]) -> None:
+    now = _environment()
+    for name in now.keys() - before.keys():
+        del os.environ[os.fsdecode(name)]
     for name, value in before.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+        if now.get(name) != value:
+            os.environ[os.fsdecode(name)] = os.fsdecode(value)
 
 
 def _levels() -> dict[str, int]:

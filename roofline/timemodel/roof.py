@@ -135,39 +135,71 @@ def reached(device: Device, top: float, setting: str, runtime: str) -> tuple[flo
     return top * clock, [*caches, bandwidths[-1] * (machine.reached or c["stream"])]
 
 
+class _Known:
+    """What kernels cost on one device under one setting, each kind of kernel worked out once."""
+
+    def __init__(self, device: Device, setting: str, runtime: str, footprint: int, numbers: dict[str, float]) -> None:
+        self.given = device, setting, runtime, footprint, numbers
+        self.device, self.setting, self.footprint, self.numbers = device, setting, footprint, numbers
+        self.names = [level.name for level in device.levels]
+        self.plain = formulas.Machine.of(device, setting, runtime)
+        self.machine, self.table = self.plain.shared(self.names), _roofs(numbers)
+        self.units: dict[tuple[str, bool], tuple[float, formulas.Machine, formulas.Machine]] = {}
+        self.costs: dict[tuple[Any, ...], _Cost] = {}
+
+    def cost(self, kernel: Kernel, moved: formulas.Moved) -> _Cost:
+        # blocks repeat, and with them what their kernels move and cost
+        sizes = (*kernel.dims.items(), *[item for product in kernel.products for item in product.items()])
+        key = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads, *sizes
+        found = self.costs.get(key)
+        if found is None:
+            top, machine, plain = self._unit(kernel)
+            f = _features(kernel, moved, self.footprint)
+            executed = efficiency.executed(kernel.klass, f, self.numbers, plain, formulas.Plain)
+            found = self.costs[key] = _cost(kernel, f, self.table, top, machine, self.names, executed)
+        return found
+
+    def _unit(self, kernel: Kernel) -> tuple[float, formulas.Machine, formulas.Machine]:
+        """The peak of what runs the kernel, and the machine at that peak, in shared and in plain numbers."""
+        matrix = kernel.klass in MATRIX
+        found = self.units.get((kernel.dtype, matrix))
+        if found is None:
+            top = peak(self.device, kernel, self.setting)
+            machines = (self.machine.at(top), self.plain.at(top)) if matrix else (self.machine, self.plain)
+            found = self.units[kernel.dtype, matrix] = (top, *machines)
+        return found
+
+
+# The last that were asked for, so many of so many kinds of kernels at most.
+_known: list[_Known] = []
+_KEPT, _KINDS = 4, 8192
+
+
+def _knowing(device: Device, setting: str, runtime: str, footprint: int) -> _Known:
+    given = device, setting, runtime, footprint, constants(family(device, runtime))
+    for i, known in enumerate(_known):
+        if known.given == given:
+            found = _known.pop(i)
+            break
+    else:
+        found = _Known(*given)
+    if len(found.costs) > _KINDS:
+        found.costs.clear()
+    _known.insert(0, found)
+    del _known[_KEPT:]
+    return found
+
+
 def place(
     kernels: Sequence[Kernel], device: Device, *, setting: str = "fp32", runtime: str = "eager", footprint: int = 0
 ) -> list[Point]:
     """One Point per kernel. `setting` is the analysis' dtype, `footprint` the bytes alive at the peak."""
     if runtime == "ideal":
         return [_ideal(kernel, device, setting) for kernel in kernels]
-    names = [level.name for level in device.levels]
-    plain = formulas.Machine.of(device, setting, runtime)
-    machine, kind = plain.shared(names), family(device, runtime)
-    numbers = constants(kind)
-    table = _roofs(numbers)
+    known = _knowing(device, setting, runtime, footprint)
     before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
-    units: dict[tuple[str, bool], tuple[float, formulas.Machine, formulas.Machine]] = {}
-    known: dict[tuple[Any, ...], _Cost] = {}
-    costs = []
-    for index, kernel in enumerate(kernels):
-        matrix = kernel.klass in MATRIX
-        if (unit := (kernel.dtype, matrix)) not in units:
-            top = peak(device, kernel, setting)
-            units[unit] = (top, machine.at(top), plain.at(top)) if matrix else (top, machine, plain)
-        # blocks repeat, and with them what their kernels move and cost
-        moved = formulas.moved(kernel, before, index)
-        sizes = (*kernel.dims.items(), *(item for product in kernel.products for item in product.items()))
-        key = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads, *sizes
-        if key not in known:
-            f, (top, shared, alone) = _features(kernel, moved, footprint), units[unit]
-            executed = efficiency.executed(kernel.klass, f, numbers, alone, formulas.Plain)
-            known[key] = _cost(kernel, f, table, top, shared, names, executed)
-        costs.append(known[key])
-    if machine.gpu:
-        return _queued(costs)
-    points = {id(cost): _point(cost, cost.work + cost.start, _split(cost)) for cost in known.values()}
-    return [points[id(cost)] for cost in costs]
+    costs = [known.cost(kernel, formulas.moved(kernel, before, index)) for index, kernel in enumerate(kernels)]
+    return _queued(costs) if known.machine.gpu else [_alone(cost) for cost in costs]
 
 
 # constants that are a rate or a time themselves, and what they are part of
@@ -189,7 +221,7 @@ def _roofs(table: dict[str, float]) -> dict[str, float]:
     return _roofs_of(tuple(table.items()))
 
 
-class _Cost(Struct, frozen=True):
+class _Cost(Struct):
     """One kernel by itself. Seconds."""
 
     # with what they rest on: its work, and what starting it takes (on a GPU: on the device)
@@ -204,6 +236,9 @@ class _Cost(Struct, frozen=True):
     executed: float
     # what its vector units' time is called: "compute" or "instructions"
     vector: str
+    # worked out where they are asked for
+    split: dict[str, float] | None = None
+    point: Point | None = None
 
 
 def _cost(
@@ -232,12 +267,22 @@ def _cost(
 
 def _split(cost: _Cost) -> dict[str, float]:
     """The components of a kernel's own time: work and start."""
+    if cost.split is not None:
+        return cost.split
     own = {"matrix": "compute", "vector": cost.vector, "loop": "instructions"}
     found: dict[str, float] = {}
     for name, part in (*shares.parts(cost.work).items(), *shares.parts(cost.start).items()):
         name = own.get(name, name)
         found[name] = found.get(name, 0.0) + part
+    cost.split = found
     return found
+
+
+def _alone(cost: _Cost) -> Point:
+    """Where nothing runs beside it, and nothing waits."""
+    if cost.point is None:
+        cost.point = _point(cost, cost.work + cost.start, _split(cost))
+    return cost.point
 
 
 def _point(cost: _Cost, time: float, split: dict[str, float]) -> Point:
@@ -275,7 +320,7 @@ def _queued(costs: Sequence[_Cost]) -> list[Point]:
         elif i > waited:
             split = _split(cost)
         else:
-            split = _split(replace(cost, start=0.0)) | {"host": time - float(cost.work)}
+            split = _split(replace(cost, start=0.0, split=None)) | {"host": time - float(cost.work)}
         points.append(_point(cost, time, split))
     return points
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import locale
 import logging
 import os
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 
 import roofline
+from roofline.errors import ModelError
 
 LAYERS = "from torch import nn\n\ndef layer():\n    return nn.Linear({width}, {width}, bias=False)\n"
 NET = "from torch import nn\nfrom layers import layer\n\ndef Net():\n    return nn.Sequential(layer())\n"
@@ -318,3 +320,16 @@ def test_what_the_caller_has_set_stays_for_a_module_object() -> None:
         assert torch.equal(torch.get_rng_state(), state)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+class Leaves(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        ctypes.CDLL(None).exit(0)
+        return x
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the C library of POSIX")
+def test_a_module_object_does_not_leave_through_the_c_library() -> None:
+    with pytest.raises(ModelError, match="exit of the C library"):
+        roofline.analyze(Leaves(), inputs=("1,4",), device="t4")
+    assert ctypes.CDLL(None).abs(-3) == 3
