@@ -34,6 +34,7 @@ from roofline.errors import RooflineError
 from roofline.kernels import build as kernels
 from roofline.kernels import facts
 from roofline.records import Kernel, Trace
+from roofline.request import Ask
 from roofline.sources import source, zoo
 
 REPO = Path(__file__).resolve().parent.parent
@@ -51,7 +52,7 @@ def count(name: str, settings: dict[str, str], resolution: int | None) -> dict[s
     start = time.perf_counter()
     row: dict[str, Any] = {"model": name, "settings": settings, "resolution": resolution}
     try:
-        found = source.resolve(name, settings=settings, resolution=resolution)
+        found = source.resolve(Ask(name, settings=settings, resolution=resolution))
         trace = pipeline.trace_source(found, lookup("t4"))
         launched = kernels.build(trace)
     except RooflineError as error:

@@ -23,6 +23,7 @@ from roofline.bench.measure import measure
 from roofline.devices import device
 from roofline.errors import RooflineError
 from roofline.records import Analysis
+from roofline.request import Ask, Request
 
 MODELS = (
     "torchvision:mobilenet_v2", "torchvision:mobilenet_v3_large", "torchvision:resnet18", "torchvision:resnet50",
@@ -40,7 +41,7 @@ Measured = dict[str, Any]
 
 def run(model: str, batch: int, seconds: float, hold: bool) -> tuple[Analysis, Measured]:
     """One model measured, with its prediction."""
-    found = measure(model, batch=batch, seconds=seconds, hold=hold, force=True, progress=progress)
+    found = measure(Request(Ask(model, batch=batch), progress=progress), seconds=seconds, hold=hold, force=True)
     of = found.measurement
     assert of is not None
     kept = {

@@ -72,13 +72,13 @@ def analyze(
 
     Raises a RooflineError: UsageError for what cannot be, ModelError where the model's forward fails.
     """
-    from roofline import asking, pipeline
+    from roofline import pipeline, request
 
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
-    request = asking.request(
-        model, device=device, host=host, batch=batch, inputs=inputs, args=args, kwargs=kwargs, resolution=resolution,
-        dtype=dtype, runtime=runtime, training=training, optimizer=optimizer, prefill=prefill, decode=decode,
-        settings=settings, cache=cache, progress=progress,
-    )  # fmt: skip
-    return pipeline.run(model, request)
+    options = {
+        "device": device, "host": host, "batch": batch, "inputs": inputs, "args": args, "kwargs": kwargs,
+        "resolution": resolution, "dtype": dtype, "runtime": runtime, "training": training, "optimizer": optimizer,
+        "prefill": prefill, "decode": decode, "settings": settings,
+    }  # fmt: skip
+    return pipeline.run(request.made(model, options, cache=cache, progress=progress))

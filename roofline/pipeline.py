@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
-from roofline import compat, errors, units
+from roofline import compat, units
 from roofline.analysis import document, summary
 from roofline.cache import Cache, digest
 from roofline.devices import device
 from roofline.devices.device import Device
-from roofline.dtypes import NOT_INT8, SETTINGS
 from roofline.errors import ModelError, UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
 from roofline.isolation import dependencies, places
 from roofline.isolation.dependencies import Record
-from roofline.records import RUNTIMES, Analysis, ToolInfo, Trace
+from roofline.records import Analysis, ToolInfo, Trace
+from roofline.request import FORWARD, Pass, Place, Request, check
 from roofline.sources import source
 
 if TYPE_CHECKING:
@@ -30,96 +29,55 @@ if TYPE_CHECKING:
 
 # A model whose shapes depend on data has to run: up to this many bytes of parameters.
 REAL_LIMIT = 4 * 2**30
-OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
-class Request(Struct, frozen=True):
-    """What analyze() was asked for, as given."""
-
-    device: str | Device
-    batch: int | None
-    inputs: tuple[str, ...]
-    args: Sequence[Any] | None
-    kwargs: Mapping[str, Any] | None
-    resolution: int | None
-    dtype: str
-    runtime: str
-    training: bool
-    settings: dict[str, str]
-    cache: bool
-    progress: Callable[[str], None]
-    optimizer: str = "adam"
-    prefill: int | None = None
-    decode: int | None = None
-    # of the machine around a GPU: "10 us", or seconds
-    host: str | float | None = None
-
-    @property
-    def what(self) -> Pass:
-        return Pass(self.dtype, self.optimizer.lower() if self.training else "", self.prefill, self.decode)
-
-
-class Pass(Struct, frozen=True):
-    """Which pass of a model is traced, and in which dtype."""
-
-    dtype: str = "fp32"
-    # of a training step; empty for inference
-    optimizer: str = ""
-    # tokens of a language model's prompt, or in its cache before one more
-    prefill: int | None = None
-    decode: int | None = None
-
-    def key(self, target: Device) -> str:
-        """What a trace depends on: an operator is not always the same kernels on a GPU and a CPU."""
-        return repr((*astuple(self), target.kind))
-
-
-FORWARD = Pass()
-
-
-def run(model: str | nn.Module, request: Request) -> Analysis:
+def run(request: Request) -> Analysis:
     """Answer a request, from the cache where it can."""
     # With torch loaded, a garbage collection costs more than the work between two of them, and our records hold no cycles.
     collects = gc.isenabled()
     gc.disable()
     try:
-        return _answer(model, request)
+        return _answer(request)
     finally:
         if collects:
             gc.enable()
 
 
-def _answer(model: str | nn.Module, request: Request) -> Analysis:
-    target = request.device if isinstance(request.device, Device) else device.lookup(request.device)
-    _check(request)
-    (target,) = device.with_host([target], request.host, request.runtime)
-    if not isinstance(model, str):
-        with guarded(type(model).__name__):
-            result = _analyse(_trace_module(model, request, target), target, request)
-        shaped = request.args is None and request.kwargs is None
+def target_of(place: Place) -> Device:
+    """The device, with the machine around it. Raises UnknownNameError, UsageError for a host that cannot be."""
+    target = place.device if isinstance(place.device, Device) else device.lookup(place.device)
+    (target,) = device.with_host([target], place.host, place.runtime)
+    return target
+
+
+def _answer(request: Request) -> Analysis:
+    check(request)
+    ask = request.ask
+    target = target_of(request.place)
+    if not isinstance(ask.model, str):
+        name = type(ask.model).__name__
+        with guarded(name):
+            result = _analyse(_trace_module(request, target), target, request)
+        shaped = ask.args is None and ask.kwargs is None
 
         def other(batch: int) -> Analysis | None:
             if not shaped:
                 return None
-            with guarded(type(model).__name__):
-                return _analyse(_trace_module(model, replace(request, batch=batch), target), target, request)
+            with guarded(name):
+                return _analyse(_trace_module(replace(request, ask=replace(ask, batch=batch)), target), target, request)
 
         return _as_asked(_fitted(result, other), target, request)
-    found = source.resolve(
-        model, settings=request.settings, inputs=request.inputs, batch=request.batch, resolution=request.resolution
-    )
+    found = source.resolve(ask)
     store = Cache(enabled=request.cache)
     key = digest(program(), found.key, request.what.key(target))
-    whole = digest(key, request.runtime, constants(), msgspec.json.encode(target))
+    whole = digest(key, request.place.runtime, constants(), msgspec.json.encode(target))
     saved = None if _rules_added() else store.load("analysis", whole, _still(found))
     if saved is not None:
         return _as_asked(document.from_json(saved), target, request)
     result, record = _made(found, target, request, store, key)
 
     def again(batch: int) -> Analysis:
-        other = source.resolve(
-            model, settings=request.settings, inputs=request.inputs, batch=batch, resolution=request.resolution
-        )
+        other = source.resolve(replace(ask, batch=batch))
         return _made(other, target, request, store, digest(program(), other.key, request.what.key(target)))[0]
 
     result = _fitted(result, again)
@@ -130,9 +88,10 @@ def _answer(model: str | nn.Module, request: Request) -> Analysis:
 
 def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
     """With how it was asked for, so that it can be asked for again: one answer of the cache serves several questions."""
-    texts = {name: value if isinstance(value, str) else repr(value) for name, value in request.settings.items()}
+    ask = request.ask
+    texts = {name: value if isinstance(value, str) else repr(value) for name, value in ask.settings.items()}
     setting = msgspec.structs.replace(
-        result.setting, asked=True, asked_batch=request.batch, inputs=tuple(request.inputs), resolution=request.resolution,
+        result.setting, asked=True, asked_batch=ask.batch, inputs=ask.inputs, resolution=ask.resolution,
         set=texts, constants=constants_digest(),
     )  # fmt: skip
     known = msgspec.structs.replace(result.device, fingerprint=device_digest(target))
@@ -265,30 +224,13 @@ def _rules_missing(record: Record) -> bool:
 
 
 def traced(found: source.Source, request: Request) -> tuple[Trace, Analysis]:
-    """A model by name, uncached: its trace, and the analysis made of it. The request's device is a Device."""
-    assert isinstance(request.device, Device)
-    _check(request)
+    """A model by name, uncached: its trace, and the analysis made of it."""
+    check(request)
+    target = target_of(request.place)
     with alone(found):
-        trace = trace_source(found, request.device, request.what, request.progress)
-        result = _fitted(_analyse(trace, request.device, request), lambda batch: None)
-        return trace, _as_asked(result, request.device, request)
-
-
-def _check(request: Request) -> None:
-    if request.dtype == "int8":
-        raise UsageError(NOT_INT8)
-    for what, value, known in (
-        ("dtype", request.dtype, SETTINGS), ("runtime", request.runtime, RUNTIMES),
-        ("optimizer", request.optimizer.lower(), OPTIMIZERS),
-    ):  # fmt: skip
-        if value not in known:
-            raise UsageError(f"unknown {what} {value!r}{errors.nearest(value, known)}; use one of {', '.join(known)}")
-    if (request.prefill is not None) + (request.decode is not None) + request.training > 1:
-        raise UsageError("prefill, decode and training are three different passes; ask for one of them")
-    for name in ("batch", "resolution", "prefill", "decode"):
-        value = getattr(request, name)
-        if value is not None and value < 1:
-            raise UsageError(f"{name} must be at least 1, not {value}")
+        trace = trace_source(found, target, request.what, request.progress)
+        result = _fitted(_analyse(trace, target, request), lambda batch: None)
+        return trace, _as_asked(result, target, request)
 
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
@@ -297,21 +239,22 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     from roofline.kernels import build as kernels
     from roofline.timemodel import roof
 
-    launched = kernels.build(trace, request.runtime, target.kind)
+    what, runtime = request.what, request.place.runtime
+    launched = kernels.build(trace, runtime, target.kind)
     peak = memory.peak(trace, target)
-    points = roof.place(launched, target, setting=request.dtype, runtime=request.runtime, footprint=peak.total)
+    points = roof.place(launched, target, setting=what.dtype, runtime=runtime, footprint=peak.total)
     from roofline.version import __version__
 
     tool = ToolInfo(__version__, compat.version("torch"))
     said = physics.notes(launched, points, target, [layer.path for layer in trace.layers])
-    result = summary.summarise(trace, launched, points, target, peak, runtime=request.runtime, tool=tool, notes=said)
-    if request.training:
-        setting = msgspec.structs.replace(result.setting, optimizer=request.optimizer.lower())
+    result = summary.summarise(trace, launched, points, target, peak, runtime=runtime, tool=tool, notes=said)
+    if what.update:
+        setting = msgspec.structs.replace(result.setting, optimizer=what.update)
         # in this count only fresh tensors move, and an update is made in place
-        notes = ["ideal runtime: the optimizer's update in place moves no bytes"] if request.runtime == "ideal" else []
+        notes = ["ideal runtime: the optimizer's update in place moves no bytes"] if runtime == "ideal" else []
         result = msgspec.structs.replace(result, setting=setting, notes=[*result.notes, *notes])
-    if request.prefill or request.decode:
-        info = language.summary(trace, launched, result.totals.time_s, request.prefill, request.decode)
+    if what.prefill or what.decode:
+        info = language.summary(trace, launched, result.totals.time_s, what.prefill, what.decode)
         result = msgspec.structs.replace(result, language=info, notes=[language.sentence(info), *result.notes])
     return result
 
@@ -353,28 +296,29 @@ def _trace_onnx(found: source.Source, what: Pass) -> Trace:
         raise UsageError(f"{found.name} is a finished graph: --set cannot change it")
     if found.asked.resolution is not None:
         raise UsageError(f"{found.name} is an ONNX graph: give its shape with --input instead of --resolution")
-    if what.optimizer or what.prefill or what.decode:
+    if what.update or what.prefill or what.decode:
         raise UsageError(f"{found.name} is an ONNX graph, which is one forward pass: no training, prefill or decode")
     if what.dtype not in ("fp32", "tf32"):
         raise UsageError(f"{found.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
-    asked = [(i.name, i.shape, i.dtype) for i in source.given(found.asked)]
+    asked = [(i.name, i.shape, i.dtype) for i in source.given(found.asked.inputs)]
     return trace(found.where, found.name, sized(found.where, asked, found.asked.batch))
 
 
-def _trace_module(module: nn.Module, request: Request, target: Device) -> Trace:
+def _trace_module(request: Request, target: Device) -> Trace:
     from roofline.tracing import trace
     from roofline.tracing.arguments import tensors_in
 
-    if request.args is None and request.kwargs is None:
-        shapes = source.shapes(request.inputs, request.batch, request.resolution)
-        return _traced(module, shapes, type(module).__name__, "", target, request.what, request.progress, lambda: module)
-    args, kwargs = list(request.args or ()), dict(request.kwargs or {})
+    ask, what = request.ask, request.what
+    module: nn.Module = ask.model
+    if ask.args is None and ask.kwargs is None:
+        shapes = source.shapes(ask)
+        return _traced(module, shapes, type(module).__name__, "", target, what, request.progress, lambda: module)
+    args, kwargs = list(ask.args or ()), dict(ask.kwargs or {})
     batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
-    what = request.what
 
     def run_on(m: nn.Module, real: bool) -> Trace:
         return trace.trace(
-            m, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.optimizer, real=real
+            m, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.update, real=real
         )
 
     given = [t for t in tensors_in((args, kwargs)) if not t.is_meta]
@@ -413,7 +357,7 @@ def _traced(
             device_kind=target.kind,
             batch=_batch(inputs),
             real=real,
-            optimizer=what.optimizer,
+            optimizer=what.update,
         )
         return _noted(result, *notes)
 

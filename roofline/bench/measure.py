@@ -12,7 +12,7 @@ whole run was left alone, the whole is the sum of the operators, less what timin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
 from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace
+from roofline.request import Request
 
 if TYPE_CHECKING:
     import torch
@@ -60,44 +61,28 @@ class Timed(Struct, frozen=True):
 
 
 def measure(
-    model: str,
-    *,
-    device: str | Device = "cpu",
-    batch: int | None = None,
-    inputs: Sequence[str] = (),
-    resolution: int | None = None,
-    dtype: str = "fp32",
-    settings: Mapping[str, str] | None = None,
-    threads: int | None = None,
-    seconds: float = SECONDS,
-    hold: bool = False,
-    force: bool = False,
-    progress: Report = lambda text: None,
+    request: Request, *, threads: int | None = None, seconds: float = SECONDS, hold: bool = False, force: bool = False
 ) -> Analysis:
     """The analysis of a model with what it takes here beside it: `measurement`, and `measured_s` of every row.
 
-    Predicted is eager inference on `device`, which has to be of this machine: "cpu", "gpu", or a device made from its file.
-    Raises ModelError where the model cannot run, TooBusy where the runs differ by more than LIMIT and `force` is not set.
+    Predicted is eager inference on the request's device, which has to be of this machine: "cpu", "gpu", or a device made from
+    its file. Raises ModelError where the model cannot run, TooBusy where the runs differ by more than LIMIT and `force` is not
+    set.
     """
-    from roofline.devices import device as devices
     from roofline.kernels import build as kernels
     from roofline.sources import build, source
 
-    target = device if isinstance(device, Device) else devices.lookup(device)
+    target, progress = pipeline.target_of(request.place), request.progress
     _here(target)
-    request = pipeline.Request(
-        device=target, batch=batch, inputs=tuple(inputs), args=None, kwargs=None, resolution=resolution, dtype=dtype,
-        runtime="eager", training=False, settings=dict(settings or {}), cache=False, progress=progress,
-    )  # fmt: skip
-    found = source.resolve(model, settings=request.settings, inputs=request.inputs, batch=batch, resolution=resolution)
+    found = source.resolve(request.ask)
     if found.kind == "onnx":
         raise UsageError(f"{found.name} is an ONNX graph: it can be analysed, but PyTorch cannot run it")
     with pipeline.alone(found):
         trace, predicted = pipeline.traced(found, request)
         progress(f"building {found.name} with random weights")
         module = build.build(found, real=True)
-        timed = run(module, build.inputs(found), trace, target, dtype, threads=threads, seconds=seconds, hold=hold,
-                    progress=progress)  # fmt: skip
+        timed = run(module, build.inputs(found), trace, target, request.what.dtype, threads=threads, seconds=seconds,
+                    hold=hold, progress=progress)  # fmt: skip
     if (timed.whole.clean < 2 and timed.whole.spread > LIMIT and _unsure(timed.ops) > len(timed.ops) / 4) and not force:
         raise TooBusy(
             f"this machine is too busy to measure {found.name}: its runs spread by {timed.whole.spread:.0%} "

@@ -33,6 +33,7 @@ from roofline.cli.options import (
 from roofline.cli.steps import View, devices_named, foreign, pairs, publish, quiet
 from roofline.cli.terminal import note, out, out_json, painter, progress
 from roofline.errors import UsageError
+from roofline.request import Ask, Pass, Place, Request
 
 
 def crosscheck_command(
@@ -64,14 +65,8 @@ def crosscheck_command(
     with foreign(model) as report:
         from roofline.validation.crosscheck import crosscheck as compare
 
-        found = compare(
-            model,
-            inputs=tuple(inputs or ()),
-            batch=batch,
-            resolution=resolution,
-            settings=pairs(settings or []),
-            progress=report or quiet,
-        )
+        ask = Ask(model, tuple(inputs or ()), batch, resolution, pairs(settings or []))
+        found = compare(Request(ask, progress=report or quiet))
     if json:
         out_json(found)
     else:
@@ -180,11 +175,9 @@ def measure_command(
     with foreign(model) as report:
         from roofline.bench.measure import measure
 
-        found = measure(
-            model, device=device.value, batch=batch, inputs=tuple(inputs or ()), resolution=resolution, dtype=dtype.value,
-            settings=pairs(settings or []), threads=threads, seconds=seconds, hold=hold, force=force,
-            progress=report or quiet,
-        )  # fmt: skip
+        ask = Ask(model, tuple(inputs or ()), batch, resolution, pairs(settings or []))
+        request = Request(ask, Pass(dtype.value), Place(device.value), progress=report or quiet)
+        found = measure(request, threads=threads, seconds=seconds, hold=hold, force=force)
     publish([found], targets, view)
 
 

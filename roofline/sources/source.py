@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from roofline import compat, paths
 from roofline.dtypes import INPUTS, INTEGERS
 from roofline.errors import SourceError, UnknownNameError, UsageError, nearest
+from roofline.request import Ask
 from roofline.sources import zoo
 from roofline.sources.zoo import ZOOS
 
@@ -46,15 +47,6 @@ class Input(Struct, frozen=True):
     named: bool = False
 
 
-class Asked(Struct, frozen=True):
-    """What a person said about the inputs."""
-
-    # as text: "1,3,224,224", "ids=1,128:int64"
-    inputs: tuple[str, ...] = ()
-    batch: int | None = None
-    resolution: int | None = None
-
-
 class Source(Struct, frozen=True, kw_only=True):
     """A model that can be built: which kind of place it is in, and what it takes."""
 
@@ -70,7 +62,8 @@ class Source(Struct, frozen=True, kw_only=True):
     unset: dict[str, Any] = {}
     # None: only the package that builds the model knows them, see `build.inputs`
     inputs: tuple[Input, ...] | None
-    asked: Asked = Asked()
+    # how a person asked for it
+    asked: Ask = Ask("")
     # what was assumed, for the notes of the analysis
     notes: tuple[str, ...] = ()
 
@@ -94,7 +87,7 @@ class Source(Struct, frozen=True, kw_only=True):
         """What the trace depends on besides the content of `files`."""
         package = PACKAGES.get(self.kind)
         version = (compat.version(package), compat.place(package)) if package else ""
-        asked = (self.asked.inputs, self.asked.batch, self.asked.resolution) if self.inputs is None else self.inputs
+        asked = self.asked.sizes if self.inputs is None else self.inputs
         return repr((self.kind, self.where, self.attribute, sorted(self.args.items()), version, asked, self.notes))
 
 
@@ -137,48 +130,40 @@ def catalogue(zoos: bool = True) -> list[dict[str, str]]:
     return known
 
 
-def resolve(
-    model: str,
-    *,
-    settings: Mapping[str, str] | None = None,
-    inputs: Sequence[str] = (),
-    batch: int | None = None,
-    resolution: int | None = None,
-) -> Source:
+def resolve(ask: Ask) -> Source:
     """Find a model by what a person calls it, with its inputs as asked for. Imports no torch.
 
     Raises UnknownNameError with the nearest names, UsageError for inputs that cannot be.
     """
-    source = _find(model)
-    asked = Asked(tuple(inputs), batch, resolution)
+    source = _find(ask.model)
     unset = source.args
-    if resolution is not None and not inputs:
-        unset = unset | zoo.resized(source.kind, source.where, resolution)
-    args = unset | {k: _typed(v) for k, v in (settings or {}).items()}
+    if ask.resolution is not None and not ask.inputs:
+        unset = unset | zoo.resized(source.kind, source.where, ask.resolution)
+    args = unset | {k: _typed(v) for k, v in ask.settings.items()}
     known = zoo.notes(source.kind, source.where, args) if source.kind in ZOOS else ()
     return replace(
         source,
         args=args,
         unset=unset,
-        inputs=None if source.inputs is None else sized(source.inputs, asked),
-        notes=(*known, *(n for n in source.notes if not (inputs and n == _ASSUMED))),
-        asked=asked,
+        inputs=None if source.inputs is None else sized(source.inputs, ask),
+        notes=(*known, *(n for n in source.notes if not (ask.inputs and n == _ASSUMED))),
+        asked=ask,
     )
 
 
-def shapes(inputs: Sequence[str], batch: int | None = None, resolution: int | None = None) -> tuple[Input, ...]:
+def shapes(ask: Ask) -> tuple[Input, ...]:
     """The inputs of a module that nothing is known of: as given, else one image."""
-    return sized(parsed(DEFAULT_INPUT), Asked(tuple(inputs), batch, resolution))
+    return sized(parsed(DEFAULT_INPUT), ask)
 
 
-def sized(default: tuple[Input, ...], asked: Asked) -> tuple[Input, ...]:
+def sized(default: tuple[Input, ...], ask: Ask) -> tuple[Input, ...]:
     """The default inputs as a person asked for them. Raises UsageError for a shape that cannot be."""
-    return _sized(_merged(default, given(asked)), asked.batch, asked.resolution)
+    return _sized(_merged(default, given(ask.inputs)), ask.batch, ask.resolution)
 
 
-def given(asked: Asked) -> tuple[Input, ...]:
+def given(inputs: Sequence[str]) -> tuple[Input, ...]:
     """The inputs that a person wrote out. Raises UsageError for text that is no shape."""
-    found = [_parse_input(text, i) for i, text in enumerate(asked.inputs)]
+    found = [_parse_input(text, i) for i, text in enumerate(inputs)]
     for name in (names := [i.name for i in found if not i.name.isdigit()]):
         if names.count(name) > 1:
             raise UsageError(f"--input {name}: given {names.count(name)} times, and it has one shape")

@@ -24,6 +24,7 @@ from roofline.errors import UsageError
 from roofline.kernels import build as kernels
 from roofline.pipeline import REAL_LIMIT
 from roofline.records import Kernel, Trace
+from roofline.request import Request
 from roofline.sources import build, source
 from roofline.sources.source import Source
 from roofline.tracing.arguments import tensors_in
@@ -88,21 +89,13 @@ class Crosscheck(Struct, frozen=True, kw_only=True):
         return [row for row in self.rows if row.why]
 
 
-def crosscheck(
-    model: str,
-    *,
-    inputs: Sequence[str] = (),
-    batch: int | None = None,
-    resolution: int | None = None,
-    settings: Mapping[str, str] | None = None,
-    progress: Callable[[str], object] = str,
-) -> Crosscheck:
+def crosscheck(request: Request) -> Crosscheck:
     """Count a model three ways, on one module with one input. Raises what `roofline.analyze` raises."""
-    found = source.resolve(model, settings=settings, inputs=inputs, batch=batch, resolution=resolution)
+    found = source.resolve(request.ask)
     if found.kind == "onnx":
-        raise UsageError(f"{model}: the other counters take PyTorch modules, not ONNX graphs")
+        raise UsageError(f"{request.ask.model}: the other counters take PyTorch modules, not ONNX graphs")
     with pipeline.alone(found):
-        return _compared(found, progress)
+        return _compared(found, request.progress)
 
 
 def _compared(found: Source, progress: Callable[[str], object]) -> Crosscheck:

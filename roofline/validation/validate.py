@@ -24,6 +24,7 @@ from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Trace, by_bound
+from roofline.request import Ask, Pass
 from roofline.sources import source, zoo
 from roofline.timemodel import roof
 from roofline.validation import accuracy, model_tables
@@ -164,11 +165,11 @@ def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
     if how.layout != "nchw":
         compat.needs("timm", row.model)
         raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
-    found = source.resolve(row.model, batch=row.batch, resolution=row.size or None)
+    found = source.resolve(Ask(row.model, batch=row.batch, resolution=row.size or None))
     if found.kind in ("file", "module") and not row.own:
         raise UsageError(f"{row.model} is code, which a table does not run; give --own-models if the table is your own")
     with pipeline.alone(found):
-        return pipeline.trace_source(found, target, pipeline.Pass(dtype=how.dtype))
+        return pipeline.trace_source(found, target, Pass(how.dtype))
 
 
 def _size(t: Trace) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from roofline.request import Ask, Request
 from roofline.validation.crosscheck import Crosscheck, crosscheck, rounds_to
 from roofline.views import counts
 
@@ -80,7 +81,7 @@ def by_layer(found: Crosscheck) -> dict[str, tuple[int, int | None, int | None]]
 
 
 def test_convolutions_and_products_are_equal_in_all_three(nets: Path) -> None:
-    found = crosscheck(f"{nets}:plain")
+    found = crosscheck(Request(Ask(f"{nets}:plain")))
     conv = 2 * 6 * 8 * 8 * 9
     up = 2 * 6 * 8 * 8 * 4 * 4
     assert by_layer(found)["conv"] == (conv,) * 3
@@ -94,12 +95,12 @@ def test_convolutions_and_products_are_equal_in_all_three(nets: Path) -> None:
 
 
 def test_what_they_miss_is_said(nets: Path) -> None:
-    attention = crosscheck(f"{nets}:attention")
+    attention = crosscheck(Request(Ask(f"{nets}:attention")))
     assert attention.ours == 4 * 10 * 16 * 16 + 2 * 10 * 10 * 16
     (row,) = attention.differing
     assert row.layer == "mix"
     assert "fused operator" in row.why or "has no rule for scaled_dot_product_attention" in row.why
-    recurrent = crosscheck(f"{nets}:recurrent")
+    recurrent = crosscheck(Request(Ask(f"{nets}:recurrent")))
     (row,) = recurrent.differing
     assert (row.layer, row.ours, row.fvcore, row.torch) == ("rnn", 10 * 4 * 8 * (16 + 8), 0, 0)
     assert row.why == "fvcore has no rule for lstm; FlopCounterMode has no rule for lstm"
@@ -109,25 +110,25 @@ def test_what_they_miss_is_said(nets: Path) -> None:
 
 
 def test_inputs_by_name_and_outputs_in_a_mapping(nets: Path) -> None:
-    found = crosscheck(f"{nets}:named")
+    found = crosscheck(Request(Ask(f"{nets}:named")))
     assert found.ours == found.fvcore == found.torch == 4 * 8 * 2
 
 
 def test_a_tool_that_fails_is_named_and_the_others_stand(nets: Path) -> None:
-    found = crosscheck(f"{nets}:untraceable")
+    found = crosscheck(Request(Ask(f"{nets}:untraceable")))
     assert found.torch == 0
     assert (found.fvcore is None) == ("fvcore" in found.failed)
     assert counts.render(found)
 
 
 def test_numbers_in_print() -> None:
-    found = crosscheck("mobilenet_v2")
+    found = crosscheck(Request(Ask("mobilenet_v2")))
     assert found.published
     assert all(p.agrees or p.why for p in found.published)
-    vision = crosscheck("torchvision:mobilenet_v3_small")
+    vision = crosscheck(Request(Ask("torchvision:mobilenet_v3_small")))
     assert [(p.what, p.value, p.agrees) for p in vision.published] == [("params", "2542856", True), ("macs", "0.057 G", True)]
     # in another form than the printed one nothing is compared
-    assert crosscheck("mobilenet_v2", resolution=96).published == []
+    assert crosscheck(Request(Ask("mobilenet_v2", resolution=96))).published == []
 
 
 ROUNDING: list[tuple[int, str, bool]] = [

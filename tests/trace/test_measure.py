@@ -6,6 +6,7 @@ No test here asserts how fast this machine is.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,8 @@ from roofline.bench.sampling import Sample
 from roofline.devices import device
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis, KernelRow
+from roofline.request import Ask, Pass, Place, Request
 from roofline.sources import build, source
-
-QUICK = {"seconds": 0.3, "force": True}
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +30,14 @@ def detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROOFLINE_HOST_FILE", "")
 
 
-def request(target: device.Device) -> pipeline.Request:
-    return pipeline.Request(
-        device=target, batch=None, inputs=(), args=None, kwargs=None, resolution=64, dtype="fp32", runtime="eager",
-        training=False, settings={}, cache=False, progress=lambda text: None,
-    )  # fmt: skip
+def measured(model: str, device: str = "cpu", dtype: str = "fp32", threads: int | None = None, **ask: Any) -> Analysis:
+    """A model measured in a hurry, on however busy a machine."""
+    asked = Request(Ask(model, **ask), Pass(dtype), Place(device))
+    return measure.measure(asked, seconds=0.3, force=True, threads=threads)
+
+
+def request(ask: Ask) -> Request:
+    return Request(ask, place=Place(device.host()))
 
 
 # ------------------------------------------------------------------------------------------------ sharing out
@@ -106,7 +109,7 @@ def check(found: Analysis) -> None:
 def test_a_model_is_measured_and_its_prediction_is_that_of_analyze() -> None:
     import roofline
 
-    found = measure.measure("mobilenet_v3_large", resolution=64, **QUICK)
+    found = measured("mobilenet_v3_large", resolution=64)
     check(found)
     predicted = roofline.analyze("mobilenet_v3_large", resolution=64, cache=False)
     assert found.totals == predicted.totals
@@ -124,7 +127,7 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
         "    def forward(self, x, scale=None):\n"
         "        h = torch.relu(self.conv(x)).mean((2, 3))\n        return self.fc(h)\n"
     )
-    found = measure.measure(f"{tmp_path / 'net.py'}:Net", inputs=["2,3,64,64"], **QUICK)
+    found = measured(f"{tmp_path / 'net.py'}:Net", inputs=["2,3,64,64"])
     check(found)
     assert {"conv2d", "relu", "mean", "linear"} <= {k.op for k in found.kernels}
     # 2 x 64 x 62 x 62 outputs of 27 products against 2 x 64 x 4: the convolution takes longer than the classifier
@@ -136,22 +139,22 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
 def test_other_dtypes_run_as_traced(dtype: str) -> None:
     if not device.lookup("cpu").has("bf16"):  # what amp is on a CPU too
         pytest.skip("this machine has no unit for bf16")
-    found = measure.measure("mobilenet_v3_large", resolution=64, dtype=dtype, **QUICK)
+    found = measured("mobilenet_v3_large", resolution=64, dtype=dtype)
     check(found)
     assert not [n for n in found.notes if "otherwise" in n]
 
 
 def test_attention_runs_as_predicted_and_says_so() -> None:
-    found = measure.measure("torchvision:vit_b_32", **QUICK)
+    found = measured("torchvision:vit_b_32")
     check(found)
     assert torch.backends.mha.get_fastpath_enabled()
     assert any("MultiheadAttention" in n for n in found.notes)
 
 
 def test_the_stopwatch_sees_the_operators_of_the_trace() -> None:
-    target = device.host()
-    found = source.resolve("resnet50", settings={}, inputs=(), batch=None, resolution=64)
-    trace, _ = pipeline.traced(found, request(target))
+    ask = Ask("resnet50", resolution=64)
+    found = source.resolve(ask)
+    trace, _ = pipeline.traced(found, request(ask))
     module = build.build(found, real=True)
     with torch.inference_mode(), sampling.Waiting() as waiting:
         clock = HostClock(lambda: module(torch.rand(1, 3, 64, 64)), waiting)
@@ -163,14 +166,13 @@ def test_the_stopwatch_sees_the_operators_of_the_trace() -> None:
 
 def test_measuring_leaves_torch_as_it_was() -> None:
     before = torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.backends.mha.get_fastpath_enabled()
-    measure.measure("mobilenet_v3_large", resolution=32, threads=1, **QUICK)
+    measured("mobilenet_v3_large", resolution=32, threads=1)
     assert (torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.backends.mha.get_fastpath_enabled()) == before
 
 
 def test_a_whole_that_was_never_left_alone_is_the_sum_of_its_operators() -> None:
-    target = device.host()
-    found = source.resolve("mobilenet_v3_large", settings={}, inputs=(), batch=None, resolution=32)
-    trace, predicted = pipeline.traced(found, request(target))
+    ask = Ask("mobilenet_v3_large", resolution=32)
+    trace, predicted = pipeline.traced(source.resolve(ask), request(ask))
     op = Sample(2e-6, 0.1, 10, 8)
     lost = Timed(Sample(5.0, 3.0, 8, 0), tuple(op for _ in trace.ops), 0.5e-6, 2)
     from roofline.kernels import build as kernels
@@ -195,7 +197,7 @@ def test_a_model_that_fails_when_it_runs(tmp_path: Path) -> None:
         "        if not x.is_meta:\n            raise RuntimeError('only on meta')\n        return self.fc(x)\n"
     )
     with pytest.raises(ModelError, match="cannot run here: RuntimeError: only on meta") as caught:
-        measure.measure(f"{tmp_path / 'bad.py'}:Net", inputs=["1,4"], **QUICK)
+        measured(f"{tmp_path / 'bad.py'}:Net", inputs=["1,4"])
     assert caught.value.exit_code == 3
 
 
@@ -208,13 +210,13 @@ def test_a_run_that_changes_its_course_is_refused(tmp_path: Path) -> None:
         "        self.n += 1\n        return self.fc(x) if self.n % 2 else torch.relu(self.fc(x))\n"
     )
     with pytest.raises(ModelError, match="two runs"):
-        measure.measure(f"{tmp_path / 'moody.py'}:Net", inputs=["1,4"], **QUICK)
+        measured(f"{tmp_path / 'moody.py'}:Net", inputs=["1,4"])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 def test_without_a_gpu_measuring_on_one_is_refused() -> None:
     with pytest.raises(UsageError, match="CUDA device"):
-        measure.measure("mobilenet_v3_large", device="rtx-4090", **QUICK)
+        measured("mobilenet_v3_large", device="rtx-4090")
     with pytest.raises(UsageError, match="CUDA device"):
         calibrate_gpu.calibrate()
 
@@ -262,7 +264,7 @@ def test_calibrate_gpu() -> None:
 
 @pytest.mark.gpu
 def test_measure_on_a_gpu() -> None:
-    check(measure.measure("mobilenet_v3_large", device="gpu", **QUICK))
+    check(measured("mobilenet_v3_large", device="gpu"))
 
 
 def test_the_recorders_composites_are_taken_apart_alike() -> None:

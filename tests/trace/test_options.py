@@ -145,7 +145,9 @@ WAYS: dict[str, tuple[str, ...]] = {
 def test_the_table_holds_every_option() -> None:
     import typer
 
-    command = typer.main.get_command(cli.app).commands["analyze"]  # type: ignore[attr-defined]  # typer types it as a command
+    from roofline.cli import app
+
+    command = typer.main.get_command(app.app).commands["analyze"]  # type: ignore[attr-defined]  # typer types it as a command
     assert {p.opts[-1] for p in command.params if p.param_type_name == "option"} == set(OPTIONS)
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
-from roofline import classes
+from roofline import classes, cli
 from roofline.analysis import physics, summary
 from roofline.bench import calibrate_cpu
 from roofline.devices.device import library, lookup
@@ -71,10 +71,11 @@ class Mixed(nn.Module):
 @cache
 def passes() -> tuple[tuple[str, Trace], ...]:
     """(dtype setting, trace) of inference and training in several precisions, and of a decoded token."""
-    from roofline.pipeline import Pass, trace_source
+    from roofline.pipeline import trace_source
+    from roofline.request import Ask, Pass
     from roofline.sources import source
 
-    mobilenet = source.resolve("mobilenet_v2", batch=2)
+    mobilenet = source.resolve(Ask("mobilenet_v2", batch=2))
     with torch.device("meta"):
         image, token = torch.empty(4, 3, 64, 64), (torch.empty(1, 1, dtype=torch.long), torch.empty(1, 4, 300, 64))
         mixed, decoder = Mixed(), Decoder()
@@ -82,7 +83,7 @@ def passes() -> tuple[tuple[str, Trace], ...]:
     return (
         ("fp16", trace(half[0], [half[1]])), ("fp32", trace(mixed.float(), [image])),
         ("fp32", trace(mixed, [image], optimizer="sgd")), ("fp64", trace(mixed, [image], dtype="fp64")),
-        ("fp32", trace(decoder.eval(), token)), ("amp", trace_source(mobilenet, lookup("t4"), Pass("amp", "adam"))),
+        ("fp32", trace(decoder.eval(), token)), ("amp", trace_source(mobilenet, lookup("t4"), Pass("amp", training=True))),
         ("fp32", trace(decoder, token, optimizer="adam")),
     )  # fmt: skip
 
@@ -145,20 +146,15 @@ def wild(tmp_path: Path) -> Path:
 
 
 def test_an_impossible_device_file_is_said_and_strict_fails(wild: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from typer.testing import CliRunner
-
-    from roofline.cli import app
-
     found = roofline.analyze(nn.Linear(512, 512), args=[torch.empty(256, 512)], device=str(wild))
     (said,) = physics.broken(found.notes)
     assert "predicted faster than the peak of i9-10940x: linear in the model itself" in said
     net = wild.parent / "net.py"
     net.write_text("from torch import nn\n\n\ndef make():\n    return nn.Linear(512, 512)\n", encoding="utf-8")
     asked = ["analyze", f"{net}:make", "--input", "256,512", "-d"]
-    assert CliRunner().invoke(app, [*asked, "i9-10940x", "--strict"]).exit_code == 0
-    assert CliRunner().invoke(app, [*asked, str(wild)]).exit_code == 0
-    failed = CliRunner().invoke(app, [*asked, str(wild), "--strict"])
-    assert failed.exit_code != 0
+    assert cli.main([*asked, "i9-10940x", "--strict"]) == 0
+    assert cli.main([*asked, str(wild)]) == 0
+    assert cli.main([*asked, str(wild), "--strict"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["gemm", "conv", "attention", "rnn"])

@@ -19,13 +19,14 @@ from roofline.devices.device import lookup
 from roofline.errors import ModelError, SourceError, UnknownNameError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Trace
+from roofline.request import Ask
 from roofline.sources import build, source, zoo
 
 GPU = "t4"
 
 
 def traced(model: str, settings: dict[str, str] | None = None, **asked: Any) -> Trace:
-    return pipeline.trace_source(source.resolve(model, settings=settings, **asked), lookup(GPU))
+    return pipeline.trace_source(source.resolve(Ask(model, settings=settings or {}, **asked)), lookup(GPU))
 
 
 def macs(trace: Trace) -> int:
@@ -150,7 +151,7 @@ def test_torch_is_as_it_was_after_a_build_without_downloads() -> None:
     from torchvision.models import WeightsEnum
 
     before = nn.Module.load_state_dict, WeightsEnum.get_state_dict
-    build.build(source.resolve("torchvision:resnet18"))
+    build.build(source.resolve(Ask("torchvision:resnet18")))
     assert (nn.Module.load_state_dict, WeightsEnum.get_state_dict) == before
 
 
@@ -176,9 +177,9 @@ def test_bare_names_are_looked_up_in_order_and_say_what_else_there_is() -> None:
     trace = traced("mobilenet_v2")
     assert trace.model.source == "models/mobilenet_v2.py"
     assert "mobilenet_v2 is the reference model; say torchvision:mobilenet_v2 for the other" in trace.notes
-    assert source.resolve("regnet_y_400mf").kind == "torchvision"
-    assert source.resolve("convnext_atto").kind == "timm"
-    assert any("timm:convnext_tiny" in note for note in source.resolve("convnext_tiny").notes)
+    assert source.resolve(Ask("regnet_y_400mf")).kind == "torchvision"
+    assert source.resolve(Ask("convnext_atto")).kind == "timm"
+    assert any("timm:convnext_tiny" in note for note in source.resolve(Ask("convnext_tiny")).notes)
 
 
 def test_catalogue_knows_the_zoos_without_importing_them() -> None:
@@ -210,9 +211,9 @@ def test_names_that_are_none(model: str, message: str, offline: None) -> None:
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "version", lambda package: "")
     with pytest.raises(UsageError, match=r"needs the package timm, .*: pip install timm$"):
-        source.resolve("timm:resnet50")
+        source.resolve(Ask("timm:resnet50"))
     with pytest.raises(UsageError, match=r"pip install transformers$"):
-        source.resolve("hf:BertModel")
+        source.resolve(Ask("hf:BertModel"))
 
 
 @pytest.mark.parametrize("model", ["torchvision:resnet18", "timm:resnet18", "mobilenet_v2"])
