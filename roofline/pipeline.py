@@ -235,7 +235,7 @@ def traced(found: source.Source, request: Request) -> tuple[Trace, Analysis]:
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
-    from roofline.analysis import language, memory, physics
+    from roofline.analysis import language, memory, padding, physics
     from roofline.kernels import build as kernels
     from roofline.timemodel import roof
 
@@ -246,7 +246,9 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     from roofline.version import __version__
 
     tool = ToolInfo(__version__, compat.version("torch"))
-    said = physics.notes(launched, points, target, [layer.path for layer in trace.layers])
+    paths = [layer.path for layer in trace.layers]
+    said = physics.notes(launched, points, target, paths)
+    said += padding.notes(launched, points, target, paths, setting=what.dtype, runtime=runtime, footprint=peak.total)
     result = summary.summarise(trace, launched, points, target, peak, runtime=runtime, tool=tool, notes=said)
     if what.update:
         setting = msgspec.structs.replace(result.setting, optimizer=what.update)

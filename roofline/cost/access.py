@@ -24,19 +24,29 @@ def sizes(spec: OpSpec, klass: str) -> dict[str, int]:
     `serial` and `threads` (of interpolations on a GPU: turns of each thread) for pools; `passes` (how often a norm reads its
     input from memory); `copied` (bytes of an input that the operator makes contiguous for itself) for norms, linear layers and
     softmax; `mask` (bytes of an additive mask), `misaligned` and `math` (no fused kernel takes it) for attention.
+
+    For the pace of a GPU's loops: `single` (elements whose address is worked out for each), `packed` (those that are loaded
+    16 bytes at a time, rows padded to what their threads take), `blocks` (rows that a block of threads takes by itself),
+    `planes` (rows or planes that a group of threads takes in turn), `channel` and `channels` (elements that one block adds up,
+    and how many there are), `whole` (a pool over the whole plane); `aligned` (bytes that every row of a product's operands
+    starts at a multiple of, at most 16).
     """
     if klass in CONVS:
         if "backward" in spec.name:
             return {"last": last(spec), "again": again(spec)}
         return {"last": last(spec), "bias": int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec))}
     if klass == "pool":
-        return {"last": last(spec)} | _turns(spec)
+        return {"last": last(spec)} | _turns(spec) | _whole(spec)
     if klass in ("pointwise", "layout"):
-        return {"run": run(spec)}
+        return {"run": run(spec), "single": single(spec, klass)}
     if klass == "norm":
-        return {"last": last(spec), "passes": passes(spec), "copied": copied(spec)}
-    if klass in ("gemm", "softmax"):
-        return {"copied": copied(spec)}
+        return {"last": last(spec), "passes": passes(spec), "copied": copied(spec)} | _norm(spec)
+    if klass == "softmax":
+        return {"copied": copied(spec)} | _softmax(spec)
+    if klass == "reduction":
+        return {"planes": _rows(spec)}
+    if klass == "gemm":
+        return {"copied": copied(spec), "aligned": aligned(spec)}
     if klass == "attention":
         return _attention(spec)
     return {}
@@ -56,6 +66,133 @@ def strides(t: TensorSpec) -> tuple[int, ...]:
 def channels_last(t: TensorSpec) -> bool:
     """Whether a 4-d tensor has its channels innermost (and is not row-major at the same time)."""
     return len(t.shape) == 4 and bool(t.stride) and t.shape[1] > 1 and t.stride[1] == 1
+
+
+def dense(t: TensorSpec) -> bool:
+    """Whether its elements lie side by side in memory, in whatever order of dimensions."""
+    length = 1
+    for step, n in sorted((s, n) for n, s in zip(t.shape, strides(t), strict=True) if n != 1):
+        if step != length:
+            return False
+        length *= n
+    return True
+
+
+# Copies that have a kernel of their own, or that fill a part of their result after the other.
+_ONE_BY_ONE = frozenset({
+    "roll", "flip", "fliplr", "flipud", "rot90", "tril", "triu", "constant_pad_nd", "pad", "repeat", "tile",
+    "repeat_interleave", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "reflection_pad1d", "reflection_pad2d",
+    "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d",
+})  # fmt: skip
+_JOINED = frozenset({"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"})
+# `roll` divides by the size of each dimension that it turns.
+_MODULO = 3
+# Bytes of the widest load of a thread
+_LOAD = 16
+
+
+def single(spec: OpSpec, klass: str) -> int:
+    """Elements of the result that a loop takes one by one: its operands do not lie in the same order, side by side (a
+    broadcast vector, a permuted view), so that each element's address is worked out for itself (TensorIterator's
+    `is_contiguous`; CatArrayBatchedCopy beside its vectorised form).
+    """
+    if not spec.outputs or not spec.inputs:
+        return 0
+    out = spec.outputs[0]
+    name = spec.name.removeprefix("aten.")
+    if klass == "layout" and name in _ONE_BY_ONE:
+        return out.numel * (_MODULO if name == "roll" else 1)
+    if klass == "layout" and name in _JOINED:
+        whole = not out.stride or strides(out) == strides(TensorSpec(out.shape, out.dtype))
+        rows = (math.prod(t.shape[_joined_dim(spec) :]) * DTYPE_BITS[t.dtype] // 8 for t in spec.inputs)
+        even = all(n % _LOAD == 0 for n in rows)
+        return 0 if whole and even and all(dense(t) and not channels_last(t) for t in spec.inputs) else out.numel
+    if not dense(out):
+        return out.numel
+    large = [t for t in spec.inputs if t.numel > 1]
+    return 0 if all(t.shape == out.shape and strides(t) == strides(out) for t in large) else out.numel
+
+
+def _joined_dim(spec: OpSpec) -> int:
+    dim = next((a for a in spec.args[1:] if isinstance(a, int)), spec.kwargs.get("dim", 0))
+    rank = max(len(spec.inputs[0].shape), 1)
+    return dim % rank if isinstance(dim, int) else 0
+
+
+_HALVES = frozenset({"float16", "bfloat16"})
+
+
+def _norm(spec: OpSpec) -> dict[str, int]:
+    """LayerNorm gives each row a block of threads; BatchNorm goes element by element, plane after plane where those are
+    row-major, and in training has one block for each channel that adds all of its elements up.
+    """
+    name = spec.name.removeprefix("aten.")
+    x = spec.inputs[0]
+    if "layer_norm" in name or "rms_norm" in name:
+        given = next((a for a in spec.args[1:3] if isinstance(a, list)), [])
+        width = math.prod(n for n in given if isinstance(n, int)) or 1
+        return {"blocks": x.numel // width, "packed": x.numel}
+    if len(x.shape) < 2 or "weight_norm" in name or "renorm" in name:
+        return {}
+    planes = x.shape[0] * x.shape[1]
+    trains = "batch_norm" in name and passes(spec) > 1
+    # halves beside weights in halves are no case for cuDNN; PyTorch's own sums take twice as long
+    own = 1 + (x.dtype in _HALVES and any(t.dtype in _HALVES for t in spec.inputs[1:3] if len(t.shape) == 1))
+    if channels_last(x):
+        return {"single": x.numel * (own if trains else 1)}
+    if trains:
+        return {"single": x.numel, "planes": planes, "channel": own * x.numel // max(x.shape[1], 1), "channels": x.shape[1]}
+    return {"single": x.numel, "planes": planes}
+
+
+# the longest row of a softmax that a warp keeps in registers (ATen/native/cuda/PersistentSoftmax.cuh)
+_IN_REGISTERS = 1024
+
+
+def _softmax(spec: OpSpec) -> dict[str, int]:
+    """A warp takes a short row in registers, padded to a power of two; a block takes a long one, in two turns."""
+    x = spec.inputs[0]
+    dim = next((a for a in spec.args[1:] if isinstance(a, int) and not isinstance(a, bool)), -1)
+    width = max(x.shape[dim] if x.shape else 1, 1)
+    if width <= _IN_REGISTERS:
+        return {"packed": x.numel // width * 2 ** (width - 1).bit_length()}
+    return {"packed": 2 * x.numel, "blocks": x.numel // width}
+
+
+def _rows(spec: OpSpec) -> int:
+    """Results of a reduction that runs along the innermost dimension of a row-major tensor."""
+    if not spec.inputs or not spec.outputs or not spec.inputs[0].shape or strides(spec.inputs[0])[-1] != 1:
+        return 0
+    x, out = spec.inputs[0], spec.outputs[0]
+    dims = next((a for a in spec.args[1:] if isinstance(a, list | int) and not isinstance(a, bool)), None)
+    given = [d % len(x.shape) for d in (dims if isinstance(dims, list) else [dims]) if isinstance(d, int)]
+    return out.numel if len(x.shape) - 1 in given else 0
+
+
+def _whole(spec: OpSpec) -> dict[str, int]:
+    """An adaptive average over the whole plane is a mean."""
+    if (
+        "adaptive_avg_pool2d" not in spec.name
+        or not spec.outputs
+        or "backward" in spec.name
+        or spec.outputs[0].shape[-2:] != (1, 1)
+    ):
+        return {}
+    return {"whole": 1, "planes": 0 if last(spec) else spec.outputs[0].numel}
+
+
+def aligned(spec: OpSpec) -> int:
+    """Bytes, at most 16, that every row of a product's two operands and of its result starts at a multiple of. A row is what
+    lies side by side: of a transposed operand its columns. 0 where it has no rows (a product with a vector).
+    """
+    matrices = [t for t in (*spec.inputs, *spec.outputs) if len(t.shape) >= 2 and min(t.shape[-2:]) > 1]
+    if len(matrices) < 3:
+        return 0
+    least = _LOAD
+    for t in matrices:
+        steps = [s * DTYPE_BITS[t.dtype] // 8 for n, s in zip(t.shape, strides(t), strict=True) if s > 1 and n > 1]
+        least = math.gcd(least, *steps)
+    return least
 
 
 def last(spec: OpSpec) -> int:
@@ -84,6 +221,7 @@ def run(spec: OpSpec) -> int:
         for d in order:
             if t.shape[d] != out.shape[d] or own[d] != length:
                 whole = False
+                length *= t.shape[d] if own[d] == length else 1  # a part of a row, as in a concatenation
                 break
             length *= t.shape[d]
         if not whole:

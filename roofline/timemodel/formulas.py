@@ -32,6 +32,7 @@ _NOTHING: Mapping[str, float] = MappingProxyType({})
 # Sizes of Kernel.dims that the formulas read, beside those of its products; those that a class does not have are 0 (groups: 1).
 DIMS = (*shapes.SIZES, "double", "last", "bias", "again", "run", "passes", "copied", "generated", "mask", "misaligned", "math",
     "viewed", "loop", "outer", "row", "special", "welford", "serial", "threads",
+    "single", "packed", "blocks", "planes", "channel", "channels", "whole", "aligned",
 )  # fmt: skip
 
 

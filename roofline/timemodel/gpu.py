@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from roofline.classes import PRODUCTS
+from roofline.classes import CONVS, PRODUCTS
 from roofline.cost import shapes
 from roofline.timemodel.formulas import Constants, Machine, Value, join, missed, resident, up
 
@@ -33,6 +33,14 @@ PASCAL = Products(((128, 32), (64, 64), (32, 128)), ((64, 128),), ((128, 128), (
 _FRACTION = {"rnn": "gemm"}
 # threads of one SM or CU that run at the same time, about
 RESIDENT = 1024
+# bytes of the widest load of a thread, and of what DRAM and caches deliver at least
+LOAD, SECTOR = 16, 32
+# blocks of 128 threads on an SM, about
+BLOCKS = 16
+# blocks of 512 threads that add as fast together as one of them alone
+SHARED_BLOCKS = 3
+# FLOP of half precision in an SM's cycle from which on kernels run apart what is no product (Hopper)
+APART = 3000
 
 
 def _products(machine: Machine) -> Products:
@@ -67,12 +75,27 @@ def _gemm(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """Seconds of b products [m, k] x [k, n]: in tiles, or for one row or one column by a matrix-vector kernel."""
     peak, simt = _rate(f, machine, xp)
     seconds = _tiles(f.m, f.n, f.k, f.b, c, peak * c["gemm"], machine, xp)
+    narrow = (f.aligned > 0) & (f.aligned < LOAD) & (simt == 0)
+    if xp.any(narrow):
+        rate = xp.minimum(peak, _narrow(f.aligned, f.bits, c, machine, xp))
+        work = 2 * f.b * up(f.m, 64, xp) * up(f.n, 64, xp) * (up(f.k, 8, xp) + c["start_k"])
+        seconds = xp.where(narrow, xp.maximum(seconds, work / rate), seconds)
     if xp.any(simt):
         one, many = (_simt(f.m, f.n, f.k, f.b, tiles, c, peak, machine, xp) for tiles in _products(machine)[:2])
         seconds = xp.where(simt, xp.where(f.b > 1, many, one), seconds)
     # it streams the matrix past the vector units, which use each element once: nothing is padded
     vector = 2 * f.b * f.m * f.n * f.k / (_vector(f, machine, xp) * c["gemv"])
     return xp.where((f.m == 1) | (f.n == 1), xp.minimum(seconds, xp.maximum(vector, 2 * f.b * f.m * f.n * f.k / peak)), seconds)
+
+
+def _narrow(aligned: Value, bits: Value, c: Constants, machine: Machine, xp: Any) -> Value:
+    """FLOP/s of products whose rows do not start at multiples of 16 bytes, whatever the matrix units could do.
+
+    Bulk copies into shared memory want 16 bytes; rows at 4 or 8 are loaded piece by piece (`cp.async` takes no less), odd
+    halves go through registers: the kernels whose names end in align1, align2 and align4.
+    """
+    per_clock = xp.where(aligned < 4, c["narrow_2"], c["narrow_4"]) * 16 / xp.maximum(bits, 16)
+    return per_clock * machine.units * machine.clock * machine.sustained
 
 
 def _tiles(m: Value, n: Value, k: Value, b: Value, c: Constants, rate: Value, machine: Machine, xp: Any) -> Value:
@@ -122,8 +145,12 @@ def _conv(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     peak, simt = _rate(f, machine, xp)
     rate = peak * c["conv"]
     taps, pixels = shapes.taps(f), shapes.pixels(f)
-    k = up(f.c, 8, xp) * taps + c["start_k"]
-    matrix = 2 * pixels * up(f.o, c["tile_n"], xp) * k / rate + _tail(k, rate, c["tail"], machine.units)
+    # pixels of a few channels, the first layer's, are less than one load. For the first layer of a ResNet cuDNN has a kernel
+    first, known = f.c * f.bits < 8 * LOAD, (f.r == 7) & (f.stride == 2) & (f.c <= 4)
+    pixel = xp.where(known & (f.bits <= 16), 8, 2)
+    rate = xp.where(first & (f.gradient == 0), xp.minimum(rate, _narrow(pixel, f.bits, c, machine, xp)), rate)
+    k = up(f.c, xp.where(first & (known | (f.bits > 16)), 4, 8), xp) * taps + c["start_k"]
+    matrix = 2 * pixels * up(f.o, xp.where(first, 32, c["tile_n"]), xp) * k / rate + _tail(k, rate, c["tail"], machine.units)
     # weights have as many rows as a tile wants, or the kernel takes a smaller tile
     rows, columns, depth = up(f.o, c["tile_n"], xp), up(f.c * taps, c["tile_n"], xp), up(pixels, 8, xp) + c["start_k"]
     split = xp.minimum(depth, xp.maximum(256.0, depth * rows * columns / (128 * 128 * machine.units)))
@@ -215,7 +242,10 @@ def _attention(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     scores = f.b * f.h * up(f.l, shapes.BLOCK, xp) * up(f.s, shapes.BLOCK, xp) * xp.where(f.math > 0, 1.0, shapes.met(f, xp))
     rate = _rate(f, machine, xp).peak * xp.where(f.mask > 0, c["attention_mask"], c["attention"])
     widths = shapes.one(f.products_e) * up(f.e, 32, xp) + shapes.one(f.products_v) * up(f.v, 32, xp)
-    return 2 * scores * widths / rate + scores * 16 * c["attention_exp"] / _vector(f, machine, xp)
+    products, rest = 2 * scores * widths / rate, scores * 16 * c["attention_exp"] / _vector(f, machine, xp)
+    # a forward's kernel lets some warps take exponentials while others multiply
+    beside = (rate / (machine.units * machine.clock) > APART * 0.5) & (f.bits <= 16) & (f.products_e <= 1)
+    return xp.where(beside, (products ** c["overlap"] + rest ** c["overlap"]) ** (1 / c["overlap"]), products + rest)
 
 
 def _rnn(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
@@ -227,24 +257,36 @@ def _rnn(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
 # ------------------------------------------------------------------------------------------------ bytes
 
 
-def _conv_copies(f: Any, simt: Value, c: Constants, xp: Any) -> Value:
-    """Bytes of the layout copies around a tensor-core convolution on row-major (NCHW) tensors, and of what a backward reads
-    again for its second gradient.
+def _apart(elements: Value, nbytes: Value, launches: Value, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of kernels of their own before and after an operator's: they go element by element through `nbytes`."""
+    slow = elements * c["element"] / (machine.units * machine.clock * machine.sustained)
+    seconds, _ = join(slow, [nbytes / (machine.levels[-1][1] * (machine.reached or c["stream"]))], c["overlap"], xp)
+    return seconds + xp.where(elements > 0, launches, 0) * machine.launch
+
+
+def _beside(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds of the kernels around a convolution, one after the other: cuDNN's for matrix units want channels-last, so
+    row-major images and results are brought into that order and back; and its convolutions have no bias.
     """
-    one = (shapes.taps(f) == 1) & (f.stride == 1)
-    passed = f.read + f.write + f.again
-    copies = xp.where((f.last > 0) | simt, 0.0, xp.where(one, c["copy_1x1"], c["copy_kxk"])) * passed
-    return copies + _bias(f, xp) + f.again
-
-
-def _grouped_copies(f: Any, simt: Value, c: Constants, xp: Any) -> Value:
-    copies = xp.where((f.last > 0) | simt, 0.0, c["copy_grouped"]) * (f.read + f.write + f.again)
-    return copies + _bias(f, xp) + f.again
-
-
-def _bias(f: Any, xp: Any) -> Value:
-    """cuDNN's convolution has no bias: PyTorch adds it in place with a kernel of its own."""
-    return xp.where(f.bias > 0, 2.0 * f.write, 0.0)
+    _, simt = _rate(f, machine, xp)
+    size = f.bits / 8
+    biased = xp.where(f.bias > 0, f.write, 0.0)
+    biases = _apart(biased / size, 2.0 * biased, 1, c, machine, xp)
+    if klass == "depthwise_conv":
+        return xp.where(f.last > 0, biases, 0.0)
+    passed = (f.read + f.write + f.again) * c["copy_grouped" if klass == "grouped_conv" else "copy_kxk"]
+    copied = xp.where((f.last > 0) | simt, 0.0, passed)
+    if klass == "conv":
+        # a row-major image is a product's operand as it lies where a pixel is a step; rows of odd planes are copied after all
+        plain = (shapes.taps(f) == 1) & (f.stride == 1) & (f.t == 0)
+        copied = xp.where(plain & (f.p * f.q * size % LOAD == 0), 0.0, copied)
+    copies = _apart(copied / size, 2.0 * copied, 2, c, machine, xp)
+    if klass == "conv":
+        odd = plain & (f.p * f.q * size % LOAD > 0)
+        aligned = xp.where(f.p * f.q % 2 > 0, size, xp.minimum(2 * size, 8))
+        slower = 2 * f.macs / _narrow(aligned, f.bits, c, machine, xp)
+        copies = xp.where(odd, xp.minimum(copies, slower), copies)
+    return copies + biases
 
 
 def _gathered(klass: str, f: Any, xp: Any) -> Value:
@@ -264,6 +306,16 @@ def _gathered(klass: str, f: Any, xp: Any) -> Value:
 def _norm_passes(f: Any, xp: Any) -> Value:
     """What a norm reads once for the statistics and once more for the result."""
     return xp.where(f.passes > 1, f.read, 0.0)
+
+
+def _second_turn(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Bytes of rows that their blocks read twice, for statistics and result, where those of all blocks at work do not fit the
+    last cache.
+    """
+    row = f.read / xp.maximum(f.blocks, 1)
+    size = machine.levels[-2][0] if len(machine.levels) > 1 else 0.0
+    at_work = xp.minimum(machine.units * BLOCKS, f.blocks) * row
+    return xp.where((f.blocks > 0) & (f.generated == 0), f.read * (1 - resident(at_work, size * c["residency"], xp)), 0.0)
 
 
 def _attention_bytes(f: Any, c: Constants, xp: Any) -> Value:
@@ -292,21 +344,20 @@ def _traffic(f: Any, c: Constants, machine: Machine, xp: Any) -> list[Value]:
 def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds of arithmetic, bytes moved on top of the operands, fraction of a copy's bandwidth)."""
     vector = _vector(f, machine, xp)
-    copies = 2.0 * f.copied / c["scattered"]
     if klass in PRODUCTS:
-        peak, simt = _rate(f, machine, xp)
-        extra, fraction = _product_bytes(klass, f, simt, copies, c, xp)
+        peak, _ = _rate(f, machine, xp)
+        extra, fraction = _product_bytes(klass, f, c, xp)
         seconds = f.total(lambda p: _product(klass, p, c, machine, xp)) + f.untold / (peak * c[_FRACTION.get(klass, klass)])
         # what stands around the products runs on the vector units beside them
         return xp.maximum(seconds, xp.maximum(f.flops - 2 * f.macs, 0) / vector), extra, fraction
-    arithmetic = f.flops / (vector * c["vector"])
+    arithmetic = xp.maximum(f.flops / (vector * c["vector"]), _pace(klass, f, c, machine, xp))
     if klass in ("pointwise", "layout"):
-        scattered = xp.where((f.run > 0) & (f.run < 32), c["scattered"], 1.0 if klass == "pointwise" else c["layout"])
+        scattered = xp.where((f.run > 0) & (f.run < SECTOR), c["scattered"], 1.0 if klass == "pointwise" else c["layout"])
         return arithmetic, 0.0, scattered
     if klass == "norm":
-        return arithmetic, copies + _norm_passes(f, xp), c["norm"]
+        return arithmetic, _norm_passes(f, xp) + _second_turn(f, c, machine, xp), c["norm"]
     if klass == "pool":
-        own = xp.where(f.last > 0, c["pool_last"], c["pool"])
+        own = xp.where(f.whole > 0, c["reduction"], xp.where(f.r > 0, c["stream_conv"], c["pool"]))
         # threads that loop over images and channels wait for memory in every turn
         turns = xp.where(f.generated > 0, 0.0, f.serial * xp.ceil(f.threads / (machine.units * RESIDENT)))
         arithmetic = xp.maximum(arithmetic, turns * c["latency"] * 1e-6)
@@ -314,7 +365,7 @@ def _parts(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple
     if klass == "reduction":
         return arithmetic, 0.0, xp.where(f.generated > 0, c["reduction_generated"], c["reduction"])
     if klass == "softmax":
-        return arithmetic, copies, c["softmax"]
+        return arithmetic, _second_turn(f, c, machine, xp), c["softmax"]
     return arithmetic, 0.0, c["gather"]
 
 
@@ -333,17 +384,30 @@ def _product(klass: str, p: Any, c: Constants, machine: Machine, xp: Any) -> Val
     return _rnn(p, c, machine, xp)
 
 
-def _product_bytes(klass: str, f: Any, simt: Value, copies: Value, c: Constants, xp: Any) -> tuple[Value, float]:
+def _product_bytes(klass: str, f: Any, c: Constants, xp: Any) -> tuple[Value, float]:
     """(bytes moved on top of the operands, fraction of a copy's bandwidth) of a kernel of products."""
-    if klass == "gemm":
-        return copies, c["stream_gemm"]
-    if klass == "conv":
-        return _conv_copies(f, simt, c, xp), c["stream_conv"]
-    if klass == "grouped_conv":
-        return _grouped_copies(f, simt, c, xp), c["stream_conv"]
-    if klass == "depthwise_conv":
-        return xp.where(f.last > 0, _bias(f, xp), 0.0) + f.again, c["stream_conv"]
+    if klass in CONVS:
+        # each gradient is a kernel of its own, which reads that of the result
+        return f.again, c["stream_conv"]
     return (_attention_bytes(f, c, xp) if klass == "attention" else 0.0), c["stream_gemm"]
+
+
+def _pace(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
+    """Seconds that the threads of a loop take over its elements, however fast memory is: an SM has so many in flight, and
+    each waits for its operands, works out its address, meets the others of its block. Generated code goes in wide loads.
+    """
+    # in runs shorter than a sector every element is a sector of its own
+    single = f.single * xp.where((f.run > 0) & (f.run < SECTOR), c["sectors"], 1.0)
+    cycles = xp.maximum(single * c["element"], f.planes * (c["plane"] if klass == "norm" else c["reduced"]))
+    cycles = cycles + f.packed * c["packed"] + (f.blocks * c["row"] if klass == "norm" else 0.0)
+    if klass == "pool":
+        # a thread for each result, which looks at its window
+        taps = f.r * f.s
+        windows = f.flops * (c["window"] / xp.maximum(taps, 1) + c["tap"])
+        cycles = cycles + xp.where(taps > 0, windows * xp.where(f.last > 0, c["window_last"], 1.0), 0.0)
+    # one block adds up a channel, while SMs without one are idle; several on one SM share it
+    cycles = cycles + f.channel * c["channel"] * xp.maximum(f.channels / SHARED_BLOCKS, machine.units * (f.channel > 0))
+    return xp.where(f.generated > 0, 0.0, cycles) / (machine.units * machine.clock * machine.sustained)
 
 
 def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
@@ -360,5 +424,11 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
         for i, (moved, (_, bandwidth)) in enumerate(zip(traffic, machine.levels, strict=True))
     ]
     seconds, memory = join(compute, levels, c["overlap"], xp)
+    beside = 0.0
+    if klass in CONVS:
+        beside = _beside(klass, f, c, machine, xp)
+    elif klass in ("gemm", "norm", "softmax"):
+        beside = _apart(f.copied * 8 / f.bits, 2.0 * f.copied, 1, c, machine, xp)
+    seconds, memory = seconds + beside, memory + beside
     # filling and emptying the device; a kernel that never fills it pays no more than its own time
     return seconds + xp.minimum(c["drain"] * 1e-6, seconds), compute, memory, levels

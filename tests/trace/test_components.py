@@ -21,7 +21,7 @@ from roofline.timemodel import roof
 
 CASES = [
     ("mobilenet_v3_large", "rtx-4090", 1, "eager", "fp32"),
-    ("mobilenet_v3_large", "rtx-4090", 32, "eager", "fp32"),
+    ("mobilenet_v3_large", "rtx-4090", 16, "eager", "fp32"),
     ("resnet50", "rtx-4090", 32, "eager", "amp"),
     ("vgg16", "t4", 16, "eager", "fp32"),
     ("vit_b_16", "t4", 8, "eager", "fp16"),

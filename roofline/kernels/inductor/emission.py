@@ -110,6 +110,9 @@ def _weight_copy(conv: Kernel) -> Iterator[Kernel]:
 def _library(graph: Graph, node: Node, operands: tuple[Operand, ...]) -> Kernel:
     number, op, f = graph.launched[node.op]
     found = kernel_of(number, op, f, operands)
+    if f.klass == "gemm" and f.dims.get("aligned"):
+        # Inductor pads the operands of a product whose rows start between two loads (torch/_inductor/fx_passes/pad_mm.py)
+        return msgspec.structs.replace(found, dims=f.dims | {"aligned": 0})
     if f.klass not in CONVS:
         return found
     # the bias joins the generated kernel that follows
