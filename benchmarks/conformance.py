@@ -35,7 +35,10 @@ from roofline.kernels import build as kernels
 from roofline.kernels import facts
 from roofline.records import Kernel, Trace
 from roofline.request import Ask
-from roofline.sources import source, zoo
+from roofline.sources import zoo
+from roofline.sources.resolve import resolve
+from roofline.sources.timm import TIMM
+from roofline.sources.timm import size as image_size
 
 REPO = Path(__file__).resolve().parent.parent
 STATE = REPO / "build" / "conformance.jsonl"
@@ -52,7 +55,7 @@ def count(name: str, settings: dict[str, str], resolution: int | None) -> dict[s
     start = time.perf_counter()
     row: dict[str, Any] = {"model": name, "settings": settings, "resolution": resolution}
     try:
-        found = source.resolve(Ask(name, settings=settings, resolution=resolution))
+        found = resolve(Ask(name, settings=settings, resolution=resolution))
         trace = pipeline.trace_source(found, lookup("t4"))
         launched = kernels.build(trace)
     except RooflineError as error:
@@ -154,9 +157,9 @@ def timm_rows(only: str, table: list[dict[str, str]]) -> Iterator[Todo]:
     done: set[str] = set()
     for row in table:
         name = row["model"].partition(".")[0]
-        if zoo.has("timm", name) and fnmatch(name, only):
+        if TIMM.has(name) and fnmatch(name, only):
             size = int(row["infer_img_size"])
-            if f"timm:{name}@{size}" not in done and size != zoo.inputs("timm", name, {})["x"][-1]:
+            if f"timm:{name}@{size}" not in done and size != image_size(name)[-1]:
                 done.add(f"timm:{name}@{size}")
                 yield Todo(f"timm:{name}@{size}", f"timm:{name}", {}, size)
 

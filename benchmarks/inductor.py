@@ -30,7 +30,8 @@ from torch._inductor.graph import GraphLowering
 from roofline.kernels import build as kernels
 from roofline.records import Kernel
 from roofline.request import Ask
-from roofline.sources import build, source
+from roofline.sources import build
+from roofline.sources.resolve import resolve
 from roofline.tracing.trace import trace
 
 # varied by what they are made of: plain, depthwise and grouped convolutions, concatenation, gates, attention, windows, norms
@@ -158,7 +159,7 @@ def is_generated(kernel: Kernel) -> bool:
 def compare(model: str, **settings: int) -> tuple[Schedule, Schedule]:
     """(Inductor's, ours) for a model by its name on roofline's command line."""
     torch.manual_seed(0)
-    found = source.resolve(Ask(model, **settings))  # type: ignore[arg-type]
+    found = resolve(Ask(model, **settings))  # type: ignore[arg-type]
     module = build.build(found, real=True).eval()
     args, kwargs = build.call_with(module, build.inputs(found))
     predicted = ours(module, args, kwargs)

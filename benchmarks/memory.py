@@ -22,7 +22,8 @@ from torch.autograd.profiler import profile
 from roofline.analysis import memory
 from roofline.devices.device import Device, lookup
 from roofline.request import Ask
-from roofline.sources import build, source
+from roofline.sources import build
+from roofline.sources.resolve import resolve
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.trace import trace
 
@@ -108,7 +109,7 @@ def measured(module: nn.Module, args: list[Any], kwargs: Mapping[str, Any], opti
 def compare(model: str, optimizer: str = "", **settings: int) -> tuple[int, int]:
     """(predicted, measured) peak bytes of one model."""
     torch.manual_seed(0)
-    found = source.resolve(Ask(model, **settings))  # type: ignore[arg-type]
+    found = resolve(Ask(model, **settings))  # type: ignore[arg-type]
     module = build.build(found, real=True)
     args, kwargs = build.call_with(module, build.inputs(found))
     predicted = memory.peak(trace(module, args, kwargs, optimizer=optimizer), this_cpu()).total

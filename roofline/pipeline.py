@@ -22,7 +22,9 @@ from roofline.isolation import dependencies, places
 from roofline.isolation.dependencies import Record
 from roofline.records import Analysis, ToolInfo, Trace
 from roofline.request import FORWARD, Pass, Place, Request, check
-from roofline.sources import source
+from roofline.sources.inputs import Input, default_image
+from roofline.sources.resolve import also_known, resolve
+from roofline.sources.source import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,7 +69,7 @@ def _answer(request: Request) -> Analysis:
                 return _analyse(_trace_module(replace(request, ask=replace(ask, batch=batch)), target), target, request)
 
         return _as_asked(_fitted(result, other), target, request)
-    found = source.resolve(ask)
+    found = resolve(ask)
     store = Cache(enabled=request.cache)
     key = digest(program(), found.key, request.what.key(target))
     whole = digest(key, request.place.runtime, constants(), msgspec.json.encode(target))
@@ -77,7 +79,7 @@ def _answer(request: Request) -> Analysis:
     result, record = _made(found, target, request, store, key)
 
     def again(batch: int) -> Analysis:
-        other = source.resolve(replace(ask, batch=batch))
+        other = resolve(replace(ask, batch=batch))
         return _made(other, target, request, store, digest(program(), other.key, request.what.key(target)))[0]
 
     result = _fitted(result, again)
@@ -98,7 +100,7 @@ def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
     return msgspec.structs.replace(result, setting=setting, device=known)
 
 
-def _made(found: source.Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
+def _made(found: Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
     """The analysis, of a trace that is known or of a new one; and what it depends on (None: it must not be kept)."""
     known = store.load("trace", key, _still(found))
     if known is None:
@@ -121,9 +123,9 @@ def _fitted(result: Analysis, again: Callable[[int], Analysis | None]) -> Analys
     return capacity.checked(result, peak)
 
 
-def _first(found: source.Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
+def _first(found: Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
     """Build, trace and analyse; the trace is kept with all that it depends on, where that can be known."""
-    if found.kind != "onnx":
+    if found.kind.torch:
         request.progress("importing torch")
     with alone(found) as run:
         trace = run.watch(lambda: trace_source(found, target, request.what, request.progress))
@@ -139,7 +141,7 @@ def _first(found: source.Source, target: Device, request: Request, store: Cache,
 class Run:
     """One model's code at work, apart from everything else in this process: see `alone`."""
 
-    def __init__(self, found: source.Source, loaded: Any) -> None:
+    def __init__(self, found: Source, loaded: Any) -> None:
         self.found, self.loaded, self.rules = found, loaded, _rules_added()
         self.seen: Any = None
 
@@ -154,7 +156,7 @@ class Run:
         from roofline import cost
         from roofline.isolation import watching
 
-        code = self.found.kind in ("file", "module", "reference")
+        code = self.found.kind.code != "package"
         try:
             return watching.record(self.seen, self.loaded, self.found.files, code=code, rules=cost.asked_packages())
         except (watching.Changed, OSError):
@@ -186,29 +188,28 @@ def guarded(name: str, own_code: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def alone(found: source.Source) -> Iterator[Run]:
+def alone(found: Source) -> Iterator[Run]:
     """Around what builds and runs a model by name: as `guarded`, and its modules are its own, and it starts from torch's
     defaults."""
     from roofline.isolation import failures, leftovers, modules
 
-    if found.kind != "onnx":
+    if found.kind.torch:
         import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
 
-    own_code = found.kind != "reference"
+    own_code = found.kind.code != "ours"
     if own_code:
         failures.audited()
-    where = places.search(found.kind, found.where)
-    with guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(where) as loaded:
-        if found.kind != "onnx":
+    with guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(found.places) as loaded:
+        if found.kind.torch:
             leftovers.defaults(own_code)
-        if found.kind in ("file", "module"):
+        if found.kind.code == "person":
             sys.argv = [found.where]
         yield Run(found, loaded)
 
 
-def _still(found: source.Source) -> Callable[[Any], bool]:
+def _still(found: Source) -> Callable[[Any], bool]:
     """Whether what an entry of the cache depends on is as it was."""
-    return lambda record: dependencies.holds(record, places.search(found.kind, found.where))
+    return lambda record: dependencies.holds(record, found.places)
 
 
 def _rules_added() -> frozenset[str]:
@@ -223,7 +224,7 @@ def _rules_missing(record: Record) -> bool:
     return bool(cost and cost.asked_packages() and record.rules is None)
 
 
-def traced(found: source.Source, request: Request) -> tuple[Trace, Analysis]:
+def traced(found: Source, request: Request) -> tuple[Trace, Analysis]:
     """A model by name, uncached: its trace, and the analysis made of it."""
     check(request)
     target = target_of(request.place)
@@ -262,13 +263,11 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
 
 
 def trace_source(
-    found: source.Source, target: Device, what: Pass = FORWARD, progress: Callable[[str], None] = lambda text: None
+    found: Source, target: Device, what: Pass = FORWARD, progress: Callable[[str], None] = lambda text: None
 ) -> Trace:
     """Build the model and trace it; no cache, and nothing undone (see `alone`)."""
-    if found.kind == "onnx":
-        compat.load("onnx")
-        progress(f"reading {found.name}")
-        return _checked(_trace_onnx(found, what), found)
+    if not found.kind.torch:
+        return found.kind.checked(found, found.kind.trace(found, what, progress))
     compat.needs("torch")
     progress("importing torch")
     from roofline.sources import build
@@ -279,31 +278,8 @@ def trace_source(
     progress(f"tracing {found.name}")
     inputs = build.inputs(found)
     result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True))
-    if found.kind == "exported":
-        result = _checked(result, found)
-    return _noted(result, *found.notes, *builder.notes, *source.also_known(found))
-
-
-def _checked(trace: Trace, found: source.Source) -> Trace:
-    from roofline.sources.graph_limits import checked
-
-    return checked(trace, found.where)
-
-
-def _trace_onnx(found: source.Source, what: Pass) -> Trace:
-    from roofline.sources.onnx.graph import sized
-    from roofline.sources.onnx.trace import trace
-
-    if found.args:
-        raise UsageError(f"{found.name} is a finished graph: --set cannot change it")
-    if found.asked.resolution is not None:
-        raise UsageError(f"{found.name} is an ONNX graph: give its shape with --input instead of --resolution")
-    if what.update or what.prefill or what.decode:
-        raise UsageError(f"{found.name} is an ONNX graph, which is one forward pass: no training, prefill or decode")
-    if what.dtype not in ("fp32", "tf32"):
-        raise UsageError(f"{found.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
-    asked = [(i.name, i.shape, i.dtype) for i in source.given(found.asked.inputs)]
-    return trace(found.where, found.name, sized(found.where, asked, found.asked.batch))
+    result = found.kind.checked(found, result)
+    return _noted(result, *found.notes, *builder.notes, *also_known(found))
 
 
 def _trace_module(request: Request, target: Device) -> Trace:
@@ -313,8 +289,7 @@ def _trace_module(request: Request, target: Device) -> Trace:
     ask, what = request.ask, request.what
     module: nn.Module = ask.model
     if ask.args is None and ask.kwargs is None:
-        shapes = source.shapes(ask)
-        return _traced(module, shapes, type(module).__name__, "", target, what, request.progress, lambda: module)
+        return _traced(module, default_image(ask), type(module).__name__, "", target, what, request.progress, lambda: module)
     args, kwargs = list(ask.args or ()), dict(ask.kwargs or {})
     batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
 
@@ -330,7 +305,7 @@ def _trace_module(request: Request, target: Device) -> Trace:
 
 def _traced(
     module: nn.Module,
-    inputs: Sequence[source.Input],
+    inputs: Sequence[Input],
     name: str,
     label: str,
     target: Device,
@@ -370,7 +345,7 @@ def _traced(
     return _noted(result, "masks were taken as true everywhere") if real and _masks(inputs) else result
 
 
-def _masks(inputs: Sequence[source.Input]) -> bool:
+def _masks(inputs: Sequence[Input]) -> bool:
     return any(i.dtype == "bool" for i in inputs)
 
 
@@ -423,5 +398,5 @@ def _saw(result: Trace) -> list[str]:
     return out + ([f"{suppressed:,} boxes went into non-maximum suppression"] if suppressed else [])
 
 
-def _batch(inputs: Sequence[source.Input]) -> int:
+def _batch(inputs: Sequence[Input]) -> int:
     return inputs[0].shape[0] if inputs and inputs[0].shape else 1

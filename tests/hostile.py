@@ -17,11 +17,11 @@ from roofline.devices.device import lookup
 from roofline.errors import RooflineError
 from roofline.records import Trace
 from roofline.request import Ask
-from roofline.sources import source
+from roofline.sources.resolve import resolve
 
 
 def traced(model: str, **asked: Any) -> Trace:
-    return pipeline.trace_source(source.resolve(Ask(model, **asked)), lookup("t4"))
+    return pipeline.trace_source(resolve(Ask(model, **asked)), lookup("t4"))
 
 
 def rewritten(archive: Path, target: Path, change: Callable[[str, bytes], bytes]) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from roofline.sources.source import Input
+    from roofline.sources.inputs import Input
 
 # Seconds of running, about; runs that are thrown away first.
 SECONDS = 6.0
@@ -70,13 +70,14 @@ def measure(
     set.
     """
     from roofline.kernels import build as kernels
-    from roofline.sources import build, source
+    from roofline.sources import build
+    from roofline.sources.resolve import resolve
 
     target, progress = pipeline.target_of(request.place), request.progress
     _here(target)
-    found = source.resolve(request.ask)
-    if found.kind == "onnx":
-        raise UsageError(f"{found.name} is an ONNX graph: it can be analysed, but PyTorch cannot run it")
+    found = resolve(request.ask)
+    if not found.kind.torch:
+        raise UsageError(f"{found.name} is {found.kind.title}: it can be analysed, but PyTorch cannot run it")
     with pipeline.alone(found):
         trace, predicted = pipeline.traced(found, request)
         progress(f"building {found.name} with random weights")

@@ -98,7 +98,7 @@ def list_models(
     roofline models mobilenet
     roofline models timm: convnext
     """
-    from roofline.sources.source import catalogue
+    from roofline.sources.resolve import catalogue
     from roofline.views import listing
 
     text = " ".join(query or ())

@@ -68,22 +68,6 @@ def package_of(path: Path) -> tuple[Path, str]:
     return root, ".".join(names) if level else ""
 
 
-def search(kind: str, where: str) -> list[str]:
-    """Folders that come first on sys.path while a model is loaded: its own, as with `python file.py`, and the working directory
-    for a module by name, as with `python -m`."""
-    if kind == "module":
-        return [os.getcwd()]
-    if kind not in ("file", "reference"):
-        return []
-    path = Path(where)
-    if kind == "reference":
-        return [str(path.parent)]
-    root, dotted = package_of(path)
-    # a file of a package sees its neighbours through the package; a script sees them directly
-    found = [str(root)] if dotted else [str(path.parent), str(root)]
-    return list(dict.fromkeys([*found, os.getcwd()]))
-
-
 def origin(module: Any) -> str:
     """The file of a module, the folder of a namespace package, or nothing."""
     file = module.__dict__.get("__file__") if isinstance(module, ModuleType) else None

@@ -6,13 +6,10 @@ are built with real small tensors and meta parameters, and what even then needs 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,9 +17,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
-from roofline.isolation import failures, modules, places
-from roofline.sources import zoo
-from roofline.sources.source import Input, Source, parsed, sized
+from roofline.isolation import failures
+from roofline.sources.inputs import Input
+from roofline.sources.source import Source
 from roofline.tracing.arguments import packed_in
 
 META = torch.device("meta")
@@ -84,9 +81,12 @@ class Builder:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.make: Any = _maker(source)
-        # what a person should know of how it is built
-        self.notes = _unread(self.make, source)
+        self.make: Any = source.kind.load(source)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of how it is built."""
+        return self.source.kind.remarks(self.source, self.make)
 
     def __call__(self, real: bool = False) -> nn.Module:
         if isinstance(self.make, nn.Module):
@@ -190,82 +190,6 @@ def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.dev
                 return make(**args)
 
 
-def _maker(source: Source) -> Any:
-    """The callable (or module object) that the source names."""
-    if source.kind in zoo.ZOOS:
-        return zoo.maker(source.kind, source.where, source.asked.resolution)
-    if source.kind == "hf":
-        from roofline.sources import hf
-
-        return hf.maker(source.where)
-    if source.kind == "exported":
-        from roofline.sources import exported
-
-        return exported.load(source.where)
-    module = _load_file(source.where) if source.kind in ("reference", "file") else _import(source.where)
-    try:
-        found: Any = module
-        for part in source.attribute.split("."):
-            found = getattr(found, part)
-    except AttributeError:
-        names = [
-            n
-            for n, v in vars(module).items()
-            if callable(v) and not n.startswith("_") and getattr(v, "__module__", "") == module.__name__
-        ]
-        hint = _meant(source.attribute, names) or f"it has {', '.join(names) or 'no public names'}"
-        raise SourceError(f"{source.where} has no {source.attribute!r}: {hint}") from None
-    if not callable(found):
-        raise SourceError(
-            f"{source.where}:{source.attribute} is a {type(found).__name__}; "
-            "name an nn.Module class, instance or a function that returns one"
-        )
-    return found
-
-
-def _load_file(where: str) -> ModuleType:
-    """Run a Python file: as a module of its own with its folder importable, as with `python file.py`; one with relative imports
-    as a part of its package."""
-    path = Path(where)
-    name = places.package_of(path)[1]
-
-    def run() -> ModuleType:
-        if name:
-            return importlib.import_module(name)
-        return modules.run_file(path)
-
-    return _run("file", where, run)
-
-
-def _import(name: str) -> ModuleType:
-    return _run("module", name, lambda: importlib.import_module(name))
-
-
-def _run(kind: str, where: str, run: Callable[[], ModuleType]) -> ModuleType:
-    try:
-        with modules.inside(places.search(kind, where)) as loaded:
-            return modules.once(loaded, where, run)
-    except RooflineError:
-        raise
-    except SyntaxError as error:
-        if error.lineno is None:  # raised by hand
-            raise BuildError(
-                f"the model failed: {where} could not be loaded: {failures.said(error)}{failures.place(error)}"
-            ) from error
-        raise SourceError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
-    except ImportError as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if kind == "module" and missing and (where == missing or where.startswith(missing + ".")):
-            file = f"{where.replace('.', '/')}.py"
-            raise SourceError(f"no module {missing!r} to import; is it installed, or did you mean the file {file}?") from None
-        raise SourceError(f"{where} could not be loaded: {failures.said(error)}{failures.place(error)}") from error
-    except BaseException as error:
-        if failures.interrupted(error) or isinstance(error, SystemExit):
-            raise
-        words = f"{failures.said(error)}{failures.place(error)}"
-        raise BuildError(f"the model failed: {where} could not be loaded: {words}") from error
-
-
 def _check_arguments(make: Callable[..., Any], source: Source) -> None:
     """`--set` with a name that the callable does not take is refused before anything is built."""
     try:
@@ -278,24 +202,6 @@ def _check_arguments(make: Callable[..., Any], source: Source) -> None:
         if key not in parameters:
             hint = _meant(key, parameters) or f"it takes {', '.join(parameters) or 'none'}"
             raise UsageError(f"{source.name} takes no argument {key!r}: {hint}")
-
-
-def _unread(make: Any, source: Source) -> tuple[str, ...]:
-    """A note for `--set` with a name that only a catch-all takes: nobody can tell whether it is read there."""
-    if source.kind not in ("file", "module") or isinstance(make, nn.Module):
-        return ()
-    try:
-        parameters = inspect.signature(make).parameters
-    except (TypeError, ValueError):
-        return ()
-    rest = next((p.name for p in parameters.values() if p.kind is p.VAR_KEYWORD), "")
-    own = [p.name for p in parameters.values() if p.name != rest]
-    out = []
-    for key in source.args if rest else ():
-        if key not in own:
-            hint = _meant(key, own, lead="; ")
-            out.append(f"--set {key}: {source.name} has no such argument, it went into **{rest} and may not be read{hint}")
-    return tuple(out)
 
 
 def _meant(name: str, names: Iterable[str], lead: str = "") -> str:
@@ -311,22 +217,8 @@ def is_quantized(module: nn.Module) -> bool:
 
 
 def inputs(source: Source) -> tuple[Input, ...]:
-    """What the model is called with: as resolved, or the default of the package that builds it, sized as asked."""
-    if source.inputs is not None:
-        return source.inputs
-    if source.kind == "exported":
-        from roofline.sources import exported
-
-        found = sized(parsed(exported.inputs(source.where)), source.asked)
-        exported.check(source.where, {i.name: i.shape for i in found})
-        return found
-    if source.kind == "hf":
-        from roofline.sources import hf
-
-        ask = hf.inputs(source.where, source.args)
-    else:
-        ask = zoo.inputs(source.kind, source.where, source.args)
-    return sized(parsed(ask), source.asked)
+    """What the model is called with: as resolved, or the kind's own, sized as asked."""
+    return source.kind.inputs(source) if source.inputs is None else source.inputs
 
 
 def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], dict[str, Any]]:

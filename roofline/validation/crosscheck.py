@@ -8,7 +8,6 @@ common. fvcore adds a count of its own for norms, pooling and interpolation to i
 from __future__ import annotations
 
 import logging
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,14 +17,15 @@ import torch
 from msgspec import Struct
 from torch import nn
 
-from roofline import paths, pipeline
+from roofline import pipeline
 from roofline.classes import CONVS
 from roofline.errors import UsageError
 from roofline.kernels import build as kernels
 from roofline.pipeline import REAL_LIMIT
 from roofline.records import Kernel, Trace
 from roofline.request import Request
-from roofline.sources import build, source
+from roofline.sources import build
+from roofline.sources.resolve import resolve
 from roofline.sources.source import Source
 from roofline.tracing.arguments import tensors_in
 
@@ -91,9 +91,9 @@ class Crosscheck(Struct, frozen=True, kw_only=True):
 
 def crosscheck(request: Request) -> Crosscheck:
     """Count a model three ways, on one module with one input. Raises what `roofline.analyze` raises."""
-    found = source.resolve(request.ask)
-    if found.kind == "onnx":
-        raise UsageError(f"{request.ask.model}: the other counters take PyTorch modules, not ONNX graphs")
+    found = resolve(request.ask)
+    if not found.kind.torch:
+        raise UsageError(f"{request.ask.model}: the other counters take PyTorch modules, not {found.kind.titles}")
     with pipeline.alone(found):
         return _compared(found, request.progress)
 
@@ -307,48 +307,12 @@ def _missed_by(tool: str, kernel: Kernel, unsupported: Mapping[str, int]) -> boo
 def _published(found: Source, trace: Trace, macs: int) -> Iterator[Published]:
     if found.asked.inputs or found.asked.batch or found.asked.resolution:
         return
-    if found.kind == "reference":
-        yield from _papers(found, trace.model.params, macs)
-    elif found.kind == "torchvision":
-        yield from _torchvision(found, trace.model.params, macs)
-
-
-def _papers(found: Source, params: int, macs: int) -> Iterator[Published]:
-    """The rows of models/published.toml for this model in its default form."""
-    table = tomllib.loads((paths.models() / "published.toml").read_text(encoding="utf-8"))
-    for row in table["published"]:
-        if row["model"] != found.name or row.get("args") or row.get("input"):
-            continue
-        for what, ours in (("macs", macs), ("params", params)):
-            if what in row:
-                text = str(row[what])
-                yield Published(
-                    what=what,
-                    value=text,
-                    ours=ours,
-                    agrees=rounds_to(ours, text),
-                    source=row["source"],
-                    why=row.get(f"{what}_dev", ""),
-                )
-
-
-def _torchvision(found: Source, params: int, macs: int) -> Iterator[Published]:
-    from roofline.sources import zoo
-
-    entry = zoo.published(found.where, found.args)
-    if entry is None:
-        return
-    name, count, ops = entry
-    where = f"torchvision, {name}"
-    yield Published(
-        what="params",
-        value=f"{count}",
-        ours=params,
-        agrees=count == params,
-        source=where,
-        why="counted before batch norms were folded into the quantized weights" if found.where.startswith("quantized_") else "",
-    )
-    yield Published(what="macs", value=f"{ops} G", ours=macs, agrees=rounds_to(macs, f"{ops} G"), source=where)
+    ours = {"macs": macs, "params": trace.model.params}
+    for said in found.kind.published(found):
+        mine = ours[said.what]
+        yield Published(
+            what=said.what, value=said.value, ours=mine, agrees=rounds_to(mine, said.value), source=said.source, why=said.why
+        )
 
 
 def rounds_to(value: int, text: str) -> bool:

@@ -17,7 +17,8 @@ from roofline import compat
 from roofline.errors import RooflineError, SourceError
 from roofline.records import Trace
 from roofline.sources import build
-from roofline.sources.source import Source
+from roofline.sources.timm import TIMM
+from roofline.sources.timm import size as image_size
 from roofline.tracing import trace
 from roofline.tracing.recorder import Recorder
 
@@ -46,9 +47,7 @@ def make(name: str, size: int, millions: float | None = None) -> nn.Module:
 
 def default_size(name: str) -> int:
     """Pixels of an edge of the images that the model takes where nobody says a size: what `analyze` takes too."""
-    timm = compat.load("timm")
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    return int(config.input_size[-1]) if config is not None else 224
+    return int(image_size(name)[-1])
 
 
 def _millions(module: nn.Module) -> float:
@@ -72,7 +71,7 @@ def _build(name: str, size: int, real: bool = False) -> nn.Module:
     attempts: list[dict[str, Any]] = [{}] if size == default else [{"img_size": size}, {}]
     for args in attempts:
         try:
-            return build.build(Source(name=name, kind="timm", where=name, args=args, unset=args, inputs=()), real=real)
+            return build.build(TIMM.source(name, args), real=real)
         except RooflineError as error:
             failure = error
     raise SourceError(str(failure))

@@ -25,7 +25,8 @@ from roofline.errors import RooflineError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Trace, by_bound
 from roofline.request import Ask, Pass
-from roofline.sources import source, zoo
+from roofline.sources.resolve import resolve
+from roofline.sources.timm import TIMM
 from roofline.timemodel import roof
 from roofline.validation import accuracy, model_tables
 from roofline.validation.model_tables import Row, Setting
@@ -124,7 +125,7 @@ def _predict(job: _Job) -> Prediction | str:
     row, how, target = job.row, job.setting, job.device
     asked = repr((row.model, row.size, row.batch, row.millions, how))
     # any other model may be a person's own file, which can change
-    store = Cache(enabled=job.cache and zoo.has("timm", row.model))
+    store = Cache(enabled=job.cache and TIMM.has(row.model))
     key = digest(fingerprints.program(), compat.version("timm"), roof.fingerprint(), asked, msgspec.json.encode(target))
     saved = store.load("prediction", key)
     if saved is None:
@@ -144,7 +145,7 @@ def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
     import zlib
 
     name = row.model.partition(".")[0]
-    if not zoo.has("timm", name):
+    if not TIMM.has(name):
         return _trace_other(row, how, target)
     asked = repr((name, row.size, row.batch, row.millions, how.dtype, how.layout, target.kind))
     key = digest(fingerprints.tracing(), asked, compat.version("timm"), compat.place("timm"))
@@ -165,8 +166,8 @@ def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
     if how.layout != "nchw":
         compat.needs("timm", row.model)
         raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
-    found = source.resolve(Ask(row.model, batch=row.batch, resolution=row.size or None))
-    if found.kind in ("file", "module") and not row.own:
+    found = resolve(Ask(row.model, batch=row.batch, resolution=row.size or None))
+    if found.kind.code == "person" and not row.own:
         raise UsageError(f"{row.model} is code, which a table does not run; give --own-models if the table is your own")
     with pipeline.alone(found):
         return pipeline.trace_source(found, target, Pass(how.dtype))

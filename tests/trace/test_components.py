@@ -16,7 +16,7 @@ from roofline.devices.device import Device, lookup
 from roofline.kernels import build as kernels
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
 from roofline.request import Ask, Pass
-from roofline.sources import source
+from roofline.sources.resolve import resolve
 from roofline.timemodel import roof
 
 CASES = [
@@ -38,7 +38,7 @@ CASES = [
 @cache
 def traced(name: str, device: str, batch: int, dtype: str) -> Trace:
     target = lookup(device)
-    return pipeline.trace_source(source.resolve(Ask(name, batch=batch)), target, Pass(dtype=dtype))
+    return pipeline.trace_source(resolve(Ask(name, batch=batch)), target, Pass(dtype=dtype))
 
 
 @cache

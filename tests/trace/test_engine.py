@@ -12,7 +12,8 @@ from roofline.analysis import memory
 from roofline.kernels import build as kernels
 from roofline.records import Kernel
 from roofline.request import Ask
-from roofline.sources import build, source
+from roofline.sources import build
+from roofline.sources.resolve import resolve
 from roofline.tracing.trace import trace
 
 from .ideal_bytes import ideal_bytes
@@ -90,7 +91,7 @@ def test_embedding_reads_the_rows_it_gathers() -> None:
 
 @pytest.mark.parametrize("name", SIX)
 def test_ideal_bytes_equal_weights_plus_outputs(name: str) -> None:
-    found = source.resolve(Ask(name))
+    found = resolve(Ask(name))
     module = build.build(found)
     args, kwargs = build.call_with(module, found.inputs)
     ours = sum(k.bytes for k in kernels.build(trace(module, args, kwargs), "ideal"))
@@ -136,7 +137,7 @@ def test_everything_adds_up(name: str, runtime: str, device: str) -> None:
 
 
 def test_live_module_equals_the_named_one() -> None:
-    module = build.build(source.resolve(Ask("mobilenet_v3_small")), real=True)
+    module = build.build(resolve(Ask("mobilenet_v3_small")), real=True)
     live = roofline.analyze(module, inputs=("1,3,224,224",), device="t4")
     named = roofline.analyze("mobilenet_v3_small", device="t4", cache=False)
     assert live.kernels == named.kernels

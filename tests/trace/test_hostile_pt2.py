@@ -20,7 +20,7 @@ from torch import nn
 
 from roofline.cli.terminal import guard
 from roofline.errors import SourceError
-from roofline.sources import exported, exported_ops
+from roofline.sources.exported import operators, program
 
 
 class Small(nn.Module):
@@ -188,7 +188,7 @@ def test_every_operator_that_takes_text_takes_it_for_a_reason() -> None:
     for schema in torch._C._jit_get_all_schemas():
         space, _, name = schema.name.partition("::")
         try:
-            function = exported_ops.operator_of(f"torch.ops.{space}.{name}.{schema.overload_name or 'default'}", "f.pt2")
+            function = operators.operator_of(f"torch.ops.{space}.{name}.{schema.overload_name or 'default'}", "f.pt2")
         except SourceError:
             continue
         allowed += 1
@@ -217,7 +217,7 @@ def test_tensors_without_memory_only(archive: Path, tmp_path: Path) -> None:
     lone = node("torch.ops.aten.repeat.default", {"as_int": 1}, size)
     assert "it is given no tensor" in refusal(with_nodes(archive, tmp_path / "lone.pt2", lone))
     with pytest.raises(SourceError, match="never run on real tensors"):
-        exported.load(str(archive))(torch.rand(2, 3, 16, 16))
+        program.load(str(archive))(torch.rand(2, 3, 16, 16))
 
 
 MADE = {"as_tensor": {"name": "made"}}

@@ -73,9 +73,9 @@ def passes() -> tuple[tuple[str, Trace], ...]:
     """(dtype setting, trace) of inference and training in several precisions, and of a decoded token."""
     from roofline.pipeline import trace_source
     from roofline.request import Ask, Pass
-    from roofline.sources import source
+    from roofline.sources.resolve import resolve
 
-    mobilenet = source.resolve(Ask("mobilenet_v2", batch=2))
+    mobilenet = resolve(Ask("mobilenet_v2", batch=2))
     with torch.device("meta"):
         image, token = torch.empty(4, 3, 64, 64), (torch.empty(1, 1, dtype=torch.long), torch.empty(1, 4, 300, 64))
         mixed, decoder = Mixed(), Decoder()

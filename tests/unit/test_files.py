@@ -17,7 +17,7 @@ from roofline import files
 from roofline.analysis import budgets, diff, document
 from roofline.devices import file as device_file
 from roofline.errors import RooflineError
-from roofline.sources import source
+from roofline.sources.source import file_at
 from roofline.timemodel import roof
 from roofline.validation import model_tables
 
@@ -28,9 +28,9 @@ READERS: list[tuple[str, Callable[[Path], object]]] = [
     ("saved.json", diff.read_analyses),
     ("loaded.json", document.load),
     ("table.csv", model_tables.lines),
-    ("net.onnx", lambda path: source._file_at(str(path))),
-    ("net.pt2", lambda path: source._file_at(str(path))),
-    ("net.py", lambda path: source._file_at(str(path))),
+    ("net.onnx", lambda path: file_at(str(path))),
+    ("net.pt2", lambda path: file_at(str(path))),
+    ("net.py", lambda path: file_at(str(path))),
 ]
 
 
@@ -104,7 +104,7 @@ def test_json_that_is_none(tmp_path: Path, name: str, read: Callable[[Path], obj
 @pytest.mark.parametrize("name", ["a\x00b.pt2", "n" * 300 + ".onnx", "gone.py"])
 def test_names_that_no_file_has(name: str) -> None:
     with pytest.raises(RooflineError, match="no such file"):
-        source._file_at(name)
+        file_at(name)
 
 
 def test_a_saved_analysis_is_typed_data() -> None:
@@ -116,7 +116,7 @@ def test_a_saved_analysis_is_typed_data() -> None:
 
 # Where code is run because a person named it, and where modules of torch and transformers are imported by names of ours.
 RUNS = {
-    "sources/build.py": {"importlib.import_module"}, "isolation/modules.py": {"loader.exec_module"},
+    "sources/loading.py": {"importlib.import_module"}, "isolation/modules.py": {"loader.exec_module"},
     "isolation/watching.py": {"compile"}, "compat.py": {"importlib.import_module"},
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 The archive's graph is JSON; it is read as data and interpreted here, operator by operator. torch.export.load would do more
 than asked: it unpickles what the archive holds and resolves any name under `torch` as a function to call, so a hostile file
-could run code. What may be called stands in exported_ops.py; no weight is read, and no tensor with memory is made.
+could run code. What may be called stands in operators.py; no weight is read, and no tensor with memory is made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from roofline.errors import RooflineError, SourceError, UsageError
-from roofline.sources import exported_ops
+from roofline.sources.exported import operators
 
 # Major version of the graph's schema that is understood (torch 2.6 to 2.15 and on).
 SCHEMA = 8
@@ -163,7 +163,7 @@ class Program(nn.Module):
                 else:
                     args.append(value)
             try:
-                result = exported_ops.call(target, args, kwargs, device, self._where)
+                result = operators.call(target, args, kwargs, device, self._where)
             except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError, AttributeError) as error:
                 raise SourceError(f"{self._where}: {target} cannot be called as the graph says: {_line(error)}") from error
         if len(outputs) == 1 and "as_tensors" not in outputs[0]:

@@ -4,14 +4,13 @@ no weights are read, and a configuration that brings its own code (`auto_map`) i
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from roofline import compat
 from roofline.errors import SourceError, UnknownNameError, UsageError, nearest
-from roofline.sources import hf_config
+from roofline.sources.source import Kind, Source, installed, needs
 
 # Tokens of a text input where nothing else is said.
 TOKENS = 128
@@ -19,19 +18,54 @@ TOKENS = 128
 SAMPLES = 16_000
 
 
-def maker(where: str) -> Callable[..., Any]:
-    """The callable that builds the model from keyword arguments, which are fields of its configuration."""
+class Transformers(Kind):
+    """`hf:LlamaForCausalLM`, `hf:config.json`; a name of the hub would be a download, so it is refused."""
 
-    def make(**settings: Any) -> Any:
-        cls, config = _configured(where, settings)
-        with compat.offline():
-            return cls._from_config(config)
+    name = prefix = "hf"
+    package = "transformers"
 
-    return make
+    def named(self, name: str) -> Source:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            path = path / "config.json"
+        if path.suffix == ".json" or "/" in name:
+            if not path.is_file():
+                raise UsageError(
+                    f"hf:{name}: no such file; nothing is downloaded, so give a local config.json "
+                    "or a class name (hf:LlamaForCausalLM)"
+                )
+            needs(self, name)
+            return Source(name=path.resolve().parent.name, kind=self, where=str(path.resolve()), inputs=None)
+        needs(self, name)
+        if not name.isidentifier():
+            raise UsageError(f"hf:{name} is neither a class name (hf:LlamaForCausalLM) nor a config.json")
+        return Source(name=name, kind=self, where=name, inputs=None)
+
+    def label(self, source: Source) -> str:
+        return installed(self)
+
+    def files(self, source: Source) -> tuple[Path, ...]:
+        return (Path(source.where),) if source.where.endswith(".json") else ()
+
+    def load(self, source: Source) -> Callable[..., Any]:
+        def make(**settings: Any) -> Any:
+            cls, config = _configured(source.where, settings)
+            with compat.offline():
+                return cls._from_config(config)
+
+        return make
+
+    def default(self, source: Source) -> Mapping[str, Any]:
+        return _inputs(source.where, source.args)
 
 
-def inputs(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+TRANSFORMERS = Transformers()
+
+
+def _inputs(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The default call: names of forward()'s parameters -> shapes, or text with a dtype."""
+    import inspect
+
     cls, config = _configured(where, settings)
     text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
     known = inspect.signature(cls.forward).parameters
@@ -75,6 +109,8 @@ def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
             hint = nearest(key, config.to_dict(), n=3, cutoff=0.6, lead="", show=str) or "see its documentation for the fields"
             raise UsageError(f"{type(config).__name__} has no field {key!r}: {hint}")
     if settings:
+        from roofline.sources import hf_config
+
         hf_config.check(settings, f"--set of {cls.__name__}")  # a budget file may have set them
         try:
             with compat.offline():
@@ -106,6 +142,8 @@ _HEADS = ("Model", "LM", "ForCausalLM", "Classification", "Generation", "Detecti
 
 
 def _from_file(path: Path) -> tuple[Any, Any]:
+    from roofline.sources import hf_config
+
     table = hf_config.read(path)
     kind = table.get("model_type")
     if not isinstance(kind, str):

@@ -1,0 +1,115 @@
+"""A person's own code: a class, function or module object in a Python file, or in a module that can be imported.
+
+A file may declare its models in a ROOFLINE table, which is read without running it.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from roofline.errors import SourceError, UsageError
+from roofline.isolation.places import package_of
+from roofline.sources.inputs import ASSUMED, DEFAULT_INPUT, parsed
+from roofline.sources.source import Kind, Source, file_at
+
+_BLOCK = re.compile(r"^ROOFLINE\b[^=\n]*= (\{.*?^\})", re.MULTILINE | re.DOTALL)
+
+
+def declared(path: Path) -> dict[str, dict[str, Any]]:
+    """Name -> entry, read as a literal: the file is not run. Empty where it has no table."""
+    try:
+        block = _BLOCK.search(path.read_text(encoding="utf-8"))
+        return ast.literal_eval(block.group(1)) if block else {}
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+        raise SourceError(f"{path}: its ROOFLINE table cannot be read as a literal: {error}") from error
+
+
+def source_of(kind: Kind, name: str, path: Path, entry: Mapping[str, Any], bare: bool = False) -> Source:
+    """The model that an entry of the table describes."""
+    return Source(
+        name=name, kind=kind, where=str(path), attribute=entry.get("make", name), args=dict(entry.get("args", {})),
+        inputs=parsed(entry.get("inputs", DEFAULT_INPUT)), bare=bare,
+    )  # fmt: skip
+
+
+class File(Kind):
+    """`net.py:Net`; or `net.py` alone, where its ROOFLINE table has one entry."""
+
+    name = "file"
+    code = "person"
+
+    def find(self, text: str) -> Source | None:
+        place, _, attribute = text.rpartition(":")
+        if place.endswith(".py"):
+            return self._in(place, attribute)
+        return self._in(text, "") if text.endswith(".py") else None
+
+    def _in(self, file: str, attribute: str) -> Source:
+        path = file_at(file)
+        table = declared(path)
+        if not attribute:
+            if len(table) != 1:
+                names = ", ".join(table) or "none declared"
+                raise UsageError(f"{file}: say which model, as {file}:NAME ({names})")
+            attribute = next(iter(table))
+        if attribute in table:
+            return source_of(self, attribute, path, table[attribute])
+        return _undeclared(self, str(path), attribute)
+
+    def files(self, source: Source) -> tuple[Path, ...]:
+        return (Path(source.where),)
+
+    def places(self, source: Source) -> list[str]:
+        """Its own folder, as with `python net.py`, and the working directory."""
+        path = Path(source.where)
+        root, dotted = package_of(path)
+        # a file of a package sees its neighbours through the package; a script sees them directly
+        found = [str(root)] if dotted else [str(path.parent), str(root)]
+        return list(dict.fromkeys([*found, os.getcwd()]))
+
+    def load(self, source: Source) -> Any:
+        from roofline.sources import loading
+
+        return loading.from_file(source)
+
+    def remarks(self, source: Source, made: Any) -> tuple[str, ...]:
+        from roofline.sources import loading
+
+        return loading.unread(made, source)
+
+
+class Module(Kind):
+    """`package.module:make`: the same in an importable module."""
+
+    name = "module"
+    code = "person"
+
+    def find(self, text: str) -> Source | None:
+        place, colon, attribute = text.rpartition(":")
+        return _undeclared(self, place, attribute) if colon and place else None
+
+    def places(self, source: Source) -> list[str]:
+        """The working directory, as with `python -m`."""
+        return [os.getcwd()]
+
+    def load(self, source: Source) -> Any:
+        from roofline.sources import loading
+
+        return loading.from_module(source)
+
+    def remarks(self, source: Source, made: Any) -> tuple[str, ...]:
+        from roofline.sources import loading
+
+        return loading.unread(made, source)
+
+
+def _undeclared(kind: Kind, where: str, attribute: str) -> Source:
+    return Source(name=attribute, kind=kind, where=where, attribute=attribute, inputs=parsed(DEFAULT_INPUT), notes=(ASSUMED,))
+
+
+FILE, MODULE = File(), Module()

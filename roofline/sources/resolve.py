@@ -1,0 +1,92 @@
+"""What a person calls a model -> where it is and what it takes. Imports no torch, so that a cached analysis needs none.
+
+mobilenet_v3_large            a reference model of this project
+net.py:Net                    a class, function or module object in a Python file
+package.module:make           the same in an importable package
+torchvision:NAME, timm:NAME   a model of those packages; a bare name is looked up there after the reference models
+hf:NAME                       a transformers class with its default config, or a local config.json
+net.pt2                       a program saved by torch.export
+net.onnx                      an ONNX graph
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from msgspec.structs import replace
+
+from roofline import compat
+from roofline.errors import UnknownNameError, nearest
+from roofline.request import Ask
+from roofline.sources import kinds
+from roofline.sources.inputs import ASSUMED, sized
+from roofline.sources.source import Source
+
+
+def resolve(ask: Ask) -> Source:
+    """Find a model by what a person calls it, with its inputs as asked for. Imports no torch.
+
+    Raises UnknownNameError with the nearest names, UsageError for inputs that cannot be.
+    """
+    found = _find(ask.model)
+    unset = found.args
+    if ask.resolution is not None and not ask.inputs:
+        unset = unset | found.kind.resized(found.where, ask.resolution)
+    args = unset | {k: _typed(v) for k, v in ask.settings.items()}
+    found = replace(found, args=args, unset=unset, asked=ask)
+    return replace(
+        found,
+        inputs=None if found.inputs is None else sized(found.inputs, ask),
+        notes=(*found.kind.notes(found), *(n for n in found.notes if not (ask.inputs and n == ASSUMED))),
+    )
+
+
+def _find(model: str) -> Source:
+    prefix, _, name = model.rpartition(":")
+    for kind in kinds.KINDS:
+        if prefix and prefix == kind.prefix:
+            return kind.named(name)
+    for kind in kinds.KINDS:
+        if (found := kind.find(model)) is not None:
+            return found
+    near = nearest(model, [name for kind in kinds.KINDS for name in kind.names()], n=3, lead="", show=str)
+    hint = f"{near} " if near else ""
+    missing = [kind.package for kind in kinds.KINDS if kind.meant and kind.package and not compat.version(kind.package)]
+    if missing and model.replace("_", "").isalnum():
+        more = f"; the models of {' and '.join(missing)} need them installed: pip install {' '.join(missing)}"
+    else:
+        more = ""
+    raise UnknownNameError(
+        f"unknown model {model!r}: {hint}`roofline models` lists the names; a file is given as net.py:Net{more}"
+    )
+
+
+def also_known(source: Source) -> tuple[str, ...]:
+    """A note where a later kind has a model of the same bare name; it reads packages' files, so ask when tracing only."""
+    if not source.bare:
+        return ()
+    later = kinds.KINDS[kinds.KINDS.index(source.kind) + 1 :]
+    also = [f"{kind.prefix}:{source.name}" for kind in later if kind.defines(source.name)]
+    return (f"{source.name} is {source.kind.meant}; say {' or '.join(also)} for the other",) if also else ()
+
+
+def catalogue(zoos: bool = True) -> list[dict[str, str]]:
+    """The models that are known by name, reference models first, then the packages': name, source, about, paper.
+
+    None of them is imported: names are read from their source.
+    """
+    return [row for kind in kinds.KINDS if zoos or not kind.package for row in kind.catalogue()]
+
+
+def _typed(value: str) -> Any:
+    """`0.75` -> float, `true` -> bool, `none` -> None, `[1,2]` -> list, anything else stays text."""
+    if not isinstance(value, str):
+        return value
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
