@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from roofline import files, units
-from roofline.analysis.metrics import BY_NAME, METRICS, parse
+from roofline.analysis.metrics import BY_NAME, by_limit, parse
 from roofline.dtypes import NOT_INT8, SETTINGS
 from roofline.errors import BudgetFileError, CheckFailed, ModelError, RooflineError, UsageError, nearest
 from roofline.records import RUNTIMES, Analysis
@@ -90,7 +90,6 @@ class Verdict(Struct, frozen=True, kw_only=True):
     line: int = 0
 
 
-_LIMITS = {f"{'max' if m.cost else 'min'}_{m.name}": m for m in METRICS}
 _KEYS = (
     "model", "analysis", "name", "device", "host", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set",
     "allow_unknown",
@@ -177,11 +176,12 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
 
     if not isinstance(table, dict):
         raise fail("", f"expected a table, got {table!r}")
-    known = (*_KEYS, *_LIMITS)
+    limited = by_limit()
+    known = (*_KEYS, *limited)
     for key in table:
         if key not in known:
-            near = next((f"; did you mean {limit!r}?" for limit in _LIMITS if limit[4:] == key), nearest(key, known))
-            raise fail(key, f"unknown key {key!r}{near}\nlimits: {', '.join(_LIMITS)}")
+            near = next((f"; did you mean {limit!r}?" for limit in limited if limit[4:] == key), nearest(key, known))
+            raise fail(key, f"unknown key {key!r}{near}\nlimits: {', '.join(limited)}")
 
     def take(key: str, kind: type | tuple[type, ...], expected: str, default: Any) -> Any:
         value = table.get(key, default)
@@ -218,14 +218,14 @@ def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
             raise fail(key, f"{key}: cannot be set here, the saved analysis {analysis} has settled it")
 
     limits = []
-    for key, of in _LIMITS.items():
+    for key, of in limited.items():
         if key in table:
             try:
                 limits.append(Limit(key, of.name, parse(of, table[key]), lines.number(index, key)))
             except ValueError as e:
                 raise fail(key, f"{key}: {e}") from None
     if not limits:
-        raise fail("", f"no limit in it\ngive at least one of {', '.join(_LIMITS)}")
+        raise fail("", f"no limit in it\ngive at least one of {', '.join(limited)}")
 
     inputs = table.get("inputs", [])
     if isinstance(inputs, str):

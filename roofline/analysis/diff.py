@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from roofline import files, units
 from roofline.analysis import verify
-from roofline.analysis.metrics import METRICS, Metric, metric, parse, percent, text
+from roofline.analysis.metrics import BY_NAME, Metric, metric, parse, percent, text
 from roofline.errors import UsageError
 from roofline.records import Analysis, LayerRow
 
@@ -91,7 +91,7 @@ class Diff(Struct, frozen=True, kw_only=True):
 
 def diff(base: Analysis, head: Analysis) -> Diff:
     """Changes from `base` to `head`: every metric, and the layers that were added, removed or changed, largest time first."""
-    pairs = [(m.name, m.of(base), m.of(head)) for m in METRICS]
+    pairs = [(m.name, m.of(base), m.of(head)) for m in BY_NAME.values()]
     return Diff(
         base=base.model.name,
         head=head.model.name,

@@ -23,28 +23,41 @@ class Metric(NamedTuple):
     of: Callable[[Analysis], float]
     # depends on the FLOPs of every op: wrong where an op has no rule
     needs_rules: bool = False
+    # what may follow a number and its prefix, as a regular expression, where that is read as decimal text ("5.5 M params")
+    noun: str = ""
+    # its name in the JSON, which is understood too
+    alias: str = ""
+
+    @property
+    def limit(self) -> str:
+        """The key of a budget that limits it: "max_time"."""
+        return f"{'max' if self.cost else 'min'}_{self.name}"
 
 
+# Budgets, diffs, their views and the help of both read this alone. A new metric is a line here.
 METRICS: tuple[Metric, ...] = (
-    Metric("params", "count", True, lambda a: a.model.params),
-    Metric("macs", "count", True, lambda a: a.totals.macs, needs_rules=True),
-    Metric("flops", "FLOP", True, lambda a: a.totals.flops, needs_rules=True),
+    Metric("params", "count", True, lambda a: a.model.params, noun="params?|parameters?"),
+    Metric("macs", "count", True, lambda a: a.totals.macs, needs_rules=True, noun="MACs?"),
+    Metric("flops", "FLOP", True, lambda a: a.totals.flops, needs_rules=True, noun="FLOPs?"),
     Metric("bytes", "B", True, lambda a: a.totals.bytes),
     Metric("weight_bytes", "B", True, lambda a: a.totals.weight_bytes),
-    Metric("intensity", "count", False, lambda a: a.totals.intensity, needs_rules=True),
-    Metric("kernels", "count", True, lambda a: a.totals.kernels),
-    Metric("time", "s", True, lambda a: a.totals.time_s, needs_rules=True),
-    Metric("throughput", "count", False, lambda a: a.totals.throughput, needs_rules=True),
-    Metric("peak_memory", "B", True, lambda a: a.totals.peak_memory_bytes),
+    Metric("intensity", "count", False, lambda a: a.totals.intensity, needs_rules=True, noun="FLOPs?/B(?:yte)?"),
+    Metric("kernels", "count", True, lambda a: a.totals.kernels, noun="kernels?"),
+    Metric("time", "s", True, lambda a: a.totals.time_s, needs_rules=True, alias="time_s"),
+    Metric("throughput", "count", False, lambda a: a.totals.throughput, needs_rules=True, noun="samples/s|/s"),
+    Metric("peak_memory", "B", True, lambda a: a.totals.peak_memory_bytes, alias="peak_memory_bytes"),
 )
 BY_NAME = {m.name: m for m in METRICS}
-# the names that the JSON uses are understood too
-_ALIASES = {"time_s": "time", "peak_memory_bytes": "peak_memory"}
+
+
+def by_limit() -> dict[str, Metric]:
+    """Key of a budget -> its metric, in the order of METRICS."""
+    return {m.limit: m for m in BY_NAME.values()}
 
 
 def metric(name: str) -> Metric:
     """The metric of that name. Raises UsageError that lists the nearest."""
-    found = BY_NAME.get(_ALIASES.get(name, name))
+    found = BY_NAME.get(name) or next((m for m in BY_NAME.values() if m.alias and m.alias == name), None)
     if found is None:
         raise UsageError(f"no metric {name!r}{nearest(name, BY_NAME)}\nmetrics: {', '.join(BY_NAME)}")
     return found
@@ -61,11 +74,6 @@ def text(metric: Metric, value: float) -> str:
 
 _NUMBER = r"\s*((?:\d+(?:[_,]\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*"
 _EXPONENT = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12, "P": 15}
-# what may follow the number and its prefix
-_NOUNS = {
-    "flops": "FLOPs?", "macs": "MACs?", "params": "params?|parameters?", "kernels": "kernels?", "throughput": "samples/s|/s",
-    "intensity": "FLOPs?/B(?:yte)?",
-}  # fmt: skip
 
 
 def parse(metric: Metric, value: str | float) -> float:
@@ -73,9 +81,8 @@ def parse(metric: Metric, value: str | float) -> float:
 
     Counts are read as decimal text, so that "5.483032 M" is exactly 5,483,032.
     """
-    noun = _NOUNS.get(metric.name)
-    if noun and isinstance(value, str):
-        match = re.fullmatch(rf"{_NUMBER}([kKMGTP]?)\s*(?:{noun})?\s*", value)
+    if metric.noun and isinstance(value, str):
+        match = re.fullmatch(rf"{_NUMBER}([kKMGTP]?)\s*(?:{metric.noun})?\s*", value)
         if match is None:
             raise ValueError(f'expected a number like 250 or "5.5 M", got {value!r}')
         mantissa, _, exponent = match[1].replace(",", "").replace("_", "").lower().partition("e")

@@ -7,10 +7,10 @@ and renames them into it only when all are written, so a full disk or Ctrl-C lea
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from roofline.errors import OutputError, UsageError, close
 from roofline.records import Analysis
@@ -18,7 +18,68 @@ from roofline.records import Analysis
 By = Literal["layer", "op", "kernel"]
 
 
-FORMATS = (".json", ".csv", ".md", ".png", ".svg", ".pdf", ".html")
+class Shown(NamedTuple):
+    """What a file shows of the analyses, as far as it has a choice."""
+
+    # of the file: ".png"
+    suffix: str
+    # rows of its table, and how deep layers go
+    by: By
+    depth: int
+    # rows of a file that holds nothing but rows
+    rows: By
+
+
+# The analyses as the content of a file. Raises OutputError where it cannot be drawn.
+Renderer = Callable[[Sequence[Analysis], Shown], bytes]
+
+# ------------------------------------------------------------------------------------------------ what can be written
+
+
+def _json(analyses: Sequence[Analysis], shown: Shown) -> bytes:
+    from roofline.views import text
+
+    return text.many_to_json(analyses)
+
+
+def _csv(analyses: Sequence[Analysis], shown: Shown) -> bytes:
+    from roofline.views import text
+
+    return text.to_csv(analyses[0], shown.rows).encode()
+
+
+def _markdown(analyses: Sequence[Analysis], shown: Shown) -> bytes:
+    from roofline.views import text
+
+    return "\n".join(text.to_markdown(a, shown.depth) for a in analyses).encode()
+
+
+def _chart(analyses: Sequence[Analysis], shown: Shown) -> bytes:
+    from tempfile import TemporaryDirectory
+
+    from roofline.views import chart
+
+    try:
+        with TemporaryDirectory(prefix="roofline-") as folder:
+            place = Path(folder, f"chart{shown.suffix}")
+            chart.draw(analyses, place)
+            return place.read_bytes()
+    except OSError as e:
+        raise OutputError(f"the chart cannot be drawn: {e.strerror or e}") from e
+
+
+def _page(analyses: Sequence[Analysis], shown: Shown) -> bytes:
+    from roofline.views import page
+
+    return page.render(analyses).encode()
+
+
+# Suffix -> what renders it. A new output is a file in views/ and a line here.
+FORMATS: dict[str, Renderer] = {
+    ".json": _json, ".csv": _csv, ".md": _markdown, ".png": _chart, ".svg": _chart, ".pdf": _chart, ".html": _page,
+}  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------ files
 
 
 def targets(paths: Iterable[Path]) -> list[Path]:
@@ -65,33 +126,7 @@ def render(analyses: Sequence[Analysis], path: Path, by: By, depth: int, rows: B
     Raises OutputError if a chart cannot be drawn.
     """
     suffix = path.suffix.lower()
-    if suffix == ".html":
-        from roofline.views import page
-
-        return page.render(analyses).encode()
-    if suffix not in (".json", ".csv", ".md"):
-        return _chart(analyses, suffix)
-    from roofline.views import text
-
-    if suffix == ".json":
-        return text.many_to_json(analyses)
-    if suffix == ".csv":
-        return text.to_csv(analyses[0], rows or ("kernel" if by == "layer" else by)).encode()
-    return "\n".join(text.to_markdown(a, depth) for a in analyses).encode()
-
-
-def _chart(analyses: Sequence[Analysis], suffix: str) -> bytes:
-    from tempfile import TemporaryDirectory
-
-    from roofline.views import chart
-
-    try:
-        with TemporaryDirectory(prefix="roofline-") as folder:
-            place = Path(folder, f"chart{suffix}")
-            chart.draw(analyses, place)
-            return place.read_bytes()
-    except OSError as e:
-        raise OutputError(f"the chart cannot be drawn: {e.strerror or e}") from e
+    return FORMATS[suffix](analyses, Shown(suffix, by, depth, rows or ("kernel" if by == "layer" else by)))
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
