@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from roofline import compat, units
 from roofline.analysis import document, summary
-from roofline.cache import Cache, digest
+from roofline.cache import dependencies, places
+from roofline.cache.dependencies import Record
+from roofline.cache.store import Cache, digest
 from roofline.devices import device
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
-from roofline.isolation import dependencies, places
-from roofline.isolation.dependencies import Record
 from roofline.records import Analysis, ToolInfo, Trace
 from roofline.request import FORWARD, Pass, Place, Request, check
 from roofline.sources.inputs import Input, default_image

@@ -49,7 +49,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "module", ["roofline", "roofline.records", "roofline.units", "roofline.devices.device", "roofline.cost",
                "roofline.kernels.build", "roofline.timemodel.roof", "roofline.analysis.summary", "roofline.analysis.budgets",
-               "roofline.cache", "roofline.cli", "roofline.cli.app"]
+               "roofline.cache.store", "roofline.cli", "roofline.cli.app"]
 )  # fmt: skip
 def test_module_imports_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit(' '.join(set({HEAVY!r}) & set(sys.modules)) or 0)"

@@ -143,7 +143,7 @@ cache_app = typer.Typer(help="Traces and analyses kept on disk: info, clear.", r
 @cache_app.command("info")
 def cache_info(debug: Debug = False) -> None:
     """Where the cache is and what it holds. $ROOFLINE_CACHE_DIR names another place."""
-    from roofline.cache import Cache
+    from roofline.cache.store import Cache
     from roofline.views import listing
 
     out(listing.cache(Cache().info()))
@@ -152,7 +152,7 @@ def cache_info(debug: Debug = False) -> None:
 @cache_app.command("clear")
 def cache_clear(debug: Debug = False) -> None:
     """Remove every entry."""
-    from roofline.cache import Cache
+    from roofline.cache.store import Cache
     from roofline.units import binary
     from roofline.views.listing import entries
 

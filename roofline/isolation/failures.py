@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from roofline.cache.places import kind_of
 from roofline.errors import ModelError, RooflineError
-from roofline.isolation.places import kind_of
 
 _LONGEST = 300
 # Ways to end or replace this process that leave Python no chance to say so.

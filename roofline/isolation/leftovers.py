@@ -24,8 +24,8 @@ from itertools import chain
 from operator import is_
 from typing import Any
 
+from roofline.cache.places import kind_of
 from roofline.cost import registry
-from roofline.isolation.places import kind_of
 
 _MISSING = object()
 # What Python and torch keep on classes for themselves.

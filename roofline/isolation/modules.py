@@ -22,9 +22,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from roofline.cache.places import kind_of, origin, where
 from roofline.isolation.failures import text
 from roofline.isolation.leftovers import State
-from roofline.isolation.places import kind_of, origin, where
 
 # Packages that stay in place wherever they were imported from: they register themselves in C++, once in a process.
 _LIBRARIES = frozenset({

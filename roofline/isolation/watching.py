@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from roofline.isolation.dependencies import (
+from roofline.cache.dependencies import (
     IMPORTABLE,
     PACKAGES,
     Group,
@@ -30,8 +30,8 @@ from roofline.isolation.dependencies import (
     together,
     value_of,
 )
+from roofline.cache.places import kind_of, origin
 from roofline.isolation.modules import Loaded
-from roofline.isolation.places import kind_of, origin
 
 _STARTED = time.time_ns()
 _METADATA = os.path.dirname(importlib.metadata.__file__)

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from roofline.cache import places
 from roofline.errors import BuildError, RooflineError, SourceError, nearest
-from roofline.isolation import failures, modules, places
+from roofline.isolation import failures, modules
 from roofline.sources.source import Source
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from roofline.cache.places import package_of
 from roofline.errors import SourceError, UsageError
-from roofline.isolation.places import package_of
 from roofline.sources.inputs import ASSUMED, DEFAULT_INPUT, parsed
 from roofline.sources.source import Kind, Source, file_at
 

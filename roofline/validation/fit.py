@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from roofline.cache import Cache
+from roofline.cache.store import Cache
 from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
 from roofline.timemodel import roof

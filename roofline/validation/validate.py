@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from roofline import compat, fingerprints, pipeline
 from roofline.analysis import memory
-from roofline.cache import Cache, digest
+from roofline.cache.store import Cache, digest
 from roofline.devices.device import Device
 from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from roofline.analysis.budgets import Verdict
     from roofline.analysis.diff import Diff
     from roofline.bench.calibrate_cpu import Calibration
-    from roofline.cache import CacheInfo
+    from roofline.cache.store import CacheInfo
     from roofline.devices.device import Device, Level, Number, Peak
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}

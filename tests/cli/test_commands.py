@@ -449,7 +449,7 @@ class TestLists:
 
 
 def test_cache(cache_dir: Path, capsys: Capture) -> None:
-    from roofline.cache import Cache, digest
+    from roofline.cache.store import Cache, digest
 
     Cache().store("trace", digest("a"), b"x" * 100)
     assert cli.main(["cache", "info"]) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from roofline.cache import Cache, default_root, digest
+from roofline.cache.store import Cache, default_root, digest
 
 KEY = digest("model", "setting")
 
@@ -308,7 +308,7 @@ def test_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from roofline.cache import Cache
+from roofline.cache.store import Cache
 cache = Cache(Path(sys.argv[1]))
 for i in range(200):
     cache.store("trace", "k" * 64, sys.argv[2].encode() * 5000)

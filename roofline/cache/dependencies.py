@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from msgspec import Struct
 
-from roofline.isolation.places import locate
+from roofline.cache.places import locate
 
 # A file changed this shortly before it was read could change again within one tick of its clock.
 _RACY_NS = 2_000_000_000

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from roofline.isolation.dependencies import Record, holds, mark_of
+from roofline.cache.dependencies import Record, holds, mark_of
 
 # Raised when the layout of an entry changes: old entries are then never read, and are pruned as the oldest.
 _VERSION = "v2"
