@@ -59,6 +59,13 @@ Scalar = bool | int | float | str | None
 Arg = Any  # Scalar | TensorSpec | list[Scalar | TensorSpec]; msgspec needs it spelled out, see OpSpec
 
 
+# They reserve memory or ask a question; nothing runs on the device.
+_NO_LAUNCH = frozenset({
+    "aten.empty", "aten.empty_like", "aten.empty_strided", "aten.new_empty", "aten.new_empty_strided", "aten.empty_permuted",
+    "aten.resize_", "aten.set_", "aten.lift", "aten.lift_fresh", "aten.detach", "aten.alias", "aten._unsafe_view",
+})  # fmt: skip
+
+
 class OpSpec(Struct, frozen=True, omit_defaults=True, gc=False):
     """What was called, with which shapes: all that a cost rule may see. Calls that agree share one OpSpec."""
 
@@ -82,6 +89,11 @@ class OpSpec(Struct, frozen=True, omit_defaults=True, gc=False):
     def out(self) -> TensorSpec:
         """The first output."""
         return self.outputs[0]
+
+    @property
+    def launches(self) -> bool:
+        """Whether anything runs on the device."""
+        return not self.view and self.name not in _NO_LAUNCH
 
 
 class Op(Struct, frozen=True, omit_defaults=True, gc=False):

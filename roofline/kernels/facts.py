@@ -12,12 +12,6 @@ from roofline.records import Kernel, Op, Operand, OpSpec, Trace, Work
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})
 
-# They reserve memory or ask a question; nothing runs on the device.
-_NO_LAUNCH = frozenset({
-    "aten.empty", "aten.empty_like", "aten.empty_strided", "aten.new_empty", "aten.new_empty_strided", "aten.empty_permuted",
-    "aten.resize_", "aten.set_", "aten.lift", "aten.lift_fresh", "aten.detach", "aten.alias", "aten._unsafe_view",
-})  # fmt: skip
-
 
 class Facts:
     """All that an OpSpec tells by itself, worked out once for every call that shares it."""
@@ -28,7 +22,7 @@ class Facts:
 
     def __init__(self, spec: OpSpec) -> None:
         self.spec = spec
-        self.launches = not spec.view and spec.name not in _NO_LAUNCH
+        self.launches = spec.launches
         self.name = spec.name.removeprefix("aten.")
         if not self.launches:
             return

@@ -6,16 +6,13 @@ call for each layer and direction, LSTM only) on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-
-if TYPE_CHECKING:
-    from roofline.tracing.training import TrainingRecorder
 
 aten = torch.ops.aten
 # The implementation that torch itself has for every backend. Not `OpOverload.decompose`: once `torch._decomp` is imported
@@ -192,7 +189,15 @@ def _gpu_attention(
 MODES = {"rnn_relu": (0, 1), "rnn_tanh": (1, 1), "lstm": (2, 4), "gru": (3, 3)}
 
 
-def recurrent(recorder: TrainingRecorder) -> dict[torch._ops.OpOverload, Callable[..., Any]]:
+class Recording(Protocol):
+    """What records a pass with gradients."""
+
+    gpu: bool
+
+    def emit(self, name: str, args: list[Any], results: Sequence[torch.Tensor]) -> None: ...
+
+
+def recurrent(recorder: Recording) -> dict[torch._ops.OpOverload, Callable[..., Any]]:
     """What catches the recurrent layers of the target."""
     if not recorder.gpu:
         return {aten.lstm.input: _onednn_lstm}
@@ -203,7 +208,7 @@ def recurrent(recorder: TrainingRecorder) -> dict[torch._ops.OpOverload, Callabl
     }
 
 
-def _cudnn(recorder: TrainingRecorder, kind: str, overload: str) -> Callable[..., Any]:
+def _cudnn(recorder: Recording, kind: str, overload: str) -> Callable[..., Any]:
     func = getattr(getattr(aten, kind), overload)
 
     def layer(*args: Any) -> Any:
@@ -226,7 +231,7 @@ class _Cudnn(torch.autograd.Function):
     """One kernel forward, as in inference, and one backward. Between them cuDNN keeps the gates of every step."""
 
     @staticmethod
-    def forward(ctx: Any, recorder: TrainingRecorder, kind: str, run: Any, states: int, *tensors: torch.Tensor) -> Any:
+    def forward(ctx: Any, recorder: Recording, kind: str, run: Any, states: int, *tensors: torch.Tensor) -> Any:
         mode, gates = MODES[kind]
         weights = tensors[1 + states :]
         with torch._C._AutoDispatchBelowAutograd():

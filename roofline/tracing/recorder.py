@@ -22,7 +22,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.errors import UsageError
-from roofline.kernels.facts import facts_of
 from roofline.records import Op, OpSpec
 from roofline.tracing import memo
 from roofline.tracing import meta as metadata
@@ -416,7 +415,7 @@ def _falls_apart(
         try:
             with trial:
                 func._op_dk(where, *map_tensors(_alike, args), **{k: map_tensors(_alike, v) for k, v in kwargs.items()})
-            apart = sum(facts_of(trial.specs[op.spec]).launches for op in trial.ops) > 1
+            apart = sum(trial.specs[op.spec].launches for op in trial.ops) > 1
         except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
             apart = False
         trial.close()
