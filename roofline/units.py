@@ -142,3 +142,16 @@ def seconds(value: float, digits: int = 3) -> str:
         return "0 s"
     number, prefix = _prefixed(value, [("n", 1e-9), ("u", 1e-6), ("m", 1e-3), ("", 1.0)], digits)
     return f"{number} {prefix}s"
+
+
+def percent(part: float, whole: float) -> str:
+    """Share as people read it: "34 %", "2.1 %", "<0.1 %"; empty whole is "0 %"."""
+    share = 100 * part / whole if whole else 0.0
+    if share == 0:
+        return "0 %"
+    if share < 0.1:
+        return "<0.1 %"
+    # one that is not the whole must not read as the whole; sums in another order differ in their last digits
+    if 99.5 <= share < 100 - 1e-6:
+        return f"{min(share, 99.9):.1f} %"
+    return f"{share:.1f} %" if share < 9.95 else f"{share:.0f} %"

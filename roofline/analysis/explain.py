@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from roofline.analysis.reasons import NOTABLE, hidden, of_peak, peak_name, what_set_it, where
 from roofline.classes import plural
 from roofline.records import Analysis, KernelRow
-from roofline.units import binary, count, seconds, si
-from roofline.views.style import percent
+from roofline.units import binary, count, percent, seconds, si
 
 # A class whose share of the time is this many times its share of the FLOPs is out of proportion.
 LOPSIDED = 2.0

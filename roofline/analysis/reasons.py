@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from roofline.classes import MATRIX, plural
 from roofline.records import Analysis, KernelRow, bound_of_component, by_bound
-from roofline.units import seconds, si
-from roofline.views.style import percent
+from roofline.units import percent, seconds, si
 
 # A bound with this share of the time is named; the largest is, whatever its share.
 NAMED = 0.20

@@ -25,21 +25,12 @@ from matplotlib.transforms import Bbox
 from roofline.analysis.explain import compare, facts, reason
 from roofline.analysis.explain import label as distinct_name
 from roofline.records import Analysis, DeviceInfo, KernelRow, LayerRow
-from roofline.units import si
+from roofline.units import percent, si
 from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, darker, halo, printable
 from roofline.views.labels import Label, place
 from roofline.views.points import Bubble, blocks, bubbles, time_of
 from roofline.views.side import side_many, side_one
-from roofline.views.style import (
-    BOUND_COLOUR,
-    ClassStyle,
-    class_style,
-    kept,
-    of_nominal,
-    percent,
-    roofs,
-    slopes,
-)
+from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, kept, of_nominal, roofs, slopes
 
 By = Literal["kernel", "layer"]
 Format = Literal["png", "svg", "pdf"]

@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from roofline.analysis.explain import ceilings, compare, hosts, label, rate, totals, verdict
 from roofline.records import Analysis, KernelRow, LayerRow
-from roofline.units import binary, count, seconds, si
-from roofline.views.style import BOUND_COLOUR, class_style, fullest, kept, percent, roofs, slopes
+from roofline.units import binary, count, percent, seconds, si
+from roofline.views.style import BOUND_COLOUR, class_style, fullest, kept, roofs, slopes
 
 # Layers open at first; deeper ones fold away.
 OPEN_DEPTH = 2

@@ -11,10 +11,10 @@ from matplotlib.figure import SubFigure
 from roofline.analysis.explain import label as distinct_name
 from roofline.analysis.explain import pace, rate
 from roofline.records import Analysis
-from roofline.units import binary, count, si
+from roofline.units import binary, count, percent, si
 from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, printable, seconds
 from roofline.views.points import time_of
-from roofline.views.style import BOUND_COLOUR, BOUND_TEXT, class_style, fullest, percent
+from roofline.views.style import BOUND_COLOUR, BOUND_TEXT, class_style, fullest
 
 LEFT, WIDTH = 0.735, 0.25
 

@@ -54,19 +54,6 @@ def class_style(klass: str) -> ClassStyle:
     return CLASSES.get(klass) or CLASSES["other"]._replace(title=title(klass))
 
 
-def percent(part: float, whole: float) -> str:
-    """Share as people read it: "34 %", "2.1 %", "<0.1 %"; empty whole is "0 %"."""
-    share = 100 * part / whole if whole else 0.0
-    if share == 0:
-        return "0 %"
-    if share < 0.1:
-        return "<0.1 %"
-    # one that is not the whole must not read as the whole; sums in another order differ in their last digits
-    if 99.5 <= share < 100 - 1e-6:
-        return f"{min(share, 99.9):.1f} %"
-    return f"{share:.1f} %" if share < 9.95 else f"{share:.0f} %"
-
-
 def fullest(time_by_bound: dict[str, float]) -> list[tuple[str, float]]:
     """Bounds with their seconds in the fixed order of BOUNDS, unknown names last, empty ones left out."""
     order = [*BOUNDS, *(b for b in time_by_bound if b not in BOUNDS)]

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from roofline.analysis.explain import facts, totals, verdict
 from roofline.records import Analysis, KernelRow, LayerRow, OpRow
-from roofline.units import count, seconds, si
-from roofline.views.style import BOUND_SIGN, BOUND_STYLE, class_style, fullest, percent
+from roofline.units import count, percent, seconds, si
+from roofline.views.style import BOUND_SIGN, BOUND_STYLE, class_style, fullest
 
 By = Literal["layer", "op", "kernel"]
 

@@ -12,8 +12,7 @@ import msgspec
 
 from roofline.analysis.explain import ceilings, totals, verdict
 from roofline.records import BOUNDS, Analysis, KernelRow, LayerRow, OpRow
-from roofline.units import count, seconds, si
-from roofline.views.style import percent
+from roofline.units import count, percent, seconds, si
 
 By = Literal["layer", "op", "kernel"]
 R = TypeVar("R", LayerRow, OpRow, KernelRow)

@@ -10,7 +10,8 @@ from sample import CPU, GPU, sample
 
 from roofline.analysis.explain import compare, label, rate, totals, verdict
 from roofline.records import BOUNDS, Analysis
-from roofline.views.style import CLASSES, class_style, fullest, percent, roof_title, roofs
+from roofline.units import percent
+from roofline.views.style import CLASSES, class_style, fullest, roof_title, roofs
 
 
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])
