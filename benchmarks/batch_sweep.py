@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from roofline.devices import device
+from roofline.devices import device, library
 from roofline.errors import RooflineError, UsageError
 from roofline.sources import zoo
 from roofline.validation import model_tables, validate
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         layouts = _pairs(args.layout)
         if not set(layouts) <= set(DTYPES) or not set(layouts.values()) <= {"nchw", "nhwc"}:
             raise UsageError("--layout: give a precision and nchw or nhwc, as in --layout amp=nhwc")
-        target = device.lookup(args.device)
+        target = library.lookup(args.device)
         rows, out = read(args.table, columns, _pairs(args.where), _pairs(args.model), args.size)
         found, failed = sweeps(rows, target, layouts)
     except RooflineError as error:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from conformance_page import SEEN, page
 
 from roofline import pipeline
-from roofline.devices.device import lookup
+from roofline.devices.library import lookup
 from roofline.errors import RooflineError
 from roofline.kernels import build as kernels
 from roofline.kernels import facts

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from roofline.devices.device import Device, lookup
+from roofline.devices.device import Device
+from roofline.devices.library import lookup
 from roofline.kernels.build import build
 from roofline.timemodel import roof
 from roofline.tracing.trace import trace

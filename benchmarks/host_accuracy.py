@@ -20,7 +20,7 @@ from typing import Any
 
 import roofline
 from roofline.bench.measure import measure
-from roofline.devices import device
+from roofline.devices import library
 from roofline.errors import RooflineError
 from roofline.records import Analysis
 from roofline.request import Ask, Request
@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument("--saved", type=Path, help="predict beside measurements kept by --save")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    target = device.host()
+    target = library.this_machine()
     print(f"{target.title}, {target.tier} ceilings\n")
     if target.tier != "calibrated":
         print("not calibrated: run `roofline calibrate` first\n", file=sys.stderr)

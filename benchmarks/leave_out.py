@@ -18,7 +18,7 @@ from pathlib import Path
 
 from roofline import paths
 from roofline.cli.terminal import note
-from roofline.devices import device
+from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.timemodel import roof
 from roofline.validation import fit, operator_tables, validate
@@ -51,7 +51,7 @@ def main() -> int:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     shipped = paths.CONSTANTS
-    pairs = [(Path(path), device.lookup(name)) for path, name in args.table]
+    pairs = [(Path(path), library.lookup(name)) for path, name in args.table]
     names = dict.fromkeys(d.name for _, d in pairs)
     print("| left out | table | rows | median | 90th pct | Spearman |\n| --- | --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,8 @@ from torch import nn
 from torch.autograd.profiler import profile
 
 from roofline.analysis import memory
-from roofline.devices.device import Device, lookup
+from roofline.devices.device import Device
+from roofline.devices.library import lookup
 from roofline.request import Ask
 from roofline.sources import build
 from roofline.sources.resolve import resolve

@@ -16,7 +16,7 @@ from roofline.analysis import document, summary
 from roofline.cache import dependencies, places
 from roofline.cache.dependencies import Record
 from roofline.cache.store import Cache, digest
-from roofline.devices import device
+from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
@@ -47,8 +47,8 @@ def run(request: Request) -> Analysis:
 
 def target_of(place: Place) -> Device:
     """The device, with the machine around it. Raises UnknownNameError, UsageError for a host that cannot be."""
-    target = place.device if isinstance(place.device, Device) else device.lookup(place.device)
-    (target,) = device.with_host([target], place.host, place.runtime)
+    target = place.device if isinstance(place.device, Device) else library.lookup(place.device)
+    (target,) = library.with_host([target], place.host, place.runtime)
     return target
 
 

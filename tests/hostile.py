@@ -13,7 +13,7 @@ from typing import Any
 import roofline
 from roofline import pipeline
 from roofline.analysis import document as document_
-from roofline.devices.device import lookup
+from roofline.devices.library import lookup
 from roofline.errors import RooflineError
 from roofline.records import Trace
 from roofline.request import Ask

@@ -15,7 +15,7 @@ from torch import nn
 from roofline.bench import sampling
 from roofline.bench.calibrate_cpu import SECONDS, Bench, Calibration, Report, finish, fit
 from roofline.bench.sampling import Sample
-from roofline.devices import device as devices
+from roofline.devices import library
 from roofline.devices.device import Device, Level, Number, Peak
 from roofline.dtypes import TENSOR_KEYS, TORCH
 from roofline.errors import UnknownNameError, UsageError
@@ -54,7 +54,7 @@ def _base() -> Device:
     """The library's entry of this GPU; one with what CUDA tells where it has none."""
     found = torch.cuda.get_device_properties(0)
     try:
-        return devices.lookup("gpu")
+        return library.lookup("gpu")
     except UnknownNameError:
         told = "cuda"
         unknown = Number(1.0, told, "assumed")

@@ -56,7 +56,7 @@ def list_devices(
     roofline devices cpu             this machine
     roofline devices my-board.toml   a file of your own (checked as it is read)
     """
-    from roofline.devices.device import library
+    from roofline.devices.library import everything as library
     from roofline.views import listing
 
     matched = [_matching(name) for name in names or []]
@@ -115,7 +115,8 @@ def list_models(
 
 def _matching(name: str) -> tuple[list[Device], bool]:
     """The device of that name (and True), else those with `name` in their name or title."""
-    from roofline.devices.device import library, lookup
+    from roofline.devices.library import everything as library
+    from roofline.devices.library import lookup
 
     try:
         return [lookup(name)], True

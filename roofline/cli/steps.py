@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def devices_named(names: Iterable[str], host: str | float | None = None, runtime: str = "eager") -> list[Device]:
     """The devices, all with the same `host` around them where one is given."""
-    from roofline.devices.device import lookup, with_host
+    from roofline.devices.library import lookup, with_host
 
     found: dict[str, Device] = {}
     for name in names:

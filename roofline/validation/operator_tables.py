@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roofline.devices import device as devices
+from roofline.devices import library
 from roofline.devices.device import Device, Number
 from roofline.errors import RooflineError, UsageError
 from roofline.kernels.facts import Facts
@@ -83,7 +83,7 @@ def _is(text: str, target: Device) -> bool:
     if text not in _devices:
         words = text.replace("-16GB", "").replace("-32GB", "")
         try:
-            _devices[text] = devices.lookup(words).name
+            _devices[text] = library.lookup(words).name
         except RooflineError:
             _devices[text] = ""
     return _devices[text] == target.name

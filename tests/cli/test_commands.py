@@ -14,7 +14,8 @@ from sample import language, sample
 
 import roofline
 from roofline import cli
-from roofline.devices.device import Device, lookup
+from roofline.devices.device import Device
+from roofline.devices.library import lookup
 from roofline.errors import ModelError
 from roofline.fingerprints import device_digest
 from roofline.records import Analysis

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roofline import cli
-from roofline.devices.device import lookup, with_host
+from roofline.devices.library import lookup, with_host
 from roofline.errors import UsageError
 
 Capture = pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ import pytest
 from conftest import RunCli
 
 from roofline import cli
-from roofline.devices import device
+from roofline.devices import library
 from roofline.timemodel import roof
 from roofline.validation import validate
 from roofline.validation.model_tables import Row, Setting
@@ -38,7 +38,7 @@ def shipped_constants(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def predictions(target: str, how: Setting, rows: Sequence[tuple[str, int, int]] = ROWS) -> list[Prediction]:
-    found, skipped = validate.predict([Row(m, s, b, 1.0) for m, s, b in rows], how, device.lookup(target), jobs=1)
+    found, skipped = validate.predict([Row(m, s, b, 1.0) for m, s, b in rows], how, library.lookup(target), jobs=1)
     assert skipped == []
     return found
 

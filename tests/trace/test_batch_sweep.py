@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from benchmarks import batch_sweep
-from roofline.devices import device
+from roofline.devices import library
 from roofline.validation.model_tables import Row, Setting
 from roofline.validation.validate import predict
 
@@ -101,7 +101,7 @@ class TestMadeUp:
 
     def table(self, folder: Path, factor: float) -> Path:
         rows = [Row("resnet10t", 64, batch, 1.0) for batch in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
-        found, skipped = predict(rows, Setting("fp32", "nchw", "eager"), device.lookup("t4"), jobs=1)
+        found, skipped = predict(rows, Setting("fp32", "nchw", "eager"), library.lookup("t4"), jobs=1)
         assert not skipped
         path = folder / "latency.csv"
         with path.open("w", newline="", encoding="utf-8") as file:

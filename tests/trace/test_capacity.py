@@ -10,7 +10,8 @@ from torch import nn
 
 import roofline
 from roofline.analysis.explain import verdict
-from roofline.devices.device import Device, lookup
+from roofline.devices.device import Device
+from roofline.devices.library import lookup
 
 
 def of(size: int) -> Device:

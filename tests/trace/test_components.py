@@ -12,7 +12,8 @@ import roofline
 from roofline import pipeline
 from roofline.analysis import memory
 from roofline.analysis.explain import reason, verdict
-from roofline.devices.device import Device, lookup
+from roofline.devices.device import Device
+from roofline.devices.library import lookup
 from roofline.kernels import build as kernels
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
 from roofline.request import Ask, Pass

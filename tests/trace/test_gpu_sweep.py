@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 from benchmarks import gpu_sweep
-from roofline.devices.device import lookup
+from roofline.devices.library import lookup
 
 # the most that the median of predicted / measured may be off, over the rows of each operator on both devices
 BANDS: Mapping[str, float] = {

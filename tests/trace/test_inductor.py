@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from benchmarks.inductor import inductor, ours
-from roofline.devices.device import lookup
+from roofline.devices.library import lookup
 from roofline.timemodel import cpu_compiled, formulas
 
 # of the generated kernels and of their bytes; and that many kernels at least, since two of a dozen are no tenth

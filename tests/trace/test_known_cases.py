@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import roofline
-from roofline.devices import device
+from roofline.devices import library
 from roofline.records import Analysis
 
 
@@ -133,5 +133,5 @@ def test_subtraction_and_division(function: Any) -> None:
 
 
 def test_dense_peaks_of_the_h100() -> None:
-    assert device.lookup("h100-sxm").peak("fp16") == pytest.approx(989.4e12, rel=1e-3)
-    assert device.lookup("h100-pcie").peak("fp16") == pytest.approx(756e12, rel=1e-2)
+    assert library.lookup("h100-sxm").peak("fp16") == pytest.approx(989.4e12, rel=1e-3)
+    assert library.lookup("h100-pcie").peak("fp16") == pytest.approx(756e12, rel=1e-2)

@@ -17,7 +17,7 @@ from roofline.bench import calibrate_cpu, calibrate_gpu, measure, sampling
 from roofline.bench.measure import Timed, attach, gaps, matched, shares
 from roofline.bench.op_timer import HostClock
 from roofline.bench.sampling import Sample
-from roofline.devices import device
+from roofline.devices import library
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis, KernelRow
 from roofline.request import Ask, Pass, Place, Request
@@ -38,7 +38,7 @@ def measured(model: str, device: str = "cpu", dtype: str = "fp32", threads: int 
 
 
 def request(ask: Ask) -> Request:
-    return Request(ask, place=Place(device.host()))
+    return Request(ask, place=Place(library.this_machine()))
 
 
 # ------------------------------------------------------------------------------------------------ sharing out
@@ -138,7 +138,7 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["bf16", "amp"])
 def test_other_dtypes_run_as_traced(dtype: str) -> None:
-    if not device.lookup("cpu").has("bf16"):  # what amp is on a CPU too
+    if not library.lookup("cpu").has("bf16"):  # what amp is on a CPU too
         pytest.skip("this machine has no unit for bf16")
     found = measured("mobilenet_v3_large", resolution=64, dtype=dtype)
     check(found)

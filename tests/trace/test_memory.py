@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.memory import compare, filled, measured, this_cpu
 from roofline.analysis import memory
 from roofline.analysis.workspace import onednn
-from roofline.devices.device import lookup
+from roofline.devices.library import lookup
 from roofline.records import OpSpec, TensorSpec
 from roofline.tracing.trace import trace
 

@@ -18,7 +18,8 @@ import roofline
 from roofline import classes, cli
 from roofline.analysis import physics, summary
 from roofline.bench import calibrate_cpu
-from roofline.devices.device import library, lookup
+from roofline.devices.library import everything as library
+from roofline.devices.library import lookup
 from roofline.devices.writer import write
 from roofline.errors import UsageError
 from roofline.kernels import build as kernels

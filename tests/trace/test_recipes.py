@@ -20,6 +20,7 @@ from roofline import cli, cost
 from roofline.analysis import metrics
 from roofline.cost import registry
 from roofline.devices import device as devices
+from roofline.devices import library, lint
 from roofline.errors import UnknownNameError, UsageError
 from roofline.records import Analysis
 from roofline.request import Ask, Request
@@ -211,17 +212,17 @@ def test_a_device_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cap
         text = text.replace(old, new)
     (folder / "toy-100.toml").write_text(text, encoding="utf-8")
     monkeypatch.setattr(devices, "LIBRARY", folder)
-    devices._index.cache_clear()
+    library._index.cache_clear()
     try:
-        found = devices.lookup("TOY 100")
-        assert devices.lookup("toy one hundred") == found
-        assert devices.lint(found) == []
+        found = library.lookup("TOY 100")
+        assert library.lookup("toy one hundred") == found
+        assert lint.check(found) == []
         assert "toy-100" in {d["name"] for d in document(capsys, "devices")["devices"]}
         assert document(capsys, "analyze", "mobilenet_v1", "-d", "toy-100")["device"]["name"] == "toy-100"
         with pytest.raises(UnknownNameError, match="did you mean toy-100"):
-            devices.lookup("toy-1000")
+            library.lookup("toy-1000")
     finally:
-        devices._index.cache_clear()
+        library._index.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------------ an operator

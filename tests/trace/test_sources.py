@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from roofline import compat, pipeline
-from roofline.devices.device import lookup
+from roofline.devices.library import lookup
 from roofline.errors import ModelError, SourceError, UnknownNameError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Trace

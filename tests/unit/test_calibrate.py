@@ -12,8 +12,9 @@ import pytest
 
 from roofline.bench import calibrate_cpu, sampling
 from roofline.bench.sampling import Sample
-from roofline.devices.device import Device, Level, Number, Peak, Scaling, library
+from roofline.devices.device import Device, Level, Number, Peak, Scaling
 from roofline.devices.file import read
+from roofline.devices.library import everything as library
 from roofline.devices.writer import write
 from roofline.errors import DeviceFileError, UsageError
 

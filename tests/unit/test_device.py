@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from roofline import paths
-from roofline.devices import device
+from roofline.devices import device, file, library, lint
 from roofline.devices.device import Cores, Device, Level, Number, Peak
 from roofline.errors import DeviceFileError, UnknownNameError, UsageError
 
-LIBRARY = device.library()
+LIBRARY = library.everything()
 BY_NAME = {d.name: d for d in LIBRARY}
 T, G, M = 1e12, 1e9, 2**20
 
@@ -81,8 +81,8 @@ def test_the_library_is_large_and_of_all_kinds() -> None:
 
 
 def test_names_are_those_of_the_files() -> None:
-    assert device.names() == [d.name for d in LIBRARY] == sorted(path.stem for path in paths.LIBRARY.glob("[!_]*.toml"))
-    assert all(name == name.lower() and " " not in name and "_" not in name for name in device.names())
+    assert library.names() == [d.name for d in LIBRARY] == sorted(path.stem for path in paths.LIBRARY.glob("[!_]*.toml"))
+    assert all(name == name.lower() and " " not in name and "_" not in name for name in library.names())
 
 
 def test_no_two_devices_answer_to_one_name() -> None:
@@ -95,7 +95,7 @@ def test_no_two_devices_answer_to_one_name() -> None:
 
 @pytest.mark.parametrize("found", LIBRARY, ids=lambda d: d.name)
 def test_every_device_is_physical_and_sourced(found: Device) -> None:
-    assert device.lint(found) == []
+    assert lint.check(found) == []
     numbers: list[Number | Peak | Level] = [found.units, found.clock, found.launch, found.host, found.sustained, found.reached]
     numbers += [*found.levels, *found.tensor.values(), *found.vector.values(), *([found.tdp] if found.tdp else [])]
     numbers += [found.sustained_vector] if found.sustained_vector else []
@@ -110,8 +110,8 @@ def test_every_device_is_physical_and_sourced(found: Device) -> None:
 @pytest.mark.parametrize("found", LIBRARY, ids=lambda d: d.name)
 def test_every_alias_finds_its_device(found: Device) -> None:
     for alias in found.aliases:
-        assert device.lookup(alias) is found
-        assert device.lookup(alias.upper().replace("-", " ")) is found
+        assert library.lookup(alias) is found
+        assert library.lookup(alias.upper().replace("-", " ")) is found
 
 
 @pytest.mark.parametrize(
@@ -134,16 +134,16 @@ def test_every_alias_finds_its_device(found: Device) -> None:
     ],
 )  # fmt: skip
 def test_lookup_as_people_and_drivers_say_it(said: str, name: str) -> None:
-    assert device.lookup(said).name == name
+    assert library.lookup(said).name == name
 
 
 def test_an_unknown_name_lists_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown device 'rtx-4900'.*rtx-4090.*roofline devices"):
-        device.lookup("rtx-4900")
+        library.lookup("rtx-4900")
     with pytest.raises(UnknownNameError, match=r"unknown device 'zzz': `roofline devices` lists"):
-        device.lookup("zzz")
+        library.lookup("zzz")
     with pytest.raises(UnknownNameError):
-        device.lookup("_cores")
+        library.lookup("_cores")
 
 
 def test_peak_never_falls_back() -> None:
@@ -219,11 +219,11 @@ def write(folder: Path, text: str) -> Path:
 
 def test_a_file_is_a_device(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    toy = device.lookup(str(path))
-    assert toy == device.lookup(path) == device.load(path)
+    toy = library.lookup(str(path))
+    assert toy == library.lookup(path) == file.read(path)
     assert (toy.bandwidth, toy.peak("fp16"), toy.launch.value, toy.host.value, toy.tdp) == (256e9, 10.24e12, 2e-6, 5e-6, None)
     assert toy.sustained == Number(1.0)
-    assert device.lint(toy) == []
+    assert lint.check(toy) == []
 
 
 @pytest.mark.parametrize(
@@ -284,19 +284,19 @@ def test_a_wrong_file_is_told_in_one_line(tmp_path: Path, old: str, new: str, sa
     assert old in GOOD
     path = write(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(DeviceFileError, match=said) as error:
-        device.load(path)
+        file.read(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DeviceFileError, match=r"cannot read the device file .*none\.toml: No such file"):
-        device.lookup(str(tmp_path / "none.toml"))
+        library.lookup(str(tmp_path / "none.toml"))
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     with pytest.raises(DeviceFileError, match="not UTF-8"):
-        device.load(tmp_path / "latin.toml")
+        file.read(tmp_path / "latin.toml")
     with pytest.raises(DeviceFileError, match="Is a directory"):
-        device.load(tmp_path)
+        file.read(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------ lint
@@ -309,30 +309,30 @@ def changed(name: str, **fields: Any) -> Device:
 def test_lint_finds_sparse_peaks() -> None:
     a100 = BY_NAME["a100-sxm-80gb"]
     sparse = {**a100.tensor, "fp16/fp32": msgspec.structs.replace(a100.tensor["fp16/fp32"], value=624e12)}
-    assert any("sparsity" in line for line in device.lint(changed("a100-sxm-80gb", tensor=sparse)))
+    assert any("sparsity" in line for line in lint.check(changed("a100-sxm-80gb", tensor=sparse)))
     # the same with a rate made to fit, and with no rate at all
     fitted = {**a100.tensor, "fp16/fp32": Peak(624e12, per_clock=4096)}
     assert any(
         "Ampere GA100 does 2048 dense: is it the figure with sparsity?" in x
-        for x in device.lint(changed("a100-sxm-80gb", tensor=fitted))
+        for x in lint.check(changed("a100-sxm-80gb", tensor=fitted))
     )
     bare = {**a100.tensor, "fp16/fp32": Peak(624e12)}
-    assert any("sparsity" in line for line in device.lint(changed("a100-sxm-80gb", tensor=bare)))
+    assert any("sparsity" in line for line in lint.check(changed("a100-sxm-80gb", tensor=bare)))
 
 
 def test_lint_finds_impossible_numbers() -> None:
     l4 = BY_NAME["l4"]
     dram = msgspec.structs.replace(l4.levels[-1], bandwidth=3350e9)
-    found = device.lint(changed("l4", levels=(l4.levels[0], dram)))
+    found = lint.check(changed("l4", levels=(l4.levels[0], dram)))
     assert any("DRAM: 3.35 TB/s, but 192 bits at 12.5 GT/s give 300 GB/s" in line for line in found)
     assert any("L2 is slower than DRAM" in line for line in found)
-    assert any("launch: 2 s is implausible" in line for line in device.lint(changed("l4", launch=Number(2.0))))
-    assert any("ridge" in line for line in device.lint(changed("l4", levels=(Level("DRAM", 0, 1e6),))))
+    assert any("launch: 2 s is implausible" in line for line in lint.check(changed("l4", launch=Number(2.0))))
+    assert any("ridge" in line for line in lint.check(changed("l4", levels=(Level("DRAM", 0, 1e6),))))
     assert any(
-        "fp64 is faster than fp32" in x for x in device.lint(changed("l4", vector={"fp64": Peak(60e12), "fp32": Peak(30.3e12)}))
+        "fp64 is faster than fp32" in x for x in lint.check(changed("l4", vector={"fp64": Peak(60e12), "fp32": Peak(30.3e12)}))
     )
     p = Cores("P", 6, 4.1e9, 32)
-    found = device.lint(changed("i7-12700h", cores=(p,)))
+    found = lint.check(changed("i7-12700h", cores=(p,)))
     assert any("add up to 787.2 GFLOP/s" in line for line in found)
     assert any("add up to 6" in line for line in found)
 
@@ -353,15 +353,15 @@ def best_of(times: int, path: Path) -> float:
     took = []
     for _ in range(times):
         start = time.perf_counter()
-        device.load(path)
+        file.read(path)
         took.append(time.perf_counter() - start)
     return min(took)
 
 
 def test_the_example_in_the_docs_is_a_sound_device(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs/devices.md").read_text(encoding="utf-8")
-    example = device.load(write(tmp_path, text.split("```toml\n")[1].split("```")[0]))
-    assert device.lint(example) == []
+    example = file.read(write(tmp_path, text.split("```toml\n")[1].split("```")[0]))
+    assert lint.check(example) == []
     assert example.peak("fp16") == BY_NAME["t4"].peak("fp16")
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from roofline import paths
-from roofline.devices import device, host, system
+from roofline.devices import host, library, lint, system
 from roofline.devices.device import Device
 from roofline.errors import DeviceFileError, UnknownNameError
 
@@ -78,7 +78,7 @@ class Tree:
 
     def detect(self, arch: str = "x86_64") -> Device:
         found = host.build(system.detect(self.root, "Linux", arch))
-        assert device.lint(msgspec.structs.replace(found, arch="")) == []
+        assert lint.check(msgspec.structs.replace(found, arch="")) == []
         assert found.tier == "estimated"
         assert "Detected, not measured" in found.notes[0]
         return found
@@ -275,7 +275,7 @@ def test_windows() -> None:
 
 def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROOFLINE_HOST_FILE", "")
-    found = device.lookup("CPU")
+    found = library.lookup("CPU")
     assert found.name == "cpu"
     assert found.kind == "cpu"
     assert 1e9 < found.peak("fp32") < 1e15
@@ -286,17 +286,17 @@ def test_a_calibrated_file_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path
     text = (paths.LIBRARY / "raspberry-pi-5.toml").read_text(encoding="utf-8")
     (tmp_path / "mine.toml").write_text('tier = "calibrated"\n' + text, encoding="utf-8")
     monkeypatch.setenv("ROOFLINE_HOST_FILE", str(tmp_path / "mine.toml"))
-    assert device.lookup("cpu").tier == "calibrated"
+    assert library.lookup("cpu").tier == "calibrated"
     monkeypatch.setenv("ROOFLINE_HOST_FILE", str(tmp_path / "gone.toml"))
     with pytest.raises(DeviceFileError, match="cannot read the device file"):
-        device.lookup("cpu")
+        library.lookup("cpu")
 
 
 @pytest.mark.parametrize(("printed", "name"), [("NVIDIA GeForce RTX 3090\n", "rtx-3090"), ("Tesla T4\nTesla T4\n", "t4")])
 def test_gpu_is_the_first_cuda_device(monkeypatch: pytest.MonkeyPatch, printed: str, name: str) -> None:
     asked = fake_smi(monkeypatch, printed)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
-    assert device.lookup("gpu").name == name
+    assert library.lookup("gpu").name == name
     assert "--id=2" in asked[0]
 
 
@@ -304,17 +304,17 @@ def test_no_gpu_or_an_unknown_one(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_smi(monkeypatch, "NVIDIA GeForce RTX 9999\n")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(UnknownNameError, match="'NVIDIA GeForce RTX 9999' is not in the device library"):
-        device.lookup("gpu")
+        library.lookup("gpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UnknownNameError, match="no CUDA device was found"):
-        device.lookup("gpu")
+        library.lookup("gpu")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     fake_smi(monkeypatch, "", code=9)
     with pytest.raises(UnknownNameError, match="no CUDA device was found"):
-        device.lookup("gpu")
+        library.lookup("gpu")
     monkeypatch.setattr("roofline.devices.host.shutil.which", lambda _: None)
     with pytest.raises(UnknownNameError, match="no CUDA device was found"):
-        device.lookup("gpu")
+        library.lookup("gpu")
 
 
 def fake_smi(monkeypatch: pytest.MonkeyPatch, printed: str, code: int = 0) -> list[list[str]]:

@@ -17,13 +17,15 @@ from rulespecs import CALLS
 
 from roofline.analysis import physics
 from roofline.devices import device as devices
-from roofline.devices.device import Device, Number, lookup
+from roofline.devices import library
+from roofline.devices.device import Device, Number
+from roofline.devices.library import lookup
 from roofline.errors import UsageError
 from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, Point
 from roofline.timemodel import roof
 
-ALL = [d.name for d in devices.library()]
+ALL = [d.name for d in library.everything()]
 SOME = ["rtx-3090", "t4", "p100-pcie", "gtx-1080-ti", "apple-m2-max-gpu", "i9-10940x", "i7-12700h", "raspberry-pi-4"]
 few = settings(max_examples=40, deadline=None, derandomize=True)
 

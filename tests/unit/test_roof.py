@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from roofline.devices.device import Device, Number, lookup
+from roofline.devices.device import Device, Number
+from roofline.devices.library import lookup
 from roofline.records import Kernel, Operand, Point
 from roofline.timemodel import formulas, roof
 from roofline.validation import arrays

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from roofline.classes import MATRIX
 from roofline.cost import shapes
-from roofline.devices.device import lookup
+from roofline.devices.library import lookup
 from roofline.timemodel import cpu_eager, efficiency, formulas, roof, shares
 from roofline.validation import arrays
 
