@@ -258,11 +258,11 @@ def validate_command(
     roofline validate times.csv -d t4 --column model=name --column ms=latency --dtype fp32
     roofline validate a.csv b.csv -d rtx-3090 -d rtx-4090 --fit mine.toml
     """
+    from roofline.cli import validated
     from roofline.devices.library import with_host
-    from roofline.validation import validate
 
     devices = with_host([devices_named([d])[0] for d in device], host, runtime.value if runtime else "eager")
-    validate.command(
+    validated.command(
         paths, devices, dtype=dtype and dtype.value, layout=layout and layout.value,
         runtime=runtime and runtime.value, columns=pairs(column or (), "--column", "model=name"),
         limit=limit, seed=seed, jobs=jobs, plot=plot, fit=fit,

@@ -1,7 +1,4 @@
-"""Devices: peaks, memory levels and overheads of a GPU or CPU, from a TOML file where every number has a source and a status.
-
-`lookup("rtx 4090")` finds a shipped device, an alias, a file path, `cpu` (this machine) or `gpu` (the first CUDA device).
-"""
+"""A GPU or CPU: peaks, memory levels and overheads, every number with a source and a status. `library` finds one by name."""
 
 from __future__ import annotations
 

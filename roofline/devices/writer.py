@@ -1,4 +1,4 @@
-"""A device as the TOML text that `device_file.read` takes back: what `roofline calibrate` writes."""
+"""A device as the TOML text that `file.read` takes back: what `roofline calibrate` writes."""
 
 from __future__ import annotations
 

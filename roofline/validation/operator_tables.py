@@ -19,7 +19,7 @@ from roofline.errors import RooflineError, UsageError
 from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, TensorSpec, by_bound
 from roofline.timemodel import roof
-from roofline.validation import model_tables, validate
+from roofline.validation import accuracy, model_tables
 from roofline.validation.model_tables import Row, Setting
 
 HOW = Setting("fp32", "nchw", "eager")
@@ -37,11 +37,11 @@ def recognise(path: Path) -> list[model_tables.Record] | None:
 
 def run(
     name: str, records: Sequence[model_tables.Record], target: Device, *, limit: int | None = None, seed: int = 0
-) -> tuple[validate.Validation, list[validate.Prediction]]:
+) -> tuple[accuracy.Validation, list[accuracy.Prediction]]:
     """Predict the rows of one device; those that cannot be are skipped. Raises UsageError where the table has none for it."""
     rows, skipped = rows_of(name, records, target, limit, seed)
     found = [_predict(row, kernel, target) for row, kernel in rows]
-    return validate.summarise(name, HOW, target, found, skipped), found
+    return accuracy.summarise(name, HOW, target, found, skipped), found
 
 
 def rows_of(
@@ -93,7 +93,7 @@ def _label(record: Mapping[str, str]) -> str:
     return record.get("op") or "conv2d"
 
 
-def _predict(row: Row, kernel: Kernel, target: Device) -> validate.Prediction:
+def _predict(row: Row, kernel: Kernel, target: Device) -> accuracy.Prediction:
     footprint = 2 * kernel.bytes
     capped, free = (
         roof.place([kernel], d, setting="fp32", runtime="eager", footprint=footprint)[0] for d in (target, uncapped(target))
@@ -103,7 +103,7 @@ def _predict(row: Row, kernel: Kernel, target: Device) -> validate.Prediction:
     total = float(seconds(kernel.klass, capped.time_s - capped.overhead_s, free.time_s - free.overhead_s, target, table))
     split = by_bound(capped.components) | {"overhead": 0.0}
     bound = max(split, key=lambda name: split[name])
-    return validate.Prediction(row.model, 0, 1, row.seconds, total, ideal.time_s, ideal.compute_s, {kernel.klass: 1.0}, bound)
+    return accuracy.Prediction(row.model, 0, 1, row.seconds, total, ideal.time_s, ideal.compute_s, {kernel.klass: 1.0}, bound)
 
 
 def uncapped(target: Device) -> Device:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -28,60 +27,9 @@ from roofline.request import Ask, Pass
 from roofline.sources.resolve import resolve
 from roofline.sources.timm import TIMM
 from roofline.timemodel import roof
-from roofline.validation import accuracy, model_tables
+from roofline.validation import model_tables
+from roofline.validation.accuracy import Prediction, Validation, summarise
 from roofline.validation.model_tables import Row, Setting
-
-# A measured rate this far above the peak cannot be.
-_IMPOSSIBLE = 1.02
-_WORST = 15
-# A median of predicted / measured beyond this factor is a unit of time, not an error.
-_UNLIKELY = 100.0
-
-
-class Prediction(Struct, frozen=True):
-    """One row: seconds predicted, by the plain roofline (peak and DRAM bandwidth) and by FLOPs over peak alone."""
-
-    model: str
-    size: int
-    batch: int
-    measured_s: float
-    predicted_s: float
-    roofline_s: float
-    flops_s: float
-    # share of the predicted time by class of kernel, largest first
-    shares: dict[str, float]
-    bound: str
-
-    @property
-    def ratio(self) -> float:
-        return self.predicted_s / self.measured_s
-
-
-class Validation(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What `roofline validate --json` prints; errors are fractions of the measured time."""
-
-    table: str
-    device: str
-    tier: str
-    runtime: str
-    dtype: str
-    layout: str
-    rows: int
-    skipped: list[dict[str, str]]
-    median_ape: float
-    mean_ape: float
-    p90_ape: float
-    # rank correlation; None for fewer than three rows, or where predictions or measurements are all the same
-    spearman: float | None
-    median_ratio: float
-    baselines: dict[str, accuracy.Errors]
-    worst: list[dict[str, Any]]
-    # measurements that exceed the device's peak
-    impossible: list[dict[str, Any]]
-    # median of predicted / measured among the rows where a class takes at least a quarter of the time
-    by_class: dict[str, dict[str, float]]
-    # what was assumed of the table, or looks wrong in it; left out where there is nothing to say
-    notes: list[str] = []
 
 
 class _Job(Struct, frozen=True):
@@ -198,74 +146,6 @@ def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
     )  # fmt: skip
 
 
-def summarise(
-    name: str,
-    how: Setting,
-    target: Device,
-    found: Sequence[Prediction],
-    skipped: Sequence[tuple[str, str]],
-    notes: Sequence[str] = (),
-) -> Validation:
-    """Errors over all rows. Raises UsageError where no row could be predicted."""
-    if not found:
-        # what a whole table fails of is not a single bad line, where there is another reason
-        model, why = next((s for s in skipped if not s[1].startswith("line ")), skipped[0] if skipped else ("", ""))
-        raise UsageError(f"{name}: no row could be predicted" + (f"; {model or '?'}: {why}" if why else ""))
-    measured = [p.measured_s for p in found]
-    ours = accuracy.errors([p.predicted_s for p in found], measured)
-    worst = sorted(found, key=lambda p: -max(p.ratio, 1 / p.ratio))[:_WORST]
-    impossible = [p for p in found if p.flops_s > _IMPOSSIBLE * p.measured_s]
-    return Validation(
-        table=name, device=target.name, tier=target.tier, runtime=how.runtime, dtype=how.dtype, layout=how.layout,
-        rows=len(found),
-        skipped=[{"model": model, "why": why} for model, why in skipped],
-        median_ape=ours.median_ape, mean_ape=ours.mean_ape, p90_ape=ours.p90_ape, spearman=ours.spearman,
-        median_ratio=ours.median_ratio,
-        baselines={
-            "roofline": accuracy.errors([p.roofline_s for p in found], measured),
-            "flops": accuracy.errors([p.flops_s for p in found], measured),
-        },
-        worst=[_named(p) | {"why": _reason(p)} for p in worst],
-        impossible=[_named(p) | {"times_peak": p.flops_s / p.measured_s} for p in impossible],
-        by_class=_by_class(found),
-        notes=[*notes, *_doubts(found, ours.median_ratio)],
-    )  # fmt: skip
-
-
-def _doubts(found: Sequence[Prediction], ratio: float) -> list[str]:
-    """What looks wrong in a table that can be read."""
-    out = []
-    distinct = len({(p.model, p.size, p.batch) for p in found})
-    if distinct < len(found):
-        out.append(f"{len(found) - distinct} rows repeat the model, size and batch of another; each counts")
-    if not 1 / _UNLIKELY < ratio < _UNLIKELY:
-        out.append(f"predictions are {ratio:.3g} times the measurements: is the time in another unit (--column s, ms, us)?")
-    return out
-
-
-def _named(p: Prediction) -> dict[str, Any]:
-    return {
-        "model": p.model, "size": p.size, "batch": p.batch, "measured_s": p.measured_s, "predicted_s": p.predicted_s,
-        "ratio": p.ratio,
-    }  # fmt: skip
-
-
-def _reason(p: Prediction) -> str:
-    """Which classes the predicted time is made of: where to look."""
-    parts = [f"{share:.0%} {klass}" for klass, share in list(p.shares.items())[:3]]
-    return f"predicted as {p.bound}-bound: {', '.join(parts)}"
-
-
-def _by_class(found: Sequence[Prediction]) -> dict[str, dict[str, float]]:
-    out = {}
-    for klass in sorted({k for p in found for k in p.shares}):
-        heavy = [p for p in found if p.shares.get(klass, 0.0) >= 0.25]
-        if heavy:
-            e = accuracy.errors([p.predicted_s for p in heavy], [p.measured_s for p in heavy])
-            out[klass] = {"rows": len(heavy), "median_ape": e.median_ape, "median_ratio": e.median_ratio}
-    return out
-
-
 def run(
     path: Path, target: Device, *, dtype: str | None = None, layout: str | None = None, runtime: str | None = None,
     columns: dict[str, str] | None = None, limit: int | None = None, seed: int = 0, cache: bool = True,
@@ -287,89 +167,3 @@ def _check(how: Setting, target: Device) -> None:
         raise UsageError(f"unknown layout {how.layout!r}; use nchw or nhwc")
     key = ("fp16" if target.kind == "gpu" else "bf16") if how.dtype == "amp" else how.dtype
     target.peak(key, "best")  # raises with the nearest dtype that there is
-
-
-def command(
-    paths: Sequence[Path],
-    devices: Sequence[Device],
-    *,
-    fit: Path | None,
-    constants: Path | None,
-    plot: Path | None,
-    json: bool,
-    limit: int | None,
-    seed: int | None,
-    cache: bool,
-    jobs: int | None,
-    own: bool,
-    **given: Any,
-) -> None:
-    """What the command line asks for."""
-    from roofline.cli.terminal import note, out, out_json, progress
-    from roofline.validation import operator_tables
-    from roofline.views import files, validation
-
-    if len(devices) not in (1, len(paths)):
-        raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
-    if seed is not None and limit is None and fit is None:
-        raise UsageError("--seed draws a sample, and without --limit all rows are taken: give --limit, or leave --seed out")
-    if jobs is not None and fit is not None:
-        raise UsageError("--jobs is for predicting, and --fit works in one process: leave one of them out")
-    pairs = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
-    _check_files(plot, fit, len(paths), json)
-    if constants is not None:
-        roof.use(constants)
-    options: dict[str, Any] = {"limit": limit, "seed": seed or 0, "cache": cache}
-    with progress() as show:
-        if fit is not None:
-            from roofline.validation import fit as fitting
-
-            text = fitting.fit(pairs, show or note, **options, **given)
-            files.write_all({fit: text.encode()})
-            note(f"wrote {fit}: use it with --constants {fit}")
-            return
-        results = []
-        for path, target in pairs:
-            table = operator_tables.recognise(path)
-            if table is not None:
-                _check_operators(path, given | {"jobs": jobs})
-                results.append(operator_tables.run(path.name, table, target, limit=limit, seed=seed or 0))
-            else:
-                results.append(run(path, target, jobs=jobs, progress=show, own=own, **options, **given))
-    if plot is not None:
-        chart = validation.scatter(results[0][0], results[0][1], plot)
-        files.write_all({plot: chart})
-    if json:
-        found = [v for v, _ in results]
-        out_json(found[0] if len(found) == 1 else {"validations": found})
-    else:
-        out("\n".join(validation.text(v) for v, _ in results))
-
-
-def _check_files(plot: Path | None, fit: Path | None, tables: int, json: bool) -> None:
-    """What is to be written, before time is spent on it."""
-    from roofline.views import files
-
-    if fit is not None and (json or plot is not None):
-        raise UsageError("--fit writes constants and compares nothing: leave --json and -o to a run with --constants")
-    if fit is not None and fit.suffix.lower() != ".toml":
-        raise UsageError(f"--fit {fit}: constants are written to a .toml file")
-    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"-o {plot}: a plot ends in .png, .svg or .pdf")
-    if plot is not None and tables != 1:
-        raise UsageError("-o draws one table: give one")
-    for file in (plot, fit):
-        if file is not None:
-            files.writable(file)
-
-
-def _check_operators(path: Path, given: dict[str, Any]) -> None:
-    """A table of operators says itself what was run."""
-    fixed = {"dtype": "fp32", "layout": "nchw", "runtime": "eager"}
-    for name, value in fixed.items():
-        if given.get(name) not in (None, value):
-            raise UsageError(f"{path.name} is a table of single operators, in {value}: --{name} {given[name]} cannot be")
-    if given.get("jobs") is not None:
-        raise UsageError(f"{path.name} is a table of single operators, predicted in no time: leave --jobs out")
-    if given.get("columns"):
-        raise UsageError(f"{path.name} is a table of single operators, known by its columns: leave --column out")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roofline.units import seconds
-from roofline.validation.validate import Prediction, Validation
+from roofline.validation.accuracy import Prediction, Validation
 from roofline.views.style import BOUND_COLOUR
 
 

@@ -17,8 +17,8 @@ from roofline import cli
 from roofline.devices import library
 from roofline.timemodel import roof
 from roofline.validation import validate
+from roofline.validation.accuracy import Prediction
 from roofline.validation.model_tables import Row, Setting
-from roofline.validation.validate import Prediction
 
 Capture = pytest.CaptureFixture[str]
 HEADER = ("model", "infer_img_size", "infer_batch_size", "infer_step_time", "param_count")

@@ -1,0 +1,94 @@
+"""`roofline validate`: tables of measured times beside predictions, or a fit of the constants to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from roofline.cli.terminal import note, out, out_json, progress
+from roofline.devices.device import Device
+from roofline.errors import UsageError
+from roofline.timemodel import roof
+from roofline.validation import operator_tables, validate
+from roofline.views import files, validation
+
+
+def command(
+    paths: Sequence[Path],
+    devices: Sequence[Device],
+    *,
+    fit: Path | None,
+    constants: Path | None,
+    plot: Path | None,
+    json: bool,
+    limit: int | None,
+    seed: int | None,
+    cache: bool,
+    jobs: int | None,
+    own: bool,
+    **given: Any,
+) -> None:
+    """What the command line asks for."""
+    if len(devices) not in (1, len(paths)):
+        raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
+    if seed is not None and limit is None and fit is None:
+        raise UsageError("--seed draws a sample, and without --limit all rows are taken: give --limit, or leave --seed out")
+    if jobs is not None and fit is not None:
+        raise UsageError("--jobs is for predicting, and --fit works in one process: leave one of them out")
+    pairs = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
+    _check_files(plot, fit, len(paths), json)
+    if constants is not None:
+        roof.use(constants)
+    options: dict[str, Any] = {"limit": limit, "seed": seed or 0, "cache": cache}
+    with progress() as show:
+        if fit is not None:
+            from roofline.validation import fit as fitting
+
+            text = fitting.fit(pairs, show or note, **options, **given)
+            files.write_all({fit: text.encode()})
+            note(f"wrote {fit}: use it with --constants {fit}")
+            return
+        results = []
+        for path, target in pairs:
+            table = operator_tables.recognise(path)
+            if table is not None:
+                _check_operators(path, given | {"jobs": jobs})
+                results.append(operator_tables.run(path.name, table, target, limit=limit, seed=seed or 0))
+            else:
+                results.append(validate.run(path, target, jobs=jobs, progress=show, own=own, **options, **given))
+    if plot is not None:
+        chart = validation.scatter(results[0][0], results[0][1], plot)
+        files.write_all({plot: chart})
+    if json:
+        found = [v for v, _ in results]
+        out_json(found[0] if len(found) == 1 else {"validations": found})
+    else:
+        out("\n".join(validation.text(v) for v, _ in results))
+
+
+def _check_files(plot: Path | None, fit: Path | None, tables: int, json: bool) -> None:
+    """What is to be written, before time is spent on it."""
+    if fit is not None and (json or plot is not None):
+        raise UsageError("--fit writes constants and compares nothing: leave --json and -o to a run with --constants")
+    if fit is not None and fit.suffix.lower() != ".toml":
+        raise UsageError(f"--fit {fit}: constants are written to a .toml file")
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"-o {plot}: a plot ends in .png, .svg or .pdf")
+    if plot is not None and tables != 1:
+        raise UsageError("-o draws one table: give one")
+    for file in (plot, fit):
+        if file is not None:
+            files.writable(file)
+
+
+def _check_operators(path: Path, given: dict[str, Any]) -> None:
+    """A table of operators says itself what was run."""
+    fixed = {"dtype": "fp32", "layout": "nchw", "runtime": "eager"}
+    for name, value in fixed.items():
+        if given.get(name) not in (None, value):
+            raise UsageError(f"{path.name} is a table of single operators, in {value}: --{name} {given[name]} cannot be")
+    if given.get("jobs") is not None:
+        raise UsageError(f"{path.name} is a table of single operators, predicted in no time: leave --jobs out")
+    if given.get("columns"):
+        raise UsageError(f"{path.name} is a table of single operators, known by its columns: leave --column out")
