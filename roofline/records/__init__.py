@@ -1,0 +1,65 @@
+"""The records that pass between the stages.
+
+Every record is frozen, holds SI base units (FLOP, byte, second, FLOP/s, B/s) and imports no torch: a trace or an
+analysis read back from disk is as good as a fresh one. The records of one stage are made by that stage alone.
+
+Those that come by the hundred are left out of garbage collection (`gc=False`): they hold no cycles, and a collection in
+a process that has torch loaded costs more than making them.
+"""
+
+from __future__ import annotations
+
+from roofline.records.analysis import (
+    Analysis,
+    Coverage,
+    DeviceInfo,
+    Gap,
+    KernelRow,
+    LanguageInfo,
+    LayerRow,
+    LevelInfo,
+    Measurement,
+    OpRow,
+    Setting,
+    ToolInfo,
+    Totals,
+    UnknownOp,
+)
+from roofline.records.kernel import BOUNDS, RUNTIMES, Kernel, Operand, Point, Work, bound_of, bound_of_component, by_bound
+from roofline.records.trace import Arg, InputInfo, Layer, ModelInfo, Op, OpSpec, Scalar, Storage, TensorSpec, Trace
+
+__all__ = [
+    "BOUNDS",
+    "RUNTIMES",
+    "Analysis",
+    "Arg",
+    "Coverage",
+    "DeviceInfo",
+    "Gap",
+    "InputInfo",
+    "Kernel",
+    "KernelRow",
+    "LanguageInfo",
+    "Layer",
+    "LayerRow",
+    "LevelInfo",
+    "Measurement",
+    "ModelInfo",
+    "Op",
+    "OpRow",
+    "OpSpec",
+    "Operand",
+    "Point",
+    "Scalar",
+    "Setting",
+    "Storage",
+    "TensorSpec",
+    "ToolInfo",
+    "Totals",
+    "Trace",
+    "UnknownOp",
+    "Work",
+    "bound_of",
+    "bound_of_component",
+    "by_bound",
+]
