@@ -1,6 +1,7 @@
-"""What an operator costs: FLOPs, bytes, class and sizes, from its OpSpec alone (shapes, dtypes, arguments; no torch).
+"""What an operator costs: shapes of its products, FLOPs, bytes and class, from its OpSpec alone (shapes, dtypes, arguments; no
+torch).
 
-`work` knows an operator, knows it to be free, or returns None: unknown. Nothing is guessed, and an error inside a rule is
+`count` knows an operator, knows it to be free, or returns None: unknown. Nothing is guessed, and an error inside a rule is
 never turned into a zero. Families live in the modules of this package; docs/add-an-op.md tells how to add one.
 """
 
@@ -9,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from roofline.classes import KLASSES, PRODUCTS
+from msgspec.structs import replace
+
+from roofline.classes import KLASSES
 from roofline.cost import (
     attention,
     contract,
     conv,
-    deform,
+    fft,
     layout,
+    linalg,
     matmul,
     norm,
     pointwise,
@@ -23,18 +27,20 @@ from roofline.cost import (
     quantized,
     reduce,
     rnn,
-    transform,
 )
 from roofline.cost import traffic as _traffic
 from roofline.cost.access import strides
-from roofline.cost.registry import BYTES, INSTALLED, MEMOS, RULES, ZERO, Count, Rule, add, qualified
+from roofline.cost.registry import BYTES, INSTALLED, MEMOS, RULES, Cost, Count, Rule, add, qualified
 from roofline.dtypes import DTYPE_BITS
 from roofline.errors import UsageError
 from roofline.records import OpSpec, TensorSpec, Work
+from roofline.shapes import Conv
 
-__all__ = ["classify", "compute_dtype", "dims", "mutated", "products", "register_flops", "rule_of", "traffic", "work"]
+__all__ = ["Cost", "classify", "compute_dtype", "count", "mutated", "register_flops", "rule_of", "traffic", "work"]
 
-FAMILIES = (attention, contract, conv, deform, layout, matmul, norm, pointwise, pool, quantized, reduce, rnn, transform)
+FAMILIES = (attention, contract, conv, fft, layout, linalg, matmul, norm, pointwise, pool, quantized, reduce, rnn)
+
+FREE = Cost()
 
 # The name that an operator was called by -> its rule, filled as operators turn up.
 _found: dict[tuple[str, str], Rule | None] = {}
@@ -112,18 +118,41 @@ def _call(function: Callable[..., Any], spec: OpSpec) -> Any:
     return function(*spec.args, **spec.kwargs, out=_result(spec))
 
 
-def work(spec: OpSpec) -> Work | None:
-    """FLOPs and multiply-accumulates of one call, or None where no rule knows them (or shapes do not tell).
+def count(spec: OpSpec) -> Cost | None:
+    """What one call takes, or None where no rule knows it (or shapes do not tell).
 
-    Errors of a rule come through as they are.
+    Errors of a rule come through as they are. Raises UsageError where a rule returns what is no count.
     """
     if spec.view:
-        return ZERO
+        return FREE
     rule = rule_of(spec.name, spec.overload)
     if rule is None:
-        return Work(sum(t.numel for t in spec.outputs), 0) if spec.pointwise else None
-    counted: Count = _call(rule.flops, spec)
-    return Work(counted, 0) if isinstance(counted, int) and not isinstance(counted, tuple) else counted
+        return Cost(extra=sum(t.numel for t in spec.outputs)) if spec.pointwise else None
+    counted: Count = _call(rule.count, spec)
+    if isinstance(counted, Cost):
+        if counted.products and any(t.dtype.startswith("complex") for t in spec.inputs):
+            return _complex(spec, counted)
+        return counted
+    if isinstance(counted, Work):
+        return Cost(extra=counted.flops - 2 * counted.macs, untold=counted.macs)
+    if isinstance(counted, int):
+        return Cost(extra=counted, untold=0)
+    if counted is None:
+        return None
+    raise UsageError(f"the rule for {spec.name} returns {counted!r}: a rule returns FLOPs (an int), Work, Cost or None")
+
+
+def _complex(spec: OpSpec, counted: Cost) -> Cost:
+    """A complex multiply-accumulate is four real ones."""
+    if not compute_dtype(spec).startswith("complex"):
+        return counted
+    return replace(counted, products=tuple(replace(p, times=4 * p.times) for p in counted.products))
+
+
+def work(spec: OpSpec) -> Work | None:
+    """FLOPs and multiply-accumulates of one call; None where `count` does not know them."""
+    counted = count(spec)
+    return counted.work if counted is not None and counted.known else None
 
 
 def traffic(spec: OpSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -142,21 +171,21 @@ def mutated(spec: OpSpec) -> tuple[int, ...]:
     return _traffic.mutated(spec)
 
 
-def classify(spec: OpSpec) -> str:
-    """The class of kernel that runs it, one of records.Kernel's; convolutions by their groups."""
+def classify(spec: OpSpec, counted: Cost | None = None) -> str:
+    """The class of kernel that runs it (roofline.classes); convolutions by their groups. `counted` spares counting it again."""
     if spec.view:
         return "host"
     rule = rule_of(spec.name, spec.overload)
     if rule is None:
         return "pointwise" if spec.pointwise else "other"
-    if rule.klass in ("gemm", "conv") and rule.products is not None and not products(spec):
-        return "reduction"  # the gradient of a bias alone, distances without a product
-    if rule.klass == "conv":
-        sizes = dims(spec) or next(iter(products(spec)), {})
-        groups = sizes.get("g", 1)
-        if groups == 1:
-            return "conv"
-        return "depthwise_conv" if groups == sizes["c"] else "grouped_conv"
+    if rule.klass in ("gemm", "conv"):
+        counted = counted or count(spec)
+        if counted is None or counted.untold is not None:
+            return rule.klass
+        if not counted.products:
+            return "reduction"  # the gradient of a bias alone, distances without a product
+        shape = counted.shape
+        return shape.klass if isinstance(shape, Conv) else rule.klass
     if rule.klass == "layout" and _same_layout(spec):
         return "pointwise"  # a cast or a copy that streams
     return rule.klass
@@ -170,40 +199,6 @@ def _same_layout(spec: OpSpec) -> bool:
         return False
     source, result = spec.inputs[-1], spec.outputs[0]
     return source.shape == result.shape and strides(source) == strides(result)
-
-
-def dims(spec: OpSpec) -> dict[str, int]:
-    """Sizes that efficiency depends on; empty where the class has none.
-
-    gemm b, m, n, k. conv n, c, o, g, h, w (input), p, q (output), r, s (kernel), stride, transposed, and in 3-d d, z, t.
-    attention b, h, kv_heads, l (queries), s (keys), e, v (widths), causal.
-    rnn t, b, i, h, layers, directions. pool r, s, stride.
-    """
-    if spec.view:
-        return {}
-    rule = rule_of(spec.name, spec.overload)
-    if rule is None or rule.dims is None:
-        return {}
-    sizes: dict[str, int] = _call(rule.dims, spec)
-    return sizes
-
-
-def products(spec: OpSpec) -> tuple[dict[str, int], ...]:
-    """The products that a call is made of, each by its sizes as in `dims`; none where no rule knows them.
-
-    A convolution's `gradient` is 1 for that of the image and 2 for that of the weight, fused attention has `products_e` and
-    `products_v` (one each where they are not given), a recurrent layer `rows` (steps x sequences) and `weights` (elements of
-    its matrices). `times`: so often over (four for complex numbers).
-    """
-    if spec.view:
-        return ()
-    rule = rule_of(spec.name, spec.overload)
-    if rule is None or rule.klass not in PRODUCTS or (rule.products is None and rule.dims is None):
-        return ()
-    found: list[dict[str, int]] = [dims(spec)] if rule.products is None else _call(rule.products, spec)
-    if compute_dtype(spec).startswith("complex"):
-        found = [d | {"times": 4 * d.get("times", 1)} for d in found]
-    return tuple(d for d in found if d)
 
 
 def compute_dtype(spec: OpSpec) -> str:

@@ -1,64 +1,39 @@
-"""Attention, counted from its shapes whatever kernel runs it.
-
-Every query meets every key: a causal mask does not lower the count (it is a property of the kernel whether masked blocks
-are skipped), and grouped-query attention counts the query heads. `dims` says `causal`, so a model of time may halve it.
-"""
+"""Attention, counted from its shapes whatever kernel runs it: shapes.Attention, and what stands around its products."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from roofline.cost.norm import SOFTMAX
-from roofline.cost.registry import Count, Dims, Rule, add, first, matmul_work, prod, rule
-from roofline.records import TensorSpec, Work
+from roofline.cost.registry import Cost, Rule, add, first, prod, rule
+from roofline.records import TensorSpec
+from roofline.shapes import Attention, Gemm
 
 T = TensorSpec
 Out = TensorSpec | tuple[TensorSpec, ...]
 
 
-def _sizes(query: T, key: T, value: T, rows: int, *, heads_last: bool = False, causal: bool = False) -> Dims:
+def _of(query: T, key: T, value: T, rows: int, *, heads_last: bool = False, causal: bool = False) -> Attention:
+    """The shape of fused attention; `rows` are all queries of all heads. Heads come before the length, or last."""
     heads, length = (-2, -3) if heads_last else (-3, -2)
     h = query.shape[heads] if len(query.shape) > 2 else 1
     length_q = query.shape[length] if len(query.shape) > 2 or not heads_last else 1
-    return {
-        "b": rows // max(h * length_q, 1),
-        "h": h,
-        "kv_heads": key.shape[heads] if len(key.shape) > 2 else 1,
-        "l": length_q,
-        "s": key.shape[length],
-        "e": query.shape[-1],
-        "v": value.shape[-1],
-        "causal": int(causal),
-    }
+    kv_heads = key.shape[heads] if len(key.shape) > 2 else 1
+    b = rows // max(h * length_q, 1)
+    return Attention(b, h, kv_heads, length_q, key.shape[length], query.shape[-1], value.shape[-1], bool(causal))
 
 
-def _scores(d: Dims) -> int:
-    """Query-key pairs, over all heads: the elements of the score matrix [b, h, l, s]."""
-    return d["b"] * d["h"] * d["l"] * d["s"]
+def _around(a: Attention, masked: bool, dropout: float) -> int:
+    """FLOPs beside the products: a score is scaled (1) and put through softmax; a mask adds 1, dropout 2."""
+    return a.scores * (1 + SOFTMAX + masked + 2 * (dropout > 0))
 
 
-def _attention(d: Dims, query: T, masked: bool, dropout: float) -> Work:
-    # q k^T: e multiply-accumulates per score; p v: v. A score is scaled (1) and put through softmax; a mask adds 1, dropout 2
-    scores = _scores(d)
-    return matmul_work(scores * (d["e"] + d["v"]), query, scores * (1 + SOFTMAX + masked + 2 * (dropout > 0)))
+def _forward(a: Attention, masked: bool, dropout: float) -> Cost:
+    return Cost.of(a, extra=_around(a, masked, dropout))
 
 
 def _rows(t: T) -> int:
     return prod(t.shape[:-1])
-
-
-def _sdpa_dims(
-    query: T,
-    key: T,
-    value: T,
-    attn_mask: T | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> Dims:
-    return _sizes(query, key, value, _rows(first(out)), causal=is_causal)
 
 
 @rule(
@@ -67,7 +42,6 @@ def _sdpa_dims(
     "_scaled_dot_product_attention_math_for_mps",
     "_scaled_dot_product_fused_attention_overrideable",
     klass="attention",
-    dims=_sdpa_dims,
 )
 def scaled_dot_product_attention(
     query: T,
@@ -79,26 +53,19 @@ def scaled_dot_product_attention(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> Cost:
     # q [*b, h, l, e], k [*b, h_kv, s, e], v [*b, h_kv, s, v] -> [*b, h, l, v]
-    d = _sdpa_dims(query, key, value, out=out)
-    return _attention(d, query, attn_mask is not None, dropout_p)
+    return _forward(_of(query, key, value, _rows(first(out)), causal=is_causal), attn_mask is not None, dropout_p)
 
 
-def _flash_dims(query: T, key: T, value: T, *args: Any, out: Out, **kwargs: Any) -> Dims:
-    rest = [a for a in args if not isinstance(a, T)]
-    flags = [a for a in rest if isinstance(a, bool)]
-    return _sizes(query, key, value, _rows(first(out)), causal=bool(kwargs.get("is_causal", flags and flags[0])))
-
-
-@rule("_scaled_dot_product_flash_attention", klass="attention", dims=_flash_dims)
-def flash(query: T, key: T, value: T, *args: Any, out: Out, **kwargs: Any) -> Work:
-    # q [b, h, l, e], k [b, h_kv, s, e], v [b, h_kv, s, v] -> [b, h, l, v]
+@rule("_scaled_dot_product_flash_attention", "_triton_scaled_dot_attention", klass="attention")
+def flash(query: T, key: T, value: T, *args: Any, out: Out, **kwargs: Any) -> Cost:
+    # q [b, h, l, e], k [b, h_kv, s, e], v [b, h_kv, s, v] -> [b, h, l, v]; the first float is dropout, the first bool causal
     dropout = kwargs.get("dropout_p", next((a for a in args if isinstance(a, float)), 0.0))
-    return _attention(_flash_dims(query, key, value, out=out), query, False, dropout)
+    return _forward(_of(query, key, value, _rows(first(out)), causal=_causal(args, kwargs)), False, dropout)
 
 
-@rule("_scaled_dot_product_flash_attention_for_cpu", klass="attention", dims=_flash_dims)
+@rule("_scaled_dot_product_flash_attention_for_cpu", klass="attention")
 def flash_for_cpu(
     query: T,
     key: T,
@@ -109,27 +76,12 @@ def flash_for_cpu(
     attn_mask: T | None = None,
     out: Out,
     **_: Any,
-) -> Work:
+) -> Cost:
     # q [b, h, l, e], k [b, h_kv, s, e], v [b, h_kv, s, v] -> [b, h, l, v]
-    return _attention(_flash_dims(query, key, value, out=out), query, attn_mask is not None, dropout_p)
+    return _forward(_of(query, key, value, _rows(first(out)), causal=is_causal), attn_mask is not None, dropout_p)
 
 
-def _biased_dims(
-    query: T,
-    key: T,
-    value: T,
-    attn_bias: T | None,
-    compute_log_sumexp: bool,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> Dims:
-    return _sizes(query, key, value, _rows(first(out)), causal=is_causal)
-
-
-@rule("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention", klass="attention", dims=_biased_dims)
+@rule("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention", klass="attention")
 def efficient(
     query: T,
     key: T,
@@ -141,25 +93,25 @@ def efficient(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> Cost:
     # q [b, h, l, e], k [b, h_kv, s, e], v [b, h_kv, s, v] -> [b, h, l, v]
-    return _attention(_sizes(query, key, value, _rows(first(out))), query, attn_bias is not None, dropout_p)
+    return _forward(_of(query, key, value, _rows(first(out)), causal=is_causal), attn_bias is not None, dropout_p)
 
 
-@rule("_triton_scaled_dot_attention", klass="attention", dims=_flash_dims)
-def triton(q: T, k: T, v: T, dropout_p: float = 0.0, *, out: Out) -> Work:
-    # q [b, h, l, e], k [b, h, s, e], v [b, h, s, v] -> [b, h, l, v]
-    return _attention(_flash_dims(q, k, v, out=out), q, False, dropout_p)
+def _causal(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """`is_causal`, the only bool (or the first) among an operator's arguments; a mask of gradients is a list."""
+    return bool(kwargs.get("is_causal", next((a for a in args if isinstance(a, bool)), False)))
 
 
 # --- heads last, and packed sequences
 
 
-def _heads_last_dims(query: T, key: T, value: T, *_: Any, out: Out, **__: Any) -> Dims:
-    return _sizes(query, key, value, _rows(query), heads_last=True)
+def _packed(a: Attention, lengths: T | None, masked: bool, dropout: float) -> Cost:
+    """Where sequences are packed into one row their lengths are data: nobody knows the count, at most that of the row."""
+    return _forward(a, masked, dropout) if lengths is None else Cost((a,), known=False)
 
 
-@rule("_flash_attention_forward", klass="attention", dims=_heads_last_dims)
+@rule("_flash_attention_forward", klass="attention")
 def flash_forward(
     query: T,
     key: T,
@@ -174,14 +126,12 @@ def flash_forward(
     window_size_left: int | None = None,
     window_size_right: int | None = None,
     **__: Any,
-) -> Count:
+) -> Cost:
     # q [b, l, h, e], k [b, s, h_kv, e], v [b, s, h_kv, v] -> [b, l, h, v]
-    if cum_seq_q is not None:  # sequences packed into one row: their lengths are data
-        return None
-    return _attention(_heads_last_dims(query, key, value, out=out), query, False, dropout_p)
+    return _packed(_of(query, key, value, _rows(query), heads_last=True), cum_seq_q, False, dropout_p)
 
 
-@rule("_efficient_attention_forward", klass="attention", dims=_heads_last_dims)
+@rule("_efficient_attention_forward", klass="attention")
 def efficient_forward(
     query: T,
     key: T,
@@ -195,14 +145,12 @@ def efficient_forward(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Count:
+) -> Cost:
     # q [b, l, h, e], k [b, s, h_kv, e], v [b, s, h_kv, v] -> [b, l, h, v]
-    if cu_seqlens_q is not None:
-        return None
-    return _attention(_heads_last_dims(query, key, value, out=out), query, bias is not None, dropout_p)
+    return _packed(_of(query, key, value, _rows(query), heads_last=True), cu_seqlens_q, bias is not None, dropout_p)
 
 
-@rule("_cudnn_attention_forward", klass="attention", dims=_heads_last_dims)
+@rule("_cudnn_attention_forward", klass="attention")
 def cudnn_forward(
     query: T,
     key: T,
@@ -217,43 +165,19 @@ def cudnn_forward(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Count:
+) -> Cost:
     # q [b, l, h, e], k [b, s, h_kv, e], v [b, s, h_kv, v] -> [b, l, h, v]
-    if cum_seq_q is not None:
-        return None
-    return _attention(_heads_last_dims(query, key, value, out=out), query, attn_bias is not None, dropout_p)
+    return _packed(_of(query, key, value, _rows(query), heads_last=True), cum_seq_q, attn_bias is not None, dropout_p)
 
 
 # --- gradients
 
 
-def _backward(d: Dims, query: T) -> Work:
-    """Gradients of fused attention, which keeps no scores and computes them again.
-
-    Five products per query-key pair: the scores q k^T (e), dP = dO v^T (v), dV = P^T dO (v), dQ = dS k (e), dK = dS^T q (e).
-    The forward has two, e + v, so with e = v this is 2.5 forwards. Around them, per score: scale, subtract the logsumexp,
-    exp; dP - D and its product with P; the scale again: 6. D = rowsum(dO * O) costs 2 v per query.
+def _backward(a: Attention) -> Cost:
+    """Around the five products, per score: scale, subtract the logsumexp, exp; dP - D and its product with P; the scale
+    again: 6. D = rowsum(dO * O) costs 2 v per query.
     """
-    scores = _scores(d)
-    return matmul_work(scores * (3 * d["e"] + 2 * d["v"]), query, 6 * scores + 2 * d["b"] * d["h"] * d["l"] * d["v"])
-
-
-def _five(d: Dims) -> list[Dims]:
-    """The products of `_backward` over the scores: how many of them are `e` wide, and how many `v`."""
-    return [d | {"products_e": 3, "products_v": 2}]
-
-
-def _causal(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """`is_causal` of a backward: the only bool among its arguments, beside a mask of gradients, which is a list."""
-    return bool(kwargs.get("is_causal", next((a for a in args if isinstance(a, bool)), False)))
-
-
-def _backward_dims(grad_out: T, query: T, key: T, value: T, *args: Any, out: Out, **kwargs: Any) -> Dims:
-    return _sizes(query, key, value, _rows(query), causal=_causal(args, kwargs))
-
-
-def _backward_products(*args: Any, out: Out, **kwargs: Any) -> list[Dims]:
-    return _five(_backward_dims(*args, out=out, **kwargs))
+    return Cost.of(a.backward, extra=6 * a.scores + 2 * a.b * a.h * a.l * a.v)
 
 
 @rule(
@@ -263,30 +187,21 @@ def _backward_products(*args: Any, out: Out, **kwargs: Any) -> list[Dims]:
     "_scaled_dot_product_cudnn_attention_backward",
     "_scaled_dot_product_fused_attention_overrideable_backward",
     klass="attention",
-    dims=_backward_dims,
-    products=_backward_products,
 )
-def attention_backward(grad_out: T, query: T, key: T, value: T, *_: Any, out: Out, **__: Any) -> Work:
+def attention_backward(grad_out: T, query: T, key: T, value: T, *args: Any, out: Out, **kwargs: Any) -> Cost:
     # dO [b, h, l, v], q [b, h, l, e], k [b, h_kv, s, e], v [b, h_kv, s, v] -> dq, dk, dv
-    return _backward(_backward_dims(grad_out, query, key, value, out=out), query)
-
-
-def _heads_last_backward_dims(grad_out: T, query: T, key: T, value: T, *_: Any, out: Out, **__: Any) -> Dims:
-    return _sizes(query, key, value, _rows(query), heads_last=True)
-
-
-def _heads_last_products(grad_out: T, query: T, key: T, value: T, *_: Any, out: Out, **__: Any) -> list[Dims]:
-    return _five(_heads_last_backward_dims(grad_out, query, key, value, out=out))
+    return _backward(_of(query, key, value, _rows(query), causal=_causal(args, kwargs)))
 
 
 def _packed_backward(lengths_at: int, *names: str) -> None:
-    def count(grad_out: T, query: T, key: T, value: T, *args: Any, out: Out, **_: Any) -> Count:
+    def count(grad_out: T, query: T, key: T, value: T, *args: Any, out: Out, **_: Any) -> Cost:
         # dO [b, l, h, v], q [b, l, h, e], k [b, s, h_kv, e], v [b, s, h_kv, v] -> dq, dk, dv
+        a = _of(query, key, value, _rows(query), heads_last=True)
         if args[lengths_at - 4] is not None and len(query.shape) == 3:
-            return None
-        return _backward(_heads_last_backward_dims(grad_out, query, key, value, out=out), query)
+            return Cost((a.backward,), known=False)
+        return _backward(a)
 
-    add(names, Rule(count, "attention", _heads_last_backward_dims, _heads_last_products))
+    add(names, Rule(count, "attention"))
 
 
 _packed_backward(6, "_flash_attention_backward", "_efficient_attention_backward")
@@ -295,28 +210,20 @@ _packed_backward(6, "_flash_attention_backward", "_efficient_attention_backward"
 # --- whole layers
 
 
-def _projection(x: T, weight: T) -> int:
-    return _rows(x) * weight.numel
-
-
-def _mha_dims(query: T, key: T, value: T, embed_dim: int, num_head: int, *_: Any, out: Out, **__: Any) -> Dims:
+def _heads(query: T, key: T, embed_dim: int, num_head: int) -> Attention:
+    """The attention inside a layer: q [b, l, e], k [b, s, e] in heads of e / h."""
     b, length, _e = query.shape
     head = embed_dim // num_head
-    return {"b": b, "h": num_head, "kv_heads": num_head, "l": length, "s": key.shape[1], "e": head, "v": head, "causal": 0}
+    return Attention(b, num_head, num_head, length, key.shape[1], head, head)
 
 
-def _projected(q_rows: int, key_rows: int, value_rows: int, width: int) -> list[Dims]:
+def _projected(query: T, key: T, value: T, width: int) -> list[Gemm]:
     """The four projections: of queries, keys and values, and of the result."""
-    rows = (q_rows, key_rows, value_rows, q_rows)
-    return [{"b": 1, "m": m, "n": width, "k": width} for m in rows]
+    rows = _rows(query)
+    return [Gemm(1, m, width, width) for m in (rows, _rows(key), _rows(value), rows)]
 
 
-def _mha_products(query: T, key: T, value: T, embed_dim: int, num_head: int, *_: Any, out: Out, **__: Any) -> list[Dims]:
-    inner = _mha_dims(query, key, value, embed_dim, num_head, out=out)
-    return [inner, *_projected(_rows(query), _rows(key), _rows(value), embed_dim)]
-
-
-@rule("_native_multi_head_attention", "_triton_multi_head_attention", klass="attention", dims=_mha_dims, products=_mha_products)
+@rule("_native_multi_head_attention", "_triton_multi_head_attention", klass="attention")
 def native_multi_head_attention(
     query: T,
     key: T,
@@ -331,26 +238,14 @@ def native_multi_head_attention(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
-    # q [b, l, e], k and v [b, s, e], W [3e, e] and [e, e] -> [b, l, e]: four projections around the attention
-    d = _mha_dims(query, key, value, embed_dim, num_head, out=out)
-    inner = _attention(d, query, mask is not None, 0.0)
-    rows = (2 * _rows(query), _rows(key), _rows(value))
-    outer = matmul_work(sum(rows) * embed_dim * embed_dim, query, sum(rows) * embed_dim)
-    return Work(inner.flops + outer.flops, inner.macs + outer.macs)
+) -> Cost:
+    # q [b, l, e], k and v [b, s, e], W [3e, e] and [e, e] -> [b, l, e]: four projections around the attention, each with a bias
+    inner, outer = _heads(query, key, embed_dim, num_head), _projected(query, key, value, embed_dim)
+    biases = sum(g.m * g.n for g in outer)
+    return Cost.of(inner, *outer, extra=_around(inner, mask is not None, 0.0) + biases, whole=inner)
 
 
-def _encoder_dims(src: T, embed_dim: int, num_heads: int, *_: Any, out: Out, **__: Any) -> Dims:
-    return _mha_dims(src, src, src, embed_dim, num_heads, out=out)
-
-
-def _encoder_products(src: T, embed_dim: int, num_heads: int, *args: Any, out: Out, **_: Any) -> list[Dims]:
-    rows, up, down = _rows(src), args[11], args[13]
-    feed = [{"b": 1, "m": rows, "n": w.shape[0], "k": w.shape[1]} for w in (up, down)]
-    return [*_mha_products(src, src, src, embed_dim, num_heads, out=out), *feed]
-
-
-@rule("_transformer_encoder_layer_fwd", klass="attention", dims=_encoder_dims, products=_encoder_products)
+@rule("_transformer_encoder_layer_fwd", klass="attention")
 def transformer_encoder_layer(
     src: T,
     embed_dim: int,
@@ -374,25 +269,23 @@ def transformer_encoder_layer(
     mask_type: int | None = None,
     *,
     out: Out,
-) -> Work:
+) -> Cost:
     # [b, l, e]: attention with its projections, two residual adds, two layer norms (8), a feed-forward net [f, e], [e, f]
-    attention = native_multi_head_attention(
-        src, src, src, embed_dim, num_heads, qkv_weight, qkv_bias, proj_weight, proj_bias, mask, out=out
-    )
-    assert isinstance(attention, Work)
+    inner, outer = _heads(src, src, embed_dim, num_heads), _projected(src, src, src, embed_dim)
     rows, hidden = _rows(src), ffn_weight_1.shape[0]
-    feed = matmul_work(_projection(src, ffn_weight_1) + _projection(src, ffn_weight_2), src, rows * (hidden + embed_dim))
+    feed = [Gemm(1, rows, w.shape[0], w.shape[1]) for w in (ffn_weight_1, ffn_weight_2)]
+    biases = sum(g.m * g.n for g in outer) + rows * (hidden + embed_dim)
     rest = rows * hidden * (5 if use_gelu else 1) + src.numel * (2 + 2 * 8)
-    return Work(attention.flops + feed.flops + rest, attention.macs + feed.macs)
+    return Cost.of(inner, *outer, *feed, extra=_around(inner, mask is not None, 0.0) + biases + rest, whole=inner)
 
 
 @rule("_transform_bias_rescale_qkv", klass="pointwise")
-def transform_bias_rescale_qkv(qkv: T, qkv_bias: T, num_heads: int, *, out: Out) -> Work:
+def transform_bias_rescale_qkv(qkv: T, qkv_bias: T, num_heads: int, *, out: Out) -> int:
     # [b, l, 3e] + [3e], the query third scaled
-    return Work(qkv.numel + qkv.numel // 3, 0)
+    return qkv.numel + qkv.numel // 3
 
 
 @rule("_fused_sdp_choice", klass="host")
-def fused_sdp_choice(*_: Any, **__: Any) -> Work:
+def fused_sdp_choice(*_: Any, **__: Any) -> int:
     # picks a kernel
-    return Work(0, 0)
+    return 0

@@ -1,224 +1,105 @@
-"""Convolutions: every output (of a transposed one: every input) meets the whole kernel of its group.
-
-Padding is counted as any other input, as papers and fvcore do.
-"""
+"""Convolutions of any rank, forward and backward, deformable ones too: one shape (shapes.Conv) and what stands around it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from roofline.cost.registry import Count, Dims, Ints, Sizer, first, many, matmul_work, prod, rule
-from roofline.records import TensorSpec, Work
+from roofline.cost.registry import Cost, Ints, Rule, add, first, many, prod, rule
+from roofline.records import TensorSpec
+from roofline.shapes import Conv
 
 Out = TensorSpec | tuple[TensorSpec, ...]
 T = TensorSpec
-Shape = Sequence[int]
 
 
-def _per_point(weight: T) -> int:
-    """Multiply-accumulates for each output element (transposed: each input element): weight [o, c/g, *k]."""
-    return prod(weight.shape[1:])
-
-
-def _forward(x: T, weight: T, out: T, transposed: bool) -> int:
-    # weight [o, c/g, *k]: each of out's n*o*p*q elements sums c/g*r*s products
-    # transposed, weight [c, o/g, *k]: each of x's n*c*h*w elements is spread over o/g*r*s outputs
-    return (x if transposed else out).numel * _per_point(weight)
-
-
-def sizes_of(x: T, weight: T, out: T, stride: Ints | None, groups: int, transposed: bool) -> Dims:
-    """Sizes of a convolution of any rank; transposed, `x` is the small image and `out` the large one."""
-    spatial = len(weight.shape) - 2
-    batch = x.shape[0] if len(x.shape) == spatial + 2 else 1
-    step = many(stride, spatial) or [1] * spatial
-    channels, outputs = x.shape[-spatial - 1], out.shape[-spatial - 1]
-    return _sizes(
-        batch, channels, outputs, groups, x.shape[-spatial:], out.shape[-spatial:], weight.shape[2:], step[-1], transposed
-    )
-
-
-def _sizes(
-    n: int, c: int, o: int, groups: int, image: Shape, result: Shape, kernel: Shape, stride: int, transposed: bool
-) -> Dims:
-    flat = len(kernel) == 1
-    dims = {
-        "n": n,
-        "c": c,
-        "o": o,
-        "g": groups,
-        "h": 1 if flat else image[-2],
-        "w": image[-1],
-        "p": 1 if flat else result[-2],
-        "q": result[-1],
-        "r": 1 if flat else kernel[-2],
-        "s": kernel[-1],
-        "stride": stride,
-        "transposed": int(transposed),
-    }
-    if len(kernel) == 3:
-        dims |= {"d": image[0], "z": result[0], "t": kernel[0]}
-    return dims
-
-
-_OTHER = {"c": "o", "o": "c", "d": "z", "z": "d", "h": "p", "p": "h", "w": "q", "q": "w"}
-
-
-def gradients(dims: Dims, wanted: Sequence[Any]) -> list[Dims]:
-    """The products of a backward, from the forward's sizes: `gradient` 1 for the image's, 2 for the weight's.
-
-    The image's gradient is a convolution back from the result to the image: a transposed one where the forward is none. The
-    weight's sums over all pixels of the batch.
+def conv_of(
+    x: T, weight: T, out: T, stride: Ints | None = 1, groups: int = 1, transposed: bool = False, dilation: Ints | None = 1
+) -> Conv:
+    """The shape of a convolution of any rank, batched or not: x [n, c, *i], out [n, o, *j], weight [o, c/g, *k] or, transposed,
+    [c, o/g, *k]: then `x` is the small image and `out` the large one.
     """
-    back = {name: dims[_OTHER.get(name, name)] for name in dims}
-    both = [back | {"transposed": 1 - dims["transposed"], "gradient": 1}, dims | {"gradient": 2}]
-    return [product for product, yes in zip(both, wanted, strict=False) if yes]
+    kernel = tuple(weight.shape[2:])
+    rank = len(kernel)
+    batch = x.shape[0] if len(x.shape) == rank + 2 else 1
+    step, holes = many(stride, rank) or [1], many(dilation, 1) or [1]
+    return Conv(
+        batch, x.shape[-rank - 1], out.shape[-rank - 1], groups, tuple(x.shape[-rank:]), tuple(out.shape[-rank:]), kernel,
+        step[-1], max(holes), bool(transposed),
+    )  # fmt: skip
 
 
-def _sizer(arguments: str, transposed: bool = False) -> Sizer:
-    """Sizes of an operator that takes `arguments` in this order, image and weight first."""
-    names = arguments.split()
-
-    def sizes(*args: Any, out: Out, **kwargs: Any) -> Dims:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        stride, groups, turned = given.get("stride", 1), given.get("groups", 1), given.get("transposed", transposed)
-        found = sizes_of(given[names[0]], given[names[1]], first(out), stride, groups, turned)
-        return found | _holes(given.get("dilation", 1))
-
-    return sizes
+# --- as modules, functions and libraries call them
 
 
-def _holes(dilation: Ints | None) -> Dims:
-    """`dilation` of a kernel with holes."""
-    widest = max(many(dilation, 1), default=1)
-    return {"dilation": widest} if widest > 1 else {}
+def _forward(*names: str, arguments: str, transposed: bool = False, extra: int = 0) -> None:
+    """Enter operators that take `arguments` in this order, image and weight first: x [n, c, *i], [o, c/g, *k] -> [n, o, *j].
+
+    A bias adds 1 to each element of the result, what is done to it on the way `extra`.
+    """
+    order = arguments.split()
+
+    def count(*args: Any, out: Out, **kwargs: Any) -> Cost:
+        given = dict(zip(order, args, strict=False)) | kwargs
+        stride, dilation, groups = given.get("stride", 1), given.get("dilation", 1), given.get("groups", 1)
+        y, turned = first(out), given.get("transposed", transposed)
+        around = y.numel * (extra + (given.get("bias") is not None))
+        return Cost.of(conv_of(given[order[0]], given[order[1]], y, stride, groups, turned, dilation), extra=around)
+
+    add(names, Rule(count, "conv"))
 
 
-def _bias(bias: T | None, out: T) -> int:
-    return out.numel if bias is not None else 0
-
-
-# --- as modules and functions call them
-
-
-@rule(
+_forward(
     "conv1d",
     "conv2d",
     "conv3d",
-    klass="conv",
-    dims=_sizer("input weight bias stride padding dilation groups"),
+    "_convolution_mode",
+    arguments="input weight bias stride padding dilation groups",
 )
-def conv(input: T, weight: T, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
-    # [n, c, *i], [o, c/g, *k] -> [n, o, *j]
-    y = first(out)
-    return matmul_work(_forward(input, weight, y, False), input, _bias(bias, y))
-
-
-@rule(
+_forward(
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
-    klass="conv",
-    dims=_sizer("input weight bias stride padding output_padding groups dilation", transposed=True),
+    arguments="input weight bias stride padding output_padding groups dilation",
+    transposed=True,
 )
-def conv_transpose(input: T, weight: T, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
-    # [n, c, *i], [c, o/g, *k] -> [n, o, *j]
-    return matmul_work(_forward(input, weight, first(out), True), input, _bias(bias, first(out)))
-
-
-# --- as they are dispatched
-
-
-@rule(
+_forward(
     "convolution",
     "_convolution",
     "convolution_overrideable",
-    klass="conv",
-    dims=_sizer("input weight bias stride padding dilation transposed output_padding groups"),
+    arguments="input weight bias stride padding dilation transposed output_padding groups",
 )
-def convolution(
-    input: T,
-    weight: T,
-    bias: T | None,
-    stride: Ints,
-    padding: Any,
-    dilation: Ints,
-    transposed: bool,
-    output_padding: Ints,
-    groups: int,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> Work:
-    # [n, c, *i], [o, c/g, *k] -> [n, o, *j]; transposed: [n, c, *i], [c, o/g, *k] -> [n, o, *j]
-    y = first(out)
-    return matmul_work(_forward(input, weight, y, transposed), input, _bias(bias, y))
-
-
-rule("_convolution_mode", klass="conv", dims=_sizer("input weight bias stride padding dilation groups"))(conv)
-
-
-@rule("cudnn_convolution", klass="conv", dims=_sizer("self weight padding stride dilation groups"))
-def cudnn_convolution(self: T, weight: T, *_: Any, out: Out, **__: Any) -> Work:
-    # [n, c, *i], [o, c/g, *k] -> [n, o, *j]
-    return matmul_work(_forward(self, weight, first(out), False), self)
-
-
-rule(
+_forward("cudnn_convolution", arguments="self weight padding stride dilation groups")
+_forward(
     "mkldnn_convolution",
     "miopen_convolution",
     "miopen_depthwise_convolution",
-    klass="conv",
-    dims=_sizer("self weight bias padding stride dilation groups"),
-)(conv)
-
-
-@rule(
-    "cudnn_convolution_transpose",
-    klass="conv",
-    dims=_sizer("self weight padding output_padding stride dilation groups", transposed=True),
+    arguments="self weight bias padding stride dilation groups",
 )
-def cudnn_convolution_transpose(self: T, weight: T, *_: Any, out: Out, **__: Any) -> Work:
-    # [n, c, *i], [c, o/g, *k] -> [n, o, *j]
-    return matmul_work(_forward(self, weight, first(out), True), self)
-
-
-rule(
+_forward(
+    "cudnn_convolution_transpose",
+    arguments="self weight padding output_padding stride dilation groups",
+    transposed=True,
+)
+_forward(
     "miopen_convolution_transpose",
-    klass="conv",
-    dims=_sizer("self weight bias padding output_padding stride dilation groups", transposed=True),
-)(conv_transpose)
-
-
-@rule(
+    arguments="self weight bias padding output_padding stride dilation groups",
+    transposed=True,
+)
+_forward("slow_conv_transpose2d", "slow_conv_transpose3d", arguments="self weight kernel_size bias stride", transposed=True)
+# one compare for each element of the result; an add and a compare
+_forward(
     "cudnn_convolution_relu",
     "miopen_convolution_relu",
-    klass="conv",
-    dims=_sizer("self weight bias stride padding dilation groups"),
+    arguments="self weight bias stride padding dilation groups",
+    extra=1,
 )
-def convolution_relu(self: T, weight: T, bias: T | None, *_: Any, out: Out, **__: Any) -> Work:
-    # [n, c, *i], [o, c/g, *k] -> [n, o, *j], one compare per output
-    y = first(out)
-    return matmul_work(_forward(self, weight, y, False), self, _bias(bias, y) + y.numel)
-
-
-@rule(
+_forward(
     "cudnn_convolution_add_relu",
     "miopen_convolution_add_relu",
-    klass="conv",
-    dims=_sizer("self weight z alpha bias stride padding dilation groups"),
+    arguments="self weight z alpha bias stride padding dilation groups",
+    extra=2,
 )
-def convolution_add_relu(self: T, weight: T, z: T, alpha: float | None, bias: T | None, *_: Any, out: Out, **__: Any) -> Work:
-    # [n, c, *i], [o, c/g, *k], z [n, o, *j] -> [n, o, *j], one add and one compare per output
-    y = first(out)
-    return matmul_work(_forward(self, weight, y, False), self, _bias(bias, y) + 2 * y.numel)
-
-
-def _slow_dims(
-    self: T, weight: T, kernel_size: Ints, bias: T | None = None, stride: Ints = 1, *_: Any, out: Out, **__: Any
-) -> Dims:
-    y = first(out)
-    return sizes_of(self, weight, y, stride, self.shape[1 - len(weight.shape)] // max(weight.shape[1], 1), False)
 
 
 @rule(
@@ -231,111 +112,42 @@ def _slow_dims(
     "_conv_depthwise2d",
     "conv_depthwise3d",
     klass="conv",
-    dims=_slow_dims,
 )
-def slow_conv(self: T, weight: T, kernel_size: Ints, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
-    # [n, c, *i], [o, c/g, *k] -> [n, o, *j]
-    y = first(out)
-    return matmul_work(_forward(self, weight, y, False), self, _bias(bias, y))
+def slow_conv(
+    self: T, weight: T, kernel_size: Ints, bias: T | None = None, stride: Ints = 1, *_: Any, out: Out, **__: Any
+) -> Cost:
+    # [n, c, *i], [o, c/g, *k] -> [n, o, *j]; the channels of the weight tell the groups
+    y, groups = first(out), self.shape[1 - len(weight.shape)] // max(weight.shape[1], 1)
+    return Cost.of(conv_of(self, weight, y, stride, groups), extra=0 if bias is None else y.numel)
 
 
-@rule(
-    "slow_conv_transpose2d",
-    "slow_conv_transpose3d",
-    klass="conv",
-    dims=_sizer("self weight kernel_size bias stride", transposed=True),
-)
-def slow_conv_transpose(self: T, weight: T, kernel_size: Ints, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
-    # [n, c, *i], [c, o, *k] -> [n, o, *j]
-    return matmul_work(_forward(self, weight, first(out), True), self, _bias(bias, first(out)))
-
-
-def _tbc_dims(self: T, weight: T, bias: T, pad: int = 0, *, out: Out, **_: Any) -> Dims:
-    (t, b, c), (k, _c, o) = self.shape, weight.shape
-    return _sizes(b, c, o, 1, (t,), (first(out).shape[0],), (k,), 1, False)
-
-
-@rule("conv_tbc", klass="conv", dims=_tbc_dims)
-def conv_tbc(self: T, weight: T, bias: T, pad: int = 0, *, out: Out, **_: Any) -> Work:
-    # [t, b, c], [k, c, o] -> [t', b, o]
-    y = first(out)
-    return matmul_work(y.numel * weight.shape[0] * weight.shape[1], self, y.numel)
-
-
-def _tbc_gradients(self: T, input: T, weight: T, bias: T, pad: int, *, out: Out, **_: Any) -> list[Dims]:
+def _tbc(input: T, weight: T, length: int) -> Conv:
+    # time before batch before channels: [t, b, c], [k, c, o] -> [t', b, o]
     (t, b, c), (k, _c, o) = input.shape, weight.shape
-    return gradients(_sizes(b, c, o, 1, (t,), (self.shape[0],), (k,), 1, False), [True, True])
+    return Conv(b, c, o, 1, (t,), (length,), (k,))
 
 
-@rule("conv_tbc_backward", klass="conv", products=_tbc_gradients)
-def conv_tbc_backward(self: T, input: T, weight: T, bias: T, pad: int, *, out: Out, **_: Any) -> Work:
-    # grad [t', b, o] meets input and weight as the forward did, once for each gradient; the bias sums it
-    return matmul_work(2 * self.numel * weight.shape[0] * weight.shape[1], self, self.numel)
+@rule("conv_tbc", klass="conv")
+def conv_tbc(self: T, weight: T, bias: T, pad: int = 0, *, out: Out, **_: Any) -> Cost:
+    # [t, b, c], [k, c, o] -> [t', b, o]
+    return Cost.of(_tbc(self, weight, first(out).shape[0]), extra=first(out).numel)
 
 
 # --- gradients
 
 
-def _backward(grad_output: T, input: T, weight: T, transposed: bool, output_mask: list[bool]) -> Work:
-    """The gradients of the input and of the weight each pair the same (input, weight, output) triples as the forward does:
-    one multiply-accumulate per triple, so each costs one forward, grouped and transposed alike. The bias sums grad_output.
-    """
-    wanted = bool(output_mask[0]) + bool(output_mask[1])
-    macs = wanted * _forward(input, weight, grad_output, transposed)
-    return matmul_work(macs, input, grad_output.numel if output_mask[2] else 0)
+def _backward(forward: Conv, grad_output: T, mask: Sequence[Any]) -> Cost:
+    """The gradients of image and weight that `mask` asks for; that of a bias sums the result's."""
+    return Cost.of(*forward.gradients(mask[:2]), extra=grad_output.numel if mask[2] else 0, whole=forward)
 
 
-def _backward_dims(
-    grad_output: T,
-    input: T,
-    weight: T,
-    bias_sizes: Any,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    transposed: bool,
-    output_padding: Ints,
-    groups: int,
-    *_: Any,
-    **__: Any,
-) -> Dims:
-    return sizes_of(input, weight, grad_output, stride, groups, transposed) | _holes(dilation)
+@rule("conv_tbc_backward", klass="conv")
+def conv_tbc_backward(self: T, input: T, weight: T, bias: T, pad: int, *, out: Out, **_: Any) -> Cost:
+    # grad [t', b, o] meets input and weight as the forward did, once for each gradient; the bias sums it
+    return _backward(_tbc(input, weight, self.shape[0]), self, (True, True, True))
 
 
-def _backward_products(
-    grad_output: T,
-    input: T,
-    weight: T,
-    bias_sizes: Any,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    transposed: bool,
-    output_padding: Ints,
-    groups: int,
-    output_mask: list[bool],
-    *,
-    out: Out,
-    **_: Any,
-) -> list[Dims]:
-    return gradients(sizes_of(input, weight, grad_output, stride, groups, transposed) | _holes(dilation), output_mask)
-
-
-@rule("convolution_backward", klass="conv", dims=_backward_dims, products=_backward_products)
-def convolution_backward(grad_output: T, input: T, weight: T, bias_sizes: Any, *args: Any, out: Out, **kwargs: Any) -> Count:
-    # dy [n, o, *j], x [n, c, *i], w [o, c/g, *k] -> dx, dw, db
-    return convolution_backward_overrideable(grad_output, input, weight, *args, out=out, **kwargs)
-
-
-def _overrideable_dims(grad_output: T, input: T, weight: T, *args: Any, out: Out, **kwargs: Any) -> Dims:
-    return _backward_dims(grad_output, input, weight, None, *args, out=out, **kwargs)
-
-
-def _overrideable_products(grad_output: T, input: T, weight: T, *args: Any, out: Out, **kwargs: Any) -> list[Dims]:
-    return _backward_products(grad_output, input, weight, None, *args, out=out, **kwargs)
-
-
-@rule("convolution_backward_overrideable", klass="conv", dims=_overrideable_dims, products=_overrideable_products)
+@rule("convolution_backward_overrideable", klass="conv")
 def convolution_backward_overrideable(
     grad_output: T,
     input: T,
@@ -350,34 +162,18 @@ def convolution_backward_overrideable(
     *,
     out: Out,
     **_: Any,
-) -> Work:
-    # as convolution_backward, without the bias sizes
-    return _backward(grad_output, input, weight, transposed, output_mask)
+) -> Cost:
+    # dy [n, o, *j], x [n, c, *i], w [o, c/g, *k] -> dx, dw, db
+    return _backward(conv_of(input, weight, grad_output, stride, groups, transposed, dilation), grad_output, output_mask)
 
 
-def _slow_backward_dims(
-    grad_output: T, self: T, weight: T, kernel_size: Ints, stride: Ints, padding: Ints, *_: Any, out: Out, **__: Any
-) -> Dims:
-    return sizes_of(self, weight, grad_output, stride, 1, False)
+@rule("convolution_backward", klass="conv")
+def convolution_backward(grad_output: T, input: T, weight: T, bias_sizes: Any, *args: Any, out: Out, **kwargs: Any) -> Cost:
+    # dy [n, o, *j], x [n, c, *i], w [o, c/g, *k] -> dx, dw, db
+    return convolution_backward_overrideable(grad_output, input, weight, *args, out=out, **kwargs)
 
 
-def _slow_backward_products(
-    grad_output: T,
-    self: T,
-    weight: T,
-    kernel_size: Ints,
-    stride: Ints,
-    padding: Ints,
-    output_mask: list[bool] | None = None,
-    *_: Any,
-    out: Out,
-    **__: Any,
-) -> list[Dims]:
-    mask = output_mask if isinstance(output_mask, list) else [True, True]
-    return gradients(sizes_of(self, weight, grad_output, stride, 1, False), mask)
-
-
-@rule("_slow_conv2d_backward", klass="conv", dims=_slow_backward_dims, products=_slow_backward_products)
+@rule("_slow_conv2d_backward", klass="conv")
 def slow_conv2d_backward(
     grad_output: T,
     self: T,
@@ -389,30 +185,47 @@ def slow_conv2d_backward(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> Cost:
     # grad [n, o, p, q], [n, c, h, w], [o, c, r, s]; the out= overload gives all three gradients
     mask = output_mask if isinstance(output_mask, list) else [True, True, True]
-    return _backward(grad_output, self, weight, False, mask)
+    return _backward(conv_of(self, weight, grad_output, stride), grad_output, mask)
 
 
 # --- compiled CPU code (oneDNN)
 
 
-def _pointwise_dims(x: T, *args: Any, out: Out, **_: Any) -> Dims:
-    weight = _pointwise_weight(args)
-    lists = [a for a in args if isinstance(a, list) and a and all(isinstance(i, int) for i in a)]
-    ints = [a for a in args if isinstance(a, int) and not isinstance(a, bool)]
-    return sizes_of(x, weight, first(out), lists[1] if len(lists) > 1 else 1, ints[0] if ints else 1, False)
-
-
-def _pointwise_weight(args: tuple[Any, ...]) -> T:
+@rule("mkldnn._convolution_pointwise", "mkldnn._convolution_pointwise_", klass="conv")
+def convolution_pointwise(x: T, *args: Any, out: Out, **_: Any) -> Cost:
+    # [n, c, *i], [o, c/g, *k] -> [n, o, *j], and a bias or another summand
     # `.binary` puts the other summand before the weight
     weight: T = args[1] if len(args) > 1 and isinstance(args[1], T) and isinstance(args[3], list) else args[0]
-    return weight
+    lists = [a for a in args if isinstance(a, list) and a and all(isinstance(i, int) for i in a)]
+    ints = [a for a in args if isinstance(a, int) and not isinstance(a, bool)]
+    y, stride, groups = first(out), lists[1] if len(lists) > 1 else 1, ints[0] if ints else 1
+    return Cost.of(conv_of(x, weight, y, stride, groups), extra=y.numel)
 
 
-@rule("mkldnn._convolution_pointwise", "mkldnn._convolution_pointwise_", klass="conv", dims=_pointwise_dims)
-def convolution_pointwise(x: T, *args: Any, out: Out, **_: Any) -> Work:
-    # [n, c, *i], [o, c/g, *k] -> [n, o, *j]
-    weight = _pointwise_weight(args)
-    return matmul_work(_forward(x, weight, first(out), False), x, first(out).numel)
+# --- deformable: bilinear samples at learned offsets, then a convolution over them
+
+
+def _deformed(input: T, weight: T, out: T, args: Sequence[Any]) -> tuple[Conv, int]:
+    """The convolution, and FLOPs of the sampling: a bilinear sample of 4 taps is 7, a mask (the last argument) multiplies."""
+    stride, groups = (args[1], args[6]) if len(args) > 6 else (1, input.shape[1] // max(weight.shape[1], 1))
+    n, c = input.shape[:2]
+    samples = n * c * prod(weight.shape[2:]) * prod(out.shape[2:])
+    return conv_of(input, weight, out, stride, groups), samples * (7 + bool(args and args[-1] is True))
+
+
+@rule("torchvision.deform_conv2d", klass="conv")
+def deform_conv2d(input: T, weight: T, offset: T, mask: T, bias: T, *args: Any, out: Out, **_: Any) -> Cost:
+    # [n, c, h, w], [o, c/g, r, s], offset [n, 2 g' r s, p, q] -> [n, o, p, q]
+    y = first(out)
+    shape, sampling = _deformed(input, weight, y, args)
+    return Cost.of(shape, extra=sampling + y.numel)
+
+
+@rule("torchvision._deform_conv2d_backward", klass="conv")
+def deform_conv2d_backward(grad: T, input: T, weight: T, offset: T, mask: T, bias: T, *args: Any, out: Out, **_: Any) -> Cost:
+    # columns' gradient and the weight's: one forward each. The samples are taken again, spread back, and their slopes taken: 3
+    forward, sampling = _deformed(input, weight, grad, args)
+    return Cost.of(*forward.gradients(), extra=3 * sampling + grad.numel, whole=forward)

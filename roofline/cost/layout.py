@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline.cost.registry import ZERO, Rule, add, first, rule, total
-from roofline.records import TensorSpec, Work
+from roofline.cost.registry import Rule, add, first, rule, total
+from roofline.records import TensorSpec
 
 T = TensorSpec
 Out = TensorSpec | tuple[TensorSpec, ...]
@@ -86,8 +86,8 @@ wait_tensor wait_tensors irecv isend _wrap_tensor_autograd
 """
 
 
-def _nothing(*_: Any, **__: Any) -> Work:
-    return ZERO
+def _nothing(*_: Any, **__: Any) -> int:
+    return 0
 
 
 add(dict.fromkeys(HOST.split()), Rule(_nothing, "host"))
@@ -97,30 +97,30 @@ add([f"_c10d_functional.{n}" for n in COMMUNICATION.split()], Rule(_nothing, "ot
 
 
 @rule("_c10d_functional.all_reduce", "_c10d_functional.all_reduce_", "_c10d_functional.reduce_scatter_tensor", klass="other")
-def all_reduce(input: T, *_: Any, out: Out, **__: Any) -> Work:
+def all_reduce(input: T, *_: Any, out: Out, **__: Any) -> int:
     # one operation per element (each machine's share of the sum)
-    return Work(input.numel, 0)
+    return input.numel
 
 
 # --- indices with arithmetic
 
 
 @rule("scatter_add", "index_add", "scatter_reduce", "index_reduce", klass="gather")
-def scatter_add(self: T, dim: int, index: T, src: Any, *args: Any, alpha: float = 1, out: Out, **_: Any) -> Work:
+def scatter_add(self: T, dim: int, index: T, src: Any, *args: Any, alpha: float = 1, out: Out, **_: Any) -> int:
     # every source element is added where its index points
     n = total(src) or index.numel
-    return Work(n * (1 + (alpha != 1)), 0)
+    return n * (1 + (alpha != 1))
 
 
 @rule("_unsafe_masked_index_put_accumulate", klass="gather")
-def masked_accumulate(self: T, mask: T, indices: Any, values: T, *, out: Out, **_: Any) -> Work:
-    return Work(total(values), 0)
+def masked_accumulate(self: T, mask: T, indices: Any, values: T, *, out: Out, **_: Any) -> int:
+    return total(values)
 
 
 @rule("embedding_dense_backward", "embedding_backward", "embedding_sparse_backward", klass="gather")
-def embedding_backward(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+def embedding_backward(grad_output: T, *_: Any, out: Out, **__: Any) -> int:
     # [*, e] added to the rows of [v, e]
-    return Work(grad_output.numel, 0)
+    return grad_output.numel
 
 
 @rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only", klass="gather")
@@ -135,33 +135,33 @@ def embedding_bag(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> int:
     # [v, e], [k] -> [bags, e]: each row is added (mode 0, 1) or compared (2), weighted rows multiplied first; a mean divides
     rows = indices.numel * weight.shape[-1]
-    return Work(rows * (1 + (per_sample_weights is not None)) + (first(out).numel if mode == 1 else 0), 0)
+    return rows * (1 + (per_sample_weights is not None)) + (first(out).numel if mode == 1 else 0)
 
 
 @rule("_embedding_bag_backward", "_embedding_bag_dense_backward", "_embedding_bag_sparse_backward", klass="gather")
-def embedding_bag_backward(grad: T, indices: T, *_: Any, out: Out, **__: Any) -> Work:
+def embedding_bag_backward(grad: T, indices: T, *_: Any, out: Out, **__: Any) -> int:
     # [bags, e]: each index adds its bag's row
-    return Work(indices.numel * grad.shape[-1], 0)
+    return indices.numel * grad.shape[-1]
 
 
 @rule("_embedding_bag_per_sample_weights_backward", klass="gather")
-def per_sample_weights_backward(grad: T, weight: T, indices: T, *_: Any, out: Out, **__: Any) -> Work:
+def per_sample_weights_backward(grad: T, weight: T, indices: T, *_: Any, out: Out, **__: Any) -> int:
     # a dot product of e for each index
-    return Work(2 * indices.numel * grad.shape[-1], 0)
+    return 2 * indices.numel * grad.shape[-1]
 
 
 @rule("searchsorted", "bucketize", klass="gather")
-def searchsorted(*args: Any, out: Out, **_: Any) -> Work:
+def searchsorted(*args: Any, out: Out, **_: Any) -> int:
     # a binary search for each element of the result
     tensors = [a for a in args if isinstance(a, T)]
     edges = max(
         1,
         (tensors[0] if len(args) and isinstance(args[0], T) else tensors[-1]).shape[-1] if tensors and tensors[0].shape else 1,
     )
-    return Work(first(out).numel * max(1, edges.bit_length()), 0)
+    return first(out).numel * max(1, edges.bit_length())
 
 
 @rule(
@@ -173,6 +173,6 @@ def searchsorted(*args: Any, out: Out, **_: Any) -> Work:
     "replication_pad3d_backward",
     klass="gather",
 )
-def pad_backward(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+def pad_backward(grad_output: T, *_: Any, out: Out, **__: Any) -> int:
     # each gradient is added where its element came from
-    return Work(grad_output.numel, 0)
+    return grad_output.numel

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from roofline.cost.registry import Rule, add, first, rule
-from roofline.records import TensorSpec, Work
+from roofline.records import TensorSpec
 
 T = TensorSpec
 Out = TensorSpec | tuple[TensorSpec, ...]
@@ -25,9 +25,9 @@ def _given(*tensors: T | None) -> int:
     return sum(t is not None for t in tensors)
 
 
-def _batch(x: T, training: bool) -> Work:
+def _batch(x: T, training: bool) -> int:
     # [n, c, *]: y = a[c] x + b[c]
-    return Work(x.numel * (FOLDED + STATISTICS * bool(training)), 0)
+    return x.numel * (FOLDED + STATISTICS * bool(training))
 
 
 @rule(
@@ -40,37 +40,37 @@ def _batch(x: T, training: bool) -> Work:
     "_native_batch_norm_legit_functional",
     klass="norm",
 )
-def batch_norm(input: T, weight: T | None, bias: T | None, *args: Any, out: Out, **_: Any) -> Work:
+def batch_norm(input: T, weight: T | None, bias: T | None, *args: Any, out: Out, **_: Any) -> int:
     # the first bool is `training`; the overload without running statistics always takes its own
     return _batch(input, next((a for a in args if isinstance(a, bool)), True))
 
 
 @rule("_native_batch_norm_legit_no_training", "_batch_norm_no_update", "quantized_batch_norm", "batch_norm_elemt", klass="norm")
-def batch_norm_inference(input: T, *_: Any, out: Out, **__: Any) -> Work:
+def batch_norm_inference(input: T, *_: Any, out: Out, **__: Any) -> int:
     return _batch(input, False)
 
 
 @rule("_batch_norm_with_update", "_batch_norm_with_update_functional", klass="norm")
-def batch_norm_training(input: T, *_: Any, out: Out, **__: Any) -> Work:
+def batch_norm_training(input: T, *_: Any, out: Out, **__: Any) -> int:
     return _batch(input, True)
 
 
 @rule("batch_norm_stats", "batch_norm_update_stats", klass="norm")
-def batch_norm_stats(input: T, *_: Any, out: Out, **__: Any) -> Work:
+def batch_norm_stats(input: T, *_: Any, out: Out, **__: Any) -> int:
     # [n, c, *] -> mean [c], invstd [c]
-    return Work(input.numel * STATISTICS, 0)
+    return input.numel * STATISTICS
 
 
 @rule("batch_norm_gather_stats", "batch_norm_gather_stats_with_counts", klass="norm")
-def batch_norm_gather_stats(input: T, mean: T, *_: Any, out: Out, **__: Any) -> Work:
+def batch_norm_gather_stats(input: T, mean: T, *_: Any, out: Out, **__: Any) -> int:
     # [world, c] -> [c]
-    return Work(mean.numel * STATISTICS, 0)
+    return mean.numel * STATISTICS
 
 
 @rule("group_norm", "native_group_norm", klass="norm")
-def group_norm(input: T, *_: Any, out: Out, **__: Any) -> Work:
+def group_norm(input: T, *_: Any, out: Out, **__: Any) -> int:
     # [n, c, *]: statistics per (n, group), then y = a[n, c] x + b[n, c]
-    return Work(input.numel * (STATISTICS + FOLDED), 0)
+    return input.numel * (STATISTICS + FOLDED)
 
 
 @rule("instance_norm", klass="norm")
@@ -84,7 +84,7 @@ def instance_norm(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> int:
     # [n, c, *]: statistics per (n, c) unless the running ones serve
     return _batch(input, use_input_stats)
 
@@ -92,26 +92,26 @@ def instance_norm(
 @rule("layer_norm", "native_layer_norm", klass="norm")
 def layer_norm(
     input: T, normalized_shape: list[int], weight: T | None = None, bias: T | None = None, *_: Any, out: Out, **__: Any
-) -> Work:
+) -> int:
     # [*, n]: (x - mean) * rstd * w + b
-    return Work(input.numel * (STATISTICS + 2 + _given(weight, bias)), 0)
+    return input.numel * (STATISTICS + 2 + _given(weight, bias))
 
 
 @rule("rms_norm", "_fused_rms_norm", klass="norm")
-def rms_norm(input: T, normalized_shape: list[int], weight: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
+def rms_norm(input: T, normalized_shape: list[int], weight: T | None = None, *_: Any, out: Out, **__: Any) -> int:
     # [*, n]: x * rsqrt(mean(x^2)) * w: square, add, multiply, and one for the weight
-    return Work(input.numel * (3 + _given(weight)), 0)
+    return input.numel * (3 + _given(weight))
 
 
 # --- gradients
 
 
-def _batch_backward(x: T, train: bool, mask: Any) -> Work:
+def _batch_backward(x: T, train: bool, mask: Any) -> int:
     # sum(dy) 1 and sum(dy (x - mean)) 3; dx = (dy - c1 - (x - mean) c2) c3: 5, at inference dx = dy c: 1
     dx, dw, db = (bool(m) for m in mask) if isinstance(mask, list) else (True, True, True)
     if train:
-        return Work(x.numel * (4 + 5 * dx), 0)
-    return Work(x.numel * (dx + 3 * dw + db), 0)
+        return x.numel * (4 + 5 * dx)
+    return x.numel * (dx + 3 * dw + db)
 
 
 @rule("native_batch_norm_backward", "batch_norm_backward", klass="norm")
@@ -129,12 +129,12 @@ def batch_norm_backward(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> int:
     return _batch_backward(input, train, output_mask)
 
 
 @rule("cudnn_batch_norm_backward", "miopen_batch_norm_backward", klass="norm")
-def cudnn_batch_norm_backward(input: T, grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+def cudnn_batch_norm_backward(input: T, grad_output: T, *_: Any, out: Out, **__: Any) -> int:
     return _batch_backward(input, True, None)
 
 
@@ -153,27 +153,27 @@ def batch_norm_impl_index_backward(
     output_mask: Any,
     *_: Any,
     out: Out,
-) -> Work:
+) -> int:
     return _batch_backward(input, train, output_mask)
 
 
 @rule("batch_norm_backward_reduce", klass="norm")
-def batch_norm_backward_reduce(grad_out: T, input: T, *_: Any, out: Out, **__: Any) -> Work:
+def batch_norm_backward_reduce(grad_out: T, input: T, *_: Any, out: Out, **__: Any) -> int:
     # sum(dy) and sum(dy (x - mean))
-    return Work(4 * input.numel, 0)
+    return 4 * input.numel
 
 
 @rule("batch_norm_backward_elemt", klass="norm")
-def batch_norm_backward_elemt(grad_out: T, input: T, *_: Any, out: Out, **__: Any) -> Work:
+def batch_norm_backward_elemt(grad_out: T, input: T, *_: Any, out: Out, **__: Any) -> int:
     # (dy - c1 - (x - mean) c2) c3
-    return Work(5 * input.numel, 0)
+    return 5 * input.numel
 
 
-def _rows_backward(x: T, weight: T | None, dx: bool, dw: bool, db: bool) -> Work:
+def _rows_backward(x: T, weight: T | None, dx: bool, dw: bool, db: bool) -> int:
     # xhat = (x - mean) rstd: 2. g = dy w: 1; two sums over a row, of g and of g xhat: 3; dx = rstd (g - s1 - xhat s2): 4
     # dw sums dy xhat: 2; db sums dy: 1
     per_element = 2 * (dx or dw) + dx * (7 + _given(weight)) + 2 * dw + db
-    return Work(x.numel * per_element, 0)
+    return x.numel * per_element
 
 
 @rule("native_layer_norm_backward", klass="norm")
@@ -189,7 +189,7 @@ def layer_norm_backward(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> int:
     dx, dw, db = output_mask
     return _rows_backward(input, weight, bool(dx), bool(dw), bool(db))
 
@@ -209,9 +209,9 @@ def group_norm_backward(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> int:
     # per (n, c) sums of dy (1) and dy x (2); everything else is per channel but dx = a dy + b x + c: 4
-    return Work(input.numel * (3 + 4 * bool(output_mask[0])), 0)
+    return input.numel * (3 + 4 * bool(output_mask[0]))
 
 
 @rule("_fused_rms_norm_backward", klass="norm")
@@ -225,10 +225,10 @@ def rms_norm_backward(
     *_: Any,
     out: Out,
     **__: Any,
-) -> Work:
+) -> int:
     # xhat = x rstd: 1. g = dy w: 1; sum of g xhat: 2; dx = rstd (g - xhat s): 3; dw sums dy xhat: 2
     dx, dw = map(bool, output_mask)
-    return Work(input.numel * (1 + dx * (5 + _given(weight)) + 2 * dw), 0)
+    return input.numel * (1 + dx * (5 + _given(weight)) + 2 * dw)
 
 
 # --- softmax
@@ -246,20 +246,20 @@ def rms_norm_backward(
     "_sparse_log_softmax",
     klass="softmax",
 )
-def softmax(self: T, *_: Any, out: Out, **__: Any) -> Work:
+def softmax(self: T, *_: Any, out: Out, **__: Any) -> int:
     # [*, n] -> [*, n]
-    return Work(self.numel * SOFTMAX, 0)
+    return self.numel * SOFTMAX
 
 
 @rule("_masked_softmax", klass="softmax")
-def masked_softmax(self: T, mask: T, *_: Any, out: Out, **__: Any) -> Work:
+def masked_softmax(self: T, mask: T, *_: Any, out: Out, **__: Any) -> int:
     # [*, n], the mask selects
-    return Work(self.numel * SOFTMAX, 0)
+    return self.numel * SOFTMAX
 
 
-def _softmax_backward(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+def _softmax_backward(grad_output: T, *_: Any, out: Out, **__: Any) -> int:
     # y (dy - sum(y dy)): multiply, add, subtract, multiply; log: dy - exp(y) sum(dy): add, exp, multiply, subtract
-    return Work(grad_output.numel * 4, 0)
+    return grad_output.numel * 4
 
 
 add(("_softmax_backward_data", "_log_softmax_backward_data", "_masked_softmax_backward"), Rule(_softmax_backward, "softmax"))
@@ -269,18 +269,18 @@ add(("_softmax_backward_data", "_log_softmax_backward_data", "_masked_softmax_ba
 
 
 @rule("_weight_norm", "_weight_norm_interface", "norm_except_dim", klass="norm")
-def weight_norm(v: T, *_: Any, out: Out, **__: Any) -> Work:
+def weight_norm(v: T, *_: Any, out: Out, **__: Any) -> int:
     # v g / |v|: square and add, then one multiply
-    return Work(v.numel * (3 if first(out).numel == v.numel else 2), 0)
+    return v.numel * (3 if first(out).numel == v.numel else 2)
 
 
 @rule("_weight_norm_interface_backward", "_weight_norm_differentiable_backward", klass="norm")
-def weight_norm_backward(grad_w: T, *_: Any, out: Out, **__: Any) -> Work:
+def weight_norm_backward(grad_w: T, *_: Any, out: Out, **__: Any) -> int:
     # sum of dw v: 2; dv = c1 dw - c2 v: 3
-    return Work(grad_w.numel * 5, 0)
+    return grad_w.numel * 5
 
 
 @rule("renorm", "embedding_renorm", klass="norm")
-def renorm(self: T, *_: Any, out: Out, **__: Any) -> Work:
+def renorm(self: T, *_: Any, out: Out, **__: Any) -> int:
     # square and add, then one multiply
-    return Work(self.numel * 3, 0)
+    return self.numel * 3

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from roofline.cost.registry import Rule, add, first, is_complex, rule, total
-from roofline.records import TensorSpec, Work
+from roofline.records import TensorSpec
 
 T = TensorSpec
 Out = TensorSpec | tuple[TensorSpec, ...]
@@ -124,21 +124,21 @@ COMPLEX = {
 
 @cache
 def _factory(weight: int, complex_weight: int) -> Rule:
-    def count(*args: Any, out: Out, **kwargs: Any) -> Work:
+    def count(*args: Any, out: Out, **kwargs: Any) -> int:
         # [*] -> [*], broadcast
         y = first(out)
         if is_complex(y) or (args and isinstance(args[0], T) and is_complex(args[0])):
-            return Work(y.numel * complex_weight, 0)
-        return Work(y.numel * weight, 0)
+            return y.numel * complex_weight
+        return y.numel * weight
 
     return Rule(count, "pointwise")
 
 
 def _scaled() -> Rule:
-    def count(self: Any, other: Any = 0, alpha: float = 1, *, out: Out, **_: Any) -> Work:
+    def count(self: Any, other: Any = 0, alpha: float = 1, *, out: Out, **_: Any) -> int:
         # self + alpha * other: one more where alpha is not 1
         y = first(out)
-        return Work(y.numel * (1 + (alpha != 1)) * (2 if is_complex(y) else 1), 0)
+        return y.numel * (1 + (alpha != 1)) * (2 if is_complex(y) else 1)
 
     return Rule(count, "pointwise")
 
@@ -151,47 +151,47 @@ add(_MOVED.split(), _factory(0, 0))
 
 
 @rule("gelu", klass="pointwise")
-def gelu(self: T, *, approximate: str = "none", out: Out, **_: Any) -> Work:
+def gelu(self: T, *, approximate: str = "none", out: Out, **_: Any) -> int:
     # x / 2 * (1 + erf(x / sqrt 2)): scale, erf, add, halve, multiply = 5
     # x / 2 * (1 + tanh(c (x + d x^3))): x^3 2, d 1, add 1, c 1, tanh 1, add 1, halve 1, multiply 1 = 9
-    return Work(first(out).numel * (9 if approximate == "tanh" else 5), 0)
+    return first(out).numel * (9 if approximate == "tanh" else 5)
 
 
 @rule("gelu_backward", klass="pointwise")
-def gelu_backward(grad_output: T, self: T, *, approximate: str = "none", out: Out, **_: Any) -> Work:
+def gelu_backward(grad_output: T, self: T, *, approximate: str = "none", out: Out, **_: Any) -> int:
     # none: cdf 4 (scale, erf, add, halve), pdf 4 (square, scale, exp, scale), dy * (cdf + x * pdf) 3 = 11
     # tanh: inner 5, tanh 1, (1 + t) / 2 2, slope 1 - t^2 2, d inner 3, dy * (half + x / 2 * slope * d inner) 5 = 18
-    return Work(first(out).numel * (18 if approximate == "tanh" else 11), 0)
+    return first(out).numel * (18 if approximate == "tanh" else 11)
 
 
 @rule("clamp", "clip", klass="pointwise")
-def clamp(self: T, min: Any = None, max: Any = None, *, out: Out, **_: Any) -> Work:
+def clamp(self: T, min: Any = None, max: Any = None, *, out: Out, **_: Any) -> int:
     # one compare for each bound that is given
-    return Work(first(out).numel * ((min is not None) + (max is not None)), 0)
+    return first(out).numel * ((min is not None) + (max is not None))
 
 
 @rule("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", klass="pointwise")
-def dropout(input: T, p: float, train: bool, *, out: Out, **_: Any) -> Work:
+def dropout(input: T, p: float, train: bool, *, out: Out, **_: Any) -> int:
     # nothing at inference; draw and compare, scale
-    return Work(2 * first(out).numel if train and p else 0, 0)
+    return 2 * first(out).numel if train and p else 0
 
 
 @rule("isin", klass="pointwise")
-def isin(elements: Any, test_elements: Any, *, out: Out, **_: Any) -> Work:
+def isin(elements: Any, test_elements: Any, *, out: Out, **_: Any) -> int:
     # every element against every candidate
     candidates = test_elements.numel if isinstance(test_elements, T) else 1
-    return Work(first(out).numel * candidates, 0)
+    return first(out).numel * candidates
 
 
 @rule("cross", "linalg_cross", klass="pointwise")
-def cross(self: T, *_: Any, out: Out, **__: Any) -> Work:
+def cross(self: T, *_: Any, out: Out, **__: Any) -> int:
     # a_i b_j - a_j b_i
-    return Work(3 * first(out).numel, 0)
+    return 3 * first(out).numel
 
 
 @rule("cartesian_prod", "combinations", "meshgrid", klass="layout")
-def combinations(*_: Any, **__: Any) -> Work:
-    return Work(0, 0)
+def combinations(*_: Any, **__: Any) -> int:
+    return 0
 
 
 # --- quantised by hand: x / scale, round, + zero point, two compares; back: - zero point, * scale
@@ -205,14 +205,14 @@ def combinations(*_: Any, **__: Any) -> Work:
     "quantized_decomposed.quantize_per_token",
     klass="pointwise",
 )
-def quantize(input: T, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(5 * input.numel, 0)
+def quantize(input: T, *_: Any, out: Out, **__: Any) -> int:
+    return 5 * input.numel
 
 
 @rule("quantize_per_tensor_dynamic", klass="pointwise")
-def quantize_dynamic(input: T, *_: Any, out: Out, **__: Any) -> Work:
+def quantize_dynamic(input: T, *_: Any, out: Out, **__: Any) -> int:
     # with the range of the input: two compares
-    return Work(7 * input.numel, 0)
+    return 7 * input.numel
 
 
 @rule(
@@ -222,8 +222,8 @@ def quantize_dynamic(input: T, *_: Any, out: Out, **__: Any) -> Work:
     "quantized_decomposed.dequantize_per_token",
     klass="pointwise",
 )
-def dequantize(input: Any, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(2 * total(input), 0)
+def dequantize(input: Any, *_: Any, out: Out, **__: Any) -> int:
+    return 2 * total(input)
 
 
 @rule(
@@ -236,8 +236,8 @@ def dequantize(input: Any, *_: Any, out: Out, **__: Any) -> Work:
     "_fake_quantize_learnable_per_channel_affine",
     klass="pointwise",
 )
-def fake_quantize(self: T, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(7 * self.numel, 0)
+def fake_quantize(self: T, *_: Any, out: Out, **__: Any) -> int:
+    return 7 * self.numel
 
 
 @rule(
@@ -246,9 +246,9 @@ def fake_quantize(self: T, *_: Any, out: Out, **__: Any) -> Work:
     "_fused_moving_avg_obs_fq_helper_functional",
     klass="pointwise",
 )
-def observed_fake_quantize(self: T, *_: Any, out: Out, **__: Any) -> Work:
+def observed_fake_quantize(self: T, *_: Any, out: Out, **__: Any) -> int:
     # the observer's minimum and maximum
-    return Work(9 * self.numel, 0)
+    return 9 * self.numel
 
 
 @rule(
@@ -256,14 +256,14 @@ def observed_fake_quantize(self: T, *_: Any, out: Out, **__: Any) -> Work:
     "fake_quantize_per_channel_affine_cachemask_backward",
     klass="pointwise",
 )
-def fake_quantize_backward(grad: T, mask: T, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(grad.numel, 0)
+def fake_quantize_backward(grad: T, mask: T, *_: Any, out: Out, **__: Any) -> int:
+    return grad.numel
 
 
 @rule("_choose_qparams_per_tensor", "choose_qparams_optimized", "quantized_decomposed.choose_qparams", klass="reduction")
-def choose_qparams(self: T, *_: Any, out: Out, **__: Any) -> Work:
+def choose_qparams(self: T, *_: Any, out: Out, **__: Any) -> int:
     # minimum and maximum
-    return Work(2 * self.numel, 0)
+    return 2 * self.numel
 
 
 # --- lists of tensors: the optimizers
@@ -275,44 +275,44 @@ def foreach(name: str) -> Rule | None:
     if weight is None:
         return None
 
-    def count(self: Any, *args: Any, alpha: float = 1, out: Any, **_: Any) -> Work:
+    def count(self: Any, *args: Any, alpha: float = 1, out: Any, **_: Any) -> int:
         # [*] for each of the list; in place there is no output
         # a scalar raised to each of the list comes first
-        return Work((total(self) or total(args)) * (weight + (alpha != 1)), 0)
+        return (total(self) or total(args)) * (weight + (alpha != 1))
 
     return Rule(count, "pointwise")
 
 
 @rule("_foreach_zero", "_foreach_zero_", "_foreach_copy", "_foreach_copy_", "_foreach_clone", klass="layout")
-def foreach_move(*_: Any, **__: Any) -> Work:
-    return Work(0, 0)
+def foreach_move(*_: Any, **__: Any) -> int:
+    return 0
 
 
 @rule("_foreach_norm", klass="reduction")
-def foreach_norm(self: list[T], *_: Any, out: Any, **__: Any) -> Work:
+def foreach_norm(self: list[T], *_: Any, out: Any, **__: Any) -> int:
     # square and add
-    return Work(2 * total(self), 0)
+    return 2 * total(self)
 
 
 @rule("_foreach_powsum", klass="reduction")
-def foreach_powsum(self: list[T], *_: Any, out: Any, **__: Any) -> Work:
-    return Work(2 * total(self), 0)
+def foreach_powsum(self: list[T], *_: Any, out: Any, **__: Any) -> int:
+    return 2 * total(self)
 
 
 @rule("_foreach_max", klass="reduction")
-def foreach_max(self: list[T], *_: Any, out: Any, **__: Any) -> Work:
-    return Work(total(self), 0)
+def foreach_max(self: list[T], *_: Any, out: Any, **__: Any) -> int:
+    return total(self)
 
 
 @rule("_amp_foreach_non_finite_check_and_unscale", "_amp_foreach_non_finite_check_and_unscale_", klass="pointwise")
-def amp_unscale(self: list[T], *_: Any, out: Any, **__: Any) -> Work:
+def amp_unscale(self: list[T], *_: Any, out: Any, **__: Any) -> int:
     # is it finite, times the inverse scale
-    return Work(2 * total(self), 0)
+    return 2 * total(self)
 
 
 @rule("_amp_update_scale", klass="pointwise")
-def amp_update_scale(self: T, *_: Any, out: Any, **__: Any) -> Work:
-    return Work(2, 0)
+def amp_update_scale(self: T, *_: Any, out: Any, **__: Any) -> int:
+    return 2
 
 
 @rule("_fused_adam", "_fused_adamw", klass="pointwise")
@@ -330,11 +330,11 @@ def fused_adam(
     grad_scale: T | None = None,
     out: Any,
     **_: Any,
-) -> Work:
+) -> int:
     # m = lerp(m, g): 3; v = b2 v + (1 - b2) g g: 4; sqrt(v) / c + eps: 3; p - step m / that: 3
     # weight decay: g + wd p, or p - lr wd p: 2; amsgrad a maximum; maximize a sign; a gradient scale a divide
     n = 13 + 2 * (weight_decay != 0) + amsgrad + maximize + (grad_scale is not None)
-    return Work(n * total(self), 0)
+    return n * total(self)
 
 
 @rule("_fused_sgd", klass="pointwise")
@@ -352,15 +352,15 @@ def fused_sgd(
     grad_scale: T | None = None,
     out: Any,
     **_: Any,
-) -> Work:
+) -> int:
     # p - lr g: 2; weight decay g + wd p: 2; nesterov g + m b: 2
     # buffer m b + (1 - d) g: 2, with dampening 3, at the first step a copy
     buffered = 0 if momentum == 0 or is_first_step else 2 + (dampening != 0)
     n = 2 + 2 * (weight_decay != 0) + buffered + 2 * (nesterov and momentum != 0) + maximize + (grad_scale is not None)
-    return Work(n * total(self), 0)
+    return n * total(self)
 
 
 @rule("_fused_adagrad", klass="pointwise")
-def fused_adagrad(self: list[T], *_: Any, weight_decay: float = 0.0, out: Any, **__: Any) -> Work:
+def fused_adagrad(self: list[T], *_: Any, weight_decay: float = 0.0, out: Any, **__: Any) -> int:
     # s + g g: 2; p - lr g / (sqrt(s) + eps): 5
-    return Work((7 + 2 * (weight_decay != 0)) * total(self), 0)
+    return (7 + 2 * (weight_decay != 0)) * total(self)

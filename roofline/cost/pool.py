@@ -5,28 +5,22 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from roofline.cost.registry import Count, Dims, Ints, Rule, add, first, many, prod, rule
-from roofline.records import TensorSpec, Work
+from roofline.cost.registry import Cost, Count, Ints, Rule, add, first, many, prod, rule
+from roofline.records import TensorSpec
+from roofline.shapes import Gemm, Pool
 
 T = TensorSpec
 Out = TensorSpec | tuple[TensorSpec, ...]
 
 
-def _window(rank: int) -> Any:
-    def dims(self: T, kernel_size: Ints, stride: Ints | None = None, *_: Any, out: Out, **__: Any) -> Dims:
+def _pool(rank: int) -> Rule:
+    def count(self: T, kernel_size: Ints, stride: Ints | None = None, *_: Any, out: Out, **__: Any) -> Cost:
+        # [n, c, *i] -> [n, c, *o]: each output compares its window (maximum), or adds it (k - 1) and divides (average): k
         kernel = many(kernel_size, rank)
         step = many(stride, rank) or kernel
-        return {"r": kernel[-2] if rank > 1 else 1, "s": kernel[-1], "stride": step[-1]}
+        return Cost.of(extra=first(out).numel * prod(kernel), whole=Pool(tuple(kernel), step[-1]))
 
-    return dims
-
-
-def _pool(rank: int) -> Rule:
-    def count(self: T, kernel_size: Ints, *_: Any, out: Out, **__: Any) -> Work:
-        # [n, c, *i] -> [n, c, *o]: each output compares its window (maximum), or adds it (k - 1) and divides (average): k
-        return Work(first(out).numel * prod(many(kernel_size, rank)), 0)
-
-    return Rule(count, "pool", _window(rank))
+    return Rule(count, "pool")
 
 
 for _rank in (1, 2, 3):
@@ -55,18 +49,18 @@ def adaptive_window(size: int, bins: int) -> int:
     "mkldnn_adaptive_avg_pool2d",
     klass="pool",
 )
-def adaptive_pool(self: T, output_size: Ints, *_: Any, out: Out, **__: Any) -> Work:
+def adaptive_pool(self: T, output_size: Ints, *_: Any, out: Out, **__: Any) -> int:
     # [n, c, *i] -> [n, c, *o]: windows of uneven size, which overlap where o does not divide i
     y = first(out)
     rank = len(output_size) if isinstance(output_size, list) else 1
     planes = prod(y.shape[:-rank])
-    return Work(planes * prod(adaptive_window(i, o) for i, o in zip(self.shape[-rank:], y.shape[-rank:], strict=True)), 0)
+    return planes * prod(adaptive_window(i, o) for i, o in zip(self.shape[-rank:], y.shape[-rank:], strict=True))
 
 
-def _spread_average(grad_output: T, self: T, kernel_size: Ints = 1, *_: Any, out: Out, **__: Any) -> Work:
+def _spread_average(grad_output: T, self: T, kernel_size: Ints = 1, *_: Any, out: Out, **__: Any) -> int:
     # every gradient goes to its window: a divide, and an add per element of the window
     rank = len(kernel_size) if isinstance(kernel_size, list) else 1
-    return Work(grad_output.numel * (1 + prod(many(kernel_size, rank))), 0)
+    return grad_output.numel * (1 + prod(many(kernel_size, rank)))
 
 
 add(("avg_pool2d_backward", "avg_pool3d_backward"), Rule(_spread_average, "pool"))
@@ -79,17 +73,17 @@ add(("avg_pool2d_backward", "avg_pool3d_backward"), Rule(_spread_average, "pool"
     "mkldnn_adaptive_avg_pool2d_backward",
     klass="pool",
 )
-def adaptive_average_backward(grad_output: T, self: T, *_: Any, out: Out, **__: Any) -> Work:
+def adaptive_average_backward(grad_output: T, self: T, *_: Any, out: Out, **__: Any) -> int:
     # a divide per gradient, an add per element that it reaches
     rank = len(self.shape) - 2
     planes = prod(self.shape[:-rank])
     reached = planes * prod(adaptive_window(i, o) for i, o in zip(self.shape[-rank:], grad_output.shape[-rank:], strict=True))
-    return Work(grad_output.numel + reached, 0)
+    return grad_output.numel + reached
 
 
-def _to_maximum(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+def _to_maximum(grad_output: T, *_: Any, out: Out, **__: Any) -> int:
     # each gradient is added where the maximum stood
-    return Work(grad_output.numel, 0)
+    return grad_output.numel
 
 
 add(
@@ -109,32 +103,32 @@ add(
 
 
 @rule("max_unpool2d", "max_unpool3d", klass="gather")
-def max_unpool(*_: Any, **__: Any) -> Work:
-    return Work(0, 0)
+def max_unpool(*_: Any, **__: Any) -> int:
+    return 0
 
 
 # --- resizing. A result of t taps is t multiplies and t - 1 adds; the taps' weights are shared by all channels and left out
 
 
 def _resize(taps: int) -> Rule:
-    def count(*_: Any, out: Out, **__: Any) -> Work:
+    def count(*_: Any, out: Out, **__: Any) -> int:
         # [n, c, *i] -> [n, c, *o]
-        return Work(first(out).numel * (2 * taps - 1), 0)
+        return first(out).numel * (2 * taps - 1)
 
     return Rule(count, "pool")
 
 
 def _resize_backward(taps: int) -> Rule:
-    def count(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
+    def count(grad_output: T, *_: Any, out: Out, **__: Any) -> int:
         # each gradient is spread over its taps: multiply and add
-        return Work(grad_output.numel * 2 * taps if taps > 1 else grad_output.numel, 0)
+        return grad_output.numel * 2 * taps if taps > 1 else grad_output.numel
 
     return Rule(count, "pool")
 
 
-def _nearest(*_: Any, **__: Any) -> Work:
+def _nearest(*_: Any, **__: Any) -> int:
     # copies
-    return Work(0, 0)
+    return 0
 
 
 for _name, _taps in {"linear1d": 2, "bilinear2d": 4, "trilinear3d": 8, "bicubic2d": 16}.items():
@@ -157,12 +151,12 @@ def _antialiased(reach: int) -> tuple[Rule, Rule]:
         (h, w), (oh, ow) = small[-2:], large[-2:]
         return prod(small[:-2]) * (h * ow * 2 * taps(w, ow) + oh * ow * 2 * taps(h, oh))
 
-    def count(self: T, *_: Any, out: Out, **__: Any) -> Work:
+    def count(self: T, *_: Any, out: Out, **__: Any) -> int:
         # [n, c, h, w] -> [n, c, oh, ow]
-        return Work(work(self.shape, first(out).shape), 0)
+        return work(self.shape, first(out).shape)
 
-    def backward(grad_output: T, *_: Any, out: Out, **__: Any) -> Work:
-        return Work(work(first(out).shape, grad_output.shape), 0)
+    def backward(grad_output: T, *_: Any, out: Out, **__: Any) -> int:
+        return work(first(out).shape, grad_output.shape)
 
     return Rule(count, "pool"), Rule(backward, "pool")
 
@@ -194,34 +188,29 @@ def _grid(input: T, grid: T, mode: int) -> int:
 @rule(
     "grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler", "_grid_sampler_2d_cpu_fallback", klass="gather"
 )
-def grid_sampler(input: T, grid: T, interpolation_mode: int = 0, *_: Any, out: Out, **__: Any) -> Work:
+def grid_sampler(input: T, grid: T, interpolation_mode: int = 0, *_: Any, out: Out, **__: Any) -> int:
     # [n, c, *i], [n, *o, rank] -> [n, c, *o]
-    return Work(_grid(input, grid, interpolation_mode), 0)
+    return _grid(input, grid, interpolation_mode)
 
 
 @rule("grid_sampler_2d_backward", "grid_sampler_3d_backward", "_grid_sampler_2d_cpu_fallback_backward", klass="gather")
-def grid_sampler_backward(grad_output: T, input: T, grid: T, interpolation_mode: int, *_: Any, out: Out, **__: Any) -> Work:
+def grid_sampler_backward(grad_output: T, input: T, grid: T, interpolation_mode: int, *_: Any, out: Out, **__: Any) -> int:
     # spread over the taps, and the slope along each axis
     rank = len(input.shape) - 2
-    return Work((1 + rank) * _grid(input, grid, interpolation_mode), 0)
+    return (1 + rank) * _grid(input, grid, interpolation_mode)
 
 
-def _grid_dims(theta: T, size: list[int], *_: Any, out: Out, **__: Any) -> Dims:
-    rank = theta.shape[1]
-    return {"b": theta.shape[0], "m": first(out).numel // max(theta.shape[0] * rank, 1), "n": rank, "k": rank + 1}
-
-
-@rule("affine_grid_generator", "cudnn_affine_grid_generator", klass="gemm", dims=_grid_dims)
-def affine_grid_generator(theta: T, size: list[int], *_: Any, out: Out, **__: Any) -> Work:
+@rule("affine_grid_generator", "cudnn_affine_grid_generator", klass="gemm")
+def affine_grid_generator(theta: T, size: list[int], *_: Any, out: Out, **__: Any) -> Cost:
     # [n, r, r + 1] times the homogeneous coordinates [*, r + 1]
-    rank = theta.shape[1]
-    return Work(2 * first(out).numel * (rank + 1), first(out).numel * (rank + 1))
+    n, rank = theta.shape[0], theta.shape[1]
+    return Cost.of(Gemm(n, first(out).numel // max(n * rank, 1), rank, rank + 1))
 
 
 @rule("im2col", "col2im", klass="layout")
-def im2col(self: T, *_: Any, out: Out, **__: Any) -> Work:
+def im2col(self: T, *_: Any, out: Out, **__: Any) -> int:
     # unfolding copies; folding back adds where windows overlap
-    return Work(self.numel if first(out).numel < self.numel else 0, 0)
+    return self.numel if first(out).numel < self.numel else 0
 
 
 # --- regions of interest
@@ -242,7 +231,7 @@ def roi_align(
     # [n, c, h, w] (ps: [n, c ph pw, h, w]), [k, 5] -> [k, c, ph, pw]: ratio^2 bilinear samples (7) are added, then divided
     if sampling_ratio <= 0:  # as many samples as the box is large: data
         return None
-    return Work(first(out).numel * (sampling_ratio**2 * 8 + 1), 0)
+    return first(out).numel * (sampling_ratio**2 * 8 + 1)
 
 
 @rule(
@@ -259,12 +248,12 @@ def roi_pool(*_: Any, **__: Any) -> Count:
 
 
 @rule("torchvision._roi_pool_backward", klass="gather")
-def roi_pool_backward(grad: T, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(grad.numel, 0)
+def roi_pool_backward(grad: T, *_: Any, out: Out, **__: Any) -> int:
+    return grad.numel
 
 
 @rule("torchvision.nms", "torchvision.qnms", klass="sort")
-def nms(dets: T, scores: T, iou_threshold: float, *, out: Out) -> Work:
+def nms(dets: T, scores: T, iou_threshold: float, *, out: Out) -> int:
     # [k, 4]: at most every pair is compared: 4 corners, 2 sides and their clamps, area, union 2, ratio, compare = 13
     k = dets.shape[0]
-    return Work(13 * k * (k - 1) // 2, 0)
+    return 13 * k * (k - 1) // 2

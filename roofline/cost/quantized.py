@@ -10,10 +10,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roofline.cost.conv import sizes_of
-from roofline.cost.matmul import matmul_dims, packed_dims
-from roofline.cost.registry import Count, Dims, Rule, add, first, prod, rule, total
-from roofline.records import TensorSpec, Work
+from roofline.cost.conv import conv_of
+from roofline.cost.matmul import matmul, packed_mm
+from roofline.cost.registry import Cost, Count, Rule, add, first, rule, total
+from roofline.records import TensorSpec
+from roofline.shapes import Conv
 
 T = TensorSpec
 Out = TensorSpec | tuple[TensorSpec, ...]
@@ -32,28 +33,23 @@ def _has_bias(packed: Any) -> bool:
     return isinstance(packed, list) and len(packed) > 1 and isinstance(packed[1], T)
 
 
-def _conv_dims(x: T, weight: T, y: T, transposed: bool = False) -> Dims:
-    """Sizes from the shapes alone: how a stride is packed is not told."""
+def _conv_of(x: T, weight: T, y: T, transposed: bool = False) -> Conv:
+    """The shape from those of the tensors alone: how a stride is packed is not told."""
     channels = (y if transposed else x).shape[1 - len(weight.shape)]
     stride = max(1, round(x.shape[-1] / max(y.shape[-1], 1)))
-    return sizes_of(x, weight, y, stride, channels // max(weight.shape[1], 1), transposed)
+    return conv_of(x, weight, y, stride, channels // max(weight.shape[1], 1), transposed)
 
 
 def _conv(extra: int, transposed: bool) -> Rule:
-    def dims(qx: T, packed: Any, *args: Any, out: Out, **_: Any) -> Dims:
-        weight = unpack(packed)
-        return {} if weight is None else _conv_dims(qx, weight, first(out), transposed)
-
     def count(qx: T, packed: Any, *_: Any, out: Out, **__: Any) -> Count:
         # [n, c, *i] int8, [o, c/g, *k] int8 -> [n, o, *j] int8
-        weight = unpack(packed)
+        weight, y = unpack(packed), first(out)
         if weight is None:
             return None
-        y = first(out)
-        macs = (qx if transposed else y).numel * prod(weight.shape[1:])
-        return Work(2 * macs + y.numel * (REQUANTIZE + extra + _has_bias(packed)), macs)
+        around = y.numel * (REQUANTIZE + extra + _has_bias(packed))
+        return Cost.of(_conv_of(qx, weight, y, transposed), extra=around)
 
-    return Rule(count, "conv", dims)
+    return Rule(count, "conv")
 
 
 # relu after requantisation is the lower clamp: it costs nothing more
@@ -73,35 +69,19 @@ for _n in ("1d", "2d", "3d"):
     add((f"quantized.conv_transpose{_n}", f"quantized.conv_transpose{_n}_dynamic"), _conv(0, True))
 
 
-def _adding() -> Rule:
-    """A convolution and another summand, which stands before the packed weight."""
-    plain = _conv(3, False)
-    assert plain.dims is not None
-    dims = plain.dims
-    return Rule(
-        lambda qx, accum, packed, *_, out, **__: plain.flops(qx, packed, out=out), "conv",
-        lambda qx, accum, packed, *_, out, **__: dims(qx, packed, out=out),
-    )  # fmt: skip
+@rule("quantized.conv2d_add", "quantized.conv2d_add_relu", klass="conv")
+def conv_add(qx: T, accum: T, packed: Any, *_: Any, out: Out, **__: Any) -> Count:
+    # [n, c, *i] int8, summand [n, o, *j] int8, [o, c/g, *k] int8 -> [n, o, *j] int8
+    return _conv(3, False).count(qx, packed, out=out)
 
 
-add(("quantized.conv2d_add", "quantized.conv2d_add_relu"), _adding())
-
-
-def _onednn_dims(qx: T, x_scale: Any, x_zero_point: Any, qw: T, *args: Any, out: Out, **_: Any) -> Dims:
-    return _conv_dims(qx, qw, first(out))
-
-
-def _onednn_conv(qx: T, x_scale: Any, x_zero_point: Any, qw: T, *args: Any, out: Out, **_: Any) -> Work:
+@rule(
+    "onednn.qconv1d_pointwise", "onednn.qconv2d_pointwise", "onednn.qconv3d_pointwise", "onednn.qconv_pointwise", klass="conv"
+)
+def onednn_conv(qx: T, x_scale: Any, x_zero_point: Any, qw: T, *args: Any, out: Out, **_: Any) -> Cost:
     # [n, c, *i] int8, [o, c/g, *k] int8 -> [n, o, *j]
     y = first(out)
-    macs = y.numel * prod(qw.shape[1:])
-    return Work(2 * macs + y.numel * (REQUANTIZE + 1), macs)
-
-
-add(
-    ("onednn.qconv1d_pointwise", "onednn.qconv2d_pointwise", "onednn.qconv3d_pointwise", "onednn.qconv_pointwise"),
-    Rule(_onednn_conv, "conv", _onednn_dims),
-)
+    return Cost.of(_conv_of(qx, qw, y), extra=y.numel * (REQUANTIZE + 1))
 
 
 @rule(
@@ -112,21 +92,16 @@ add(
     "_quantized.linear",
     "quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
     klass="gemm",
-    dims=packed_dims,
 )
-def linear(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
+def linear(x: T, params: Any, *_: Any, out: Out, **__: Any) -> Cost:
     # [*m, k] int8 @ [n, k] int8 -> [*m, n] int8; the shapes of x and of the result say all
-    y = first(out)
-    macs = y.numel * x.shape[-1]
-    return Work(2 * macs + y.numel * (REQUANTIZE + _has_bias(packed)), macs)
+    return Cost.of(packed_mm(x, out), extra=first(out).numel * (REQUANTIZE + _has_bias(params)))
 
 
-@rule("quantized.linear_dynamic", "quantized.linear_relu_dynamic", "_quantized.linear_dynamic", klass="gemm", dims=packed_dims)
-def linear_dynamic(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
+@rule("quantized.linear_dynamic", "quantized.linear_relu_dynamic", "_quantized.linear_dynamic", klass="gemm")
+def linear_dynamic(x: T, params: Any, *_: Any, out: Out, **__: Any) -> Cost:
     # x is quantised here (its range 2, then 5), and the result is scaled back to float
-    y = first(out)
-    macs = y.numel * x.shape[-1]
-    return Work(2 * macs + 7 * x.numel + y.numel * (1 + _has_bias(packed)), macs)
+    return Cost.of(packed_mm(x, out), extra=7 * x.numel + first(out).numel * (1 + _has_bias(params)))
 
 
 @rule(
@@ -143,28 +118,22 @@ def linear_dynamic(x: T, packed: Any, *_: Any, out: Out, **__: Any) -> Work:
     "_quantized._wrapped_quantized_linear_prepacked",
     "_wrapped_quantized_linear_prepacked",
     klass="gemm",
-    dims=packed_dims,
 )
-def linear_half(x: T, *args: Any, out: Out, **_: Any) -> Work:
+def linear_half(x: T, *args: Any, out: Out, **_: Any) -> Cost:
     # [*m, k] @ [n, k]^T (+ [n])
-    y = first(out)
-    macs = y.numel * x.shape[-1]
-    return Work(2 * macs + y.numel, macs)
+    return Cost.of(packed_mm(x, out), extra=first(out).numel)
 
 
-@rule("onednn.qlinear_pointwise", klass="gemm", dims=packed_dims)
-def onednn_linear(qx: T, x_scale: Any, *_: Any, out: Out, **__: Any) -> Work:
-    y = first(out)
-    macs = y.numel * qx.shape[-1]
-    return Work(2 * macs + y.numel * (REQUANTIZE + 1), macs)
+@rule("onednn.qlinear_pointwise", klass="gemm")
+def onednn_linear(qx: T, x_scale: Any, *_: Any, out: Out, **__: Any) -> Cost:
+    # [*m, k] int8 @ [k, n] int8 -> [*m, n]
+    return Cost.of(packed_mm(qx, out), extra=first(out).numel * (REQUANTIZE + 1))
 
 
-@rule("quantized.matmul", klass="gemm", dims=matmul_dims)
-def matmul(qa: T, qb: T, *_: Any, out: Out, **__: Any) -> Work:
+@rule("quantized.matmul", klass="gemm")
+def quantized_matmul(qa: T, qb: T, *_: Any, out: Out, **__: Any) -> Cost:
     # [*b, m, k] @ [*b, k, n]
-    y = first(out)
-    macs = y.numel * qa.shape[-1]
-    return Work(2 * macs + REQUANTIZE * y.numel, macs)
+    return Cost.of(matmul(qa, qb), extra=REQUANTIZE * first(out).numel)
 
 
 # --- element by element: dequantise each operand (2), compute, requantise (5)
@@ -206,9 +175,9 @@ _ELEMENTWISE: dict[str, int] = {
 
 
 def _elementwise(weight: int) -> Rule:
-    def count(*_: Any, out: Out, **__: Any) -> Work:
+    def count(*_: Any, out: Out, **__: Any) -> int:
         # [*] int8 -> [*] int8
-        return Work(first(out).numel * (weight + REQUANTIZE), 0)
+        return first(out).numel * (weight + REQUANTIZE)
 
     return Rule(count, "pointwise")
 
@@ -221,22 +190,22 @@ add(("onednn.qbatch_norm2d",), replace(_elementwise(4), klass="norm"))
 
 
 @rule("quantized.clamp", "quantized.relu6", "quantized.threshold", klass="pointwise")
-def clamp(*_: Any, out: Out, **__: Any) -> Work:
+def clamp(*_: Any, out: Out, **__: Any) -> int:
     # on the integers: two compares
-    return Work(2 * first(out).numel, 0)
+    return 2 * first(out).numel
 
 
 @rule("quantized.cat_relu", klass="layout")
-def cat_relu(qx: Any, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(first(out).numel, 0)
+def cat_relu(qx: Any, *_: Any, out: Out, **__: Any) -> int:
+    return first(out).numel
 
 
 # --- tables of bytes or nibbles: each row is unpacked (scale, bias) and added
 
 
 @rule("quantized.embedding_byte", "quantized.embedding_4bit", klass="gather")
-def embedding(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(2 * first(out).numel, 0)
+def embedding(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> int:
+    return 2 * first(out).numel
 
 
 @rule(
@@ -247,5 +216,5 @@ def embedding(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> Work:
     "quantized.embedding_bag_2bit_rowwise_offsets",
     klass="gather",
 )
-def embedding_bag(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(3 * total(indices) * first(out).shape[-1], 0)
+def embedding_bag(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> int:
+    return 3 * total(indices) * first(out).shape[-1]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import ceil, log2
 from typing import Any
 
-from roofline.cost.registry import Dims, Rule, add, first, is_complex, matmul_work, rule, total
-from roofline.records import TensorSpec, Work
+from roofline.cost.matmul import distances
+from roofline.cost.registry import Cost, Rule, add, first, is_complex, rule, total
+from roofline.records import TensorSpec
 
 T = TensorSpec
 Out = TensorSpec | tuple[TensorSpec, ...]
@@ -63,10 +64,10 @@ REDUCTIONS: dict[str, tuple[int, int]] = {
 
 
 def _reduction(per_input: int, per_output: int) -> Rule:
-    def count(self: T, *_: Any, out: Out, **__: Any) -> Work:
+    def count(self: T, *_: Any, out: Out, **__: Any) -> int:
         # [*i] -> [*o]
         n = total(self) * per_input + (first(out).numel if per_output and out else 0) * per_output
-        return Work(n * (2 if isinstance(self, T) and is_complex(self) else 1), 0)
+        return n * (2 if isinstance(self, T) and is_complex(self) else 1)
 
     return Rule(count, "reduction")
 
@@ -76,14 +77,14 @@ for _name, (_i, _o) in REDUCTIONS.items():
 
 
 @rule("max", "min", klass="reduction")
-def maximum(self: T, other: Any = None, *_: Any, out: Out, **__: Any) -> Work:
+def maximum(self: T, other: Any = None, *_: Any, out: Out, **__: Any) -> int:
     # a reduction, or the larger of two tensors
-    return Work(first(out).numel if isinstance(other, T) else self.numel, 0)
+    return first(out).numel if isinstance(other, T) else self.numel
 
 
 @rule("all", "any", klass="reduction")
-def every(self: Any, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(total(self), 0)
+def every(self: Any, *_: Any, out: Out, **__: Any) -> int:
+    return total(self)
 
 
 # --- sorting: n log2 n compares for each row of n
@@ -93,12 +94,12 @@ def _row(self: T, dim: int) -> int:
     return self.shape[dim] if self.shape else 1
 
 
-def _sorting(rows: int, n: int) -> Work:
-    return Work(rows * n * max(1, ceil(log2(n))) if n > 1 else 0, 0)
+def _sorting(rows: int, n: int) -> int:
+    return rows * n * max(1, ceil(log2(n))) if n > 1 else 0
 
 
 @rule("sort", "argsort", "msort", klass="sort")
-def sort(self: T, *args: Any, dim: int | None = None, out: Out, **_: Any) -> Work:
+def sort(self: T, *args: Any, dim: int | None = None, out: Out, **_: Any) -> int:
     # [*, n]; `stable` may come before the dimension
     at = dim if dim is not None else next((a for a in args if isinstance(a, int) and not isinstance(a, bool)), -1)
     n = _row(self, at)
@@ -106,9 +107,9 @@ def sort(self: T, *args: Any, dim: int | None = None, out: Out, **_: Any) -> Wor
 
 
 @rule("topk", klass="sort")
-def topk(self: T, k: int, dim: int = -1, *_: Any, out: Out, **__: Any) -> Work:
+def topk(self: T, k: int, dim: int = -1, *_: Any, out: Out, **__: Any) -> int:
     # a heap of k: each of n elements is compared, and sinks at most log2 k
-    return Work(self.numel * max(1, ceil(log2(k)) if k > 1 else 1), 0)
+    return self.numel * max(1, ceil(log2(k)) if k > 1 else 1)
 
 
 @rule(
@@ -124,7 +125,7 @@ def topk(self: T, k: int, dim: int = -1, *_: Any, out: Out, **__: Any) -> Work:
     "unique_dim_consecutive",
     klass="sort",
 )
-def order_statistic(self: T, *args: Any, out: Out, **_: Any) -> Work:
+def order_statistic(self: T, *args: Any, out: Out, **_: Any) -> int:
     # by sorting all elements: at most n log2 n
     return _sorting(1, self.numel)
 
@@ -157,9 +158,9 @@ LOSSES: dict[str, int] = {
 
 
 def _loss(per_element: int) -> Rule:
-    def count(*args: Any, out: Out, **_: Any) -> Work:
+    def count(*args: Any, out: Out, **_: Any) -> int:
         # [*], [*] -> [] or [*]
-        return Work(per_element * max(t.numel for t in args if isinstance(t, T)), 0)
+        return per_element * max(t.numel for t in args if isinstance(t, T))
 
     return Rule(count, "reduction")
 
@@ -169,69 +170,63 @@ for _name, _weight in LOSSES.items():
 
 
 @rule("nll_loss", "nll_loss2d", "nll_loss_nd", "nll_loss_forward", "nll_loss2d_forward", klass="reduction")
-def nll_loss(self: T, target: T, weight: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
+def nll_loss(self: T, target: T, weight: T | None = None, *_: Any, out: Out, **__: Any) -> int:
     # one number picked per target, weighted, added
-    return Work(target.numel * (1 + 2 * (weight is not None)), 0)
+    return target.numel * (1 + 2 * (weight is not None))
 
 
 @rule("nll_loss_backward", "nll_loss2d_backward", klass="gather")
-def nll_loss_backward(grad_output: T, self: T, target: T, *_: Any, out: Out, **__: Any) -> Work:
-    return Work(target.numel, 0)
+def nll_loss_backward(grad_output: T, self: T, target: T, *_: Any, out: Out, **__: Any) -> int:
+    return target.numel
 
 
 @rule("cross_entropy_loss", klass="reduction")
-def cross_entropy_loss(self: T, target: T, weight: T | None = None, *_: Any, out: Out, **__: Any) -> Work:
+def cross_entropy_loss(self: T, target: T, weight: T | None = None, *_: Any, out: Out, **__: Any) -> int:
     # log_softmax 5, then nll or (targets as probabilities) a product and a sum
     dense = target.shape == self.shape
-    return Work(5 * self.numel + (2 * self.numel if dense else target.numel), 0)
+    return 5 * self.numel + (2 * self.numel if dense else target.numel)
 
 
 @rule("cosine_similarity", "cosine_embedding_loss", klass="reduction")
-def cosine_similarity(x1: T, x2: T, *_: Any, out: Out, **__: Any) -> Work:
+def cosine_similarity(x1: T, x2: T, *_: Any, out: Out, **__: Any) -> int:
     # three dot products
-    return Work(6 * max(x1.numel, x2.numel), 0)
+    return 6 * max(x1.numel, x2.numel)
 
 
 @rule("pairwise_distance", "triplet_margin_loss", klass="reduction")
-def pairwise_distance(x1: T, x2: T, *args: Any, out: Out, **_: Any) -> Work:
+def pairwise_distance(x1: T, x2: T, *args: Any, out: Out, **_: Any) -> int:
     # difference, power, sum, for each pair of arguments
     pairs = sum(isinstance(a, T) for a in args) + 1
-    return Work(3 * pairs * max(x1.numel, x2.numel), 0)
+    return 3 * pairs * max(x1.numel, x2.numel)
 
 
 @rule("pdist", "_pdist_forward", klass="reduction")
-def pdist(self: T, *_: Any, out: Out, **__: Any) -> Work:
+def pdist(self: T, *_: Any, out: Out, **__: Any) -> int:
     # [n, m] -> [n (n - 1) / 2]: difference, power, sum over m; a root
-    return Work(first(out).numel * (3 * self.shape[1] + 1), 0)
+    return first(out).numel * (3 * self.shape[1] + 1)
 
 
 @rule("_cdist_backward", klass="reduction")
-def cdist_backward(grad: T, x1: T, x2: T, *_: Any, out: Out, **__: Any) -> Work:
+def cdist_backward(grad: T, x1: T, x2: T, *_: Any, out: Out, **__: Any) -> int:
     # [*b, p, r]: for each pair and coordinate difference, scale, add
-    return Work(grad.numel * x1.shape[-1] * 3, 0)
+    return grad.numel * x1.shape[-1] * 3
 
 
-def _distance_dims(x1: T, x2: T, *, out: Out, **_: Any) -> Dims:
-    m, n = x1.shape[-2], x2.shape[-2]
-    return {"b": first(out).numel // max(m * n, 1), "m": m, "n": n, "k": x1.shape[-1]}
-
-
-@rule("_euclidean_dist", klass="gemm", dims=_distance_dims)
-def euclidean_dist(x1: T, x2: T, *, out: Out, **_: Any) -> Work:
-    # |x|^2 - 2 x.y + |y|^2
-    y = first(out)
-    return matmul_work(y.numel * x1.shape[-1], x1, 2 * (x1.numel + x2.numel) + 4 * y.numel)
+@rule("_euclidean_dist", klass="gemm")
+def euclidean_dist(x1: T, x2: T, *, out: Out, **_: Any) -> Cost:
+    # [*b, p, m], [*b, r, m] -> [*b, p, r]: |x|^2 - 2 x.y + |y|^2
+    return Cost.of(distances(x1, x2, first(out)), extra=2 * (x1.numel + x2.numel) + 4 * first(out).numel)
 
 
 @rule("ctc_loss", "_ctc_loss", "_cudnn_ctc_loss", klass="reduction")
-def ctc_loss(log_probs: T, targets: T, *_: Any, out: Out, **__: Any) -> Work:
+def ctc_loss(log_probs: T, targets: T, *_: Any, out: Out, **__: Any) -> int:
     # [t, n, c]: the forward recursion over 2 s + 1 states, each a logsumexp of three (10) and an add
     t, n = log_probs.shape[0], log_probs.shape[1] if len(log_probs.shape) == 3 else 1
     longest = targets.shape[-1] if len(targets.shape) == 2 else ceil(targets.numel / max(n, 1))
-    return Work(11 * t * n * (2 * longest + 1), 0)
+    return 11 * t * n * (2 * longest + 1)
 
 
 @rule("_ctc_loss_backward", klass="reduction")
-def ctc_loss_backward(grad: T, log_probs: T, targets: T, *_: Any, out: Out, **__: Any) -> Work:
+def ctc_loss_backward(grad: T, log_probs: T, targets: T, *_: Any, out: Out, **__: Any) -> int:
     # the backward recursion, and exp and two operations per element of the gradient
-    return Work(ctc_loss(log_probs, targets, out=out).flops + 3 * log_probs.numel, 0)  # type: ignore[union-attr]
+    return ctc_loss(log_probs, targets, out=out) + 3 * log_probs.numel

@@ -4,20 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import prod as product
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from roofline.errors import UsageError
 from roofline.records import OpSpec, TensorSpec, Work
+from roofline.shapes import Shape
 
-# What a rule returns: FLOPs, or Work where multiply-accumulates are part of it, or None where shapes do not tell.
-Count = int | Work | None
+
+class Cost(Struct, frozen=True, gc=False):
+    """What one call takes: the shapes of its products, and what stands around them. `flops` is 2 * macs + extra."""
+
+    # in the order in which they run; a backward has those of its gradients
+    products: tuple[Shape, ...] = ()
+    # FLOPs beside the products
+    extra: int = 0
+    # the call as a whole, where it is not its one product: a backward's forward, the attention inside a layer, a window
+    whole: Shape | None = None
+    # multiply-accumulates whose sizes nobody told: of a rule that returns FLOPs or Work; None: the shapes tell all
+    untold: int | None = None
+    # False: nobody knows the count; the products are the most that it can be
+    known: bool = True
+
+    @classmethod
+    def of(cls, *products: Shape, extra: int = 0, whole: Shape | None = None) -> Cost:
+        """The cost of a call that is these products, with `extra` FLOPs around them."""
+        return cls(products, extra, whole)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return sum([p.macs for p in self.products], self.untold or 0)
+
+    @property
+    def work(self) -> Work:
+        """FLOPs and multiply-accumulates."""
+        macs = self.macs
+        return Work(2 * macs + self.extra, macs)
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of the whole call; None where it has several products and no shape of its own, or none of either."""
+        return self.whole if self.whole is not None or len(self.products) != 1 else self.products[0]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What a rule returns: FLOPs where nothing is multiplied and accumulated; a Cost with the shapes of the products; Work, where
+# sizes are not told; or None where shapes do not tell.
+Count = int | Cost | Work | None
 Counter = Callable[..., Count]
-Dims = dict[str, int]
-Sizer = Callable[..., Dims]
-# The products that a call is made of, each by its sizes: a gradient of a convolution is two of them
-Products = Callable[..., list[Dims]]
 # Bytes read per input and written per output, as `roofline.cost.traffic` returns them
 Traffic = tuple[list[int], list[int]]
 # An integer or a list of them, as PyTorch's `int[2]` arguments arrive
@@ -25,16 +62,10 @@ Ints = int | list[int]
 
 
 class Rule(Struct, frozen=True):
-    """How one operator is counted: `flops`, `dims` and `products` are called as `f(*args, out=..., **kwargs)`.
+    """How one operator is counted: `count` is called as `f(*args, out=..., **kwargs)`; `klass` is its class of kernel."""
 
-    `products` is for operators that are not the one product that `dims` describes. The multiply-accumulates of the products are
-    those that `flops` counts: a test holds every rule to it.
-    """
-
-    flops: Counter
+    count: Counter
     klass: str
-    dims: Sizer | None = None
-    products: Products | None = None
 
 
 RULES: dict[str, Rule] = {}
@@ -49,9 +80,6 @@ def changed() -> None:
     """The table is not what it was: forget what was worked out from it."""
     for memo in MEMOS:
         memo.clear()
-
-
-ZERO = Work(0, 0)
 
 
 def qualified(name: str) -> str:
@@ -69,11 +97,11 @@ def add(names: Iterable[str], rule: Rule) -> None:
     changed()
 
 
-def rule(*names: str, klass: str, dims: Sizer | None = None, products: Products | None = None) -> Callable[[Counter], Counter]:
+def rule(*names: str, klass: str) -> Callable[[F], F]:
     """Decorator: the function counts the operators `names` (namespace aten where none is given)."""
 
-    def enter(count: Counter) -> Counter:
-        add(names, Rule(count, klass, dims, products))
+    def enter(count: F) -> F:
+        add(names, Rule(count, klass))
         return count
 
     return enter
@@ -110,17 +138,7 @@ def is_complex(t: TensorSpec) -> bool:
     return t.dtype.startswith("complex")
 
 
-def matmul_work(macs: int, like: TensorSpec, extra: int = 0) -> Work:
-    """Work of `macs` multiply-accumulates in the dtype of `like`, and `extra` FLOPs around them.
-
-    A complex multiply-accumulate is four real ones.
-    """
-    if is_complex(like):
-        macs *= 4
-    return Work(2 * macs + extra, macs)
-
-
 __all__ = [
-    "BYTES", "INSTALLED", "MEMOS", "RULES", "ZERO", "Count", "Counter", "Dims", "Ints", "Products", "Rule", "Sizer",
-    "Traffic", "add", "changed", "first", "is_complex", "many", "matmul_work", "prod", "qualified", "rule", "total",
+    "BYTES", "INSTALLED", "MEMOS", "RULES", "Cost", "Count", "Counter", "Ints", "Rule", "Traffic", "add", "changed", "first",
+    "is_complex", "many", "prod", "qualified", "rule", "total",
 ]  # fmt: skip

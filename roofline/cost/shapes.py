@@ -6,11 +6,7 @@ multiplies is what the count adds up: `macs` of a kernel's products is the kerne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
-
-from roofline.classes import PRODUCTS
 
 # Sizes of a product; those that a class does not have are 0.
 SIZES = (
@@ -46,14 +42,6 @@ def macs(klass: str, f: Any) -> Any:
 def one(n: Any) -> Any:
     """A size that is 1 where it was not given."""
     return n + (n == 0)
-
-
-def of(klass: str, sizes: Mapping[str, int]) -> int:
-    """Multiply-accumulates of a product given by its sizes."""
-    if klass not in PRODUCTS:
-        return 0
-    f = SimpleNamespace(**(ZEROS | dict(sizes)))
-    return int(macs(klass, f)) * (f.times or 1)
 
 
 # Queries and keys that fused attention works on at a time.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from roofline import cost
-from roofline.classes import PRODUCTS
 from roofline.cost import access
 from roofline.cost.registry import MEMOS
 from roofline.records import Kernel, Op, Operand, OpSpec, Trace, Work
+from roofline.shapes import Shape
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})
 
@@ -17,7 +17,8 @@ class Facts:
     """All that an OpSpec tells by itself, worked out once for every call that shares it."""
 
     __slots__ = (
-        "dims", "dtype", "klass", "launches", "mutated", "name", "products", "reads", "shape", "spec", "work", "writes",
+        "dims", "dtype", "klass", "launches", "mutated", "name", "products", "reads", "shape", "spec", "whole", "work",
+        "writes",
     )  # fmt: skip
 
     def __init__(self, spec: OpSpec) -> None:
@@ -26,13 +27,18 @@ class Facts:
         self.name = spec.name.removeprefix("aten.")
         if not self.launches:
             return
-        self.work: Work | None = cost.work(spec)
+        counted = cost.count(spec)
+        # None: nobody knows
+        self.work: Work | None = counted.work if counted is not None and counted.known else None
         self.reads, self.writes = cost.traffic(spec)
         # bytes written in place that no output carries, parallel to spec.mutates
         self.mutated = cost.mutated(spec)
-        self.klass: str = cost.classify(spec)
-        self.dims: dict[str, int] = cost.dims(spec) | access.sizes(spec, self.klass)
-        self.products = cost.products(spec) if self.klass in PRODUCTS else ()
+        self.klass: str = cost.classify(spec, counted)
+        self.products = counted.products if counted is not None else ()
+        # the call as one shape
+        self.whole: Shape | None = counted.shape if counted is not None else None
+        # how it walks through memory
+        self.dims: dict[str, int] = access.sizes(spec, self.klass)
         self.dtype: str = cost.compute_dtype(spec)
         self.shape: tuple[int, ...] = spec.outputs[0].shape if spec.outputs else ()
 
@@ -80,5 +86,5 @@ def kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kerne
     work = f.work
     return Kernel(
         op.layer, f.name, f.klass, (index,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0,
-        operands, f.dims, work is not None, op.phase, f.products,
+        operands, f.dims, work is not None, op.phase, f.products, f.whole,
     )  # fmt: skip

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from roofline.shapes import Shape
+
 # How ops become kernels.
 RUNTIMES = ("eager", "compiled", "ideal")
 
@@ -50,13 +52,15 @@ class Kernel(Struct, frozen=True, omit_defaults=True, gc=False):
     flops: int
     macs: int
     operands: tuple[Operand, ...]
-    # sizes that efficiency depends on: gemm b,m,n,k; conv n,c,o,g,h,w (input), p,q (output), r,s (kernel), stride
+    # how it walks through memory, as far as its speed depends on it (cost.access, kernels.inductor.sharing)
     dims: dict[str, int]
     # False: no rule knows this op's FLOPs
     known: bool = True
     phase: str = "forward"
-    # sizes of each product inside (cost.products); empty: `dims` is the one
-    products: tuple[dict[str, int], ...] = ()
+    # what it multiplies; empty where it is no product, or nobody tells the sizes
+    products: tuple[Shape, ...] = ()
+    # the call as one shape: its one product, a backward's forward, the attention inside a layer, a window; None: it has none
+    whole: Shape | None = None
 
     @property
     def bytes(self) -> int:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline.classes import PRODUCTS
 from roofline.cost import shapes
 from roofline.timemodel.shares import Shared, rate, seconds
 
@@ -133,35 +132,6 @@ def _together(device: Device) -> tuple[float, float, float]:
         count += kind.count
         found.append((count * kind.clock * kind.per_clock, float(count), kind.clock))
     return max(found)
-
-
-# ------------------------------------------------------------------------------------------------ products
-
-
-def products(kernel: Kernel) -> tuple[Mapping[str, int], ...]:
-    """Sizes of each product inside a kernel; none where no rule tells them."""
-    if kernel.klass not in PRODUCTS:
-        return ()
-    return kernel.products or ((kernel.dims,) if shapes.of(kernel.klass, kernel.dims) else ())
-
-
-def untold(kernel: Kernel, told: Sequence[Mapping[str, int]]) -> int:
-    """FLOPs of products that no sizes tell: they run at the rate of their class, so that nothing is free."""
-    if kernel.klass not in PRODUCTS:
-        return 0
-    if not told:
-        return max(kernel.flops, 2 * kernel.macs)
-    return max(2 * (kernel.macs - sum(shapes.of(kernel.klass, sizes) for sizes in told)), 0)
-
-
-def over(f: Any, told: Sequence[Mapping[str, int]]) -> None:
-    """Give one kernel its products: `f.total(seconds)` is the sum of a formula over them."""
-    parts = [f]
-    if len(told) == 1:
-        f.__dict__.update(told[0])
-    else:
-        parts = [SimpleNamespace(**{**f.__dict__, **shapes.ZEROS, **sizes}) for sizes in told]
-    f.total = lambda seconds: sum(seconds(part) * (part.times or 1) for part in parts)
 
 
 class Moved(NamedTuple):

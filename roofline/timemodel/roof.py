@@ -37,7 +37,7 @@ from roofline.dtypes import DOUBLES, DTYPE_BITS, SHORT
 from roofline.errors import UsageError, nearest
 from roofline.paths import CONSTANTS
 from roofline.records import Kernel, Point, bound_of
-from roofline.timemodel import cpu_eager, efficiency, formulas, shares
+from roofline.timemodel import cpu_eager, efficiency, features, formulas, shares
 
 FAMILIES = ("gpu", "cpu", "cpu_eager")
 # environment variable that names a file of constants to use instead of the shipped ones
@@ -149,8 +149,8 @@ class _Known:
 
     def cost(self, kernel: Kernel, moved: formulas.Moved) -> _Cost:
         # blocks repeat, and with them what their kernels move and cost
-        sizes = (*kernel.dims.items(), *[item for product in kernel.products for item in product.items()])
-        key = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads, *sizes
+        work = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, kernel.whole, kernel.products
+        key = *work, *moved[:3], *moved.reads, *kernel.dims.items()
         found = self.costs.get(key)
         if found is None:
             top, machine, plain = self._unit(kernel)
@@ -338,12 +338,11 @@ def _ideal(kernel: Kernel, device: Device, setting: str) -> Point:
 def _features(kernel: Kernel, moved: formulas.Moved, footprint: int) -> SimpleNamespace:
     """What the formulas read of a kernel."""
     f = SimpleNamespace(**_ZEROS)
-    f.__dict__.update(kernel.dims)
+    f.__dict__.update(features.own(kernel))
     f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
     f.double = int(kernel.dtype in DOUBLES)
     f.footprint = footprint
     f.static, f.write, f.fresh, f.reads = moved
-    told = formulas.products(kernel)
-    f.untold = formulas.untold(kernel, told)
-    formulas.over(f, told)
+    f.untold = features.untold(kernel)
+    features.over(f, kernel.products)
     return f

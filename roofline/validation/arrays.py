@@ -20,7 +20,7 @@ from roofline.devices.device import Device
 from roofline.dtypes import DOUBLES, DTYPE_BITS
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace
-from roofline.timemodel import cpu_eager, efficiency, formulas
+from roofline.timemodel import cpu_eager, efficiency, features, formulas
 
 KLASSES = tuple(sorted(classes.KLASSES))
 # kinds of operator with rates of their own, by number; 0: none
@@ -81,11 +81,11 @@ def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> Row:
     rest = sum(n for n, _ in reads[READS:])
     reads = [*reads, *[(0, 0)] * READS][:READS]
     reads[-1] = (reads[-1][0] + rest, reads[-1][1])
-    told = formulas.products(kernel)
-    dims = {**kernel.dims, **(told[0] if len(told) == 1 else {}), "double": int(kernel.dtype in DOUBLES)}
+    dims = features.own(kernel) | {"double": int(kernel.dtype in DOUBLES)}
+    told = [features.sizes(p) for p in kernel.products]
     return (
         float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), DTYPE_BITS[kernel.dtype], kernel.flops,
-        kernel.macs, footprint, static, write, fresh, formulas.untold(kernel, told),
+        kernel.macs, footprint, static, write, fresh, features.untold(kernel),
         *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in formulas.DIMS),
         tuple(tuple(sizes.get(name, 1 if name == "g" else 0) for name in shapes.SIZES) for sizes in told),
     )  # fmt: skip

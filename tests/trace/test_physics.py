@@ -24,7 +24,8 @@ from roofline.devices.writer import write
 from roofline.errors import UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace, Work
-from roofline.timemodel import cpu_eager, formulas, roof
+from roofline.shapes import Gemm
+from roofline.timemodel import cpu_eager, features, formulas, roof
 from roofline.tracing.trace import trace
 
 
@@ -199,6 +200,6 @@ def test_every_rate_that_calibrate_measures_is_one_that_a_formula_asks_for() -> 
             **dict.fromkeys(formulas.DIMS, 4), bits=32, flops=100, macs=10, footprint=1, static=5, write=6, fresh=6,
             reads=[(4, 4)], untold=0,
         )  # fmt: skip
-        formulas.over(f, [{}])
+        features.over(f, (Gemm(1, 1, 1, 1),))
         cpu_eager.work(klass, cpu_eager.kind(op), f, constants, machine, formulas.Plain)
     assert set(cpu.large()) <= asked

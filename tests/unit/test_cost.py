@@ -15,6 +15,7 @@ from roofline import cost
 from roofline.cost import registry
 from roofline.errors import UsageError
 from roofline.records import OpSpec, Work
+from roofline.shapes import Attention, Conv, Gemm, Pool, Recurrent, Shape
 
 X = t(2, 8, 10)  # 160 elements
 IMAGE = t(1, 3, 8, 8)
@@ -513,20 +514,9 @@ def test_convolutions_by_groups(klass: str, form: str) -> None:
         ),
     }[form]
     assert cost.classify(spec) == klass
-    assert cost.dims(spec) == {
-        "n": 2,
-        "c": c,
-        "o": o,
-        "g": g,
-        "h": 9,
-        "w": 7,
-        "p": 4,
-        "q": 7,
-        "r": 3,
-        "s": 1,
-        "stride": 1,
-        "transposed": 0,
-    }
+    counted = cost.count(spec)
+    assert counted is not None
+    assert counted.shape == Conv(2, c, o, g, (9, 7), (4, 7), (3, 1), stride=1)
 
 
 CLASSES = [
@@ -556,11 +546,11 @@ def test_classes(klass: str, spec: OpSpec) -> None:
     assert cost.classify(spec) == klass
 
 
-SIZES: list[tuple[OpSpec, dict[str, int]]] = [
-    (op("linear", t(2, 3, 8), t(5, 8), out=t(2, 3, 5)), {"b": 1, "m": 6, "n": 5, "k": 8}),
-    (op("matmul", t(2, 3, 8), t(8, 5), out=t(2, 3, 5)), {"b": 1, "m": 6, "n": 5, "k": 8}),
-    (op("matmul", t(2, 3, 8), t(2, 8, 5), out=t(2, 3, 5)), {"b": 2, "m": 3, "n": 5, "k": 8}),
-    (op("addmm", t(5), t(3, 8), t(8, 5), out=t(3, 5)), {"b": 1, "m": 3, "n": 5, "k": 8}),
+SIZES: list[tuple[OpSpec, Shape | None]] = [
+    (op("linear", t(2, 3, 8), t(5, 8), out=t(2, 3, 5)), Gemm(1, 6, 5, 8)),
+    (op("matmul", t(2, 3, 8), t(8, 5), out=t(2, 3, 5)), Gemm(1, 6, 5, 8)),
+    (op("matmul", t(2, 3, 8), t(2, 8, 5), out=t(2, 3, 5)), Gemm(2, 3, 5, 8)),
+    (op("addmm", t(5), t(3, 8), t(8, 5), out=t(3, 5)), Gemm(1, 3, 5, 8)),
     (
         op(
             "scaled_dot_product_attention",
@@ -573,25 +563,27 @@ SIZES: list[tuple[OpSpec, dict[str, int]]] = [
             enable_gqa=True,
             out=t(2, 8, 4, 32),
         ),
-        {"b": 2, "h": 8, "kv_heads": 2, "l": 4, "s": 6, "e": 16, "v": 32, "causal": 1},
+        Attention(b=2, h=8, kv_heads=2, l=4, s=6, e=16, v=32, causal=True),
     ),
     (
         op("conv1d", t(2, 4, 9), t(6, 4, 3), None, [2], out=t(2, 6, 4)),
-        {"n": 2, "c": 4, "o": 6, "g": 1, "h": 1, "w": 9, "p": 1, "q": 4, "r": 1, "s": 3, "stride": 2, "transposed": 0},
+        Conv(n=2, c=4, o=6, groups=1, image=(9,), out=(4,), kernel=(3,), stride=2),
     ),
     (  # oneDNN's own operator names padding before stride
         op("mkldnn_convolution", t(2, 8, 16, 16), t(12, 4, 3, 3), None, [1, 1], [2, 2], [1, 1], 2, out=t(2, 12, 8, 8)),
-        {"n": 2, "c": 8, "o": 12, "g": 2, "h": 16, "w": 16, "p": 8, "q": 8, "r": 3, "s": 3, "stride": 2, "transposed": 0},
+        Conv(n=2, c=8, o=12, groups=2, image=(16, 16), out=(8, 8), kernel=(3, 3), stride=2),
     ),
-    (KNOWN[-1][1], {"t": 7, "b": 3, "i": 10, "h": 20, "layers": 1, "directions": 1}),
-    (op("max_pool2d", IMAGE, [3, 2], [2, 2], out=t(1, 3, 3, 4)), {"r": 3, "s": 2, "stride": 2}),
-    (op("relu", X, out=X), {}),
+    (KNOWN[-1][1], Recurrent(t=7, b=3, i=10, h=20, layers=1, rows=21, weights=4 * 20 * (10 + 20))),
+    (op("max_pool2d", IMAGE, [3, 2], [2, 2], out=t(1, 3, 3, 4)), Pool((3, 2), 2)),
+    (op("relu", X, out=X), None),
 ]
 
 
-@pytest.mark.parametrize(("spec", "sizes"), SIZES, ids=lambda v: v.name if isinstance(v, OpSpec) else "")
-def test_dims(spec: OpSpec, sizes: dict[str, int]) -> None:
-    assert cost.dims(spec) == sizes
+@pytest.mark.parametrize(("spec", "shape"), SIZES, ids=lambda v: v.name if isinstance(v, OpSpec) else "")
+def test_shapes(spec: OpSpec, shape: Shape | None) -> None:
+    counted = cost.count(spec)
+    assert counted is not None
+    assert counted.shape == shape
 
 
 HALF = t(2, 8, dtype="float16")

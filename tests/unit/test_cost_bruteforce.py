@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opspecs import op, t
 
-from roofline.cost import classify, products, shapes, work
+from roofline.cost import count, work
 from roofline.records import OpSpec, Work
 
 few = settings(max_examples=25, deadline=None)
@@ -21,7 +21,9 @@ def counted(spec: OpSpec) -> Work:
     """The count of a call, of which the products that the time model multiplies hold every multiply-accumulate."""
     result = work(spec)
     assert result is not None
-    assert sum(shapes.of(classify(spec), sizes) for sizes in products(spec)) == result.macs
+    found = count(spec)
+    assert found is not None
+    assert sum(p.macs for p in found.products) == result.macs
     return result
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from roofline.devices.device import Device, Number
 from roofline.devices.library import lookup
 from roofline.records import Kernel, Operand, Point
+from roofline.shapes import Conv
 from roofline.timemodel import formulas, roof
 from roofline.validation import arrays
 
@@ -32,8 +33,8 @@ def conv(channels: int, side: int, **dims: int) -> Kernel:
         Operand(image, 0, "activation", False, 0), Operand(weights, 1, "parameter"), Operand(image, 2, "activation", True),
     )  # fmt: skip
     macs = channels**2 * side**2
-    sizes = {"n": 1, "c": channels, "o": channels, "g": 1, "h": side, "w": side, "p": side, "q": side, "r": 1, "s": 1} | dims
-    return Kernel(0, "conv2d", "conv", (0,), "float32", (1,), 2 * macs, macs, operands, sizes)
+    shape = Conv(1, channels, channels, 1, (side, side), (side, side), (1, 1))
+    return Kernel(0, "conv2d", "conv", (0,), "float32", (1,), 2 * macs, macs, operands, dims, products=(shape,))
 
 
 def compiled(kernel: Kernel, device: Device) -> Point:

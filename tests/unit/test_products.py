@@ -7,47 +7,61 @@ from opspecs import op, t
 from rulespecs import CALLS
 
 from roofline import cost
-from roofline.cost import shapes
+from roofline.classes import PRODUCTS
 from roofline.cost.registry import RULES
 from roofline.records import OpSpec
+from roofline.shapes import OF_IMAGE, OF_WEIGHT, Conv, Shape
+
+
+def products(spec: OpSpec) -> tuple[Shape, ...]:
+    counted = cost.count(spec)
+    assert counted is not None
+    return counted.products
 
 
 def test_every_rule_of_products_has_a_call_here() -> None:
     tried = {id(cost.rule_of(spec.name, spec.overload)) for spec in CALLS}
-    names = [name for name, rule in RULES.items() if rule.klass in shapes.PRODUCTS and id(rule) not in tried]
+    names = [name for name, rule in RULES.items() if rule.klass in PRODUCTS and id(rule) not in tried]
     assert names == []
 
 
 @pytest.mark.parametrize("spec", CALLS, ids=lambda s: s.name)
 def test_products_hold_every_multiply_accumulate(spec: OpSpec) -> None:
-    work = cost.work(spec)
+    counted, work = cost.count(spec), cost.work(spec)
+    assert counted is not None
     assert work is not None
-    assert sum(shapes.of(cost.classify(spec), sizes) for sizes in cost.products(spec)) == work.macs
+    assert counted.untold is None
+    assert sum(p.macs for p in counted.products) == work.macs
     if not work.macs:  # the gradient of a bias alone, distances taken one by one
-        assert cost.products(spec) == ()
+        assert counted.products == ()
 
 
 def test_a_backward_is_the_products_of_its_gradients() -> None:
     x, w, y = t(2, 4, 9, 8), t(6, 4, 3, 3), t(2, 6, 7, 6)
     low = [[1, 1], [0, 0], [1, 1]]
     forward = 2 * 6 * 7 * 6 * 4 * 3 * 3
-    for mask, kinds in (([True, True], [1, 2]), ([True, False], [1]), ([False, True], [2]), ([False, False], [])):
+    for mask, kinds in (
+        ([True, True], [OF_IMAGE, OF_WEIGHT]),
+        ([True, False], [OF_IMAGE]),
+        ([False, True], [OF_WEIGHT]),
+        ([False, False], []),
+    ):
         spec = op("convolution_backward", y, x, w, None, *low, False, [0, 0], 1, [*mask, True], out=[x, w])
-        found = cost.products(spec)
-        assert [d["gradient"] for d in found] == kinds
-        assert [shapes.of("conv", d) for d in found] == [forward] * len(kinds)
+        found = products(spec)
+        assert [d.gradient for d in found if isinstance(d, Conv)] == kinds
+        assert [d.macs for d in found] == [forward] * len(kinds)
     # the image's gradient goes from the result's sizes to the image's
-    (image,) = cost.products(op("convolution_backward", y, x, w, None, *low, False, [0, 0], 1, [True, False, False], out=[x]))
-    assert (image["c"], image["o"], image["h"], image["p"], image["transposed"]) == (6, 4, 7, 9, 1)
+    (image,) = products(op("convolution_backward", y, x, w, None, *low, False, [0, 0], 1, [True, False, False], out=[x]))
+    assert image == Conv(2, 6, 4, 1, (7, 6), (9, 8), (3, 3), transposed=True, gradient=OF_IMAGE)
 
 
 def test_a_volume_has_all_its_dimensions() -> None:
-    (d,) = cost.products(op("conv3d", t(2, 4, 5, 6, 7), t(6, 4, 2, 3, 3), out=t(2, 6, 4, 4, 5)))
-    assert shapes.of("conv", d) == 2 * 6 * (4 * 4 * 5) * 4 * (2 * 3 * 3)
-    assert shapes.of("conv", d | {"t": 4}) == 2 * shapes.of("conv", d)
+    (d,) = products(op("conv3d", t(2, 4, 5, 6, 7), t(6, 4, 2, 3, 3), out=t(2, 6, 4, 4, 5)))
+    assert d.macs == 2 * 6 * (4 * 4 * 5) * 4 * (2 * 3 * 3)
+    assert d == Conv(2, 4, 6, 1, (5, 6, 7), (4, 4, 5), (2, 3, 3))
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 def test_a_complex_product_is_four(dtype: str) -> None:
-    (d,) = cost.products(op("bmm", t(2, 3, 4, dtype=dtype), t(2, 4, 5, dtype=dtype), out=t(2, 3, 5, dtype=dtype)))
-    assert shapes.of("gemm", d) == 4 * 2 * 3 * 4 * 5
+    (d,) = products(op("bmm", t(2, 3, 4, dtype=dtype), t(2, 4, 5, dtype=dtype), out=t(2, 3, 5, dtype=dtype)))
+    assert d.macs == 4 * 2 * 3 * 4 * 5

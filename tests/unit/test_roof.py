@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from opspecs import shape_of
 
+from roofline.classes import PRODUCTS
 from roofline.devices.device import Device, Number
 from roofline.devices.library import lookup
 from roofline.records import Kernel, Operand, Point
+from roofline.shapes import Conv, Gemm
 from roofline.timemodel import formulas, roof
 from roofline.validation import arrays
 
@@ -21,8 +24,10 @@ def gemm(m: int, n: int, k: int, dtype: str = "float16") -> Kernel:
         Operand(m * k * size, 0, "activation", False, 0), Operand(n * k * size, 1, "parameter"),
         Operand(m * n * size, 2, "activation", True),
     )  # fmt: skip
-    dims = {"b": 1, "m": m, "n": n, "k": k}
-    return Kernel(0, "linear", "gemm", (0,), dtype, (m, n), 2 * m * n * k, m * n * k, operands, dims)
+    shape = Gemm(1, m, n, k)
+    return Kernel(
+        0, "linear", "gemm", (0,), dtype, (m, n), 2 * shape.macs, shape.macs, operands, {}, products=(shape,), whole=shape
+    )
 
 
 def stream(nbytes: int, producer: int = -1) -> Kernel:
@@ -117,9 +122,9 @@ def point(kernel: Kernel, device: Device) -> Point:
 def image(op: str, side: int, *, n: int = 1, channels: int = 16, in_place: bool = False, klass: str = "pointwise") -> Kernel:
     nbytes = 4 * n * channels * side**2
     operands = (Operand(nbytes, 1, "activation", False, 0), Operand(nbytes, 1 if in_place else 2, "activation", True))
-    dims = {"n": n, "c": channels, "o": channels, "h": side, "w": side, "p": side, "q": side, "r": 1, "s": 1}
     flops = 2 * n * channels**2 * side**2
-    return Kernel(0, op, klass, (0,), "float32", (n, channels, side, side), flops, flops // 2, operands, dims)
+    products = (Conv(n, channels, channels, 1, (side, side), (side, side), (1, 1)),) if klass == "conv" else ()
+    return Kernel(0, op, klass, (0,), "float32", (n, channels, side, side), flops, flops // 2, operands, {}, products=products)
 
 
 def test_a_fresh_result_costs_a_cpu_more_than_one_in_place(cpu: Device) -> None:
@@ -160,15 +165,17 @@ def work_of(kernel: Kernel, device: Device, setting: str = "fp32") -> float:
 
 def conv_kernel(n: int, c: int, o: int, size: int, taps: int, groups: int = 1, dtype: str = "float32", last: int = 0) -> Kernel:
     nbytes = 4 if dtype == "float32" else 2
+    shape = Conv(n, c, o, groups, (size, size), (size, size), (taps, taps))
     macs = n * o * c // groups * taps**2 * size**2
+    assert shape.macs == macs
     operands = (
         Operand(nbytes * n * c * size**2, 0, "activation", False, 0),
         Operand(nbytes * o * c // groups * taps**2, 1, "parameter"),
         Operand(nbytes * n * o * size**2, 2, "activation", True),
     )
-    dims = {"n": n, "c": c, "o": o, "g": groups, "h": size, "w": size, "p": size, "q": size, "r": taps, "s": taps, "stride": 1}
-    klass = "conv" if groups == 1 else "depthwise_conv"
-    return Kernel(0, "conv2d", klass, (0,), dtype, (n, o, size, size), 2 * macs, macs, operands, dims | {"last": last})
+    return Kernel(
+        0, "conv2d", shape.klass, (0,), dtype, (n, o, size, size), 2 * macs, macs, operands, {"last": last}, products=(shape,)
+    )
 
 
 def test_fp32_products_take_whole_waves_of_tiles(gpu: Device) -> None:
@@ -256,13 +263,11 @@ def test_the_parts_of_a_point_add_up(gpu: Device) -> None:
 @pytest.mark.parametrize(("runtime", "op"), [("eager", "x"), ("eager", "gelu_"), ("compiled", "x")])
 def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, op: str) -> None:
     device = lookup(name)
-    dims = {
-        "b": 2, "m": 100, "n": 70, "k": 33, "c": 64, "o": 48, "g": 64 if klass == "depthwise_conv" else 4, "h": 14, "w": 14,
-        "p": 7, "q": 7, "r": 3, "s": 3, "stride": 1 + (klass != "conv"), "l": 50, "e": 32, "v": 32, "t": 9, "layers": 2,
-        "run": 8, "serial": 10**4, "threads": 50, "copied": 10**5,
-    }  # fmt: skip
+    dims = {"run": 8, "serial": 10**4, "threads": 50, "copied": 10**5}
     operands = (Operand(MiB, 0, "activation", False, 0), Operand(5000, 1, "parameter"), Operand(3 * MiB, 2, "activation", True))
-    kernel = Kernel(0, op, klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims)
+    whole = shape_of(klass)
+    products = (whole,) if whole is not None and klass in PRODUCTS else ()
+    kernel = Kernel(0, op, klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims, products=products, whole=whole)
     first = stream(MiB)
     single = roof.place([first, kernel], device, setting="fp32", runtime=runtime, footprint=10**7)[1]
     row = arrays.row(kernel, [0, first.bytes, first.bytes + kernel.bytes], 1, 10**7)

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from opspecs import shape_of
 
 from roofline.classes import MATRIX
-from roofline.cost import shapes
 from roofline.devices.library import lookup
-from roofline.timemodel import cpu_eager, efficiency, formulas, roof, shares
+from roofline.shapes import Gemm
+from roofline.timemodel import cpu_eager, efficiency, features, formulas, roof, shares
 from roofline.validation import arrays
 
 _RATES = st.floats(0.5, 2.0)
@@ -52,14 +54,14 @@ def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, 
         machine = machine.at(device.peak("fp32", "best"))
     table = roof._roofs(roof.constants(roof.family(device, runtime)))
     f = SimpleNamespace(**dict.fromkeys(formulas.DIMS, 0))
+    whole = shape_of(klass)
+    f.__dict__.update(features.sizes(whole))
     f.__dict__.update(
-        b=2, m=100, n=70, k=33, c=64, o=48, g=64 if klass == "depthwise_conv" else 4, h=14, w=14, p=7, q=7, r=3, s=3,
-        stride=1, l=50, e=32, v=32, t=9, layers=2, run=8, serial=10**4, threads=50, copied=10**5, welford=10**6, special=10**5,
+        run=8, serial=10**4, threads=50, copied=10**5, welford=10**6, special=10**5,
         loop=10**6, outer=64, row=100, bits=bits, flops=10**8, macs=5 * 10**7, footprint=10**9, static=5000,
         write=50 * 2**20, fresh=50 * 2**20, reads=[(2**20, 2**22), (2**24, 2**26)], untold=10**6,
     )  # fmt: skip
-    sizes = {size: getattr(f, size) for size in shapes.SIZES}
-    formulas.over(f, [sizes, sizes | {"m": 1, "o": 64, "t": 2}])
+    features.over(f, (whole, Gemm(1, 1, 70, 33) if klass == "attention" else replace(whole, times=2)) if whole else ())
     if runtime == "eager" and device.kind == "cpu":
         times = [cpu_eager.work(klass, "", f, table, machine, formulas.Plain)[0],
                  cpu_eager.fixed(klass, "", f, table, machine, formulas.Plain)]  # fmt: skip

@@ -11,6 +11,7 @@ from roofline.kernels.inductor.graph import Graph
 from roofline.kernels.inductor.layouts import CHANNELS_LAST, merged_loops, packed
 from roofline.kernels.inductor.parts import Buffer, Read
 from roofline.records import TensorSpec
+from roofline.shapes import Conv
 
 # Buffer.step of the copy that an op makes of its input: this and the op's number
 _COPY = 10
@@ -52,9 +53,9 @@ def lower(graph: Graph, number: int) -> None:
 
 def _is_square(graph: Graph, f: Facts) -> bool:
     """A convolution whose weight has a layout: more than one tap, and more than one channel a group."""
-    if not graph.last or f.klass not in ("conv", "grouped_conv") or f.dims.get("transposed"):
+    if not graph.last or f.klass not in ("conv", "grouped_conv") or not isinstance(f.whole, Conv) or f.whole.transposed:
         return False
-    return f.dims.get("r", 1) * f.dims.get("s", 1) > 1
+    return prod(f.whole.window) > 1
 
 
 def _is_expression(graph: Graph, s: int, t: TensorSpec) -> bool:

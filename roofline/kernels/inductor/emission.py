@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
+from math import prod
 
 import msgspec
 
@@ -16,6 +17,7 @@ from roofline.kernels.inductor.graph import Graph
 from roofline.kernels.inductor.operators import folded
 from roofline.kernels.inductor.parts import Buffer, Launch, Node, root
 from roofline.records import Kernel, Operand, Work
+from roofline.shapes import Conv
 
 # the most telling class of a fused kernel, first
 _ORDER = ("softmax", "norm", "reduction", "pool", "gather", "layout", "pointwise")
@@ -95,8 +97,8 @@ def _written(graph: Graph, roots: list[Node]) -> set[Buffer]:
 
 def _weight_copy(conv: Kernel) -> Iterator[Kernel]:
     """A row-major k x k weight is copied to channels-last before every call; one that a generated kernel made came out so."""
-    d = conv.dims
-    if d.get("r", 1) * d.get("s", 1) == 1 or d.get("c", 1) == d.get("g", 1) or d.get("transposed"):
+    shape = conv.whole
+    if not isinstance(shape, Conv) or prod(shape.window) == 1 or shape.c == shape.groups or shape.transposed:
         return
     weight = max((o for o in conv.operands if o.role == "parameter"), key=lambda o: o.bytes, default=None)
     if weight is not None and weight.producer < 0:
@@ -143,8 +145,8 @@ def _fused(members: list[Launch], operands: tuple[Operand, ...]) -> Kernel:
     biggest = max(facts, key=lambda f: f.spec.outputs[0].numel if f.spec.outputs else 0)
     dtype = max((f.dtype for f in facts), key=DTYPE_BITS.__getitem__)
     flops, macs = (sum(counts) for counts in zip(*(f.work or Work(0, 0) for f in facts), strict=True))
-    dims = (biggest.dims if len(facts) == 1 else {}) | {"generated": 1}
+    dims, whole = (biggest.dims, biggest.whole) if len(facts) == 1 else ({}, None)
     return Kernel(
-        members[0].op.layer, label, klass, tuple(m.number for m in members), dtype, biggest.shape, flops, macs, operands, dims,
-        all(f.work is not None for f in facts), members[0].op.phase,
+        members[0].op.layer, label, klass, tuple(m.number for m in members), dtype, biggest.shape, flops, macs, operands,
+        dims | {"generated": 1}, all(f.work is not None for f in facts), members[0].op.phase, whole=whole,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from roofline.cost.access import strides
 from roofline.kernels.facts import Facts
 from roofline.kernels.inductor.parts import Value
 from roofline.records import TensorSpec
+from roofline.shapes import Conv
 
 # dimensions of an image from the outermost to the innermost
 CHANNELS_LAST = (0, 2, 3, 1)
@@ -26,14 +27,13 @@ def channels_last(facts: list[Facts], kind: str) -> bool:
         return False
     total = weighted = 0.0
     for f in convs:
-        d, macs = f.dims, f.work.macs if f.work else 0
-        inner = d.get("c", 1) // max(d.get("g", 1), 1)
-        factor = 0.823
+        macs, conv, factor = f.work.macs if f.work else 0, f.whole, 0.823
+        c, o, rows = (conv.c // max(conv.groups, 1), conv.o, conv.window[0]) if isinstance(conv, Conv) else (1, 0, 1)
         if f.klass == "grouped_conv":
             factor = 1.358
-        elif d.get("o", 0) <= 64 and inner <= 64:
+        elif o <= 64 and c <= 64:
             factor = 0.783
-        elif 2 * d.get("o", 0) <= inner and d.get("r", 1) > 1:
+        elif 2 * o <= c and rows > 1:
             factor = 0.725
         total += macs
         weighted += macs * factor

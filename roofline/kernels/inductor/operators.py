@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from roofline.classes import CALLS
 from roofline.kernels.facts import Facts
 from roofline.records import OpSpec
+from roofline.shapes import Pool
 
 # Inductor unrolls a pooling window of up to this many taps; a larger one is a library call.
 _MAX_WINDOW = 25
@@ -49,7 +52,7 @@ def is_library(f: Facts) -> bool:
 def window_size(f: Facts) -> int:
     """Elements that go into one result of a pool; for adaptive ones as in lowering.py, _adaptive_avg_pool2d."""
     if not f.name.startswith("adaptive"):
-        return f.dims.get("r", 1) * f.dims.get("s", 1)
+        return prod(f.whole.window) if isinstance(f.whole, Pool) else 1
     found = 1
     for n, bins in zip(f.spec.inputs[0].shape[2:], f.spec.out.shape[2:], strict=True):
         found *= n // bins if n % bins == 0 else -(-(n + bins - 1) // bins)
