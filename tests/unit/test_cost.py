@@ -608,11 +608,13 @@ def test_compute_dtype(spec: OpSpec, dtype: str) -> None:
 
 @pytest.fixture
 def own_rules() -> Any:
-    before = dict(registry.RULES)
+    before, installed = dict(registry.RULES), dict(registry.INSTALLED)
     cost._found.clear()
     yield
     registry.RULES.clear()
     registry.RULES.update(before)
+    registry.INSTALLED.clear()
+    registry.INSTALLED.update(installed)
     cost._found.clear()
     cost._state["entry points read"] = False
 
@@ -637,6 +639,20 @@ class TestOwnOperators:
         cost.register_flops("mylib.fused_mlp.default")(lambda x, w, *, out: out.numel)
         assert cost.work(self.spec) == Work(64, 0)
         assert cost.classify(self.spec) == "other"
+
+    def test_shapes_tell_the_count_and_the_class(self) -> None:
+        @cost.register_flops("mylib.fused_mlp", kind="conv")
+        def fused_mlp(x: Any, w: Any, *, out: Any) -> cost.Cost:
+            return cost.Cost.of(Conv(4, 8, 8, 8, (5, 5), (3, 3), (3, 3)), Gemm(1, 4, 16, 8), extra=7, whole=Gemm(1, 4, 16, 8))
+
+        macs = 4 * 3 * 3 * 8 * 3 * 3 + 4 * 16 * 8
+        assert cost.work(self.spec) == Work(2 * macs + 7, macs)
+        assert cost.classify(self.spec) == "conv"
+
+    def test_what_is_no_count_is_refused(self) -> None:
+        cost.register_flops("mylib.fused_mlp")(lambda x, w, *, out: "many")
+        with pytest.raises(UsageError, match=r"the rule for mylib\.fused_mlp returns 'many'"):
+            cost.count(self.spec)
 
     def test_twice_is_refused(self) -> None:
         with pytest.raises(UsageError, match=r"aten\.mm is registered already"):
