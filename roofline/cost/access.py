@@ -138,7 +138,8 @@ def _norm(spec: OpSpec) -> dict[str, int]:
     trains = "batch_norm" in name and passes(spec) > 1
     # halves beside weights in halves are no case for cuDNN; PyTorch's own sums take twice as long
     own = 1 + (x.dtype in _HALVES and any(t.dtype in _HALVES for t in spec.inputs[1:3] if len(t.shape) == 1))
-    if channels_last(x):
+    # a row of channels at each place, as also [n, c] is (Normalization.cu, batch_norm_use_channels_last_kernels)
+    if channels_last(x) or strides(x)[1] == 1:
         return {"single": x.numel * (own if trains else 1)}
     if trains:
         return {"single": x.numel, "planes": planes, "channel": own * x.numel // max(x.shape[1], 1), "channels": x.shape[1]}
