@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from roofline.devices.device import Device
 from roofline.dtypes import DTYPE_BITS
 from roofline.records import Kernel, Point
+from roofline.shapes import Gemm
 from roofline.timemodel import roof
 from roofline.units import seconds
 
@@ -43,7 +44,8 @@ def notes(
 def _sizes(kernel: Kernel) -> str:
     """ " (50,257 is no multiple of 8)"."""
     step = LOAD * 8 // DTYPE_BITS[kernel.dtype]
-    found = [n for n in (kernel.dims.get("n", 0), kernel.dims.get("k", 0)) if n % step]
+    shape = kernel.whole
+    found = [n for n in (shape.n, shape.k) if n % step] if isinstance(shape, Gemm) else []
     return f" ({max(found):,} is no multiple of {step})" if found else ""
 
 
