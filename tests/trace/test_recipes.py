@@ -19,7 +19,6 @@ import roofline
 from roofline import cli, cost
 from roofline.analysis import metrics
 from roofline.cost import registry
-from roofline.devices import device as devices
 from roofline.devices import library, lint
 from roofline.errors import UnknownNameError, UsageError
 from roofline.records import Analysis
@@ -205,13 +204,13 @@ def test_a_metric_is_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cap
 def test_a_device_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Capture) -> None:
     """Dropped into the folder it is found by name and alias, held to physics, listed, and predicted on."""
     folder = tmp_path / "library"
-    shutil.copytree(devices.LIBRARY, folder)
+    shutil.copytree(library.LIBRARY, folder)
     text = (folder / "t4.toml").read_text(encoding="utf-8")
     for old, new in (('"t4"', '"toy-100"'), ('"NVIDIA T4"', '"Toy 100"'), ('["tesla-t4"]', '["Toy One Hundred"]')):
         assert text.count(old) == 1
         text = text.replace(old, new)
     (folder / "toy-100.toml").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(devices, "LIBRARY", folder)
+    monkeypatch.setattr(library, "LIBRARY", folder)
     library._index.cache_clear()
     try:
         found = library.lookup("TOY 100")
