@@ -97,6 +97,9 @@ class Request(Struct, frozen=True):
 
 
 FORWARD = Pass()
+# The options that are whole numbers of at least 1, and those of a few words.
+SIZES = ("batch", "resolution", "prefill", "decode")
+WORDS = {"dtype": SETTINGS, "runtime": RUNTIMES, "optimizer": OPTIMIZERS}
 _PARTS: dict[str, type[Struct]] = {"ask": Ask, "what": Pass, "place": Place}
 _PART_OF = {name: part for part, kind in _PARTS.items() for name in kind.__struct_fields__}
 # The options by name: fields of the three parts, apart from the model.
@@ -210,8 +213,7 @@ def _args(name: str, value: Any) -> Sequence[Any] | None:
 
 # What an option's value is made by; `host` is read by `device.with_host`, which knows the units.
 _TYPED: dict[str, Callable[[str, Any], Any]] = {
-    "batch": _whole, "resolution": _whole, "prefill": _whole, "decode": _whole, "training": _flag,
-    "dtype": _word, "runtime": _word, "optimizer": _word, "device": _device, "inputs": _inputs,
+    **dict.fromkeys(SIZES, _whole), "training": _flag, **dict.fromkeys(WORDS, _word), "device": _device, "inputs": _inputs,
     "settings": lambda name, value: _mapping(name, value) or {}, "kwargs": _mapping, "args": _args,
 }  # fmt: skip
 
@@ -245,17 +247,14 @@ def check(request: Request) -> None:
     what = request.what
     if what.dtype == "int8":
         raise UsageError(NOT_INT8)
-    for name, value, known in (
-        ("dtype", what.dtype, SETTINGS), ("runtime", request.place.runtime, RUNTIMES),
-        ("optimizer", what.update or DEFAULT_OPTIMIZER, OPTIMIZERS),
-    ):  # fmt: skip
-        if value not in known:
+    for name, value in (("dtype", what.dtype), ("runtime", request.place.runtime), ("optimizer", what.update)):
+        known = WORDS[name]
+        if value and value not in known:
             raise UsageError(f"unknown {name} {value!r}{nearest(value, known)}; use one of {', '.join(known)}")
     if (what.prefill is not None) + (what.decode is not None) + what.training > 1:
         raise UsageError("prefill, decode and training are three different passes; ask for one of them")
-    for name, size in (
-        ("batch", request.ask.batch), ("resolution", request.ask.resolution), ("prefill", what.prefill), ("decode", what.decode)
-    ):  # fmt: skip
+    for name in SIZES:
+        size = getattr(getattr(request, _PART_OF[name]), name)
         if size is not None and size < 1:
             raise UsageError(f"{name} must be at least 1, not {size}")
 

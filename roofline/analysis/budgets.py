@@ -7,7 +7,7 @@ a model (or a saved analysis), the setting, and the limits that it must keep.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,9 +16,10 @@ from msgspec import Struct
 
 from roofline import files, units
 from roofline.analysis.metrics import BY_NAME, by_limit, parse
-from roofline.dtypes import NOT_INT8, SETTINGS
+from roofline.dtypes import NOT_INT8
 from roofline.errors import BudgetFileError, CheckFailed, ModelError, RooflineError, UsageError, nearest
-from roofline.records import RUNTIMES, Analysis
+from roofline.records import Analysis
+from roofline.request import OPTIONS, SIZES, WORDS, Ask, Request, made, over
 
 
 class Limit(Struct, frozen=True):
@@ -34,21 +35,11 @@ class Limit(Struct, frozen=True):
 class Budget(Struct, frozen=True, kw_only=True):
     """What one model may cost in one setting. Paths are resolved against the budget file."""
 
-    # what analyze() takes; empty where `analysis` is given
-    model: str = ""
+    # what is asked for; none where `analysis` is given
+    request: Request | None = None
     # a saved analysis instead of a model
     analysis: str = ""
     name: str = ""
-    device: str = "cpu"
-    # s to issue an operator, of the machine around a GPU; none: the device file's
-    host: float | None = None
-    batch: int | None = None
-    inputs: tuple[str, ...] = ()
-    resolution: int | None = None
-    dtype: str = "fp32"
-    runtime: str = "eager"
-    training: bool = False
-    settings: dict[str, str] = {}
     # pass although an op has no rule, so that FLOPs and time are lower bounds
     allow_unknown: bool = False
     limits: tuple[Limit, ...]
@@ -56,7 +47,7 @@ class Budget(Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        return self.name or self.model or Path(self.analysis).name
+        return self.name or (self.request.ask.model if self.request else Path(self.analysis).name)
 
 
 class Finding(Struct, frozen=True):
@@ -90,12 +81,9 @@ class Verdict(Struct, frozen=True, kw_only=True):
     line: int = 0
 
 
-_KEYS = (
-    "model", "analysis", "name", "device", "host", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set",
-    "allow_unknown",
-)  # fmt: skip
-# what a saved analysis has already settled
-_SETTLED = ("device", "host", "batch", "inputs", "resolution", "dtype", "runtime", "training", "set")
+# Options of the request, by the name that they have in a file; args and kwargs are calls of a module, which no file holds.
+_OPTIONS = {{"settings": "set"}.get(name, name): name for name in OPTIONS if name not in ("args", "kwargs")}
+_KEYS = ("model", "analysis", "name", *_OPTIONS, "allow_unknown")
 
 
 def budget_file(named: Path | None = None) -> Path:
@@ -113,8 +101,12 @@ def budget_file(named: Path | None = None) -> Path:
     )
 
 
-def load_budgets(path: Path) -> list[Budget]:
-    """Read a budget file. Raises BudgetFileError that names the file, the line, the key and what was expected."""
+def load_budgets(path: Path, options: Mapping[str, Any] | None = None, *, cache: bool = True) -> list[Budget]:
+    """Read a budget file; `options` of a request, by name, stand for what a budget of a model does not say itself.
+
+    Raises BudgetFileError that names the file, the line, the key and what was expected; UsageError for an option that no
+    budget needs.
+    """
     import tomllib
 
     source = _read(path)
@@ -133,7 +125,21 @@ def load_budgets(path: Path) -> list[Budget]:
     tables = data.get("budget")
     if not isinstance(tables, list) or not tables:
         raise BudgetFileError(f"{path}: no [[{prefix}budget]] in it\nadd one: a model and at least one limit such as max_time")
-    return [_budget(table, index, lines, path.parent) for index, table in enumerate(tables, 1)]
+    read = [_Table(table, index, lines) for index, table in enumerate(tables, 1)]
+    unused = set(options or ())
+    found = []
+    for table in read:
+        own = table.options(path.parent)
+        given = over(options or {}, own)
+        if not table.analysis:
+            unused -= {name for name in given if name not in own}
+        found.append(table.budget(given, path.parent, cache))
+    for name in options or ():
+        if name in unused:
+            raise UsageError(
+                f"--{name}: no budget in {path} takes it: each says its own, is another pass or is a saved analysis"
+            )
+    return found
 
 
 def _read(path: Path) -> str:
@@ -170,86 +176,109 @@ class _Lines:
         return f"{self._path}:{number}" if number else f"{self._path}"
 
 
-def _budget(table: Any, index: int, lines: _Lines, folder: Path) -> Budget:
-    def fail(key: str, what: str) -> BudgetFileError:
-        return BudgetFileError(f"{lines.at(index, key)}: budget {index}: {what}")
+class _Table:
+    """One budget as it stands in the file. Raises BudgetFileError for what cannot be read, with its place."""
 
-    if not isinstance(table, dict):
-        raise fail("", f"expected a table, got {table!r}")
-    limited = by_limit()
-    known = (*_KEYS, *limited)
-    for key in table:
-        if key not in known:
-            near = next((f"; did you mean {limit!r}?" for limit in limited if limit[4:] == key), nearest(key, known))
-            raise fail(key, f"unknown key {key!r}{near}\nlimits: {', '.join(limited)}")
+    def __init__(self, table: Any, index: int, lines: _Lines) -> None:
+        self._table, self._index, self._lines = table, index, lines
+        if not isinstance(table, dict):
+            raise self.fail("", f"expected a table, got {table!r}")
+        self._limited = by_limit()
+        known = (*_KEYS, *self._limited)
+        for key in table:
+            if key not in known:
+                near = next((f"; did you mean {limit!r}?" for limit in self._limited if limit[4:] == key), nearest(key, known))
+                raise self.fail(key, f"unknown key {key!r}{near}\nlimits: {', '.join(self._limited)}")
+        self.model = self.take("model", str, "text", "")
+        self.analysis = self.take("analysis", str, "a path to a JSON analysis", "")
+        if bool(self.model) == bool(self.analysis):
+            raise self.fail("model", 'give one of model (model = "resnet50") and analysis (analysis = "saved.json")')
+        for key in _OPTIONS:
+            if self.analysis and key in table:
+                raise self.fail(key, f"{key}: cannot be set here, the saved analysis {self.analysis} has settled it")
 
-    def take(key: str, kind: type | tuple[type, ...], expected: str, default: Any) -> Any:
-        value = table.get(key, default)
+    def fail(self, key: str, what: str) -> BudgetFileError:
+        return BudgetFileError(f"{self._lines.at(self._index, key)}: budget {self._index}: {what}")
+
+    def budget(self, given: Mapping[str, Any], folder: Path, cache: bool) -> Budget:
+        """The budget, with all options of its request."""
+        limits = self.limits()
+        return Budget(
+            request=made(_beside(self.model, folder), given, cache=cache) if self.model else None,
+            analysis=str(folder / self.analysis) if self.analysis else "",
+            name=self.take("name", str, "text", ""),
+            allow_unknown=self.take("allow_unknown", bool, "true or false", False),
+            limits=limits,
+            line=self._lines.number(self._index),
+        )
+
+    def limits(self) -> tuple[Limit, ...]:
+        found = []
+        for key, of in self._limited.items():
+            if key in self._table:
+                try:
+                    found.append(Limit(key, of.name, parse(of, self._table[key]), self._lines.number(self._index, key)))
+                except ValueError as e:
+                    raise self.fail(key, f"{key}: {e}") from None
+        if not found:
+            raise self.fail("", f"no limit in it\ngive at least one of {', '.join(self._limited)}")
+        return tuple(found)
+
+    def options(self, folder: Path) -> dict[str, Any]:
+        """Those of the request that the file gives, by their names."""
+        found: dict[str, Any] = {}
+        for key, name in _OPTIONS.items():
+            if key in self._table:
+                read = self.size if name in SIZES else self.word if name in WORDS else getattr(self, name)
+                found[name] = read(key)
+        if "device" in found:
+            found["device"] = _beside(found["device"], folder)
+        return found
+
+    def take(self, key: str, kind: type | tuple[type, ...], expected: str, default: Any) -> Any:
+        value = self._table.get(key, default)
         if value is not default and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
-            raise fail(key, f"{key}: expected {expected}, got {value!r}")
+            raise self.fail(key, f"{key}: expected {expected}, got {value!r}")
         return value
 
-    def choice(key: str, names: tuple[str, ...]) -> str:
-        value = take(key, str, f"one of {', '.join(names)}", names[0])
+    def word(self, key: str) -> str:
+        names = WORDS[key]
+        value = self.take(key, str, f"one of {', '.join(names)}", None)
         if value == "int8" and key == "dtype":
-            raise fail(key, f"{key}: {NOT_INT8}")
+            raise self.fail(key, f"{key}: {NOT_INT8}")
         if value not in names:
-            raise fail(key, f"{key}: expected one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
+            raise self.fail(key, f"{key}: expected one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
         return str(value)
 
-    def positive(key: str) -> int | None:
-        value = take(key, int, "a whole number of at least 1", None)
-        if value is not None and value < 1:
-            raise fail(key, f"{key}: expected a whole number of at least 1, got {value}")
-        return value if value is None else int(value)
+    def size(self, key: str) -> int:
+        value: int = self.take(key, int, "a whole number of at least 1", None)
+        if value < 1:
+            raise self.fail(key, f"{key}: expected a whole number of at least 1, got {value}")
+        return value
 
-    def time(key: str) -> float | None:
-        value = take(key, (str, int, float), 'a time such as "10 us"', None)
+    def device(self, key: str) -> Any:
+        return self.take(key, str, "a device name or file", None)
+
+    def training(self, key: str) -> Any:
+        return self.take(key, bool, "true or false", None)
+
+    def host(self, key: str) -> float:
+        value = self.take(key, (str, int, float), 'a time such as "10 us"', None)
         try:
-            return value if value is None else units.parse(value, "s")
+            return units.parse(value, "s")
         except ValueError as e:
-            raise fail(key, f"{key}: {e}") from None
+            raise self.fail(key, f"{key}: {e}") from None
 
-    model, analysis = take("model", str, "text", ""), take("analysis", str, "a path to a JSON analysis", "")
-    if bool(model) == bool(analysis):
-        raise fail("model", 'give one of model (model = "resnet50") and analysis (analysis = "saved.json")')
-    for key in _SETTLED:
-        if analysis and key in table:
-            raise fail(key, f"{key}: cannot be set here, the saved analysis {analysis} has settled it")
+    def inputs(self, key: str) -> tuple[str, ...]:
+        value = self._table[key]
+        shapes = [value] if isinstance(value, str) else value
+        if not isinstance(shapes, list) or not all(isinstance(i, str) for i in shapes):
+            raise self.fail(key, f'{key}: expected shapes as text, such as ["x=1,3,224,224"], got {shapes!r}')
+        return tuple(shapes)
 
-    limits = []
-    for key, of in limited.items():
-        if key in table:
-            try:
-                limits.append(Limit(key, of.name, parse(of, table[key]), lines.number(index, key)))
-            except ValueError as e:
-                raise fail(key, f"{key}: {e}") from None
-    if not limits:
-        raise fail("", f"no limit in it\ngive at least one of {', '.join(limited)}")
-
-    inputs = table.get("inputs", [])
-    if isinstance(inputs, str):
-        inputs = [inputs]
-    if not isinstance(inputs, list) or not all(isinstance(i, str) for i in inputs):
-        raise fail("inputs", f'inputs: expected shapes as text, such as ["x=1,3,224,224"], got {inputs!r}')
-    settings = take("set", dict, "a table such as { width_mult = 0.5 }", {})
-    return Budget(
-        model=_beside(model, folder),
-        analysis=str(folder / analysis) if analysis else "",
-        name=take("name", str, "text", ""),
-        device=_beside(take("device", str, "a device name or file", "cpu"), folder),
-        host=time("host"),
-        batch=positive("batch"),
-        inputs=tuple(inputs),
-        resolution=positive("resolution"),
-        dtype=choice("dtype", SETTINGS),
-        runtime=choice("runtime", RUNTIMES),
-        training=take("training", bool, "true or false", False),
-        settings={key: value if isinstance(value, str) else _plain(value) for key, value in settings.items()},
-        allow_unknown=take("allow_unknown", bool, "true or false", False),
-        limits=tuple(limits),
-        line=lines.number(index),
-    )
+    def settings(self, key: str) -> dict[str, str]:
+        value: dict[str, Any] = self.take(key, dict, "a table such as { width_mult = 0.5 }", None)
+        return {name: text if isinstance(text, str) else _plain(text) for name, text in value.items()}
 
 
 def _plain(value: Any) -> str:
@@ -269,9 +298,11 @@ def unchecked(budget: Budget, error: Exception) -> Verdict:
     """What stands for a budget whose model failed, or that asks for what cannot be."""
     code = error.exit_code if isinstance(error, RooflineError) else 70
     text = str(error) if isinstance(error, RooflineError) else f"internal error: {type(error).__name__}: {error}"
+    request = budget.request or Request(Ask(""))
+    what, place = request.what, request.place
     return Verdict(
-        budget=budget.label, model=budget.model, device=budget.device, batch=budget.batch or 0, dtype=budget.dtype,
-        runtime=budget.runtime, mode="training" if budget.training else "inference", ok=False, findings=[],
+        budget=budget.label, model=request.ask.model, device=str(place.device), batch=request.ask.batch or 0, dtype=what.dtype,
+        runtime=place.runtime, mode="training" if what.training else "inference", ok=False, findings=[],
         error=" ".join(text.split())[:600], exit_code=code, line=budget.line,
     )  # fmt: skip
 

@@ -1,13 +1,22 @@
-"""The arguments and options that several commands share, and the values that they take."""
+"""The options that several commands take, each declared once: name, type, help, and what is made of its text.
+
+A command takes one as a parameter (`json: Json = False`), or a group of them at once (`what: PassOptions`): the fields of a
+group become the command's options, in that place (see `groups`). The fields of AskOptions, PassOptions and PlaceOptions
+have the names of `request.Ask`, `Pass` and `Place`. An option of one command alone stands in that command's file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from roofline.cli.groups import Group
 from roofline.dtypes import SETTINGS
+from roofline.errors import UsageError
 
 
 class Dtype(StrEnum):
@@ -27,11 +36,6 @@ class Runtime(StrEnum):
     ideal = "ideal"
 
 
-class Layout(StrEnum):
-    nchw = "nchw"
-    nhwc = "nhwc"
-
-
 class Optimizer(StrEnum):
     sgd = "sgd"
     adam = "adam"
@@ -47,11 +51,6 @@ class By(StrEnum):
 class Here(StrEnum):
     cpu = "cpu"
     gpu = "gpu"
-
-
-class Kind(StrEnum):
-    gpu = "gpu"
-    cpu = "cpu"
 
 
 Model = Annotated[
@@ -104,12 +103,24 @@ Inputs = Annotated[
 Resolution = Annotated[int | None, typer.Option("--resolution", min=1, metavar="N", help="Height and width of image inputs.")]
 DTYPE = "|".join(SETTINGS)
 DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", metavar=DTYPE, help="Precision; amp is what torch.autocast makes of the model.")
+    Dtype | None,
+    typer.Option(
+        "--dtype",
+        metavar=DTYPE,
+        help="Precision; amp is what torch.autocast makes of the model.  [default: fp32]",
+        show_default=False,
+    ),
 ]
-_RUNTIME_HELP = (
-    "How ops become kernels: eager (one each), compiled (fused as torch.compile does), ideal (every tensor moves once)."
-)
-RuntimeOption = Annotated[Runtime, typer.Option("--runtime", metavar="eager|compiled|ideal", help=_RUNTIME_HELP)]
+RuntimeOption = Annotated[
+    Runtime | None,
+    typer.Option(
+        "--runtime",
+        metavar="eager|compiled|ideal",
+        help="How ops become kernels: eager (one each), compiled (fused as torch.compile does), ideal (every tensor moves "
+        "once).  [default: eager]",
+        show_default=False,
+    ),
+]
 Training = Annotated[bool, typer.Option("--training", help="A training step: forward, backward, optimizer.")]
 OptimizerOption = Annotated[
     Optimizer | None,
@@ -136,6 +147,16 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="ARG=VALUE", help="Argument of the model: width_mult=0.5. Repeat.", show_default=False),
 ]
+Output = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Also write a file: .json, .csv, .md, .png, .svg, .pdf or .html. Repeat for several.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")]
 # read by main(), which is where errors end
@@ -148,3 +169,85 @@ Hold = Annotated[
     bool, typer.Option("--hold", help="Take the right of way over other programs, half of the time (Linux, needs the right).")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Give numbers also from a machine that is too busy for good ones.")]
+
+
+def pairs(texts: Iterable[str], option: str = "--set", example: str = "width_mult=0.5") -> dict[str, str]:
+    """--set width_mult=0.5 -> {"width_mult": "0.5"}; the source gives the values their types."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"{option} {text!r}: expected ARG=VALUE, such as {option} {example}")
+        if name.strip() in found:
+            raise UsageError(f"{option} {name.strip()}: given twice")
+        found[name.strip()] = value.strip()
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ groups
+
+
+class Asked(Group, frozen=True):
+    """Options of a request: `given` has those that were given, by their names in `roofline.request`."""
+
+    def given(self) -> dict[str, Any]:
+        found = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {
+            name: value.value if isinstance(value, StrEnum) else value
+            for name, value in found.items()
+            if value not in (None, False, (), {})
+        }
+
+
+class PlaceOptions(Asked, frozen=True):
+    """Where: apart from the device, of which some commands take several."""
+
+    host: Host = None
+    runtime: RuntimeOption = None
+
+
+class AskOptions(Asked, frozen=True):
+    """The model's inputs and arguments."""
+
+    batch: Batch = None
+    inputs: Inputs = None
+    resolution: Resolution = None
+    settings: Settings = None
+
+    def given(self) -> dict[str, Any]:
+        found = {**super().given(), "inputs": tuple(self.inputs or ()), "settings": pairs(self.settings or ())}
+        return {name: value for name, value in found.items() if value}
+
+
+class PassOptions(Asked, frozen=True):
+    """Which pass of the model."""
+
+    dtype: DtypeOption = None
+    training: Training = False
+    optimizer: OptimizerOption = None
+    prefill: Prefill = None
+    decode: Decode = None
+
+
+class ViewOptions(Group, frozen=True):
+    """What results are shown as, and the files that are written too."""
+
+    by: ByOption = None
+    depth: Depth = None
+    top: Top = None
+    json: Json = False
+    output: Output = None
+
+
+class HereOptions(Group, frozen=True):
+    """How this machine is measured."""
+
+    threads: Threads = None
+    hold: Hold = False
+    force: Force = False
+
+    def only_cpu(self, device: Here) -> None:
+        """Raises UsageError for an option about a CPU's threads beside -d gpu."""
+        for option, given in (("--threads", self.threads is not None), ("--hold", self.hold)):
+            if given and device is Here.gpu:
+                raise UsageError(f"{option} is about the threads of a CPU, and -d gpu runs on the GPU: leave it out")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from roofline.cli.options import By
+from msgspec.structs import replace
+
+from roofline.cli.options import By, ViewOptions
 from roofline.cli.terminal import note, out, progress
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis
+from roofline.request import Request, made
 
 if TYPE_CHECKING:
     from roofline.devices.device import Device
@@ -30,34 +33,33 @@ def devices_named(names: Iterable[str], host: str | float | None = None, runtime
     return with_host(list(found.values()), host, runtime)
 
 
-def pairs(texts: Iterable[str], option: str = "--set", example: str = "width_mult=0.5") -> dict[str, str]:
-    """--set width_mult=0.5 -> {"width_mult": "0.5"}; the source gives the values their types."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"{option} {text!r}: expected ARG=VALUE, such as {option} {example}")
-        if name.strip() in found:
-            raise UsageError(f"{option} {name.strip()}: given twice")
-        found[name.strip()] = value.strip()
-    return found
+def quiet(text: str) -> None:
+    """Progress that nobody sees."""
 
 
 @contextmanager
-def foreign(model: str) -> Iterator[Callable[[str], None] | None]:
+def foreign(model: str) -> Iterator[Callable[[str], None]]:
     """Around what runs a model's own code: its prints must not get into our output, nor its sys.exit() end us."""
     with progress() as report, redirect_stdout(sys.stderr):
         try:
-            yield report
+            yield report or quiet
         except SystemExit as e:
             raise ModelError(f"{model}: its code ended the program (sys.exit({e.code!r}))") from e
 
 
-def analyze_on(model: str, device: Device, **request: Any) -> Analysis:
-    import roofline
+def requests(model: str, devices: Iterable[str], given: Mapping[str, Any], *, cache: bool) -> list[Request]:
+    """One request for each device, with the options that were given."""
+    rest = {key: value for key, value in given.items() if key not in ("device", "host")}
+    found = devices_named(devices, given.get("host"), given.get("runtime", "eager"))
+    return [made(model, {**rest, "device": device}, cache=cache) for device in found]
 
-    with foreign(model) as report:
-        return roofline.analyze(model, device=device, progress=report, **request)
+
+def analysed(request: Request) -> Analysis:
+    """The answer, with its progress on the terminal."""
+    from roofline import pipeline
+
+    with foreign(request.ask.model) as report:
+        return pipeline.run(replace(request, progress=report))
 
 
 class View(NamedTuple):
@@ -71,8 +73,9 @@ class View(NamedTuple):
     csv: By
 
     @classmethod
-    def of(cls, files: Sequence[Path], json: bool, by: By | None, depth: int | None, top: int | None) -> View:
+    def of(cls, options: ViewOptions, files: Sequence[Path]) -> View:
         """Raises UsageError for an option that would change nothing that is printed or written."""
+        json, by, depth, top = options.json, options.by, options.depth, options.top
         suffixes = {file.suffix.lower() for file in files}
         if json and top is not None:
             raise UsageError("--top shortens the table, and --json prints all rows instead of one: leave one of them out")
@@ -115,7 +118,3 @@ def _tables(analyses: Sequence[Analysis], view: View) -> None:
         with console.capture() as text:
             render(analysis, console, view.by.value, view.depth, view.top)
         out(("\n" if index else "") + text.get())
-
-
-def quiet(text: str) -> None:
-    """Progress that nobody sees."""

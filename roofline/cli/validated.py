@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from roofline.cli.commands.validate import FileOptions, SampleOptions, TableOptions
+from roofline.cli.options import pairs
 from roofline.cli.terminal import note, out, out_json, progress
 from roofline.devices.device import Device
 from roofline.errors import UsageError
@@ -17,46 +19,46 @@ from roofline.views import files, validation
 def command(
     paths: Sequence[Path],
     devices: Sequence[Device],
+    table: TableOptions,
+    sample: SampleOptions,
+    more: FileOptions,
     *,
-    fit: Path | None,
-    constants: Path | None,
-    plot: Path | None,
     json: bool,
-    limit: int | None,
-    seed: int | None,
     cache: bool,
-    jobs: int | None,
-    own: bool,
-    **given: Any,
 ) -> None:
     """What the command line asks for."""
+    fit, plot, limit, seed, jobs = more.fit, more.plot, sample.limit, sample.seed, sample.jobs
+    given = {
+        "dtype": table.dtype and table.dtype.value, "layout": table.layout and table.layout.value,
+        "runtime": table.runtime and table.runtime.value, "columns": pairs(table.column or (), "--column", "model=name"),
+    }  # fmt: skip
     if len(devices) not in (1, len(paths)):
         raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
     if seed is not None and limit is None and fit is None:
         raise UsageError("--seed draws a sample, and without --limit all rows are taken: give --limit, or leave --seed out")
     if jobs is not None and fit is not None:
         raise UsageError("--jobs is for predicting, and --fit works in one process: leave one of them out")
-    pairs = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
+    both = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
     _check_files(plot, fit, len(paths), json)
-    if constants is not None:
-        roof.use(constants)
+    if more.constants is not None:
+        roof.use(more.constants)
     options: dict[str, Any] = {"limit": limit, "seed": seed or 0, "cache": cache}
     with progress() as show:
         if fit is not None:
             from roofline.validation import fit as fitting
 
-            text = fitting.fit(pairs, show or note, **options, **given)
+            text = fitting.fit(both, show or note, **options, **given)
             files.write_all({fit: text.encode()})
             note(f"wrote {fit}: use it with --constants {fit}")
             return
         results = []
-        for path, target in pairs:
-            table = operator_tables.recognise(path)
-            if table is not None:
+        for path, target in both:
+            single = operator_tables.recognise(path)
+            if single is not None:
                 _check_operators(path, given | {"jobs": jobs})
-                results.append(operator_tables.run(path.name, table, target, limit=limit, seed=seed or 0))
+                results.append(operator_tables.run(path.name, single, target, limit=limit, seed=seed or 0))
             else:
-                results.append(validate.run(path, target, jobs=jobs, progress=show, own=own, **options, **given))
+                results.append(validate.run(path, target, jobs=jobs, progress=show, own=table.own, **options, **given))
     if plot is not None:
         chart = validation.scatter(results[0][0], results[0][1], plot)
         files.write_all({plot: chart})

@@ -13,30 +13,34 @@ from msgspec.structs import replace
 from sample import language, sample
 
 import roofline
-from roofline import cli
+from roofline import cli, pipeline
 from roofline.devices.device import Device
 from roofline.devices.library import lookup
 from roofline.errors import ModelError
 from roofline.fingerprints import device_digest
 from roofline.records import Analysis
+from roofline.request import Ask, Pass, Place, Request
 from roofline.views import text
 
-Calls = list[dict[str, Any]]
+Calls = list[Request]
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def calls(monkeypatch: Patch) -> Calls:
-    """Replaces analyze() by a sample that carries the setting asked for, and keeps what was asked."""
+    """Instead of an analysis a sample that carries the setting asked for; keeps what was asked."""
     made: Calls = []
 
-    def analyze(model: str, *, device: Device, **request: Any) -> Analysis:
-        made.append({"model": model, "device": device.name, **request})
-        a = sample("cpu" if device.kind == "cpu" else "gpu", batch=request.get("batch") or 1, name=model)
-        return replace(a, setting=replace(a.setting, device=device.name, dtype=request.get("dtype", "fp32")))
+    def run(request: Request) -> Analysis:
+        device = request.place.device
+        assert isinstance(device, (Device, str))
+        device = lookup(device) if isinstance(device, str) else device
+        made.append(replace(request, place=replace(request.place, device=device.name)))
+        a = sample("cpu" if device.kind == "cpu" else "gpu", batch=request.ask.batch or 1, name=request.ask.model)
+        return replace(a, setting=replace(a.setting, device=device.name, dtype=request.what.dtype))
 
-    monkeypatch.setattr(roofline, "analyze", analyze)
+    monkeypatch.setattr(pipeline, "run", run)
     return made
 
 
@@ -52,22 +56,16 @@ def test_analyze_passes_everything_on(calls: Calls) -> None:
     )
     assert cli.main(args.split()) == 0
     (call,) = calls
-    assert call.pop("progress") is None
-    assert call == {
-        "model": "net.py:Net", "device": "rtx-4090", "batch": 8, "inputs": ("x=1,3,64,64", "ids=1,128:int64"),
-        "resolution": 192, "dtype": "amp", "runtime": "ideal", "training": True,
-        "settings": {"width_mult": "0.5", "name": "a=b"}, "cache": False, "optimizer": "sgd", "prefill": None, "decode": None,
-    }  # fmt: skip
+    assert call.ask == Ask("net.py:Net", ("x=1,3,64,64", "ids=1,128:int64"), 8, 192, {"width_mult": "0.5", "name": "a=b"})
+    assert call.what == Pass("amp", training=True, optimizer="sgd")
+    assert call.place == Place("rtx-4090", "ideal")
+    assert not call.cache
 
 
 def test_analyze_defaults(calls: Calls) -> None:
     assert cli.main(["analyze", "m", "-d", "t4", "--json"]) == 0
     (call,) = calls
-    del call["progress"]
-    assert call == {
-        "model": "m", "device": "t4", "batch": None, "inputs": (), "resolution": None, "dtype": "fp32", "runtime": "eager",
-        "training": False, "settings": {}, "cache": True, "optimizer": None, "prefill": None, "decode": None,
-    }  # fmt: skip
+    assert (call.ask, call.what, call.place, call.cache) == (Ask("m"), Pass(), Place("t4"), True)
 
 
 def test_json_is_one_document_and_nothing_else(calls: Calls, capsys: Capture) -> None:
@@ -86,11 +84,11 @@ def test_several_devices(calls: Calls, capsys: Capture) -> None:
 
 
 def test_what_the_model_prints_stays_out_of_the_result(monkeypatch: Patch, capsys: Capture) -> None:
-    def analyze(model: str, **_: Any) -> Analysis:
+    def run(request: Request) -> Analysis:
         print("hello from the model")
         return sample()
 
-    monkeypatch.setattr(roofline, "analyze", analyze)
+    monkeypatch.setattr(pipeline, "run", run)
     assert cli.main(["analyze", "m", "-d", "t4", "--json"]) == 0
     captured = capsys.readouterr()
     json.loads(captured.out)
@@ -213,10 +211,10 @@ class TestFailures:
     """What analyze() may raise, and what becomes of it."""
 
     def run(self, error: BaseException, monkeypatch: Patch, *more: str) -> int:
-        def analyze(model: str, **_: Any) -> Analysis:
+        def run(request: Request) -> Analysis:
             raise error
 
-        monkeypatch.setattr(roofline, "analyze", analyze)
+        monkeypatch.setattr(pipeline, "run", run)
         return cli.main(["analyze", "m", "-d", "t4", *more])
 
     def test_the_model_failed(self, monkeypatch: Patch, capsys: Capture) -> None:
@@ -242,11 +240,11 @@ class TestFailures:
         assert len(lines(err)) == 2
 
     def test_warnings_are_one_line(self, monkeypatch: Patch, capsys: Capture) -> None:
-        def analyze(model: str, **_: Any) -> Analysis:
+        def run(request: Request) -> Analysis:
             warnings.warn("the cache\nis gone", RuntimeWarning, stacklevel=1)
             return sample()
 
-        monkeypatch.setattr(roofline, "analyze", analyze)
+        monkeypatch.setattr(pipeline, "run", run)
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             assert cli.main(["analyze", "m", "-d", "t4", "--json"]) == 0
@@ -256,7 +254,7 @@ class TestFailures:
 
 
 def test_strict(monkeypatch: Patch, capsys: Capture) -> None:
-    monkeypatch.setattr(roofline, "analyze", lambda model, **_: sample(unknown=True))
+    monkeypatch.setattr(pipeline, "run", lambda request: sample(unknown=True))
     assert cli.main(["analyze", "m", "-d", "t4", "--json"]) == 0
     capsys.readouterr()
     assert cli.main(["analyze", "m", "-d", "t4", "--json", "--strict"]) == 1
@@ -264,7 +262,7 @@ def test_strict(monkeypatch: Patch, capsys: Capture) -> None:
     json.loads(captured.out)
     assert "mylib.warp (1 in extra)" in captured.err
     assert len(lines(captured.err)) == 2
-    monkeypatch.setattr(roofline, "analyze", lambda model, **_: sample())
+    monkeypatch.setattr(pipeline, "run", lambda request: sample())
     assert cli.main(["analyze", "m", "-d", "t4", "--json", "--strict"]) == 0
 
 
@@ -280,7 +278,7 @@ class TestCheck:
         assert captured.err == ""
         assert lines(captured.out)[-1] == "2 limits kept"
         (call,) = calls
-        assert (call["model"], call["device"], call["batch"], call["settings"]) == ("m", "t4", 2, {"width": "0.5"})
+        assert (call.ask, call.place) == (Ask("m", batch=2, settings={"width": "0.5"}), Place("t4"))
 
     def test_broken(self, calls: Calls, tmp_path: Path, capsys: Capture) -> None:
         file = self.write(tmp_path, "max_params = 1")
@@ -366,7 +364,7 @@ class TestDiff:
         base.write_bytes(text.to_json(_of_the_library(sample(batch=4))))
         assert cli.main(["diff", str(base), "mobilenet_v1"]) == 0
         assert cli.main(["diff", "mobilenet_v1", str(base), "-d", "t4", "--dtype", "bf16"]) == 0
-        assert [(c["device"], c["batch"], c["dtype"], c["runtime"]) for c in calls] == [
+        assert [(c.place.device, c.ask.batch, c.what.dtype, c.place.runtime) for c in calls] == [
             ("rtx-3090", 4, "fp16", "eager"), ("t4", 4, "bf16", "eager"),
         ]  # fmt: skip
 
@@ -376,23 +374,23 @@ class TestDiff:
         base.write_bytes(text.to_json(replace(a, setting=replace(a.setting, mode="training", optimizer="sgd"))))
         assert cli.main(["diff", str(base), "m"]) == 0
         (call,) = calls
-        assert (call["training"], call["optimizer"]) == (True, "sgd")
+        assert call.what == Pass("fp16", training=True, optimizer="sgd")
 
     def test_a_saved_pass_of_a_language_model_is_asked_for_again(self, calls: Calls, tmp_path: Path) -> None:
         base = tmp_path / "base.json"
         for mode, context, tokens in (("prefill", 512, 512), ("decode", 8193, 8192)):
             base.write_bytes(text.to_json(_pass(_of_the_library(sample()), mode, context)))
             assert cli.main(["diff", str(base), "m"]) == 0
-            call = calls.pop()
-            assert {k: call[k] for k in ("prefill", "decode") if k in call} == {mode: tokens}
+            assert calls.pop().what == Pass("fp16", **{mode: tokens})
         assert cli.main(["diff", str(base), "m", "--training"]) == 0
-        assert "decode" not in calls.pop()
+        assert calls.pop().what == Pass("fp16", training=True)
+        assert cli.main(["diff", str(base), "m", "--prefill", "64"]) == 0
+        assert calls.pop().what == Pass("fp16", prefill=64)
 
     def test_two_models(self, calls: Calls, capsys: Capture) -> None:
         assert cli.main(["diff", "a", "b", "-d", "t4", "-b", "2", "--set", "w=1"]) == 0
-        assert [(c["model"], c["device"], c["batch"], c["settings"]) for c in calls] == [
-            ("a", "t4", 2, {"w": "1"}), ("b", "t4", 2, {"w": "1"}),
-        ]  # fmt: skip
+        assert [c.ask for c in calls] == [Ask(name, batch=2, settings={"w": "1"}) for name in "ab"]
+        assert {c.place.device for c in calls} == {"t4"}
 
     def test_a_file_with_several_analyses(self, calls: Calls, tmp_path: Path, capsys: Capture) -> None:
         base = tmp_path / "base.json"
@@ -475,7 +473,7 @@ def test_conversion_does_not_wait_for_pydantic() -> None:
 
     program = """
 import sys
-from roofline import cli
+from roofline import cli, pipeline
 code = cli.main(["devices", "t4", "--kind", "gpu", "--json"])
 sys.exit("imported pydantic" if "pydantic" in sys.modules else code)
 """

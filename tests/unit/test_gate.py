@@ -11,6 +11,7 @@ from sample import sample
 from roofline.analysis import budgets as gate
 from roofline.analysis import metrics
 from roofline.errors import BudgetFileError
+from roofline.request import Ask, Pass, Place, Request
 
 
 def write(path: Path, text: str, name: str = "roofline.toml") -> Path:
@@ -22,6 +23,11 @@ def write(path: Path, text: str, name: str = "roofline.toml") -> Path:
 def one(path: Path, lines: str) -> gate.Budget:
     (budget,) = gate.load_budgets(write(path, f"[[budget]]\n{lines}\n"))
     return budget
+
+
+def asked(budget: gate.Budget) -> Request:
+    assert budget.request is not None
+    return budget.request
 
 
 def test_a_whole_budget(tmp_path: Path) -> None:
@@ -37,6 +43,8 @@ def test_a_whole_budget(tmp_path: Path) -> None:
         dtype = "amp"
         runtime = "compiled"
         training = true
+        optimizer = "adamw"
+        host = 1e-5
         set = { width_mult = 0.5, dilated = true, tail = "half", stages = [3, 4] }
         allow_unknown = true
         max_flops = "1 GFLOP"
@@ -52,10 +60,12 @@ def test_a_whole_budget(tmp_path: Path) -> None:
         """,
     )
     assert budget.label == "backbone"
-    assert (budget.model, budget.device, budget.batch, budget.resolution) == ("resnet50", "rtx-4090", 8, 192)
-    assert (budget.dtype, budget.runtime, budget.training, budget.allow_unknown) == ("amp", "compiled", True, True)
-    assert budget.inputs == ("x=1,3,64,64", "ids=1,128:int64")
-    assert budget.settings == {"width_mult": "0.5", "dilated": "true", "tail": "half", "stages": "[3,4]"}
+    request = asked(budget)
+    settings = {"width_mult": "0.5", "dilated": "true", "tail": "half", "stages": "[3,4]"}
+    assert request.ask == Ask("resnet50", ("x=1,3,64,64", "ids=1,128:int64"), 8, 192, settings)
+    assert request.what == Pass("amp", training=True, optimizer="adamw")
+    assert request.place == Place("rtx-4090", "compiled", 1e-5)
+    assert budget.allow_unknown
     assert {limit.key: limit.value for limit in budget.limits} == {
         "max_flops": 1e9, "max_macs": 4.2e9, "max_params": 25.6e6, "max_bytes": 1e9, "max_weight_bytes": 1000.0,
         "max_time": 0.005, "max_peak_memory": 104857600.0, "max_kernels": 200.0, "min_intensity": 12.5,
@@ -65,7 +75,8 @@ def test_a_whole_budget(tmp_path: Path) -> None:
 
 def test_defaults(tmp_path: Path) -> None:
     budget = one(tmp_path, 'model = "vgg16"\nmax_time = 1')
-    assert (budget.device, budget.batch, budget.dtype, budget.runtime, budget.training) == ("cpu", None, "fp32", "eager", False)
+    request = asked(budget)
+    assert (request.ask, request.what, request.place) == (Ask("vgg16"), Pass(), Place())
     assert budget.label == "vgg16"
     assert [(limit.key, limit.line) for limit in budget.limits] == [("max_time", 3)]
 
@@ -73,7 +84,7 @@ def test_defaults(tmp_path: Path) -> None:
 def test_several_and_pyproject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets = "".join(f'[[tool.roofline.budget]]\nmodel = "{name}"\nmax_macs = 1\n' for name in "ab")
     file = write(tmp_path, '[project]\nname = "x"\n' + budgets, "pyproject.toml")
-    assert [b.model for b in gate.load_budgets(file)] == ["a", "b"]
+    assert [asked(b).ask.model for b in gate.load_budgets(file)] == ["a", "b"]
     monkeypatch.chdir(tmp_path)
     assert gate.budget_file() == Path("pyproject.toml")
     write(tmp_path, "")
@@ -92,9 +103,9 @@ def test_files_are_meant_beside_the_budget_file(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("")
     (tmp_path / "board.toml").write_text("")
     budget = one(tmp_path, 'model = "net.py:Net"\ndevice = "board.toml"\nmax_macs = 1')
-    assert budget.model == f"{tmp_path / 'net.py'}:Net"
-    assert budget.device == str(tmp_path / "board.toml")
-    assert one(tmp_path, 'model = "gone.py:Net"\nmax_macs = 1').model == "gone.py:Net"
+    assert asked(budget).ask.model == f"{tmp_path / 'net.py'}:Net"
+    assert asked(budget).place.device == str(tmp_path / "board.toml")
+    assert asked(one(tmp_path, 'model = "gone.py:Net"\nmax_macs = 1')).ask.model == "gone.py:Net"
     assert one(tmp_path, 'analysis = "a/b.json"\nmax_macs = 1').analysis == str(tmp_path / "a" / "b.json")
 
 
@@ -120,6 +131,14 @@ L = "max_macs = 1\n"
         ("[[budget]]\n" + M + 'batch = "8"\n' + L, ":3", "batch: expected a whole number"),
         ("[[budget]]\n" + M + 'dtype = "fp61"\n' + L, ":3", "dtype: expected one of fp32, tf32"),
         ("[[budget]]\n" + M + 'runtime = "eagre"\n' + L, ":3", "did you mean 'eager'?"),
+        (
+            "[[budget]]\n" + M + 'optimizer = "admm"\n' + L,
+            ":3",
+            "expected one of sgd, adam, adamw, got 'admm'; did you",
+        ),
+        ("[[budget]]\n" + M + "prefill = 0\n" + L, ":3", "prefill: expected a whole number of at least 1, got 0"),
+        ("[[budget]]\n" + M + 'decode = "8"\n' + L, ":3", "decode: expected a whole number of at least 1, got '8'"),
+        ("[[budget]]\n" + M + "prefil = 8\n" + L, ":3", "unknown key 'prefil'; did you mean 'prefill'?"),
         ("[[budget]]\n" + M + "training = 1\n" + L, ":3", "training: expected true or false, got 1"),
         ("[[budget]]\n" + M + "inputs = [3]\n" + L, ":3", "inputs: expected shapes as text"),
         ("[[budget]]\n" + M + 'set = "a=1"\n' + L, ":3", "set: expected a table"),

@@ -1,7 +1,8 @@
-"""How a saved analysis was asked for, so that another model can be asked the same way; on the same device or not at all."""
+"""Saved analyses: one of a file, and how it was asked for, so that a model can be asked the same way on the same device."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from roofline.devices.device import Device
@@ -10,8 +11,19 @@ from roofline.errors import UsageError
 from roofline.records import Analysis, InputInfo
 
 
-def setting_of(analysis: Analysis) -> dict[str, Any]:
-    """Arguments of `roofline.analyze` that ask for it again; the device by its name."""
+def one(path: Path) -> Analysis:
+    """The analysis in a file. Raises UsageError where there is none, or where there are several."""
+    from roofline.analysis.diff import read_analyses
+
+    found = read_analyses(path)
+    if len(found) > 1:
+        devices = ", ".join(a.setting.device for a in found)
+        raise UsageError(f"{path}: holds {len(found)} analyses ({devices}), and one is needed\nwrite one for each device")
+    return found[0]
+
+
+def given_of(analysis: Analysis) -> dict[str, Any]:
+    """The options that ask for it again, by their names in `roofline.request`; the device by its name."""
     s = analysis.setting
     found: dict[str, Any] = {"device": s.device, "dtype": s.dtype, "runtime": s.runtime, "training": s.mode == "training"}
     if s.optimizer:

@@ -1,19 +1,26 @@
-"""Commands that answer from what is installed: devices, models, the cache."""
+"""`roofline devices`: the GPUs and CPUs that can be given to -d."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from roofline.cli.options import Debug, Json, Kind
+from roofline.cli.options import Debug, Json
 from roofline.cli.terminal import out, out_json, painter
 from roofline.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from roofline.devices.device import Device
+
+SHORT = "The GPUs and CPUs that can be given to -d."
+ORDER = 4
+
+
+class Kind(StrEnum):
+    gpu = "gpu"
+    cpu = "cpu"
 
 
 class Order(StrEnum):
@@ -28,7 +35,7 @@ class Order(StrEnum):
     year = "year"
 
 
-def list_devices(
+def run(
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -83,36 +90,6 @@ def list_devices(
         out(listing.devices(found, painter()))
 
 
-def list_models(
-    query: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[QUERY]...", show_default=False, help="Words to look for in names, sources and descriptions."),
-    ] = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """The models that can be given by name: the reference models, and with QUERY those of torchvision and timm too.
-
-    \b
-    roofline models
-    roofline models mobilenet
-    roofline models timm: convnext
-    """
-    from roofline.sources.resolve import catalogue
-    from roofline.views import listing
-
-    text = " ".join(query or ())
-    everything = catalogue(zoos=bool(query))
-    words = text.lower().split()
-    found = [m for m in everything if all(word in " ".join(m.values()).lower() for word in words)]
-    if not found:
-        raise UnknownNameError(f"no model matches {text!r}{_nearest(text, [m['name'] for m in everything])}")
-    if json:
-        out_json({"models": found})
-    else:
-        out(listing.models(found, painter()))
-
-
 def _matching(name: str) -> tuple[list[Device], bool]:
     """The device of that name (and True), else those with `name` in their name or title."""
     from roofline.devices.library import everything as library
@@ -130,33 +107,3 @@ def _matching(name: str) -> tuple[list[Device], bool]:
 
 def _squeeze(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    from roofline.errors import nearest
-
-    return nearest(name, known) + "\n`roofline models` lists them all"
-
-
-cache_app = typer.Typer(help="Traces and analyses kept on disk: info, clear.", rich_markup_mode=None)
-
-
-@cache_app.command("info")
-def cache_info(debug: Debug = False) -> None:
-    """Where the cache is and what it holds. $ROOFLINE_CACHE_DIR names another place."""
-    from roofline.cache.store import Cache
-    from roofline.views import listing
-
-    out(listing.cache(Cache().info()))
-
-
-@cache_app.command("clear")
-def cache_clear(debug: Debug = False) -> None:
-    """Remove every entry."""
-    from roofline.cache.store import Cache
-    from roofline.units import binary
-    from roofline.views.listing import entries
-
-    cache = Cache()
-    files, nbytes = cache.clear()
-    out(f"removed {entries(files)} ({binary(nbytes)}) from {cache.root}\n")

@@ -1,0 +1,76 @@
+"""`roofline analyze`: what a model costs and what bounds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from roofline.cli.options import AskOptions, Debug, Devices, Model, NoCache, PassOptions, PlaceOptions, ViewOptions
+from roofline.cli.steps import View, analysed, publish, requests
+from roofline.errors import CheckFailed, UsageError
+from roofline.records import Analysis
+
+SHORT = "What a model costs and what bounds it."
+ORDER = 1
+
+
+def run(
+    model: Model,
+    *,
+    device: Devices = None,
+    place: PlaceOptions,
+    ask: AskOptions,
+    what: PassOptions,
+    view: ViewOptions,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 if an op has no FLOP rule, or a kernel lies above a roof.")
+    ] = False,
+    no_cache: NoCache = False,
+    debug: Debug = False,
+) -> None:
+    """What MODEL costs and what bounds it: parameters, FLOPs, traffic, predicted time, per layer, op or kernel.
+
+    \b
+    roofline analyze mobilenet_v3_large
+    roofline analyze resnet50 -d rtx-4090 -b 32 --dtype amp --by kernel --top 20
+    roofline analyze mobilenet_v1 --set width_mult=0.5 --resolution 160
+    roofline analyze net.py:Net --input x=1,3,64,64 --input ids=1,128:int64
+    roofline analyze vgg16 -d t4 -o vgg16.html -o vgg16.png
+    roofline analyze resnet50 -d rtx-4090 --training -b 64 --dtype amp
+    roofline analyze hf:LlamaForCausalLM -d h100-sxm --dtype bf16 --decode 8192
+    roofline analyze resnet50 -d rtx-4090 --json > resnet50.json
+    """
+    from roofline.views import files
+
+    targets = files.targets(view.output or [])
+    shown = View.of(view, targets)
+    names = device or ["cpu"]
+    if len(names) > 1 and any(f.suffix.lower() == ".csv" for f in targets):
+        raise UsageError("a CSV file holds one device, and several were given\ngive one -d, or write .json")
+    given = {**place.given(), **ask.given(), **what.given()}
+    analyses = [analysed(request) for request in requests(model, names, given, cache=not no_cache)]
+    publish(analyses, targets, shown)
+    if strict:
+        _refuse_unknown(analyses)
+        _refuse_impossible(analyses)
+
+
+def _refuse_unknown(analyses: Sequence[Analysis]) -> None:
+    unknown = {u.op: u for a in analyses for u in a.coverage.unknown_ops}
+    if unknown:
+        places = {op: ", ".join(name or "the model itself" for name in u.layers[:2]) for op, u in unknown.items()}
+        ops = ", ".join(f"{op} ({u.count} in {places[op]})" for op, u in unknown.items())
+        raise CheckFailed(f"--strict: no FLOP rule for {ops}\nregister one with roofline.register_flops: see docs/add-an-op.md")
+
+
+def _refuse_impossible(analyses: Sequence[Analysis]) -> None:
+    from roofline.analysis import physics
+
+    notes = [note for a in analyses for note in physics.broken(a.notes)]
+    if notes:
+        raise CheckFailed(
+            f"--strict: {notes[0]}\n"
+            "look at the rules that were registered, the device file and the constants: one of them is beyond what is possible"
+        )
