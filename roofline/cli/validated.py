@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """What the command line asks for."""
     fit, plot, limit, seed, jobs = more.fit, more.plot, sample.limit, sample.seed, sample.jobs
-    given = {
+    given: dict[str, Any] = {
         "dtype": table.dtype and table.dtype.value, "layout": table.layout and table.layout.value,
         "runtime": table.runtime and table.runtime.value, "columns": pairs(table.column or (), "--column", "model=name"),
     }  # fmt: skip
