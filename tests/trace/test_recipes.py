@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -283,3 +284,18 @@ def test_an_operator_is_a_rule_in_one_file(tmp_path: Path) -> None:
     assert after.coverage.unknown_ops == []
     assert after.totals.flops == 3 * 5
     assert after.kernels[0].klass == "pointwise"
+
+
+# ------------------------------------------------------------------------------------------------ what is written of them
+
+
+def test_every_recipe_names_files_that_are_there_and_a_test_that_does_it() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| an? ", line)]
+    assert [row[0] for row in rows] == ["an operator", "a device", "a kind of source", "an output", "a metric", "a command"]
+    for _, touched, done in rows:
+        places = [p for p in re.findall(r"`([^`]+)`", touched) if p.startswith("roofline/")]
+        assert places
+        assert all((PACKAGE.parent / place).exists() for place in places)
+        file, _, name = done.strip("`").partition("::")
+        assert f"\ndef {name}(" in (PACKAGE.parent / file).read_text(encoding="utf-8")

@@ -615,3 +615,12 @@ def test_a_model_that_fails_names_the_module_and_its_shapes(tmp_path: Path) -> N
     model = write(tmp_path, "def Net():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(7, 2))\n")
     with pytest.raises(ModelError, match=r"failed in 1 \(Linear\) with input shapes \[1x4x222x222\]"):
         traced(model)
+
+
+def test_a_link_is_the_kind_of_file_that_its_own_name_says(tmp_path: Path) -> None:
+    """Downloads lie under their hash, and a link beside them bears the name."""
+    blob = tmp_path / "3f786850e387"
+    blob.write_bytes(b"")
+    for name, kind in (("net.pt2", "exported"), ("net.onnx", "onnx")):
+        (tmp_path / name).symlink_to(blob)
+        assert resolve(Ask(str(tmp_path / name))).kind.name == kind
