@@ -7,9 +7,10 @@ this program, 130 Ctrl-C, 141 the reader of a pipe went away.
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -96,13 +97,28 @@ def _command(name: str, module: ModuleType) -> Any:
     app = _typer(help=module.SHORT)
     under: dict[str, Callable[..., None]] = getattr(module, "UNDER", {})
     if not under:
-        app.command(name, short_help=module.SHORT or None)(flat(module.run))
+        run = flat(module.run)
+        run.__doc__ = _filled(run.__doc__, getattr(module, "LISTS", {}))
+        app.command(name, short_help=module.SHORT or None)(run)
         return typer.main.get_command(app)
     for key, function in under.items():
         app.command(key)(flat(function))
     made: Any = typer.main.get_command(app)
     made.name = name
     return made
+
+
+def _filled(text: str | None, lists: Mapping[str, Callable[[], Iterable[str]]]) -> str | None:
+    """A command's help; in its last paragraph `{name}` becomes the names that are declared elsewhere, and its lines are broken
+    anew."""
+    if not text or not lists:
+        return text
+    import textwrap
+
+    before, mark, last = inspect.cleandoc(text).rpartition("\b\n")
+    for name, given in lists.items():
+        last = last.replace(f"{{{name}}}", ", ".join(given()))
+    return before + mark + textwrap.fill(last, 90)
 
 
 def _typer(**more: Any) -> typer.Typer:

@@ -17,6 +17,7 @@ import typer
 from roofline.cli.groups import Group
 from roofline.dtypes import SETTINGS
 from roofline.errors import UsageError
+from roofline.views.files import FORMATS
 
 
 class Dtype(StrEnum):
@@ -147,13 +148,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="ARG=VALUE", help="Argument of the model: width_mult=0.5. Repeat.", show_default=False),
 ]
+_FORMATS = tuple(FORMATS)
 Output = Annotated[
     list[Path] | None,
     typer.Option(
         "-o",
         "--output",
         metavar="FILE",
-        help="Also write a file: .json, .csv, .md, .png, .svg, .pdf or .html. Repeat for several.",
+        help=f"Also write a file: {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}. Repeat for several.",
         show_default=False,
     ),
 ]

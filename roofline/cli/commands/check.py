@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roofline.analysis.metrics import by_limit
 from roofline.cli.options import Debug, Json, NoCache, OneDevice, PassOptions, PlaceOptions
 from roofline.cli.saved import one
 from roofline.cli.steps import analysed
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SHORT = "Hold models to their budgets; exit 1 if one is broken."
 ORDER = 2
+# what is worse where there is more of it, and then the rest
+LISTS = {"limits": lambda: sorted(by_limit(), key=lambda key: not by_limit()[key].cost)}
 
 
 def run(
@@ -58,9 +61,7 @@ def run(
     An option stands for what a budget does not say itself.
 
     \b
-    Limits: max_params, max_macs, max_flops, max_bytes, max_weight_bytes, max_kernels,
-    max_time, max_peak_memory, min_intensity, min_throughput. A limit on FLOPs or time is
-    broken where an op has no FLOP rule, unless allow_unknown = true.
+    Limits: {limits}. A limit on FLOPs or time is broken where an op has no FLOP rule, unless allow_unknown = true.
     """
     from roofline.analysis import budgets
     from roofline.views import listing

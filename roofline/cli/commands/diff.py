@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from roofline.analysis.metrics import BY_NAME
 from roofline.cli.options import AskOptions, Debug, Json, NoCache, OneDevice, PassOptions, PlaceOptions
 from roofline.cli.saved import check_device, given_of, one
 from roofline.cli.steps import analysed, requests
@@ -18,6 +19,7 @@ from roofline.request import over
 
 SHORT = "What changed between two analyses or models."
 ORDER = 3
+LISTS = {"metrics": lambda: BY_NAME}
 
 
 def run(
@@ -52,8 +54,7 @@ def run(
     roofline diff mobilenet_v2 mobilenet_v3_large -d t4 -b 8
 
     \b
-    Metrics: params, macs, flops, bytes, weight_bytes, intensity, kernels, time, throughput,
-    peak_memory. Amounts: percent of BASE (5%), or an amount (0, 10 MiB, 2 ms).
+    Metrics: {metrics}. Amounts: percent of BASE (5%), or an amount (0, 10 MiB, 2 ms).
     """
     from roofline.analysis import diff as compare
     from roofline.views import listing
