@@ -164,5 +164,6 @@ class Pool(Shape, frozen=True, gc=False):
 
 
 def rows_columns(sizes: Sequence[int]) -> tuple[int, int]:
-    """The last two sizes; a single one is a row."""
-    return (1, sizes[0]) if len(sizes) == 1 else (sizes[-2], sizes[-1])
+    """The last two sizes; a single one is a row, and none (a file may say so) a point."""
+    rows, columns = (1, 1, *sizes)[-2:]
+    return rows, columns
