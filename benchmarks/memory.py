@@ -11,13 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
 
 import torch
 from msgspec.structs import replace
-from torch import nn
-from torch.autograd.profiler import profile
 
 from roofline.analysis import memory
 from roofline.devices.device import Device
@@ -25,8 +22,11 @@ from roofline.devices.library import lookup
 from roofline.request import Ask
 from roofline.sources import build
 from roofline.sources.resolve import resolve
-from roofline.tracing.arguments import tensors_in
 from roofline.tracing.trace import trace
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from oracles.allocator import filled, measured
 
 # name -> settings: batch and resolution, small enough for seconds on one core
 MODELS: dict[str, dict[str, int]] = {
@@ -49,64 +49,6 @@ MODELS: dict[str, dict[str, int]] = {
 }
 
 
-def tensors_of(module: nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
-
-
-def held(*values: Any) -> int:
-    """Bytes of the storages behind these tensors, each once."""
-    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors_in(values)}
-    return sum(storages.values())
-
-
-def most(run: Callable[[], Any]) -> int:
-    """The most bytes that the CPU allocator had out at one time during `run`, beyond those at its start."""
-    with profile(profile_memory=True, use_kineto=True) as prof:
-        result = run()
-        del result
-    events = [e for e in prof.kineto_results.events() if e.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak
-
-
-def measured(module: nn.Module, args: list[Any], kwargs: Mapping[str, Any], optimizer: str = "") -> int:
-    """Peak bytes of one real pass on the CPU: what is there before it, and the most that it allocates.
-
-    With an optimizer (sgd, adam, adamw) the pass is a training step, the second one, so that the state exists.
-    """
-    if not optimizer:
-        module.eval()
-
-        def forward() -> Any:
-            with torch.inference_mode():
-                return module(*args, **kwargs)
-
-        forward()  # what is cached on the first call stays
-        return held(tensors_of(module), args, dict(kwargs)) + most(forward)
-    module.train()
-    kinds: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-        "sgd": lambda p: torch.optim.SGD(p, lr=0.001, momentum=0.9),
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-    }
-    update = kinds[optimizer](module.parameters())
-
-    def step() -> Any:
-        output = module(*args, **kwargs)
-        loss = torch.stack([t.sum() for t in tensors_in(output) if t.requires_grad]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        update.step()
-        return output, loss
-
-    step()
-    update.zero_grad(set_to_none=True)
-    state = [t for entry in update.state.values() for t in entry.values() if isinstance(t, torch.Tensor)]
-    return held(tensors_of(module), args, dict(kwargs), state) + most(step)
-
-
 def compare(model: str, optimizer: str = "", **settings: int) -> tuple[int, int]:
     """(predicted, measured) peak bytes of one model."""
     torch.manual_seed(0)
@@ -121,11 +63,6 @@ def this_cpu() -> Device:
     """An x86 CPU with as many threads as torch uses here, and vectors as wide: what scratch memory depends on."""
     bits = 512 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 256
     return replace(lookup("xeon-8380"), threads=torch.get_num_threads(), tier="estimated", simd_bits=bits)
-
-
-def filled(t: torch.Tensor) -> torch.Tensor:
-    """A real tensor of the same shape: noise, or zeros where it holds indices."""
-    return torch.rand(t.shape, dtype=t.dtype) if t.is_floating_point() else torch.zeros(t.shape, dtype=t.dtype)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ import os
 import queue
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,7 +119,11 @@ WITHOUT: dict[str, tuple[str, ...]] = {
 OPTIMIZERS = ("adam", "sgd", "adamw")
 BATCHES = (None, 8, 1, 32, None, 3)
 # traced on real tensors, seconds each (two of the kind are asked about by name), and too deep for a list of two hundred
-SLOW = ("*rcnn*", "retinanet*", "fcos*", "ssd*", "quantized_*", "raft_large", "efficientnet_l2*", "maxvit_*", "vit_gigantic*")
+SLOW = (
+    "*rcnn*", "retinanet*", "fcos*", "ssd*", "quantized_*", "raft_large", "swin3d_[bs]", "efficientnet_b7", "efficientnet_l2*",
+    "maxvit_*", "*gigantic*", "*giant*", "dm_nfnet_f[3-6]", "resnetrs[234]*", "mobilenetv5*", "focalnet_*l_*",
+    "tiny_vit_21m_512",
+)  # fmt: skip
 REAL = ("torchvision:ssdlite320_mobilenet_v3_large", "torchvision:quantized_mobilenet_v2")
 LANGUAGE = {
     "hf:LlamaForCausalLM": {"num_hidden_layers": "2"},
@@ -384,6 +389,11 @@ class Side:
     out: Path
     said: queue.Queue[tuple[str, int | None]]
     failed: list[str] = field(default_factory=list)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
 
     def start(self, chunk: int, listed: Path, cwd: Path) -> threading.Thread:
         environment = os.environ | {
@@ -393,6 +403,7 @@ class Side:
         asked = [sys.executable, "-P", __file__, "--work", str(listed), str(self.out), str(self.tree)]
         errors = (self.out / f"stderr{chunk}").open("w+", encoding="utf-8")
         process = subprocess.Popen(asked, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+        self.processes.append(process)
 
         def listen() -> None:
             assert process.stdout
@@ -494,6 +505,7 @@ def main() -> int:
     parser.add_argument("--show", type=int, default=20, metavar="N", help="documents whose first difference is printed (20)")
     parser.add_argument("--errors", action="store_true", help="also list the errors that are documents")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that worktrees are removed
     said: queue.Queue[tuple[str, int | None]] = queue.Queue()
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="same-")))
@@ -505,6 +517,7 @@ def main() -> int:
                 return 2  # git said why
             (root / name).mkdir()
             sides.append(Side(name, tree, root / name, said))
+            stack.callback(sides[-1].stop)
         (root / "work").mkdir()
         furnish(root / "work")
         groups = [g for g in questions(args.models) if fnmatchcase(g.name, args.only)]

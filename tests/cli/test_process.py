@@ -105,33 +105,6 @@ def test_this_machine_is_the_default(saved: Path, run_cli: RunCli) -> None:
     assert json.loads(done.stdout)["device"]["kind"] == "cpu"
 
 
-_WITHOUT_TORCH = """
-import json, sys
-from roofline.cli import main
-code = main(json.loads(sys.argv[1]))
-heavy = {"torch", "torchvision", "matplotlib", "jinja2", "numpy", "fvcore"} & set(sys.modules)
-sys.exit(f"imported {heavy}" if heavy else code)
-"""
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        "--help", "--version", "analyze --help", "devices", "devices t4", "models", "models mobilenet", "cache info",
-        "analyze mobilenet_v3_large -d t4 --json", "analyze mobilenet_v3_large -d t4 --by op",
-        "check BUDGET", "diff SAVED SAVED",
-    ],
-)  # fmt: skip
-def test_answers_without_torch(args: str, saved: Path) -> None:
-    budget = saved.with_name("budget.toml")
-    budget.write_text(f'[[budget]]\nanalysis = "{saved.name}"\nmax_params = "5.5 M"\n')
-    words = args.replace("SAVED", str(saved)).replace("BUDGET", str(budget)).split()
-    command = [sys.executable, "-c", _WITHOUT_TORCH, json.dumps(words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
 def test_check_and_diff(saved: Path, tmp_path: Path, run_cli: RunCli) -> None:
     budget = tmp_path / "roofline.toml"
     lines = '[[budget]]\nmodel = "mobilenet_v3_large"\ndevice = "t4"\nmax_params = "5.483032 M"\n'
@@ -156,10 +129,6 @@ def test_unknown_model(run_cli: RunCli) -> None:
     refused(done, 2, "mobilenet_v3_lage", "mobilenet_v3_large", "roofline models")
 
 
-def test_unknown_device(run_cli: RunCli) -> None:
-    refused(run_cli("analyze", "resnet50", "-d", "rtx-4091"), 2, "rtx-4091", "rtx-4090", "roofline devices")
-
-
 def test_gpu_where_there_is_none(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("analyze", "resnet50", "-d", "gpu", env={"PATH": str(tmp_path)})
     refused(done, 2, "no CUDA device", "roofline devices")
@@ -173,15 +142,8 @@ def test_unknown_setting(run_cli: RunCli) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [
-        (lambda text: "[[[", ["TOML"]),
-        (lambda text: "", []),
-        (lambda text: text.replace("kind =", "knid ="), ["knid", "kind"]),
-        (lambda text: text.replace('kind = "gpu"', 'kind = "gqu"'), ["gqu", "gpu"]),
-        (lambda text: text.replace("bandwidth =", "bandwith ="), ["bandwith", "bandwidth"]),
-        (lambda text: text.replace("TFLOP/s", "TB/s"), ["FLOP/s"]),
-    ],
-    ids=["not TOML", "empty", "unknown key", "wrong choice", "unknown key in a level", "wrong unit"],
+    [(lambda text: "", []), (lambda text: text.replace("bandwidth =", "bandwith ="), ["bandwith", "bandwidth"])],
+    ids=["empty", "unknown key in a level"],
 )
 def test_device_file(change: Callable[[str], str], words: list[str], tmp_path: Path, run_cli: RunCli) -> None:
     import roofline

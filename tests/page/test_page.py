@@ -7,15 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from sample import sample
-from test_views_words import hostile
+from sample import hostile, sample
 
 from roofline.views.page import render
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles.allocator import held, most, tensors_of
 from torch import Tensor, nn
 
-from benchmarks.memory import held, most, tensors_of, this_cpu
+from benchmarks.memory import this_cpu
 from roofline.analysis import memory
 from roofline.kernels import build as kernels
 from roofline.records import Trace

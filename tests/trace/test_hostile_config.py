@@ -13,14 +13,11 @@ from typing import Any
 
 import pytest
 from hostile import damaged, refused_or_fine, traced, wrong
+from oracles import llama
 
 from roofline.errors import SourceError, UsageError
 
-LLAMA: dict[str, Any] = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
-    "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 100,
-    "max_position_embeddings": 512, "tie_word_embeddings": False,
-}  # fmt: skip
+LLAMA: dict[str, Any] = llama.CONFIG | {"num_hidden_layers": 2}
 LLAVA: dict[str, Any] = {
     "model_type": "llava", "architectures": ["LlavaForConditionalGeneration"],
     "text_config": {**LLAMA}, "vision_config": {"model_type": "clip_vision_model", "hidden_size": 32, "num_hidden_layers": 2},

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from msgspec.structs import replace
+from oracles.inductor import inductor
 from torch import nn
 
-from benchmarks.inductor import inductor, ours
+from benchmarks.inductor import ours
 from roofline.devices.library import lookup
 from roofline.timemodel import cpu_compiled, formulas
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from oracles import counter
+from oracles import llama as equations
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import roofline
 from roofline import compat
@@ -21,8 +22,7 @@ from roofline.errors import UsageError
 transformers = pytest.importorskip("transformers")
 
 OLD_ANGLES = compat.older(compat.version("transformers"), "5.19")
-TINY = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 2,
+TINY = {k: v for k, v in equations.CONFIG.items() if k.endswith(("size", "layers", "heads"))} | {
     "vocab_size": 200, "max_position_embeddings": 4096,
 }  # fmt: skip
 
@@ -33,12 +33,7 @@ def llama(**changes: Any) -> nn.Module:
 
 
 def dense(config: dict[str, Any], new: int, seen: int) -> int:
-    """MACs of `new` tokens of one sequence, attention over `seen` positions, logits of one: Llama by its equations."""
-    h, kv = config["hidden_size"], config["hidden_size"] // config["num_attention_heads"] * config["num_key_value_heads"]
-    layer = new * (2 * h * h + 2 * h * kv + 3 * h * config["intermediate_size"]) + 2 * new * seen * h
-    # below transformers 5.19 the angles of rotary embeddings are a product: one for each token and half the width of a head
-    angles = new * (h // config["num_attention_heads"] // 2) if OLD_ANGLES else 0
-    return config["num_hidden_layers"] * layer + h * config["vocab_size"] + angles
+    return equations.macs(config, new, seen, transformers=compat.version("transformers"))
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 128])
@@ -104,11 +99,10 @@ def test_macs_equal_torchs_counter_on_a_real_model(kind: str, past: int) -> None
     with torch.no_grad():
         if past:
             model(torch.zeros(1, past, dtype=torch.int64), **cache)
-        with FlopCounterMode(display=False) as counter:
-            model(torch.ones(1, new, dtype=torch.int64), **cache, logits_to_keep=1)
+        counted = counter.flops(lambda: model(torch.ones(1, new, dtype=torch.int64), **cache, logits_to_keep=1))
     config._experts_implementation = "grouped_mm"
     ours = roofline.analyze(model, device="t4", **({"decode": past} if past else {"prefill": new}))
-    assert 2 * ours.totals.macs == counter.get_total_flops()
+    assert 2 * ours.totals.macs == counted
 
 
 def test_mixture_of_experts_counts_the_active_ones() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from oracles.allocator import filled, measured
 from torch import Tensor, nn
 
-from benchmarks.memory import compare, filled, measured, this_cpu
+from benchmarks.memory import compare, this_cpu
 from roofline.analysis import memory
 from roofline.analysis.workspace import onednn
 from roofline.devices.library import lookup

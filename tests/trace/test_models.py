@@ -9,7 +9,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +16,10 @@ from typing import Any
 
 import pytest
 import torch
+from oracles.ideal_bytes import ideal_bytes
+from oracles.layers import layer_macs, macs, params
+from oracles.published import MODELS, PAPERS, printed
 from torch import Tensor, nn
-
-from .ideal_bytes import ideal_bytes
-
-MODELS = Path(__file__).parents[2] / "models"
 
 
 def entries_of(path: Path) -> dict[str, dict[str, Any]]:
@@ -34,7 +32,6 @@ def entries_of(path: Path) -> dict[str, dict[str, Any]]:
 
 FILES = sorted(MODELS.glob("*.py"))
 ENTRIES = {name: (path, entry) for path in FILES for name, entry in entries_of(path).items()}
-PUBLISHED: list[dict[str, Any]] = tomllib.loads((MODELS / "published.toml").read_text())["published"]
 
 
 @cache
@@ -59,48 +56,6 @@ def build(name: str, **args: Any) -> nn.Module:
 def image(name: str) -> Tensor:
     (shape,) = ENTRIES[name][1]["inputs"].values()
     return torch.empty(shape, device="meta")
-
-
-def params(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def layer_macs(model: nn.Module, *inputs: Tensor) -> dict[str, int]:
-    """Multiply-accumulates by layer, from forward hooks: taps per output (or per input, transposed), attention apart."""
-    found: dict[str, int] = {}
-
-    def count(module: nn.Module, args: tuple[Any, ...], out: Any) -> int:
-        if isinstance(module, nn.ConvTranspose2d):
-            return int(args[0].numel() * module.weight[0].numel())
-        if isinstance(module, nn.Conv2d):
-            return int(out.numel() * module.weight[0].numel())
-        if isinstance(module, nn.Linear):
-            return int(out.numel() * module.in_features)
-        if type(module).__name__ in ("SelfAttention", "MultiheadAttention"):
-            n, length, dim = args[0].shape
-            return int(n * (3 * length * dim * dim + 2 * length * length * dim))
-        return 0
-
-    def hook(name: str) -> Any:
-        def record(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-            if n := count(module, args, out):
-                found[name] = found.get(name, 0) + n
-            if isinstance(module, nn.MultiheadAttention):
-                # torch's own never calls its output projection as a module
-                found[f"{name}.out_proj"] = args[0].numel() * module.embed_dim
-
-        return record
-
-    handles = [m.register_forward_hook(hook(name)) for name, m in model.named_modules()]
-    with torch.no_grad():
-        model(*inputs)
-    for handle in handles:
-        handle.remove()
-    return found
-
-
-def macs(model: nn.Module, *inputs: Tensor) -> int:
-    return sum(layer_macs(model, *inputs).values())
 
 
 # ------------------------------------------------------------------------------------------------ exact figures
@@ -170,17 +125,7 @@ def test_mobilenet_v1_grid(width: float, size: int) -> None:
 # ------------------------------------------------------------------------------------------------ published numbers
 
 
-def printed(value: str | int) -> tuple[float, float]:
-    """A printed number and half a unit of its last digit."""
-    if isinstance(value, int):
-        return value, 0.0
-    number, unit = value.split()
-    scale = {"M": 1e6, "G": 1e9}[unit]
-    digits = len(number.partition(".")[2])
-    return float(number) * scale, 0.5 * scale * 10**-digits
-
-
-@pytest.mark.parametrize("row", PUBLISHED, ids=lambda r: f"{r['model']}: {r['source'][:40]}")
+@pytest.mark.parametrize("row", PAPERS, ids=lambda r: f"{r['model']}: {r['source'][:40]}")
 def test_published(row: dict[str, Any]) -> None:
     assert row["source"]
     if row["model"].endswith("_dcn"):
@@ -199,10 +144,10 @@ def test_published(row: dict[str, Any]) -> None:
 
 
 def test_published_names_exist() -> None:
-    assert {row["model"] for row in PUBLISHED} <= ENTRIES.keys()
+    assert {row["model"] for row in PAPERS} <= ENTRIES.keys()
     known = {"model", "args", "input", "macs", "params", "source", "status", "macs_dev", "params_dev"}
-    assert all(row.keys() <= known for row in PUBLISHED)
-    assert all(row.keys() & {"macs", "params"} for row in PUBLISHED)
+    assert all(row.keys() <= known for row in PAPERS)
+    assert all(row.keys() & {"macs", "params"} for row in PAPERS)
 
 
 # ------------------------------------------------------------------------------------------------ torchvision and timm

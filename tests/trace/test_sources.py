@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from oracles import llama
+from oracles.published import TORCHVISION
 from torch import nn
 
 from roofline import compat, pipeline
@@ -60,29 +62,14 @@ def test_names_read_from_source_are_those_that_the_packages_list() -> None:
     assert set(zoo.names("timm")) == set(timm.list_models())
 
 
-# Parameters and GMAC as torchvision prints them in the metadata of its weights.
-VISION = [
-    ("resnet18", {}, 11_689_512, 1.814, (1, 3, 224, 224)),
-    ("googlenet", {}, 6_624_904, 1.498, (1, 3, 224, 224)),  # auxiliary heads removed
-    ("inception_v3", {}, 27_161_264, 5.713, (1, 3, 299, 299)),
-    ("vit_b_16", {"weights": "IMAGENET1K_SWAG_E2E_V1"}, 86_859_496, 55.484, (1, 3, 384, 384)),
-    ("swin_t", {}, 28_288_354, 4.491, (1, 3, 224, 224)),
-    ("lraspp_mobilenet_v3_large", {}, 3_221_538, 2.086, (1, 3, 520, 520)),
-    ("deeplabv3_mobilenet_v3_large", {}, 11_029_328, 10.452, (1, 3, 520, 520)),
-    ("r2plus1d_18", {}, 31_505_325, 40.519, (1, 3, 16, 112, 112)),
-    ("mvit_v2_s", {}, 34_537_744, 64.224, (1, 3, 16, 224, 224)),
-    ("raft_small", {}, 990_162, 47.655, (1, 3, 512, 512)),
-]
-
-
-@pytest.mark.parametrize(("name", "settings", "params", "gmac", "shape"), VISION, ids=[v[0] for v in VISION])
-def test_torchvision_in_its_published_form(
-    name: str, settings: dict[str, str], params: int, gmac: float, shape: tuple[int, ...], offline: None
-) -> None:
-    trace = traced(f"torchvision:{name}", settings)
-    assert trace.model.params == params
-    assert round(macs(trace) / 1e9, 3) == gmac
-    assert trace.model.inputs[0].shape == shape
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvision_in_its_published_form(name: str, offline: None) -> None:
+    printed = TORCHVISION[name]
+    settings = {"weights": printed.weights} if printed.weights else None
+    trace = traced(f"torchvision:{name.partition(' ')[0]}", settings)
+    assert trace.model.params == printed.params
+    assert round(macs(trace) / 1e9, 3) == printed.gmac
+    assert trace.model.inputs[0].shape == printed.input
     assert unknown(trace) == set()
 
 
@@ -235,18 +222,11 @@ def test_bert_by_class_name(offline: None) -> None:
     assert unknown(trace) == set()
 
 
-LLAMA = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
-    "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 100,
-    "max_position_embeddings": 512, "tie_word_embeddings": False,
-}  # fmt: skip
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Any:
     def write(**changes: Any) -> str:
         path = tmp_path / "config.json"
-        path.write_text(json.dumps({k: v for k, v in (LLAMA | changes).items() if v is not None}), encoding="utf-8")
+        path.write_text(json.dumps({k: v for k, v in (llama.CONFIG | changes).items() if v is not None}), encoding="utf-8")
         return f"hf:{path}"
 
     return write
@@ -254,13 +234,9 @@ def config(tmp_path: Path) -> Any:
 
 def test_llama_from_a_local_config(config: Any, offline: None) -> None:
     trace = traced(config(), inputs=("input_ids=2,16:int64",))
-    tokens, d, kv, f, v = 2 * 16, 64, 2 * 8, 96, 100
-    layer = tokens * (2 * d * d + 2 * d * kv + 3 * d * f) + 2 * 2 * 8 * 16 * 16 * 8
-    head = tokens * d * v
-    # below transformers 5.19 the angles of rotary embeddings are a product: one for each token and half the width of a head
-    angles = 16 * 4 if compat.older(compat.version("transformers"), "5.19") else 0
-    assert macs(trace) == 3 * layer + head + angles
-    assert trace.model.params == 2 * v * d + 3 * (2 * d * d + 2 * d * kv + 3 * d * f + 2 * d) + d
+    met = compat.version("transformers")
+    assert macs(trace) == llama.macs(llama.CONFIG, 16, 16, sequences=2, logits=16, transformers=met)
+    assert trace.model.params == llama.params(llama.CONFIG)
     assert traced(config(), {"num_hidden_layers": "1"}, inputs=("input_ids=2,16:int64",)).model.params < trace.model.params
 
 

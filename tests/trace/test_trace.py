@@ -168,14 +168,6 @@ def test_transformer_encoder_layer_is_seen_in_eval_mode(norm_first: bool) -> Non
     assert found.count("layer_norm") == 2
 
 
-def test_multihead_attention_is_seen() -> None:
-    mha = nn.MultiheadAttention(100, 1, batch_first=True).eval()
-    x = torch.empty(1, 1000, 100)
-    found = names(trace(mha, (x, x, x)))
-    assert found.count("linear") == 2
-    assert "bmm" in found or "baddbmm" in found or "scaled_dot_product_attention" in found
-
-
 def test_attention_is_one_op_and_the_transpose_behind_it_is_free() -> None:
     class Attention(nn.Module):
         def forward(self, qkv: Tensor) -> Tensor:

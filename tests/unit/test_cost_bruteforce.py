@@ -1,4 +1,4 @@
-"""The rules of the matmul kind beside loops that count every multiply-accumulate one by one."""
+"""The rules of the matmul kind beside loops that count every multiply-accumulate one by one (oracles.loops)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opspecs import op, t
+from oracles import loops
+from oracles.loops import spaces
 
 from roofline.cost import count, work
 from roofline.records import OpSpec, Work
@@ -25,10 +27,6 @@ def counted(spec: OpSpec) -> Work:
     assert found is not None
     assert sum(p.macs for p in found.products) == result.macs
     return result
-
-
-def spaces(*sizes: int) -> itertools.product[tuple[int, ...]]:
-    return itertools.product(*map(range, sizes))
 
 
 @st.composite
@@ -53,30 +51,13 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     return c
 
 
-def slide(c: dict[str, Any]) -> list[int]:
-    """How many places the dilated kernel fits along each axis of the padded image, found by trying."""
-    places = []
-    for i, k, s, p, d in zip(c["image"], c["kernel"], c["stride"], c["padding"], c["dilation"], strict=True):
-        at, n = -p, 0
-        while at + d * (k - 1) < i + p:
-            n, at = n + 1, at + s
-        places.append(n)
-    return places
-
-
 @few
 @given(convolutions())
 def test_convolution_and_its_gradients(c: dict[str, Any]) -> None:
     n, groups, rank = c["n"], c["groups"], c["rank"]
-    places = slide(c)
-    macs = bias_adds = 0
-    for _sample, channel, *_place in spaces(n, c["o"], *places):
-        group = channel // (c["o"] // groups)
-        for source in range(c["c"]):
-            if source // (c["c"] // groups) == group:
-                for _tap in spaces(*c["kernel"]):
-                    macs += 1
-        bias_adds += 1
+    places = loops.places(c["image"], c["kernel"], c["stride"], c["padding"], c["dilation"])
+    macs = loops.convolution(n, c["c"], c["o"], groups, c["kernel"], places)
+    bias_adds = sum(1 for _ in spaces(n, c["o"], *places))
     x, w, y = t(n, c["c"], *c["image"]), t(c["o"], c["c"] // groups, *c["kernel"]), t(n, c["o"], *places)
     b = t(c["o"]) if c["bias"] else None
     want = Work(2 * macs + (bias_adds if c["bias"] else 0), macs)
@@ -96,13 +77,7 @@ def test_convolution_and_its_gradients(c: dict[str, Any]) -> None:
 def test_transposed_convolution_and_its_gradients(c: dict[str, Any], extra: int) -> None:
     n, groups, rank = c["n"], c["groups"], c["rank"]
     extra = min(extra, *(s - 1 for s in c["stride"]))
-    macs = 0
-    for _sample, channel, *_place in spaces(n, c["c"], *c["image"]):
-        group = channel // (c["c"] // groups)
-        for target in range(c["o"]):
-            if target // (c["o"] // groups) == group:
-                for _tap in spaces(*c["kernel"]):
-                    macs += 1
+    macs = loops.transposed(n, c["c"], c["o"], groups, c["kernel"], c["image"])
     sizes = [
         (i - 1) * s - 2 * p + d * (k - 1) + extra + 1
         for i, k, s, p, d in zip(c["image"], c["kernel"], c["stride"], c["padding"], c["dilation"], strict=True)
@@ -180,14 +155,8 @@ def test_einsum_of_two(data: st.DataObject) -> None:
 @given(st.integers(1, 2), st.integers(1, 2), st.integers(1, 2), small, small, small, small, st.booleans())
 def test_attention(b: int, kv: int, repeat: int, length: int, s: int, e: int, v: int, masked: bool) -> None:
     h = kv * repeat
-    macs = per_score = 0
-    for _sample, head, _query in spaces(b, h, length):
-        assert head // repeat < kv
-        for _key in range(s):
-            macs += sum(1 for _ in range(e))  # its score
-            macs += sum(1 for _ in range(v))  # its share of the result
-            per_score += 1 + 1 + 1 + 1 + 1 + 1  # scale, and softmax: maximum, subtract, exp, add, divide
-            per_score += masked
+    macs, scores = loops.attention(b, h, kv, length, s, e, v)
+    per_score = scores * (1 + 1 + 1 + 1 + 1 + 1 + masked)  # scale, softmax (maximum, subtract, exp, add, divide), mask
     q, key, value, y = t(b, h, length, e), t(b, kv, s, e), t(b, kv, s, v), t(b, h, length, v)
     mask = t(length, s) if masked else None
     want = Work(2 * macs + per_score, macs)
@@ -245,18 +214,13 @@ def test_recurrent(
     projected = projected and kind == "lstm"
     gates = {"lstm": 4, "gru": 3}.get(kind, 1)
     state = h - 1 if projected else h
-    macs = 0
+    macs = loops.recurrent(gates, steps, batch, i, h, layers, both, state)
     params: list[Any] = []
     for layer in range(layers):
         width = i if layer == 0 else state * (1 + both)
         for _direction in range(1 + both):
             params += [t(gates * h, width), t(gates * h, state), *([t(gates * h), t(gates * h)] if bias else [])]
             params += [t(state, h)] if projected else []
-            for _step, _sample in spaces(steps, batch):
-                for _unit in range(h):
-                    for _gate in range(gates):
-                        macs += width + state
-                macs += state * h if projected else 0
     hx = t(layers * (1 + both), batch, state)
     out = t(steps, batch, state * (1 + both))
     state_arg = [hx, t(layers * (1 + both), batch, h)] if kind == "lstm" else hx
@@ -305,8 +269,5 @@ def test_recurrent(
 
 @pytest.mark.parametrize(("size", "bins"), [(7, 7), (7, 1), (10, 3), (5, 7), (6, 2), (13, 5)])
 def test_adaptive_pooling_windows(size: int, bins: int) -> None:
-    touched = 0
-    for i in range(bins):
-        start, end = (i * size) // bins, -((-(i + 1) * size) // bins)
-        touched += sum(1 for _ in range(start, end))
+    touched = loops.windows(size, bins)
     assert counted(op("adaptive_avg_pool2d", t(2, 3, size, 1), [bins, 1], out=t(2, 3, bins, 1))) == Work(2 * 3 * touched, 0)

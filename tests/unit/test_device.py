@@ -25,6 +25,8 @@ T, G, M = 1e12, 1e9, 2**20
     ("name", "unit", "dtype", "flops"),
     [
         ("h100-sxm", "tensor", "bf16", 989.4 * T),
+        ("h100-sxm", "tensor", "fp16", 989.4 * T),
+        ("h100-pcie", "tensor", "fp16", 756 * T),
         ("h100-sxm", "tensor", "fp8", 1978.9 * T),
         ("h100-sxm", "tensor", "tf32", 494.7 * T),
         ("h100-sxm", "vector", "fp32", 66.9 * T),

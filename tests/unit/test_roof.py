@@ -69,28 +69,6 @@ def test_what_was_just_written_and_fits_comes_from_the_cache(gpu: Device) -> Non
     assert len({p.memory_s for p in roof.place(large, gpu, footprint=2**33)}) == 1
 
 
-@pytest.mark.parametrize("name", ["rtx-4090", "i9-10940x"])
-def test_more_work_never_takes_less_time(name: str) -> None:
-    device = lookup(name)
-    times = [roof.place([gemm(64 * i, 512, 512, "float32")], device)[0].time_s for i in range(1, 40)]
-    assert times == sorted(times)
-
-
-def test_a_place_does_not_depend_on_what_was_placed_before(gpu: Device, cpu: Device) -> None:
-    def ask(device: Device, runtime: str, footprint: int) -> list[Point]:
-        return roof.place(
-            [gemm(64, 64, 64, "float32"), stream(MiB), stream(MiB, 1)], device, runtime=runtime, footprint=footprint
-        )
-
-    asked = [
-        (d, r, f) for d in (gpu, cpu, replace(gpu, host=Number(1.0))) for r in ("eager", "compiled") for f in (2**20, 2**34)
-    ]
-    after = [ask(*each) for each in [*asked, *asked]]
-    for each, points in zip([*asked, *asked], after, strict=True):
-        roof._known.clear()
-        assert ask(*each) == points
-
-
 def test_small_kernels_wait_for_the_host_in_eager_mode(gpu: Device) -> None:
     kernels = [stream(1024)] * 100
     points = roof.place(kernels, gpu)

@@ -12,8 +12,7 @@ import msgspec
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
-from sample import sample
-from test_views_words import hostile
+from sample import hostile, sample
 
 from roofline.records import Analysis
 from roofline.views import chart, ink, points

@@ -7,8 +7,7 @@ import io
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
-from sample import sample
-from test_views_words import hostile
+from sample import hostile, sample
 
 from roofline.records import Analysis
 from roofline.views.table import By, render

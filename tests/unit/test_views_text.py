@@ -11,8 +11,7 @@ import sys
 
 import msgspec
 import pytest
-from sample import sample
-from test_views_words import hostile
+from sample import hostile, sample
 
 from roofline.records import Analysis
 from roofline.views import text

@@ -9,7 +9,7 @@ import pytest
 from sample import CPU, GPU, sample
 
 from roofline.analysis.explain import compare, label, rate, totals, verdict
-from roofline.records import BOUNDS, Analysis
+from roofline.records import BOUNDS
 from roofline.units import percent
 from roofline.views.style import CLASSES, class_style, fullest, roof_title, roofs
 
@@ -142,18 +142,3 @@ def test_roofs() -> None:
     # a peak that no key explains still has its line
     assert roofs({"vector fp64": 1e9}, "int8", {"int8"}, 5e12) == [("int8 peak", 5e12)]
     assert roof_title("tensor int8/int32") == "int8 matrix units"
-
-
-def hostile() -> Analysis:
-    """Names that would break out of HTML, Markdown, CSV, mathtext or a terminal, were they let."""
-    bad = '</script><script>alert("x")</script>&<b>|`$x_1$\x1b[31m\n日=1'
-    a = sample(unknown=True)
-    return msgspec.structs.replace(
-        a,
-        model=msgspec.structs.replace(a.model, name=bad, source=bad),
-        layers=[msgspec.structs.replace(r, path=r.path and f"{r.path}{bad}", type=bad) for r in a.layers],
-        kernels=[msgspec.structs.replace(k, layer=bad, op=bad) for k in a.kernels],
-        ops=[msgspec.structs.replace(o, op=bad) for o in a.ops],
-        notes=[bad],
-        device=msgspec.structs.replace(a.device, title=bad, notes=[bad]),
-    )

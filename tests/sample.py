@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from roofline.records import (
     Analysis,
     Coverage,
@@ -237,3 +239,18 @@ def sample(kind: Literal["gpu", "cpu"] = "gpu", blocks: int = 13, batch: int = 1
         kernels=rows,
         notes=["Host and launch cost are the datasheet defaults of the device file."],
     )  # fmt: skip
+
+
+def hostile() -> Analysis:
+    """Names that would break out of HTML, Markdown, CSV, mathtext or a terminal, were they let."""
+    bad = '</script><script>alert("x")</script>&<b>|`$x_1$\x1b[31m\n日=1'
+    a = sample(unknown=True)
+    return msgspec.structs.replace(
+        a,
+        model=msgspec.structs.replace(a.model, name=bad, source=bad),
+        layers=[msgspec.structs.replace(r, path=r.path and f"{r.path}{bad}", type=bad) for r in a.layers],
+        kernels=[msgspec.structs.replace(k, layer=bad, op=bad) for k in a.kernels],
+        ops=[msgspec.structs.replace(o, op=bad) for o in a.ops],
+        notes=[bad],
+        device=msgspec.structs.replace(a.device, title=bad, notes=[bad]),
+    )
