@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 
 from conformance_page import SEEN, page
 
-from roofline import pipeline
 from roofline.devices.library import lookup
 from roofline.errors import RooflineError
 from roofline.kernels import build as kernels
@@ -39,6 +38,7 @@ from roofline.sources import zoo
 from roofline.sources.resolve import resolve
 from roofline.sources.timm import TIMM
 from roofline.sources.timm import size as image_size
+from roofline.sources.traced import trace_source
 
 REPO = Path(__file__).resolve().parent.parent
 STATE = REPO / "build" / "conformance.jsonl"
@@ -56,7 +56,7 @@ def count(name: str, settings: dict[str, str], resolution: int | None) -> dict[s
     row: dict[str, Any] = {"model": name, "settings": settings, "resolution": resolution}
     try:
         found = resolve(Ask(name, settings=settings, resolution=resolution))
-        trace = pipeline.trace_source(found, lookup("t4"))
+        trace = trace_source(found, lookup("t4"))
         launched = kernels.build(trace)
     except RooflineError as error:
         row |= {"error": str(error)}

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import roofline
-from roofline import pipeline
 from roofline.analysis import document as document_
 from roofline.devices.library import lookup
 from roofline.errors import RooflineError
 from roofline.records import Trace
 from roofline.request import Ask
 from roofline.sources.resolve import resolve
+from roofline.sources.traced import trace_source
 
 
 def traced(model: str, **asked: Any) -> Trace:
-    return pipeline.trace_source(resolve(Ask(model, **asked)), lookup("t4"))
+    return trace_source(resolve(Ask(model, **asked)), lookup("t4"))
 
 
 def rewritten(archive: Path, target: Path, change: Callable[[str, bytes], bytes]) -> str:

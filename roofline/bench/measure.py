@@ -29,6 +29,7 @@ from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
 from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace
 from roofline.request import Request
+from roofline.sources.alone import alone
 
 if TYPE_CHECKING:
     import torch
@@ -78,8 +79,8 @@ def measure(
     found = resolve(request.ask)
     if not found.kind.torch:
         raise UsageError(f"{found.name} is {found.kind.title}: it can be analysed, but PyTorch cannot run it")
-    with pipeline.alone(found):
-        trace, predicted = pipeline.traced(found, request)
+    with alone(found):
+        trace, predicted = pipeline.with_trace(found, request)
         progress(f"building {found.name} with random weights")
         module = build.build(found, real=True)
         timed = run(module, build.inputs(found), trace, target, request.what.dtype, threads=threads, seconds=seconds,
@@ -314,9 +315,9 @@ def _ops(
         seen = once()
         if [name for name, _, _ in seen] != ran:
             raise ModelError("two runs of the model took different operators: what was timed cannot be told apart")
-        for i, (_, took, alone) in enumerate(seen):
+        for i, (_, took, undisturbed) in enumerate(seen):
             times[i].append(took)
-            if alone:
+            if undisturbed:
                 clean[i].append(took)
         runs += 1
         took = sum(t for _, t, _ in seen)

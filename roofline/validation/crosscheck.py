@@ -17,16 +17,16 @@ import torch
 from msgspec import Struct
 from torch import nn
 
-from roofline import pipeline
 from roofline.classes import CONVS
 from roofline.errors import UsageError
 from roofline.kernels import build as kernels
-from roofline.pipeline import REAL_LIMIT
 from roofline.records import Kernel, Trace
 from roofline.request import Request
 from roofline.sources import build
+from roofline.sources.alone import alone
 from roofline.sources.resolve import resolve
 from roofline.sources.source import Source
+from roofline.sources.traced import REAL_LIMIT
 from roofline.tracing.arguments import tensors_in
 
 FVCORE, TORCH = "fvcore", "FlopCounterMode"
@@ -94,7 +94,7 @@ def crosscheck(request: Request) -> Crosscheck:
     found = resolve(request.ask)
     if not found.kind.torch:
         raise UsageError(f"{request.ask.model}: the other counters take PyTorch modules, not {found.kind.titles}")
-    with pipeline.alone(found):
+    with alone(found):
         return _compared(found, request.progress)
 
 

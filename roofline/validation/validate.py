@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from roofline import compat, fingerprints, pipeline
+from roofline import compat, fingerprints
 from roofline.analysis import memory
 from roofline.cache.store import Cache, digest
 from roofline.devices.device import Device
@@ -24,8 +24,10 @@ from roofline.errors import RooflineError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Trace, by_bound
 from roofline.request import Ask, Pass
+from roofline.sources.alone import alone
 from roofline.sources.resolve import resolve
 from roofline.sources.timm import TIMM
+from roofline.sources.traced import trace_source
 from roofline.timemodel import roof
 from roofline.validation import model_tables
 from roofline.validation.accuracy import Prediction, Validation, summarise
@@ -117,8 +119,8 @@ def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
     found = resolve(Ask(row.model, batch=row.batch, resolution=row.size or None))
     if found.kind.code == "person" and not row.own:
         raise UsageError(f"{row.model} is code, which a table does not run; give --own-models if the table is your own")
-    with pipeline.alone(found):
-        return pipeline.trace_source(found, target, Pass(how.dtype))
+    with alone(found):
+        return trace_source(found, target, Pass(how.dtype))
 
 
 def _size(t: Trace) -> int:

@@ -9,7 +9,6 @@ import pytest
 from msgspec.structs import replace
 
 import roofline
-from roofline import pipeline
 from roofline.analysis import memory
 from roofline.analysis.explain import reason, verdict
 from roofline.devices.device import Device
@@ -18,6 +17,7 @@ from roofline.kernels import build as kernels
 from roofline.records import BOUNDS, Kernel, Trace, by_bound
 from roofline.request import Ask, Pass
 from roofline.sources.resolve import resolve
+from roofline.sources.traced import trace_source
 from roofline.timemodel import roof
 
 CASES = [
@@ -39,7 +39,7 @@ CASES = [
 @cache
 def traced(name: str, device: str, batch: int, dtype: str) -> Trace:
     target = lookup(device)
-    return pipeline.trace_source(resolve(Ask(name, batch=batch)), target, Pass(dtype=dtype))
+    return trace_source(resolve(Ask(name, batch=batch)), target, Pass(dtype=dtype))
 
 
 @cache

@@ -174,7 +174,7 @@ ROWS = {
 SERVER = """
 import json, os, sys
 import roofline, roofline.cost, torch
-from roofline import pipeline
+from roofline.sources import traced as stage
 for line in sys.stdin:
     job = json.loads(line)
     if os.fork() == 0:
@@ -182,8 +182,8 @@ for line in sys.stdin:
         os.environ.update(job["env"])
         os.chdir(job["cwd"])
         sys.path[:0] = [p for p in job["env"]["PYTHONPATH"].split(os.pathsep) if p not in sys.path]
-        real, traced = pipeline.trace_source, []
-        pipeline.trace_source = lambda *a, **k: (traced.append(1), real(*a, **k))[1]
+        real, traced = stage.trace_source, []
+        stage.trace_source = lambda *a, **k: (traced.append(1), real(*a, **k))[1]
         try:
             exec(job.get("before", ""))
             found = roofline.analyze(job["model"], inputs=tuple(job["inputs"]), device="t4")

@@ -155,7 +155,7 @@ def test_attention_runs_as_predicted_and_says_so() -> None:
 def test_the_stopwatch_sees_the_operators_of_the_trace() -> None:
     ask = Ask("resnet50", resolution=64)
     found = resolve(ask)
-    trace, _ = pipeline.traced(found, request(ask))
+    trace, _ = pipeline.with_trace(found, request(ask))
     module = build.build(found, real=True)
     with torch.inference_mode(), sampling.Waiting() as waiting:
         clock = HostClock(lambda: module(torch.rand(1, 3, 64, 64)), waiting)
@@ -173,7 +173,7 @@ def test_measuring_leaves_torch_as_it_was() -> None:
 
 def test_a_whole_that_was_never_left_alone_is_the_sum_of_its_operators() -> None:
     ask = Ask("mobilenet_v3_large", resolution=32)
-    trace, predicted = pipeline.traced(resolve(ask), request(ask))
+    trace, predicted = pipeline.with_trace(resolve(ask), request(ask))
     op = Sample(2e-6, 0.1, 10, 8)
     lost = Timed(Sample(5.0, 3.0, 8, 0), tuple(op for _ in trace.ops), 0.5e-6, 2)
     from roofline.kernels import build as kernels

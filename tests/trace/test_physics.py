@@ -73,9 +73,9 @@ class Mixed(nn.Module):
 @cache
 def passes() -> tuple[tuple[str, Trace], ...]:
     """(dtype setting, trace) of inference and training in several precisions, and of a decoded token."""
-    from roofline.pipeline import trace_source
     from roofline.request import Ask, Pass
     from roofline.sources.resolve import resolve
+    from roofline.sources.traced import trace_source
 
     mobilenet = resolve(Ask("mobilenet_v2", batch=2))
     with torch.device("meta"):

@@ -16,7 +16,7 @@ from oracles import llama
 from oracles.published import TORCHVISION
 from torch import nn
 
-from roofline import compat, pipeline
+from roofline import compat
 from roofline.devices.library import lookup
 from roofline.errors import ModelError, SourceError, UnknownNameError, UsageError
 from roofline.kernels import build as kernels
@@ -24,12 +24,13 @@ from roofline.records import Trace
 from roofline.request import Ask
 from roofline.sources import build, zoo
 from roofline.sources.resolve import also_known, catalogue, resolve
+from roofline.sources.traced import trace_source
 
 GPU = "t4"
 
 
 def traced(model: str, settings: dict[str, str] | None = None, **asked: Any) -> Trace:
-    return pipeline.trace_source(resolve(Ask(model, settings=settings or {}, **asked)), lookup(GPU))
+    return trace_source(resolve(Ask(model, settings=settings or {}, **asked)), lookup(GPU))
 
 
 def macs(trace: Trace) -> int:

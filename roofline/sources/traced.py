@@ -1,0 +1,163 @@
+"""A model -> its Trace: built, and called on tensors without storage, or for real where its shapes depend on data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from roofline import compat, units
+from roofline.devices.device import Device
+from roofline.errors import ModelError
+from roofline.records import Trace
+from roofline.request import FORWARD, Pass, Request
+from roofline.sources.inputs import Input, default_image
+from roofline.sources.resolve import also_known
+from roofline.sources.source import Source
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# A model whose shapes depend on data has to run: up to this many bytes of parameters.
+REAL_LIMIT = 4 * 2**30
+
+
+def trace_source(
+    found: Source, target: Device, what: Pass = FORWARD, progress: Callable[[str], None] = lambda text: None
+) -> Trace:
+    """Build the model and trace it; no cache, and nothing undone (see `alone`)."""
+    if not found.kind.torch:
+        return found.kind.checked(found, found.kind.trace(found, what, progress))
+    compat.needs("torch")
+    progress("importing torch")
+    from roofline.sources import build
+
+    progress(f"building {found.name}")
+    builder = build.Builder(found)
+    module = builder()
+    progress(f"tracing {found.name}")
+    inputs = build.inputs(found)
+    result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True))
+    result = found.kind.checked(found, result)
+    return _noted(result, *found.notes, *builder.notes, *also_known(found))
+
+
+def trace_module(request: Request, target: Device) -> Trace:
+    from roofline.tracing import trace
+    from roofline.tracing.arguments import tensors_in
+
+    ask, what = request.ask, request.what
+    module: nn.Module = ask.model
+    if ask.args is None and ask.kwargs is None:
+        return _traced(module, default_image(ask), type(module).__name__, "", target, what, request.progress, lambda: module)
+    args, kwargs = list(ask.args or ()), dict(ask.kwargs or {})
+    batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
+
+    def run_on(m: nn.Module, real: bool) -> Trace:
+        return trace.trace(
+            m, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.update, real=real
+        )
+
+    given = [t for t in tensors_in((args, kwargs)) if not t.is_meta]
+    values = "with the values given" if given else "random inputs"
+    return _or_real(run_on, module, type(module).__name__, values, request.progress, lambda: module)
+
+
+def _traced(
+    module: nn.Module,
+    inputs: Sequence[Input],
+    name: str,
+    label: str,
+    target: Device,
+    what: Pass,
+    progress: Callable[[str], None],
+    with_values: Callable[[], nn.Module],
+) -> Trace:
+    """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so."""
+    from roofline.sources import build
+    from roofline.tracing import language, trace
+
+    def run_on(m: nn.Module, real: bool) -> Trace:
+        notes: list[str] = []
+        if what.prefill or what.decode:
+            args: list[Any] = []
+            kwargs, notes = language.call(m, what.prefill, what.decode, _batch(inputs))
+        else:
+            args, kwargs = build.call_with(m, inputs)
+        result = trace.trace(
+            m,
+            args,
+            kwargs,
+            name=name,
+            source=label,
+            dtype=what.dtype,
+            device_kind=target.kind,
+            batch=_batch(inputs),
+            real=real,
+            optimizer=what.update,
+        )
+        return _noted(result, *notes)
+
+    if build.is_quantized(module):
+        return _noted(run_on(module, True), "quantized kernels run on real tensors only: traced on them, random weights")
+    result = _or_real(run_on, module, name, "random weights, seed 0", progress, with_values)
+    real = any(" traced on real tensors" in note for note in result.notes)
+    return _noted(result, "masks were taken as true everywhere") if real and _masks(inputs) else result
+
+
+def _masks(inputs: Sequence[Input]) -> bool:
+    return any(i.dtype == "bool" for i in inputs)
+
+
+def _or_real(
+    run_on: Callable[[nn.Module, bool], Trace],
+    module: nn.Module,
+    name: str,
+    values: str,
+    progress: Callable[[str], None],
+    with_values: Callable[[], nn.Module],
+) -> Trace:
+    """`run_on(module, False)`; where that asks for values, once more on real tensors, and a note says with which values."""
+    from roofline.tracing import trace
+
+    try:
+        return run_on(module, False)
+    except trace.NeedsValues as error:
+        nbytes = sum(t.numel() * t.element_size() for t in module.parameters())
+        if nbytes > REAL_LIMIT:
+            raise ModelError(
+                f"{error}\nits shapes depend on data, and {units.binary(nbytes)} of parameters are too much to run for real"
+            ) from error
+        progress(f"{name} depends on data: running it once on real tensors")
+        real = with_values()
+        if any(t.is_meta for t in real.parameters()):
+            raise ModelError(
+                f"{error}\nits shapes depend on data, so it needs real weights: give a module that is not on meta"
+            ) from error
+        result = run_on(real, True)
+        why = "an operator has no meta kernel" if "Meta kernel" in str(error) else "shapes depend on data"
+        return _noted(result, f"{why}: traced on real tensors, {values}", *_saw(result))
+
+
+def _noted(result: Trace, *notes: str) -> Trace:
+    return msgspec.structs.replace(result, notes=(*result.notes, *notes))
+
+
+def _saw(result: Trace) -> list[str]:
+    """How many boxes a detector pooled and suppressed: its cost depends on them."""
+    pooled: dict[str, int] = {}
+    suppressed = 0
+    for op in result.ops:
+        spec = result.specs[op.spec]
+        if spec.name == "torchvision.nms":
+            suppressed += spec.inputs[0].shape[0]
+        elif spec.name in ("torchvision.roi_align", "torchvision.roi_pool", "torchvision.ps_roi_align"):
+            path = result.layers[op.layer].path
+            pooled[path] = pooled.get(path, 0) + spec.inputs[1].shape[0]
+    out = [f"{count:,} proposals pooled by {path}" for path, count in pooled.items()]
+    return out + ([f"{suppressed:,} boxes went into non-maximum suppression"] if suppressed else [])
+
+
+def _batch(inputs: Sequence[Input]) -> int:
+    return inputs[0].shape[0] if inputs and inputs[0].shape else 1
