@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from torch import nn
 
 from roofline.bench import sampling
-from roofline.bench.calibrate_cpu import SECONDS, Bench, Calibration, Report, finish, fit
+from roofline.bench.calibration import SECONDS, Bench, Calibration, Report, finish, fit
 from roofline.bench.sampling import Sample
 from roofline.devices import library
 from roofline.devices.device import Device, Level, Number, Peak

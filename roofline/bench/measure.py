@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from roofline import pipeline
 from roofline.bench import sampling
-from roofline.bench.calibrate_cpu import TooBusy
+from roofline.bench.calibration import TooBusy
 from roofline.bench.sampling import Sample
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError

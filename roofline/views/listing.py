@@ -11,7 +11,7 @@ from roofline.analysis.metrics import BY_NAME, percent, text
 if TYPE_CHECKING:
     from roofline.analysis.budgets import Verdict
     from roofline.analysis.diff import Diff
-    from roofline.bench.calibrate_cpu import Calibration
+    from roofline.bench.calibration import Calibration
     from roofline.cache.store import CacheInfo
     from roofline.devices.device import Device, Level, Number, Peak
 

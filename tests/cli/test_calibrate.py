@@ -36,9 +36,9 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_calibrate_writes_a_file_that_cpu_then_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from roofline.bench import calibrate_cpu
+    from roofline.bench import calibration
 
-    monkeypatch.setattr(calibrate_cpu, "SECONDS", 0.5)
+    monkeypatch.setattr(calibration, "SECONDS", 0.5)
     path = tmp_path / "new" / "host.toml"
     monkeypatch.setenv("ROOFLINE_HOST_FILE", str(path))
     assert main(["calibrate", "--force", "--threads", "1"]) == 0
@@ -80,11 +80,11 @@ def test_calibrate_refuses_before_it_measures(
 def test_a_busy_machine_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from roofline.bench import calibrate_cpu
+    from roofline.bench import calibration
     from roofline.bench.sampling import Sample
 
-    monkeypatch.setattr(calibrate_cpu, "SECONDS", 0.1)
-    monkeypatch.setattr(calibrate_cpu.Bench, "__call__", lambda self, calls, number=1, between=None: Sample(1e-3, 0.9, 10, 1))
+    monkeypatch.setattr(calibration, "SECONDS", 0.1)
+    monkeypatch.setattr(calibration.Bench, "__call__", lambda self, calls, number=1, between=None: Sample(1e-3, 0.9, 10, 1))
     path = tmp_path / "host.toml"
     path.write_text("as it was")
     assert main(["calibrate", "--threads", "1", "-o", str(path)]) == 2

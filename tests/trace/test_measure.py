@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from roofline import pipeline
-from roofline.bench import calibrate_cpu, calibrate_gpu, measure, sampling
+from roofline.bench import calibrate_cpu, calibrate_gpu, calibration, measure, sampling
 from roofline.bench.measure import Timed, attach, gaps, matched, shares
 from roofline.bench.op_timer import HostClock
 from roofline.bench.sampling import Sample
@@ -226,7 +226,7 @@ def test_without_a_gpu_measuring_on_one_is_refused() -> None:
 
 
 def test_calibrate_measures_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate_cpu, "SECONDS", 1.0)
+    monkeypatch.setattr(calibration, "SECONDS", 1.0)
     before = torch.get_num_threads()
     got = calibrate_cpu.calibrate(threads=1, force=True)
     d = got.device

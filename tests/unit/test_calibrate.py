@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from roofline.bench import calibrate_cpu, sampling
+from roofline.bench import calibrate_cpu, calibration, sampling
 from roofline.bench.sampling import Sample
 from roofline.devices.device import Device, Level, Number, Peak, Scaling
 from roofline.devices.file import read
@@ -112,7 +112,7 @@ def test_pinned_gives_every_thread_its_mask_back() -> None:
 
 def test_fit_finds_the_line_that_made_the_points() -> None:
     """3 us and 20 GB/s: 1, 2 and 4 MB take 53, 103 and 203 us."""
-    got = calibrate_cpu.fit([(1e6, 53e-6), (2e6, 103e-6), (4e6, 203e-6)])
+    got = calibration.fit([(1e6, 53e-6), (2e6, 103e-6), (4e6, 203e-6)])
     assert got.a == pytest.approx(3e-6)
     assert got.b == pytest.approx(20e9)
 
@@ -120,13 +120,13 @@ def test_fit_finds_the_line_that_made_the_points() -> None:
 def test_fit_stands_one_bad_point() -> None:
     points = [(v, 2e-6 + v / 50e9) for v in (1e6, 2e6, 3e6, 4e6, 5e6)]
     points[2] = (3e6, 1e-3)
-    assert calibrate_cpu.fit(points).b == pytest.approx(50e9)
+    assert calibration.fit(points).b == pytest.approx(50e9)
 
 
 def test_fit_without_a_slope_takes_the_rate_of_the_largest() -> None:
-    got = calibrate_cpu.fit([(1e6, 50e-6), (2e6, 40e-6), (4e6, 30e-6)])
+    got = calibration.fit([(1e6, 50e-6), (2e6, 40e-6), (4e6, 30e-6)])
     assert got == (0.0, pytest.approx(4e6 / 30e-6))
-    assert calibrate_cpu.fit([(1e6, 1e-3)]) == (0.0, pytest.approx(1e9))
+    assert calibration.fit([(1e6, 1e-3)]) == (0.0, pytest.approx(1e9))
 
 
 # ------------------------------------------------------------------------------------------------ refusal, threads, places
@@ -140,25 +140,25 @@ def device(units: float = 8.0, threads: int = 16) -> Device:
     )  # fmt: skip
 
 
-def bench(**key: Sample) -> calibrate_cpu.Bench:
-    made = calibrate_cpu.Bench(sampling.Waiting(), lambda text: None)
+def bench(**key: Sample) -> calibration.Bench:
+    made = calibration.Bench(sampling.Waiting(), lambda text: None)
     made.key = {name.replace("_", " "): s for name, s in key.items()}
     made.taken, made.clean = 100, 90
     return made
 
 
 def test_a_quiet_machine_is_taken() -> None:
-    got = calibrate_cpu.finish(bench(DRAM=GOOD), device(), force=False)
+    got = calibration.finish(bench(DRAM=GOOD), device(), force=False)
     assert got.spread == 0.02
     assert got.device.notes == ("In 10% of the samples other programs held a core; those were left out.", "as measured")
 
 
 @pytest.mark.parametrize("sample", [Sample(1e-3, 0.4, 30, 25), Sample(1e-3, 0.01, 30, 2)])
 def test_a_busy_machine_is_refused_unless_forced(sample: Sample) -> None:
-    with pytest.raises(calibrate_cpu.TooBusy, match=r"too busy.*fp32 GEMM.*\n.*--force") as caught:
-        calibrate_cpu.finish(bench(DRAM=GOOD, the_fp32_GEMM=sample), device(), force=False)
+    with pytest.raises(calibration.TooBusy, match=r"too busy.*fp32 GEMM.*\n.*--force") as caught:
+        calibration.finish(bench(DRAM=GOOD, the_fp32_GEMM=sample), device(), force=False)
     assert caught.value.exit_code == 2
-    forced = calibrate_cpu.finish(bench(the_fp32_GEMM=sample), device(), force=True)
+    forced = calibration.finish(bench(the_fp32_GEMM=sample), device(), force=True)
     assert "--force" in forced.device.notes[0]
 
 
@@ -184,13 +184,13 @@ def test_ladder_of_threads(threads: int, steps: list[int]) -> None:
 
 def test_default_file_is_the_one_that_cpu_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROOFLINE_HOST_FILE", str(tmp_path / "mine.toml"))
-    assert calibrate_cpu.default_file() == tmp_path / "mine.toml"
+    assert calibration.default_file() == tmp_path / "mine.toml"
     monkeypatch.setenv("ROOFLINE_HOST_FILE", "")
     with pytest.raises(UsageError, match="-o"):
-        calibrate_cpu.default_file()
+        calibration.default_file()
     monkeypatch.delenv("ROOFLINE_HOST_FILE")
     monkeypatch.setattr("roofline.devices.host.default_file", lambda: tmp_path / "roofline" / "host.toml")
-    assert calibrate_cpu.default_file() == tmp_path / "roofline" / "host.toml"
+    assert calibration.default_file() == tmp_path / "roofline" / "host.toml"
 
 
 def test_hold_is_refused_where_it_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def run(
     roofline calibrate -d gpu -o gpu.toml
     roofline devices cpu                  what was measured, beside what was detected
     """
-    from roofline.bench import calibrate_cpu
+    from roofline.bench import calibrate_cpu, calibration
     from roofline.devices import writer
     from roofline.views import files, listing
 
@@ -53,7 +53,7 @@ def run(
     here.only_cpu(device)
     if device is Here.gpu and output is None:
         raise UsageError("-d gpu: name the file to write, as in -o gpu.toml")
-    path = output or calibrate_cpu.default_file()
+    path = output or calibration.default_file()
     if output is None:
         files.make_folder(path.parent)
     files.writable(path)
