@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from roofline.cli.commands.validate import FileOptions, SampleOptions, TableOptions
 from roofline.cli.options import pairs
+from roofline.cli.tables import FileOptions, SampleOptions, TableOptions
 from roofline.cli.terminal import note, out, out_json, progress
 from roofline.devices.device import Device
 from roofline.errors import UsageError
