@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'roofline' has no attribute {name!r}")
 
 
-def analyze(
+def analyze(  # long: an option each
     model: str | os.PathLike[str] | nn.Module,
     *,
     device: str | Device = "cpu",

@@ -126,11 +126,7 @@ def summarise(
         schema=Analysis.SCHEMA,
         tool=tool,
         model=trace.model,
-        setting=Setting(
-            batch=trace.batch, dtype=trace.dtype, runtime=runtime, mode=trace.mode, device=device.name, tier=device.tier,
-            host_s=None if runtime == "ideal" else device.host.value,
-            host_status="" if runtime == "ideal" else device.host.status,
-        ),
+        setting=_setting(trace, device, runtime),
         device=_device_info(device, kernels, trace.dtype, runtime),
         totals=Totals(
             flops=total.flops, macs=total.macs, bytes=total.bytes, weight_bytes=total.weight_bytes, intensity=total.intensity,
@@ -144,6 +140,14 @@ def summarise(
         ops=ops,
         kernels=rows,
         notes=[*trace.notes, *notes],
+    )  # fmt: skip
+
+
+def _setting(trace: Trace, device: Device, runtime: str) -> Setting:
+    return Setting(
+        batch=trace.batch, dtype=trace.dtype, runtime=runtime, mode=trace.mode, device=device.name, tier=device.tier,
+        host_s=None if runtime == "ideal" else device.host.value,
+        host_status="" if runtime == "ideal" else device.host.status,
     )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def _packed(a: Attention, lengths: T | None, masked: bool, dropout: float) -> Co
 
 
 @rule("_flash_attention_forward", klass="attention")
-def flash_forward(
+def flash_forward(  # long: the operator's own arguments
     query: T,
     key: T,
     value: T,
@@ -132,7 +132,7 @@ def flash_forward(
 
 
 @rule("_efficient_attention_forward", klass="attention")
-def efficient_forward(
+def efficient_forward(  # long: the operator's own arguments
     query: T,
     key: T,
     value: T,
@@ -151,7 +151,7 @@ def efficient_forward(
 
 
 @rule("_cudnn_attention_forward", klass="attention")
-def cudnn_forward(
+def cudnn_forward(  # long: the operator's own arguments
     query: T,
     key: T,
     value: T,
@@ -224,7 +224,7 @@ def _projected(query: T, key: T, value: T, width: int) -> list[Gemm]:
 
 
 @rule("_native_multi_head_attention", "_triton_multi_head_attention", klass="attention")
-def native_multi_head_attention(
+def native_multi_head_attention(  # long: the operator's own arguments
     query: T,
     key: T,
     value: T,
@@ -246,7 +246,7 @@ def native_multi_head_attention(
 
 
 @rule("_transformer_encoder_layer_fwd", klass="attention")
-def transformer_encoder_layer(
+def transformer_encoder_layer(  # long: the operator's own arguments
     src: T,
     embed_dim: int,
     num_heads: int,

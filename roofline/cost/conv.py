@@ -148,7 +148,7 @@ def conv_tbc_backward(self: T, input: T, weight: T, bias: T, pad: int, *, out: O
 
 
 @rule("convolution_backward_overrideable", klass="conv")
-def convolution_backward_overrideable(
+def convolution_backward_overrideable(  # long: the operator's own arguments
     grad_output: T,
     input: T,
     weight: T,

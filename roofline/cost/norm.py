@@ -115,7 +115,7 @@ def _batch_backward(x: T, train: bool, mask: Any) -> int:
 
 
 @rule("native_batch_norm_backward", "batch_norm_backward", klass="norm")
-def batch_norm_backward(
+def batch_norm_backward(  # long: the operator's own arguments
     grad_out: T,
     input: T,
     weight: T | None,
@@ -139,7 +139,7 @@ def cudnn_batch_norm_backward(input: T, grad_output: T, *_: Any, out: Out, **__:
 
 
 @rule("_batch_norm_impl_index_backward", klass="norm")
-def batch_norm_impl_index_backward(
+def batch_norm_impl_index_backward(  # long: the operator's own arguments
     impl_index: int,
     input: T,
     grad_output: T,
@@ -177,7 +177,7 @@ def _rows_backward(x: T, weight: T | None, dx: bool, dw: bool, db: bool) -> int:
 
 
 @rule("native_layer_norm_backward", klass="norm")
-def layer_norm_backward(
+def layer_norm_backward(  # long: the operator's own arguments
     grad_out: T,
     input: T,
     normalized_shape: list[int],
@@ -195,7 +195,7 @@ def layer_norm_backward(
 
 
 @rule("native_group_norm_backward", klass="norm")
-def group_norm_backward(
+def group_norm_backward(  # long: the operator's own arguments
     grad_out: T,
     input: T,
     mean: T,

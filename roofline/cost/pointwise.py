@@ -316,7 +316,7 @@ def amp_update_scale(self: T, *_: Any, out: Any, **__: Any) -> int:
 
 
 @rule("_fused_adam", "_fused_adamw", klass="pointwise")
-def fused_adam(
+def fused_adam(  # long: the operator's own arguments
     self: list[T],
     grads: list[T],
     exp_avgs: list[T],
@@ -338,7 +338,7 @@ def fused_adam(
 
 
 @rule("_fused_sgd", klass="pointwise")
-def fused_sgd(
+def fused_sgd(  # long: the operator's own arguments
     self: list[T],
     grads: list[T],
     momentum_buffer_list: list[T],

@@ -75,7 +75,7 @@ for _kind in GATES:
 
 
 @rule("_cudnn_rnn", klass="rnn")
-def cudnn_rnn(
+def cudnn_rnn(  # long: the operator's own arguments
     input: T,
     weight: list[T],
     stride0: int,
@@ -101,7 +101,7 @@ def miopen_rnn(input: T, weight: list[T], stride0: int, hx: T, cx: T | None, mod
 
 
 @rule("_cudnn_rnn_backward", "miopen_rnn_backward", klass="rnn")
-def rnn_backward(
+def rnn_backward(  # long: the operator's own arguments
     input: T,
     weight: list[T],
     stride0: int,
@@ -122,7 +122,7 @@ def rnn_backward(
 
 
 @rule("mkldnn_rnn_layer", klass="rnn")
-def mkldnn_rnn_layer(
+def mkldnn_rnn_layer(  # long: the operator's own arguments
     input: T,
     weight0: T,
     weight1: T,
@@ -146,7 +146,7 @@ def mkldnn_rnn_layer(
 
 
 @rule("mkldnn_rnn_layer_backward", klass="rnn")
-def mkldnn_rnn_layer_backward(
+def mkldnn_rnn_layer_backward(  # long: the operator's own arguments
     input: T,
     weight1: T,
     weight2: T,

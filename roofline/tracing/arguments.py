@@ -50,3 +50,8 @@ def packed_in(m: torch.nn.Module) -> list[Any]:
     if type(m).__module__.startswith("torch.nn.modules."):
         return []
     return [v for v in m.__dict__.values() if type(v) is torch.ScriptObject and is_packed(v)]
+
+
+def alike(t: torch.Tensor) -> torch.Tensor:
+    """Another tensor of the same shape, strides and type, without storage."""
+    return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")

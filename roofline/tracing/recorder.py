@@ -25,7 +25,7 @@ from roofline.errors import UsageError
 from roofline.records import Op, OpSpec
 from roofline.tracing import memo
 from roofline.tracing import meta as metadata
-from roofline.tracing.arguments import add_key, is_packed, map_tensors, tensors_in
+from roofline.tracing.arguments import add_key, alike, is_packed, map_tensors, tensors_in
 from roofline.tracing.autocast import POLICIES
 from roofline.tracing.composites import IMPLICIT
 from roofline.tracing.memo import Entry, Meta, meta_of
@@ -226,7 +226,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self.specs.append(spec)
         self.ops.append(Op(index, self.layer, tuple([tag[1].id for tag in tags]), outputs, self.phase))
 
-    def _run(
+    def _run(  # long: every way to an answer, the quickest first
         self,
         func: torch._ops.OpOverload,
         info: Func,
@@ -414,7 +414,7 @@ def _falls_apart(
         trial = Recorder(None, gpu)
         try:
             with trial:
-                func._op_dk(where, *map_tensors(_alike, args), **{k: map_tensors(_alike, v) for k, v in kwargs.items()})
+                func._op_dk(where, *map_tensors(alike, args), **{k: map_tensors(alike, v) for k, v in kwargs.items()})
             apart = sum(trial.specs[op.spec].launches for op in trial.ops) > 1
         except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
             apart = False
@@ -423,10 +423,6 @@ def _falls_apart(
             _apart.clear()
         _apart[gpu, key] = apart
     return apart
-
-
-def _alike(t: torch.Tensor) -> torch.Tensor:
-    return _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
 
 
 def plain(recorder: Recorder, value: Any) -> Any:

@@ -41,7 +41,7 @@ class NeedsValues(ModelError):
     """The pass depends on the values of tensors, which meta tensors do not have: trace it with `real=True`."""
 
 
-def trace(
+def trace(  # long: one context inside the other, and what was recorded in them
     module: nn.Module,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,

@@ -148,7 +148,7 @@ def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
     )  # fmt: skip
 
 
-def run(
+def run(  # long: an option each
     path: Path, target: Device, *, dtype: str | None = None, layout: str | None = None, runtime: str | None = None,
     columns: dict[str, str] | None = None, limit: int | None = None, seed: int = 0, cache: bool = True,
     jobs: int | None = None, progress: Progress | None = None, own: bool = False,
