@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from roofline import files, units
+from roofline.analysis.explain import fits
 from roofline.analysis.metrics import BY_NAME, by_limit, parse
 from roofline.dtypes import NOT_INT8
 from roofline.errors import BudgetFileError, CheckFailed, ModelError, RooflineError, UsageError, nearest
@@ -79,6 +80,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     error: str = ""
     exit_code: int = 0
     line: int = 0
+    # what a person should know beside the limits: that the pass does not fit the device
+    note: str = ""
 
 
 # Options of the request, by the name that they have in a file; args and kwargs are calls of a module, which no file holds.
@@ -352,4 +355,5 @@ def check(budget: Budget, analysis: Analysis) -> Verdict:
         ok=all(f.ok for f in findings),
         findings=findings,
         line=budget.line,
+        note=fits(analysis),
     )

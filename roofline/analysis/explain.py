@@ -18,7 +18,7 @@ def verdict(analysis: Analysis) -> list[str]:
     """What the analysis says, most important first: the time, what set it, where it went, what is odd, what is not known."""
     if not analysis.kernels or analysis.totals.time_s <= 0:
         return [f"{analysis.model.name} launches no kernel in this setting, so there is nothing to predict."]
-    parts = (_fits, _time, _measured, what_set_it, where, _lopsided, _biggest, _unknown)
+    parts = (fits, _time, _measured, what_set_it, where, _lopsided, _biggest, _unknown)
     return [sentence for part in parts if (sentence := part(analysis))]
 
 
@@ -49,7 +49,7 @@ def _pass(a: Analysis) -> str:
     return f"{step} over {'1 sample' if a.setting.batch == 1 else f'{a.setting.batch:,} samples'}"
 
 
-def _fits(a: Analysis) -> str:
+def fits(a: Analysis) -> str:
     """Only where it does not: what it needs, what there is, and what would fit."""
     t = a.totals
     if t.fits is not False:

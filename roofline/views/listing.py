@@ -222,6 +222,7 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN) -> str:
             rows.append([mark, v.budget, v.device, f.key, text(of, f.actual), text(of, f.limit), used, f.why])
     table = columns(["", "MODEL", "DEVICE", "LIMIT", "IS", "MAY BE", "USED", ""], rows, "llllrrr", paint)
     lines = [paint(line, "red") if line.startswith("FAIL") else line for line in table.splitlines()]
+    lines += [paint(f"note  {safe(v.budget)}  {safe(v.device)}  {safe(v.note)}", "yellow") for v in found if v.note]
     failed = [v for v in found if v.error]
     lines += [paint(f"FAIL  {safe(v.budget)}  {safe(v.device)}  not checked: {safe(v.error)}", "red") for v in failed]
     limits = f"{len(rows)} limit{'s' * (len(rows) != 1)}"
@@ -233,11 +234,13 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN) -> str:
 
 
 def github(found: Sequence[Verdict], file: str) -> str:
-    """Broken limits as GitHub workflow commands, which mark the lines of the budget file in a pull request."""
+    """Broken limits and notes as GitHub workflow commands, which mark the lines of the budget file in a pull request."""
     lines = []
     for v in found:
+        place = f"file={_property(file)},line={v.line or 1},title=roofline budget"
+        if v.note:
+            lines.append(f"::warning {place}::{_command(f'{v.budget} on {v.device}: {v.note}')}\n")
         if v.error:
-            place = f"file={_property(file)},line={v.line or 1},title=roofline budget"
             lines.append(f"::error {place}::{_command(f'{v.budget} on {v.device}: not checked: {v.error}')}\n")
         for f in v.findings:
             if not f.ok:

@@ -12,6 +12,7 @@ from roofline.analysis import budgets as gate
 from roofline.analysis import metrics
 from roofline.errors import BudgetFileError
 from roofline.request import Ask, Pass, Place, Request
+from roofline.views import listing
 
 
 def write(path: Path, text: str, name: str = "roofline.toml") -> Path:
@@ -219,6 +220,22 @@ def test_an_op_without_a_rule_breaks_what_depends_on_it(tmp_path: Path) -> None:
     }  # fmt: skip
     assert "mylib.warp" in next(f.why for f in verdict.findings if f.key == "max_flops")
     assert gate.check(limits(tmp_path, "allow_unknown = true", *lines), a).ok
+
+
+def test_a_pass_that_does_not_fit_is_said(tmp_path: Path) -> None:
+    a = sample()
+    small = replace(
+        a, device=replace(a.device, memory=2**30), totals=replace(a.totals, peak_memory_bytes=3 * 2**30, fits=False)
+    )  # fmt: skip
+    verdict = gate.check(limits(tmp_path, "max_params = 1e12"), small)
+    assert verdict.ok  # it is no limit
+    assert verdict.note == f"It does not fit: one pass over 1 sample needs 3 GiB, and {a.device.title} has 1 GiB."
+    name = verdict.budget
+    assert f"note  {name}  {a.setting.device}  {verdict.note}\n1 limit kept\n" in listing.verdicts([verdict])
+    assert listing.github([verdict], "roofline.toml") == (
+        f"::warning file=roofline.toml,line=1,title=roofline budget::{name} on {a.setting.device}: {verdict.note}\n"
+    )
+    assert gate.check(limits(tmp_path, "max_params = 1e12"), a).note == ""
 
 
 def test_parse_counts() -> None:
