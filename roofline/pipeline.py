@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from roofline import compat
-from roofline.analysis import document, summary
+from roofline.analysis import document
 from roofline.cache.dependencies import Record
 from roofline.cache.store import Cache, digest
 from roofline.devices import library
@@ -140,7 +140,7 @@ def with_trace(found: Source, request: Request) -> tuple[Trace, Analysis]:
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
-    from roofline.analysis import language, memory, padding, physics
+    from roofline.analysis import memory, padding, physics, summary
     from roofline.kernels import build as kernels
     from roofline.timemodel import roof
 
@@ -161,6 +161,8 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
         notes = ["ideal runtime: the optimizer's update in place moves no bytes"] if runtime == "ideal" else []
         result = msgspec.structs.replace(result, setting=setting, notes=[*result.notes, *notes])
     if what.prefill or what.decode:
+        from roofline.analysis import language
+
         info = language.summary(trace, launched, result.totals.time_s, what.prefill, what.decode)
         result = msgspec.structs.replace(result, language=info, notes=[language.sentence(info), *result.notes])
     return result

@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 
 from roofline import files
-from roofline.analysis import verify
 from roofline.errors import UsageError
 from roofline.records import Analysis
 
@@ -34,6 +33,8 @@ def load(path: str | Path) -> Analysis:
         data = files.content(path, files.ANALYSIS)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    from roofline.analysis import verify
+
     verify.check_text(data, str(path))
     found = from_json(data, str(path))
     verify.check(found, str(path))

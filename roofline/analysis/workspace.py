@@ -20,6 +20,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from roofline.cost import access
+from roofline.cost.registry import MEMOS
 from roofline.devices.device import Device
 from roofline.dtypes import DTYPE_BITS
 from roofline.records import OpSpec, TensorSpec
@@ -36,13 +37,25 @@ _FORWARD = {
 }  # fmt: skip
 
 
+# operator by identity, and what is asked of the device -> the operator, and its scratch
+_known: dict[tuple[int, ...], tuple[OpSpec, int]] = {}
+MEMOS.append(_known)
+_LIMIT = 200_000
+
+
 def scratch(spec: OpSpec, device: Device) -> int:
     """Bytes of scratch of one operator, at the moment when results and scratch together are most."""
+    cpu: tuple[int, ...] = ()
     if device.kind == "cpu" and device.vendor in ("Intel", "AMD"):
         # buffers of one thread: with how many PyTorch runs is known of this machine alone
-        buffers = device.threads if device.tier != "datasheet" else 1
-        return onednn(spec, device.threads, buffers, device.simd_bits or 512) + _anywhere(spec)
-    return _anywhere(spec)
+        cpu = device.threads, device.threads if device.tier != "datasheet" else 1, device.simd_bits or 512
+    key = id(spec), *cpu
+    known = _known.get(key)
+    if known is None or known[0] is not spec:
+        if len(_known) >= _LIMIT:
+            _known.clear()
+        known = _known[key] = spec, (onednn(spec, *cpu) if cpu else 0) + _anywhere(spec)
+    return known[1]
 
 
 def _anywhere(spec: OpSpec) -> int:

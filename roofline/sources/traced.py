@@ -76,12 +76,14 @@ def _traced(
 ) -> Trace:
     """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so."""
     from roofline.sources import build
-    from roofline.tracing import language, trace
+    from roofline.tracing import trace
 
     def run_on(m: nn.Module, real: bool) -> Trace:
         notes: list[str] = []
         if what.prefill or what.decode:
             args: list[Any] = []
+            from roofline.tracing import language
+
             kwargs, notes = language.call(m, what.prefill, what.decode, _batch(inputs))
         else:
             args, kwargs = build.call_with(m, inputs)

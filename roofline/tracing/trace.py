@@ -174,11 +174,11 @@ class _Swap:
 
     def tensor(self, t: torch.Tensor) -> torch.Tensor:
         dtype = self.dtype if t.is_floating_point() and t.dtype.itemsize >= 2 else t.dtype
-        weights = isinstance(t, nn.Parameter)
-        if not self.grad and (t.is_meta or (self.device is None and weights)) and t.dtype == dtype:
+        if not self.grad and t.dtype == dtype and (t.is_meta or (self.device is None and isinstance(t, nn.Parameter))):
             return t
         new = self.done.get(id(t))
         if new is None:
+            weights = isinstance(t, nn.Parameter)
             # what a pass may write to, a buffer or an input, is copied
             new = t.detach().to(dtype, copy=self.grad or not weights) if self.device is None else self._stand_in(t, dtype)
             if weights:
@@ -241,7 +241,8 @@ class _Modules:
         self.recorder = recorder
         # each module once, and every path that leads to one: a shared module has several
         self.named: list[tuple[str, nn.Module]] = list(root.named_modules())
-        self.paths = list(_paths(root, len(self.named)))
+        links = sum(child is not None for _, m in self.named for child in m._modules.values())
+        self.paths = self.named if links == len(self.named) - 1 else list(_paths(root, len(self.named)))
         self.index: dict[int, list[int]] = {}
         for i, (_, m) in enumerate(self.paths):
             self.index.setdefault(id(m), []).append(i)
