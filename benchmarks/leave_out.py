@@ -22,6 +22,7 @@ from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.timemodel import roof
 from roofline.validation import fit, operator_tables, validate
+from roofline.validation.model_tables import Reading
 
 FRACTION = 0.8
 
@@ -39,7 +40,7 @@ def fitted(pairs: list[tuple[Path, Device]], folder: Path, limit: int, rounds: i
     for number in range(rounds):
         roof.use(start)
         start = folder / f"{number}.toml"
-        start.write_text(fit.fit(pairs, lambda text: None, limit=limit), encoding="utf-8")
+        start.write_text(fit.fit(pairs, lambda text: None, Reading(limit=limit)), encoding="utf-8")
     return start
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from roofline.cli.options import pairs
 from roofline.cli.tables import FileOptions, SampleOptions, TableOptions
@@ -13,6 +12,7 @@ from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.timemodel import roof
 from roofline.validation import operator_tables, validate
+from roofline.validation.model_tables import Reading
 from roofline.views import files, validation
 
 
@@ -28,10 +28,11 @@ def command(
 ) -> None:
     """What the command line asks for."""
     fit, plot, limit, seed, jobs = more.fit, more.plot, sample.limit, sample.seed, sample.jobs
-    given: dict[str, Any] = {
-        "dtype": table.dtype and table.dtype.value, "layout": table.layout and table.layout.value,
-        "runtime": table.runtime and table.runtime.value, "columns": pairs(table.column or (), "--column", "model=name"),
-    }  # fmt: skip
+    how = Reading(
+        dtype=table.dtype and table.dtype.value, layout=table.layout and table.layout.value,
+        runtime=table.runtime and table.runtime.value, columns=pairs(table.column or (), "--column", "model=name"),
+        own=table.own, limit=limit, seed=seed or 0,
+    )  # fmt: skip
     if len(devices) not in (1, len(paths)):
         raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
     if seed is not None and limit is None and fit is None:
@@ -42,12 +43,11 @@ def command(
     _check_files(plot, fit, len(paths), json)
     if more.constants is not None:
         roof.use(more.constants)
-    options: dict[str, Any] = {"limit": limit, "seed": seed or 0, "cache": cache}
     with progress() as show:
         if fit is not None:
             from roofline.validation import fit as fitting
 
-            text = fitting.fit(both, show or note, **options, **given)
+            text = fitting.fit(both, show or note, how, cache=cache)
             files.write_all({fit: text.encode()})
             note(f"wrote {fit}: use it with --constants {fit}")
             return
@@ -55,10 +55,10 @@ def command(
         for path, target in both:
             single = operator_tables.recognise(path)
             if single is not None:
-                _check_operators(path, given | {"jobs": jobs})
-                results.append(operator_tables.run(path.name, single, target, limit=limit, seed=seed or 0))
+                _check_operators(path, how, jobs)
+                results.append(operator_tables.run(path.name, single, target, limit=how.limit, seed=how.seed))
             else:
-                results.append(validate.run(path, target, jobs=jobs, progress=show, own=table.own, **options, **given))
+                results.append(validate.run(path, target, how, cache=cache, jobs=jobs, progress=show))
     if plot is not None:
         chart = validation.scatter(results[0][0], results[0][1], plot)
         files.write_all({plot: chart})
@@ -84,13 +84,13 @@ def _check_files(plot: Path | None, fit: Path | None, tables: int, json: bool) -
             files.writable(file)
 
 
-def _check_operators(path: Path, given: dict[str, Any]) -> None:
+def _check_operators(path: Path, how: Reading, jobs: int | None) -> None:
     """A table of operators says itself what was run."""
     fixed = {"dtype": "fp32", "layout": "nchw", "runtime": "eager"}
     for name, value in fixed.items():
-        if given.get(name) not in (None, value):
-            raise UsageError(f"{path.name} is a table of single operators, in {value}: --{name} {given[name]} cannot be")
-    if given.get("jobs") is not None:
+        if (given := getattr(how, name)) not in (None, value):
+            raise UsageError(f"{path.name} is a table of single operators, in {value}: --{name} {given} cannot be")
+    if jobs is not None:
         raise UsageError(f"{path.name} is a table of single operators, predicted in no time: leave --jobs out")
-    if given.get("columns"):
+    if how.columns:
         raise UsageError(f"{path.name} is a table of single operators, known by its columns: leave --column out")

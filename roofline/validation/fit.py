@@ -18,6 +18,7 @@ from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
 from roofline.timemodel import roof
 from roofline.validation import arrays, model_tables, operator_tables, validate
+from roofline.validation.model_tables import AS_NAMED, Reading
 
 # Rows drawn from each table: more moves no constant by more than the fit's own scatter.
 SAMPLE = 400
@@ -47,32 +48,22 @@ class Measured(NamedTuple):
     alone: str = ""
 
 
-def fit(
-    pairs: Sequence[tuple[Path, Device]],
-    say: Say,
-    *,
-    limit: int | None = None,
-    seed: int = 0,
-    cache: bool = True,
-    dtype: str | None = None,
-    layout: str | None = None,
-    runtime: str | None = None,
-    columns: dict[str, str] | None = None,
-) -> str:
+def fit(pairs: Sequence[tuple[Path, Device]], say: Say, given: Reading = AS_NAMED, *, cache: bool = True) -> str:
     """The fitted constants as TOML.
 
     Raises UsageError for tables of GPUs and CPUs (or of eager and compiled CPU runs) together, or without usable rows.
     """
-    kind = family(pairs, runtime)
+    kind = family(pairs, given)
+    limit = given.limit or SAMPLE
     data = []
     for path, target in pairs:
         records = operator_tables.recognise(path)
         if records is not None:
-            data.append(_operators(path.name, records, target, limit or SAMPLE, seed))
+            data.append(_operators(path.name, records, target, limit, given.seed))
             say(f"{path.name}: {len(data[-1].seconds)} rows")
             continue
-        how = model_tables.setting(path.name, dtype, layout, runtime)
-        rows = model_tables.sample(model_tables.read(path, columns).rows, limit or SAMPLE, seed)
+        how = model_tables.setting(path.name, given)
+        rows = model_tables.sample(model_tables.read(path, given.columns).rows, limit, given.seed)
         say(f"{path.name}: {len(rows)} rows")
         data.append(_measured(rows, how, target, Cache(enabled=cache), say))
     start = roof.constants(kind)
@@ -84,12 +75,10 @@ def fit(
     return "\n".join(lines) + "\n"
 
 
-def family(pairs: Sequence[tuple[Path, Device]], runtime: str | None = None) -> str:
+def family(pairs: Sequence[tuple[Path, Device]], given: Reading = AS_NAMED) -> str:
     """The set of constants that tables are of (roof.family). Raises UsageError where they are of several."""
     kinds = {
-        roof.family(
-            d, "eager" if operator_tables.recognise(path) else model_tables.setting(path.name, None, None, runtime).runtime
-        )
+        roof.family(d, "eager" if operator_tables.recognise(path) else model_tables.setting(path.name, given).runtime)
         for path, d in pairs
     }
     if len(kinds) != 1:

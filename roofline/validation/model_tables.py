@@ -64,13 +64,32 @@ class Table(Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def setting(name: str, dtype: str | None, layout: str | None, runtime: str | None) -> Setting:
-    """What the file name says ("...-amp-nhwc-...-dynamo"), where the caller does not."""
+class Reading(Struct, frozen=True):
+    """How tables are read: what they do not say of themselves, and which of their rows."""
+
+    # none: by the name of the file
+    dtype: str | None = None
+    layout: str | None = None
+    runtime: str | None = None
+    # what we call a column -> the table's name for it; none: timm's
+    columns: dict[str, str] = {}
+    # whether a model may be code of a person's own, see Row
+    own: bool = False
+    # rows drawn with the seed; none: all
+    limit: int | None = None
+    seed: int = 0
+
+
+AS_NAMED = Reading()
+
+
+def setting(name: str, given: Reading) -> Setting:
+    """What the file name says ("...-amp-nhwc-...-dynamo"), where the reading does not."""
     words = set(re.split(r"[-_.]", Path(name).stem.lower()))
     return Setting(
-        dtype or next((d for d in SETTINGS if d in words), "fp32"),
-        layout or ("nhwc" if "nhwc" in words or {"channels", "last"} <= words else "nchw"),
-        runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager"),
+        given.dtype or next((d for d in SETTINGS if d in words), "fp32"),
+        given.layout or ("nhwc" if "nhwc" in words or {"channels", "last"} <= words else "nchw"),
+        given.runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager"),
     )
 
 

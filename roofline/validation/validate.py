@@ -31,7 +31,7 @@ from roofline.sources.traced import trace_source
 from roofline.timemodel import roof
 from roofline.validation import model_tables
 from roofline.validation.accuracy import Prediction, Validation, summarise
-from roofline.validation.model_tables import Row, Setting
+from roofline.validation.model_tables import AS_NAMED, Reading, Row, Setting
 
 
 class _Job(Struct, frozen=True):
@@ -148,18 +148,17 @@ def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
     )  # fmt: skip
 
 
-def run(  # long: an option each
-    path: Path, target: Device, *, dtype: str | None = None, layout: str | None = None, runtime: str | None = None,
-    columns: dict[str, str] | None = None, limit: int | None = None, seed: int = 0, cache: bool = True,
-    jobs: int | None = None, progress: Progress | None = None, own: bool = False,
+def run(
+    path: Path, target: Device, how: Reading = AS_NAMED, *, cache: bool = True, jobs: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Validation, list[Prediction]]:  # fmt: skip
     """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""
-    how = model_tables.setting(path.name, dtype, layout, runtime)
-    table = model_tables.read(path, columns, own)
-    _check(how, target)
-    rows = model_tables.sample(table.rows, limit, seed)
-    found, skipped = predict(rows, how, target, cache=cache, jobs=jobs, progress=progress)
-    return summarise(table.name, how, target, found, [*table.skipped, *skipped], table.notes), found
+    measured = model_tables.setting(path.name, how)
+    table = model_tables.read(path, how.columns, how.own)
+    _check(measured, target)
+    rows = model_tables.sample(table.rows, how.limit, how.seed)
+    found, skipped = predict(rows, measured, target, cache=cache, jobs=jobs, progress=progress)
+    return summarise(table.name, measured, target, found, [*table.skipped, *skipped], table.notes), found
 
 
 def _check(how: Setting, target: Device) -> None:

@@ -58,7 +58,7 @@ def test_the_ideal_runtime_has_none() -> None:
 
 def test_ten_tiny_kernels_wait_for_ten_steps_of_the_host(net: str, capsys: Capture) -> None:
     """The host issues ten operators that take next to no time: 10 x 100 us, from a cache that held the device file's before."""
-    base = ["analyze", net, "-d", "rtx-4090", "-d", "h100-sxm", "--input", "8,8", "--json"]
+    base = ["analyze", net, "-d", "rtx-4090", "-d", "gh200-96gb", "--input", "8,8", "--json"]
     times = {}
     for option in ([], ["--host", "100us"], ["--host", "100us"]):
         assert cli.main([*base, *option]) == 0
@@ -71,12 +71,12 @@ def test_ten_tiny_kernels_wait_for_ten_steps_of_the_host(net: str, capsys: Captu
 
 
 def test_the_header_says_what_was_assumed_and_a_comparison_whom_it_favours(net: str, capsys: Capture) -> None:
-    base = ["analyze", net, "-d", "rtx-4090", "-d", "h100-sxm", "--input", "8,8"]
+    base = ["analyze", net, "-d", "rtx-4090", "-d", "gh200-96gb", "--input", "8,8"]
     assert cli.main(base) == 0
     out, err = capsys.readouterr()
     assert "datasheet ceilings, host 15 us assumed" in out
     assert "datasheet ceilings, host 27 us from memory" in out
-    assert "hosts differ (rtx-4090 15 us assumed, h100-sxm 27 us from memory), which favours rtx-4090" in err
+    assert "hosts differ (rtx-4090 15 us assumed, gh200-96gb 27 us from memory), which favours rtx-4090" in err
     assert cli.main([*base, "--host", "10 us"]) == 0
     out, err = capsys.readouterr()
     assert out.count("host 10 us as given") == 2

@@ -28,12 +28,12 @@ def write(folder: Path, text: str, name: str = "benchmark-infer-amp-nhwc-pt240-c
     ],
 )
 def test_a_file_name_tells_the_setting(name: str, expected: tuple[str, str, str]) -> None:
-    how = model_tables.setting(name, None, None, None)
+    how = model_tables.setting(name, model_tables.Reading())
     assert (how.dtype, how.layout, how.runtime) == expected
 
 
 def test_options_override_the_file_name() -> None:
-    how = model_tables.setting("x-amp-nhwc-dynamo.csv", "fp32", "nchw", "eager")
+    how = model_tables.setting("x-amp-nhwc-dynamo.csv", model_tables.Reading("fp32", "nchw", "eager"))
     assert (how.dtype, how.layout, how.runtime) == ("fp32", "nchw", "eager")
 
 
