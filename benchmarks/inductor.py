@@ -64,7 +64,7 @@ def ours(module: nn.Module, args: list[Any], kwargs: Mapping[str, Any] | None = 
 
 
 def is_generated(kernel: Kernel) -> bool:
-    return bool(kernel.dims.get("generated"))
+    return kernel.loop is not None
 
 
 def compare(model: str, **settings: int) -> tuple[Schedule, Schedule]:

@@ -163,6 +163,60 @@ class Pool(Shape, frozen=True, gc=False):
         return rows_columns(self.kernel)
 
 
+class Loop(Struct, frozen=True, gc=False):
+    """The loops of a generated kernel, in elements: what the cores of a CPU share."""
+
+    # that it runs over
+    total: int = 0
+    # of mathematical functions that are evaluated
+    special: int = 0
+    # of a reduction: its results; of one result, those that lie in a row of memory (0: it runs over pixels, channels side by
+    # side); and those that go into running variances
+    outer: int = 0
+    row: int = 0
+    welford: int = 0
+
+
+class Access(Struct, frozen=True, gc=False):
+    """How an operator walks through memory, as far as its speed depends on it. 0: no, or not of its class."""
+
+    # convolutions, pools, norms: 1 where it works channels-last
+    last: int = 0
+    # convolutions: 1 with a bias; bytes that a backward's second gradient reads once more; 1 where an image is a view of a
+    # tensor that lies otherwise
+    bias: int = 0
+    again: int = 0
+    viewed: int = 0
+    # pointwise and layout: bytes in a row that the most scattered large input offers in the order of the result (0: all stream)
+    run: int = 0
+    # norms: how often it reads its input from memory
+    passes: int = 0
+    # norms, linear layers, softmax: bytes of an input that the operator makes contiguous for itself
+    copied: int = 0
+    # products: bytes, at most 16, that every row of the operands starts at a multiple of
+    aligned: int = 0
+    # attention: bytes of an additive mask; 1 where its rows are misaligned; 1 where no fused kernel takes the operands
+    mask: int = 0
+    misaligned: int = 0
+    math: int = 0
+    # interpolations on a GPU: turns of each thread, and threads
+    serial: int = 0
+    threads: int = 0
+    # loops on a GPU: elements whose address is worked out for each
+    single: int = 0
+    # elements that are loaded 16 bytes at a time, rows padded to what their threads take
+    packed: int = 0
+    # rows that a block of threads takes by itself
+    blocks: int = 0
+    # rows or planes that a group of threads takes in turn
+    planes: int = 0
+    # elements that one block adds up, and how many such channels there are
+    channel: int = 0
+    channels: int = 0
+    # 1 for a pool over the whole plane
+    whole: int = 0
+
+
 def rows_columns(sizes: Sequence[int]) -> tuple[int, int]:
     """The last two sizes; a single one is a row, and none (a file may say so) a point."""
     rows, columns = (1, 1, *sizes)[-2:]

@@ -24,12 +24,12 @@ def notes(
     setting: str, runtime: str, footprint: int,
 ) -> list[str]:  # fmt: skip
     """A sentence where sizes that are no multiple of 16 bytes cost a notable part of the time; torch.compile pads by itself."""
-    odd = [i for i, k in enumerate(kernels) if 0 < k.dims.get("aligned", 0) < LOAD and k.klass == "gemm"]
+    odd = [i for i, k in enumerate(kernels) if 0 < k.access.aligned < LOAD and k.klass == "gemm"]
     if not odd or device.kind != "gpu" or runtime != "eager":
         return []
     padded = list(kernels)
     for i in odd:
-        padded[i] = replace(kernels[i], dims=kernels[i].dims | {"aligned": 0})
+        padded[i] = replace(kernels[i], access=replace(kernels[i].access, aligned=0))
     better = roof.place(padded, device, setting=setting, runtime=runtime, footprint=footprint)
     whole, saved = sum(p.time_s for p in points), sum(p.time_s for p in points) - sum(p.time_s for p in better)
     if saved < NOTABLE * whole:

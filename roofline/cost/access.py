@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+
+from msgspec.structs import replace
 
 from roofline.classes import CONVS
 from roofline.dtypes import DTYPE_BITS
 from roofline.records import OpSpec, TensorSpec
+from roofline.shapes import Access
 
 # Elements per row that the masks of fused attention have to be a multiple of, else they are copied first.
 _MASK_ALIGNMENT = 8
@@ -17,39 +21,10 @@ _CONTIGUOUS = frozenset(
 _ONE_THREAD_A_PIXEL = frozenset({"upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"})
 
 
-def sizes(spec: OpSpec, klass: str) -> dict[str, int]:
-    """What to add to Kernel.dims: `last` (channels-last input) for convolutions, pools and norms; `again` (bytes that a second
-    gradient reads once more) for a convolution's backward; `run` (bytes in a row that the most scattered large input offers in
-    the order of the result, 0 where all stream) for pointwise and layout kernels;
-    `serial` and `threads` (of interpolations on a GPU: turns of each thread) for pools; `passes` (how often a norm reads its
-    input from memory); `copied` (bytes of an input that the operator makes contiguous for itself) for norms, linear layers and
-    softmax; `mask` (bytes of an additive mask), `misaligned` and `math` (no fused kernel takes it) for attention.
-
-    For the pace of a GPU's loops: `single` (elements whose address is worked out for each), `packed` (those that are loaded
-    16 bytes at a time, rows padded to what their threads take), `blocks` (rows that a block of threads takes by itself),
-    `planes` (rows or planes that a group of threads takes in turn), `channel` and `channels` (elements that one block adds up,
-    and how many there are), `whole` (a pool over the whole plane); `aligned` (bytes that every row of a product's operands
-    starts at a multiple of, at most 16).
-    """
-    if klass in CONVS:
-        if "backward" in spec.name:
-            return {"last": last(spec), "again": again(spec)}
-        return {"last": last(spec), "bias": int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec))}
-    if klass == "pool":
-        return {"last": last(spec)} | _turns(spec) | _whole(spec)
-    if klass in ("pointwise", "layout"):
-        return {"run": run(spec), "single": single(spec, klass)}
-    if klass == "norm":
-        return {"last": last(spec), "passes": passes(spec), "copied": copied(spec)} | _norm(spec)
-    if klass == "softmax":
-        return {"copied": copied(spec)} | _softmax(spec)
-    if klass == "reduction":
-        return {"planes": _rows(spec)}
-    if klass == "gemm":
-        return {"copied": copied(spec), "aligned": aligned(spec)}
-    if klass == "attention":
-        return _attention(spec)
-    return {}
+def of(spec: OpSpec, klass: str) -> Access:
+    """How a call of a class of kernel walks through memory."""
+    own = _OF.get(klass)
+    return own(spec) if own is not None else Access()
 
 
 def strides(t: TensorSpec) -> tuple[int, ...]:
@@ -122,42 +97,43 @@ def _joined_dim(spec: OpSpec) -> int:
 _HALVES = frozenset({"float16", "bfloat16"})
 
 
-def _norm(spec: OpSpec) -> dict[str, int]:
+def _norm(spec: OpSpec) -> Access:
     """LayerNorm gives each row a block of threads; BatchNorm goes element by element, plane after plane where those are
     row-major, and in training has one block for each channel that adds all of its elements up.
     """
-    name = spec.name.removeprefix("aten.")
-    x = spec.inputs[0]
+    name, x = spec.name.removeprefix("aten."), spec.inputs[0]
+    found = Access(last=last(spec), passes=passes(spec), copied=copied(spec))
     if "layer_norm" in name or "rms_norm" in name:
         given = next((a for a in spec.args[1:3] if isinstance(a, list)), [])
         width = math.prod(n for n in given if isinstance(n, int)) or 1
-        return {"blocks": x.numel // width, "packed": x.numel}
+        return replace(found, blocks=x.numel // width, packed=x.numel)
     if len(x.shape) < 2 or "weight_norm" in name or "renorm" in name:
-        return {}
+        return found
     planes = x.shape[0] * x.shape[1]
-    trains = "batch_norm" in name and passes(spec) > 1
+    trains = "batch_norm" in name and found.passes > 1
     # halves beside weights in halves are no case for cuDNN; PyTorch's own sums take twice as long
     own = 1 + (x.dtype in _HALVES and any(t.dtype in _HALVES for t in spec.inputs[1:3] if len(t.shape) == 1))
     # a row of channels at each place, as also [n, c] is (Normalization.cu, batch_norm_use_channels_last_kernels)
     if channels_last(x) or strides(x)[1] == 1:
-        return {"single": x.numel * (own if trains else 1)}
+        return replace(found, single=x.numel * (own if trains else 1))
     if trains:
-        return {"single": x.numel, "planes": planes, "channel": own * x.numel // max(x.shape[1], 1), "channels": x.shape[1]}
-    return {"single": x.numel, "planes": planes}
+        each = own * x.numel // max(x.shape[1], 1)
+        return replace(found, single=x.numel, planes=planes, channel=each, channels=x.shape[1])
+    return replace(found, single=x.numel, planes=planes)
 
 
 # the longest row of a softmax that a warp keeps in registers (ATen/native/cuda/PersistentSoftmax.cuh)
 _IN_REGISTERS = 1024
 
 
-def _softmax(spec: OpSpec) -> dict[str, int]:
+def _softmax(spec: OpSpec) -> Access:
     """A warp takes a short row in registers, padded to a power of two; a block takes a long one, in two turns."""
     x = spec.inputs[0]
     dim = next((a for a in spec.args[1:] if isinstance(a, int) and not isinstance(a, bool)), -1)
     width = max(x.shape[dim] if x.shape else 1, 1)
     if width <= _IN_REGISTERS:
-        return {"packed": x.numel // width * 2 ** (width - 1).bit_length()}
-    return {"packed": 2 * x.numel, "blocks": x.numel // width}
+        return Access(copied=copied(spec), packed=x.numel // width * 2 ** (width - 1).bit_length())
+    return Access(copied=copied(spec), packed=2 * x.numel, blocks=x.numel // width)
 
 
 def _rows(spec: OpSpec) -> int:
@@ -170,16 +146,22 @@ def _rows(spec: OpSpec) -> int:
     return out.numel if len(x.shape) - 1 in given else 0
 
 
-def _whole(spec: OpSpec) -> dict[str, int]:
-    """An adaptive average over the whole plane is a mean."""
-    if (
-        "adaptive_avg_pool2d" not in spec.name
-        or not spec.outputs
-        or "backward" in spec.name
-        or spec.outputs[0].shape[-2:] != (1, 1)
-    ):
-        return {}
-    return {"whole": 1, "planes": 0 if last(spec) else spec.outputs[0].numel}
+def _pool(spec: OpSpec) -> Access:
+    """An adaptive average over the whole plane is a mean.
+
+    PyTorch's CUDA kernels for some interpolations have one thread for each output pixel, which loops over images and channels
+    (ATen/native/cuda/UpSample*.cu); channels-last bilinear ones are spread over all elements.
+    """
+    name, own = spec.name.removeprefix("aten."), last(spec)
+    if not spec.outputs:
+        return Access(last=own)
+    out = spec.outputs[0]
+    if "adaptive_avg_pool2d" in name and "backward" not in name and out.shape[-2:] == (1, 1):
+        return Access(last=own, whole=1, planes=0 if own else out.numel)
+    if name not in _ONE_THREAD_A_PIXEL or (name == "upsample_bilinear2d" and own):
+        return Access(last=own)
+    n, c, *pixels = out.shape
+    return Access(last=own, serial=n * c, threads=math.prod(pixels))
 
 
 def aligned(spec: OpSpec) -> int:
@@ -231,17 +213,6 @@ def run(spec: OpSpec) -> int:
     return shortest
 
 
-def _turns(spec: OpSpec) -> dict[str, int]:
-    """PyTorch's CUDA kernels for these have one thread for each output pixel, which loops over images and channels
-    (ATen/native/cuda/UpSample*.cu); channels-last bilinear ones are spread over all elements.
-    """
-    name = spec.name.removeprefix("aten.")
-    if name not in _ONE_THREAD_A_PIXEL or not spec.outputs or (name == "upsample_bilinear2d" and last(spec)):
-        return {}
-    n, c, *pixels = spec.outputs[0].shape
-    return {"serial": n * c, "threads": math.prod(pixels)}
-
-
 def passes(spec: OpSpec) -> int:
     """How often a norm reads its input: GroupNorm, and BatchNorm in training, take their statistics in one kernel and apply
     them in another; a layer's row stays in cache between. A gradient sums over the batch for its weights first, or last.
@@ -277,18 +248,31 @@ def copied(spec: OpSpec) -> int:
     return 0
 
 
-def _attention(spec: OpSpec) -> dict[str, int]:
+def _attention(spec: OpSpec) -> Access:
     # the forward takes q, k, v, mask; a backward the gradient before them, and a mask in the memory-efficient kernel alone
     given: list[object] = list(spec.inputs[3:4])
     if "backward" in spec.name:
         given = list(spec.args[4:5]) if "efficient" in spec.name else []
     mask = next((t for t in given if isinstance(t, TensorSpec) and len(t.shape) >= 2), None)
-    rank = len(spec.inputs[0].shape) if spec.inputs else 4
+    math_only = int((len(spec.inputs[0].shape) if spec.inputs else 4) != 4)
     if mask is None:
-        return {"mask": 0, "misaligned": 0, "math": int(rank != 4)}
-    steps = strides(mask)[:-1]
-    return {
-        "mask": mask.nbytes,
-        "misaligned": int(any(s % _MASK_ALIGNMENT for s in steps)),
-        "math": int(rank != 4),
-    }
+        return Access(math=math_only)
+    return Access(mask=mask.nbytes, misaligned=int(any(s % _MASK_ALIGNMENT for s in strides(mask)[:-1])), math=math_only)
+
+
+def _conv(spec: OpSpec) -> Access:
+    if "backward" in spec.name:
+        return Access(last=last(spec), again=again(spec))
+    return Access(last=last(spec), bias=int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec)))
+
+
+def _loop(klass: str) -> Callable[[OpSpec], Access]:
+    return lambda spec: Access(run=run(spec), single=single(spec, klass))
+
+
+_OF: dict[str, Callable[[OpSpec], Access]] = {
+    **dict.fromkeys(CONVS, _conv), **{klass: _loop(klass) for klass in ("pointwise", "layout")},
+    "pool": _pool, "norm": _norm, "softmax": _softmax, "attention": _attention,
+    "reduction": lambda spec: Access(planes=_rows(spec)),
+    "gemm": lambda spec: Access(copied=copied(spec), aligned=aligned(spec)),
+}  # fmt: skip

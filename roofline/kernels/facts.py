@@ -8,7 +8,7 @@ from roofline import cost
 from roofline.cost import access
 from roofline.cost.registry import MEMOS
 from roofline.records import Kernel, Op, Operand, OpSpec, Trace, Work
-from roofline.shapes import Shape
+from roofline.shapes import Access, Shape
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})
 
@@ -17,7 +17,7 @@ class Facts:
     """All that an OpSpec tells by itself, worked out once for every call that shares it."""
 
     __slots__ = (
-        "dims", "dtype", "klass", "launches", "mutated", "name", "products", "reads", "shape", "spec", "whole", "work",
+        "access", "dtype", "klass", "launches", "mutated", "name", "products", "reads", "shape", "spec", "whole", "work",
         "writes",
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ class Facts:
         # the call as one shape
         self.whole: Shape | None = counted.shape if counted is not None else None
         # how it walks through memory
-        self.dims: dict[str, int] = access.sizes(spec, self.klass)
+        self.access: Access = access.of(spec, self.klass)
         self.dtype: str = cost.compute_dtype(spec)
         self.shape: tuple[int, ...] = spec.outputs[0].shape if spec.outputs else ()
 
@@ -86,5 +86,5 @@ def kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kerne
     work = f.work
     return Kernel(
         op.layer, f.name, f.klass, (index,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0,
-        operands, f.dims, work is not None, op.phase, f.products, f.whole,
+        operands, f.access, work is not None, op.phase, f.products, f.whole,
     )  # fmt: skip

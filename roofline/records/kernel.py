@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from roofline.shapes import Shape
+from roofline.shapes import Access, Loop, Shape
 
 # How ops become kernels.
 RUNTIMES = ("eager", "compiled", "ideal")
@@ -52,8 +52,8 @@ class Kernel(Struct, frozen=True, omit_defaults=True, gc=False):
     flops: int
     macs: int
     operands: tuple[Operand, ...]
-    # how it walks through memory, as far as its speed depends on it (cost.access, kernels.inductor.sharing)
-    dims: dict[str, int]
+    # how it walks through memory
+    access: Access = Access()
     # False: no rule knows this op's FLOPs
     known: bool = True
     phase: str = "forward"
@@ -61,6 +61,8 @@ class Kernel(Struct, frozen=True, omit_defaults=True, gc=False):
     products: tuple[Shape, ...] = ()
     # the call as one shape: its one product, a backward's forward, the attention inside a layer, a window; None: it has none
     whole: Shape | None = None
+    # of generated code: its loops
+    loop: Loop | None = None
 
     @property
     def bytes(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from roofline.classes import CONVS, LIBRARY, PRODUCTS
-from roofline.cost import shapes
+from roofline.timemodel import terms
 from roofline.timemodel.formulas import Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 
 
@@ -37,17 +37,17 @@ def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Constants, 
 def _blocked(klass: str, f: Any, c: Constants, xp: Any) -> Value:
     """Bytes brought into blocks: oneDNN blocks its weights in every call, row-major images and results too."""
     images = xp.where(f.viewed > 0, c["turned"] * (f.n * f.c * f.h * f.w + f.n * f.o * f.p * f.q) * f.bits / 8, 0.0)
-    return xp.where(own_conv(klass, f), 0.0, f.o * (f.c / f.g) * shapes.taps(f) * f.bits / 8 + images)
+    return xp.where(own_conv(klass, f), 0.0, f.o * (f.c / f.g) * terms.taps(f) * f.bits / 8 + images)
 
 
 def _conv(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> Value:
     """Seconds of one convolution, forward or a gradient (whose blocks are those of its own result)."""
     inner, outer = f.c / f.g, f.o / f.g
-    pixels, taps = shapes.pixels(f), shapes.taps(f)
+    pixels, taps = terms.pixels(f), terms.taps(f)
     if klass == "depthwise_conv":
-        return 2 * shapes.macs(klass, f) / (rate * c["depthwise_conv"])
+        return 2 * terms.macs(klass, f) / (rate * c["depthwise_conv"])
     # blocks of four registers of output channels x one row of pixels are handed to the cores
-    items = f.n * f.g * shapes.one(f.z) * f.p * xp.ceil(outer / (4 * machine.lanes))
+    items = f.n * f.g * terms.one(f.z) * f.p * xp.ceil(outer / (4 * machine.lanes))
     full = 2 * f.g * up(outer, machine.lanes, xp) * pixels * xp.maximum(inner, c["conv_depth"]) * taps
     seconds = full / (rate * c["conv"] * _shared(items, machine.units, xp))
     alone = _product(pixels / f.n, f.o, f.c * taps, f.n, rate, c, machine.lanes, xp)
@@ -58,9 +58,9 @@ def _attention(f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> 
     """Blocks of 32 to 256 queries of one head are handed to the cores."""
     block = xp.where(f.l >= 768, 256.0, xp.where(f.l >= 192, 64.0, 32.0))
     busy = _shared(f.b * f.h * xp.ceil(f.l / block), machine.units, xp)
-    scores = f.b * f.h * f.l * f.s * xp.where(f.math > 0, 1.0, shapes.met(f, xp))
+    scores = f.b * f.h * f.l * f.s * xp.where(f.math > 0, 1.0, terms.met(f, xp))
     # each score is scaled and put through a softmax: 6
-    work = scores * (2 * shapes.one(f.products_e) * f.e + 2 * shapes.one(f.products_v) * f.v + 6)
+    work = scores * (2 * terms.one(f.products_e) * f.e + 2 * terms.one(f.products_v) * f.v + 6)
     return work / (rate * c["attention"] * busy)
 
 
@@ -73,7 +73,7 @@ def _seconds(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp
     if klass == "attention":
         outside = _product(f.m, f.n, f.k, f.b, rate, c, machine.lanes, xp)
         return xp.where(f.m > 0, outside, _attention(f, c, machine, rate, xp))
-    return 2 * shapes.macs(klass, f) / (rate * c["rnn"]) + 2 * f.t * f.layers * machine.launch
+    return 2 * terms.macs(klass, f) / (rate * c["rnn"]) + 2 * f.t * f.layers * machine.launch
 
 
 def _loops(klass: str, f: Any, c: Constants, machine: Machine, rate: Value, xp: Any) -> tuple[Value, Value]:

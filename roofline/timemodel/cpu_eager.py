@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from roofline.classes import CONVS, LIBRARY, PRODUCTS
-from roofline.cost import shapes
+from roofline.timemodel import terms
 from roofline.timemodel.formulas import Constants, Machine, Value, faults, join, missed, own_conv, resident, up
 
 # Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
@@ -84,9 +84,9 @@ def product(m: Value, n: Value, k: Value, b: Value, c: Constants, machine: Machi
 
 def conv(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """Seconds of one convolution, forward or a gradient. PyTorch's own unfolds the windows (on one thread) and multiplies."""
-    inner, outer, pixels, taps = f.c / f.g, f.o / f.g, shapes.pixels(f), shapes.taps(f)
+    inner, outer, pixels, taps = f.c / f.g, f.o / f.g, terms.pixels(f), terms.taps(f)
     if klass == "depthwise_conv":
-        return 2 * shapes.macs(klass, f) / (machine.vector * c["depthwise_conv"])
+        return 2 * terms.macs(klass, f) / (machine.vector * c["depthwise_conv"])
     if klass == "grouped_conv":
         return 2 * f.g * up(outer, BLOCK, xp) * inner * pixels * taps / (machine.vector * c["grouped_conv"])
     # a transposed convolution spreads every input pixel instead of gathering every output pixel
@@ -104,16 +104,16 @@ def blocked(klass: str, f: Any, xp: Any) -> Value:
     size = f.bits / 8
     # channels-last images stay as they are, and so do images of a few channels
     rows = f.last == 0
-    into = xp.where(rows & (f.c > 4), f.n * up(f.c, BLOCK, xp) * shapes.one(f.d) * f.h * f.w * size, 0.0)
-    out = xp.where(rows, f.n * up(f.o, BLOCK, xp) * shapes.one(f.z) * f.p * f.q * size, 0.0)
-    weights = f.o * (f.c / f.g) * shapes.taps(f) * size
+    into = xp.where(rows & (f.c > 4), f.n * up(f.c, BLOCK, xp) * terms.one(f.d) * f.h * f.w * size, 0.0)
+    out = xp.where(rows, f.n * up(f.o, BLOCK, xp) * terms.one(f.z) * f.p * f.q * size, 0.0)
+    weights = f.o * (f.c / f.g) * terms.taps(f) * size
     return xp.where(own_conv(klass, f), 0.0, into + out + weights)
 
 
 def attention(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """Seconds of fused attention, in blocks of 32 queries and keys."""
-    scores = f.b * f.h * up(f.l, 32, xp) * up(f.s, 32, xp) * xp.where(f.math > 0, 1.0, shapes.met(f, xp))
-    widths = shapes.one(f.products_e) * f.e + shapes.one(f.products_v) * f.v
+    scores = f.b * f.h * up(f.l, 32, xp) * up(f.s, 32, xp) * xp.where(f.math > 0, 1.0, terms.met(f, xp))
+    widths = terms.one(f.products_e) * f.e + terms.one(f.products_v) * f.v
     return 2 * scores * widths / flops("attention", c, machine)
 
 
@@ -128,7 +128,7 @@ def one_product(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> 
     if klass == "attention":
         outside = product(f.m, f.n, f.k, f.b, c, machine, xp)
         return xp.where(f.m > 0, outside, attention(f, c, machine, xp)) / relative(f, machine, xp)
-    return 2 * shapes.macs(klass, f) / flops("gemm", c, machine) + f.t * f.layers * machine.host * c["call_library"]
+    return 2 * terms.macs(klass, f) / flops("gemm", c, machine) + f.t * f.layers * machine.host * c["call_library"]
 
 
 def arithmetic(klass: str, kind: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:

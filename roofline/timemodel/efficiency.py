@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roofline.cost import shapes
-from roofline.timemodel import cpu_compiled, gpu
+from roofline.timemodel import cpu_compiled, gpu, terms
 from roofline.timemodel.formulas import Constants, Machine, Value
 
 
@@ -19,7 +18,7 @@ def work(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> tuple[V
 def executed(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> float:
     """Fraction of a kernel's counted FLOPs that its algorithm executes."""
     if klass == "attention":
-        return min(f.total(lambda p: shapes.macs(klass, p) * shapes.met(p, xp)) / max(f.macs, 1), 1.0) if f.causal else 1.0
+        return min(f.total(lambda p: terms.macs(klass, p) * terms.met(p, xp)) / max(f.macs, 1), 1.0) if f.causal else 1.0
     return gpu.executed(klass, f, c, machine, xp) if machine.gpu else 1.0
 
 

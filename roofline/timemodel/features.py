@@ -5,12 +5,23 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import asdict
+
 from roofline.classes import PRODUCTS
-from roofline.cost.shapes import ZEROS
-from roofline.shapes import Attention, Conv, Gemm, Pool, Recurrent, Shape
+from roofline.shapes import Access, Attention, Conv, Gemm, Loop, Pool, Recurrent, Shape
 
 if TYPE_CHECKING:
     from roofline.records import Kernel
+
+# Sizes of a product; those that a shape does not have are 0 (groups: 1).
+SIZES = (
+    "b", "m", "n", "k", "c", "o", "g", "d", "h", "w", "z", "p", "q", "t", "r", "s", "stride", "dilation", "transposed",
+    "gradient", "l", "e", "v", "products_e", "products_v", "layers", "rows", "weights", "times", "causal",
+)  # fmt: skip
+ZEROS = dict.fromkeys(SIZES, 0) | {"g": 1}
+# All sizes of a kernel that the formulas read.
+LOOP = ("generated", "loop", "special", "outer", "row", "welford")
+DIMS = (*SIZES, "double", *Access.__struct_fields__, *LOOP)
 
 
 def sizes(shape: Shape | None) -> dict[str, int]:
@@ -53,8 +64,15 @@ def _conv(conv: Conv) -> dict[str, int]:
 
 
 def own(kernel: Kernel) -> dict[str, int]:
-    """What the formulas read of a kernel itself: how it walks through memory, and the sizes of the call as one shape."""
-    return {**kernel.dims, **sizes(kernel.products[0] if len(kernel.products) == 1 else kernel.whole)}
+    """What the formulas read of a kernel itself: its way through memory, its loops, the sizes of the call as one shape."""
+    shape = kernel.products[0] if len(kernel.products) == 1 else kernel.whole
+    return {**asdict(kernel.access), **_loop(kernel.loop), **sizes(shape)}
+
+
+def _loop(loop: Loop | None) -> dict[str, int]:
+    if loop is None:
+        return {}
+    return dict(zip(LOOP, (1, loop.total, loop.special, loop.outer, loop.row, loop.welford), strict=True))
 
 
 def untold(kernel: Kernel) -> int:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline.cost import shapes
 from roofline.timemodel.shares import Shared, rate, seconds
 
 if TYPE_CHECKING:
@@ -27,12 +26,6 @@ if TYPE_CHECKING:
 Value = Any
 Constants = dict[str, float]
 _NOTHING: Mapping[str, float] = MappingProxyType({})
-
-# Sizes of Kernel.dims that the formulas read, beside those of its products; those that a class does not have are 0 (groups: 1).
-DIMS = (*shapes.SIZES, "double", "last", "bias", "again", "run", "passes", "copied", "generated", "mask", "misaligned", "math",
-    "viewed", "loop", "outer", "row", "special", "welford", "serial", "threads",
-    "single", "packed", "blocks", "planes", "channel", "channels", "whole", "aligned",
-)  # fmt: skip
 
 
 class Plain:

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from roofline.classes import CONVS, PRODUCTS
-from roofline.cost import shapes
+from roofline.timemodel import terms
 from roofline.timemodel.formulas import Constants, Machine, Value, join, missed, resident, up
 
 Tiles = tuple[tuple[int, int], ...]
@@ -144,7 +144,7 @@ def _conv(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """
     peak, simt = _rate(f, machine, xp)
     rate = peak * c["conv"]
-    taps, pixels = shapes.taps(f), shapes.pixels(f)
+    taps, pixels = terms.taps(f), terms.pixels(f)
     # pixels of a few channels, the first layer's, are less than one load. For the first layer of a ResNet cuDNN has a kernel
     first, known = f.c * f.bits < 8 * LOAD, (f.r == 7) & (f.stride == 2) & (f.c <= 4)
     pixel = xp.where(known & (f.bits <= 16), 8, 2)
@@ -170,7 +170,7 @@ def _simt_conv(f: Any, c: Constants, peak: Value, machine: Machine, xp: Any) -> 
     own between transforms that go through memory (Lavin and Gray, arXiv:1509.09308). cuDNN has both for the gradient of the
     image and the second for that of the weight, none for doubles, volumes and kernels with holes.
     """
-    products, pixels, taps = _products(machine), shapes.pixels(f), shapes.taps(f)
+    products, pixels, taps = _products(machine), terms.pixels(f), terms.taps(f)
     weight = f.gradient == 2
     m, n, k = xp.where(weight, f.o, pixels), xp.where(weight, f.c * taps, f.o), xp.where(weight, pixels, f.c * taps)
     direct = _simt(m, n, k, 1.0, products.direct, c, peak, machine, xp)
@@ -202,7 +202,7 @@ def executed(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> flo
         return 1.0
 
     def done(p: Any) -> Value:
-        macs = shapes.macs(klass, p)
+        macs = terms.macs(klass, p)
         peak, simt = _rate(p, machine, xp)
         if not simt:
             return macs
@@ -218,10 +218,10 @@ def executed(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> flo
 
 def _grouped(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """One narrow product per group, channels padded to the group kernel's tiles."""
-    k = up(f.c / f.g, c["group_tile_c"], xp) * shapes.taps(f)
+    k = up(f.c / f.g, c["group_tile_c"], xp) * terms.taps(f)
     n = f.g * up(f.o / f.g, c["group_tile_o"], xp)
     rate = _rate(f, machine, xp).peak * xp.where(f.last > 0, c["grouped_last"], c["grouped_conv"])
-    return 2 * shapes.pixels(f) * n * k / rate
+    return 2 * terms.pixels(f) * n * k / rate
 
 
 def _depthwise(f: Any, c: Constants, vector: Value, xp: Any) -> Value:
@@ -232,16 +232,16 @@ def _depthwise(f: Any, c: Constants, vector: Value, xp: Any) -> Value:
     unrolled = (f.r == f.s) & (f.r <= 5)
     last = xp.where(xp.maximum(f.r, f.s) > 7, c["depthwise_wide"], c["depthwise_last"])
     rate = xp.where(f.last > 0, last, xp.where(unrolled, c["depthwise_conv"], c["depthwise_loop"]))
-    return 2 * shapes.macs("depthwise_conv", f) / (vector * rate)
+    return 2 * terms.macs("depthwise_conv", f) / (vector * rate)
 
 
 def _attention(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """Products over tiles of queries and keys (two, in a backward five), and one exponential per score (a sixteenth of the
     vector rate).
     """
-    scores = f.b * f.h * up(f.l, shapes.BLOCK, xp) * up(f.s, shapes.BLOCK, xp) * xp.where(f.math > 0, 1.0, shapes.met(f, xp))
+    scores = f.b * f.h * up(f.l, terms.BLOCK, xp) * up(f.s, terms.BLOCK, xp) * xp.where(f.math > 0, 1.0, terms.met(f, xp))
     rate = _rate(f, machine, xp).peak * xp.where(f.mask > 0, c["attention_mask"], c["attention"])
-    widths = shapes.one(f.products_e) * up(f.e, 32, xp) + shapes.one(f.products_v) * up(f.v, 32, xp)
+    widths = terms.one(f.products_e) * up(f.e, 32, xp) + terms.one(f.products_v) * up(f.v, 32, xp)
     products, rest = 2 * scores * widths / rate, scores * 16 * c["attention_exp"] / _vector(f, machine, xp)
     # a forward's kernel lets some warps take exponentials while others multiply
     beside = (rate / (machine.units * machine.clock) > APART * 0.5) & (f.bits <= 16) & (f.products_e <= 1)
@@ -251,7 +251,7 @@ def _attention(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
 def _rnn(f: Any, c: Constants, machine: Machine, xp: Any) -> Value:
     """Products of all gates, and a kernel pair for each step and layer that has to wait for the one before."""
     rate = _rate(f, machine, xp).peak * c["gemm"]
-    return 2 * shapes.macs("rnn", f) / rate + 2 * f.t * f.layers * machine.launch
+    return 2 * terms.macs("rnn", f) / rate + 2 * f.t * f.layers * machine.launch
 
 
 # ------------------------------------------------------------------------------------------------ bytes
@@ -278,7 +278,7 @@ def _beside(klass: str, f: Any, c: Constants, machine: Machine, xp: Any) -> Valu
     copied = xp.where((f.last > 0) | simt, 0.0, passed)
     if klass == "conv":
         # a row-major image is a product's operand as it lies where a pixel is a step; rows of odd planes are copied after all
-        plain = (shapes.taps(f) == 1) & (f.stride == 1) & (f.t == 0)
+        plain = (terms.taps(f) == 1) & (f.stride == 1) & (f.t == 0)
         copied = xp.where(plain & (f.p * f.q * size % LOAD == 0), 0.0, copied)
     copies = _apart(copied / size, 2.0 * copied, 2, c, machine, xp)
     if klass == "conv":
@@ -297,8 +297,8 @@ def _gathered(klass: str, f: Any, xp: Any) -> Value:
         return 0.0
 
     def passes(p: Any) -> Value:
-        planes = p.n * p.c * shapes.one(p.d) * p.h * p.w + p.n * p.o * shapes.one(p.z) * p.p * p.q
-        return xp.where((p.gradient == 2) & (p.last == 0), (shapes.taps(p) - 1) * planes * p.bits / 8, 0.0)
+        planes = p.n * p.c * terms.one(p.d) * p.h * p.w + p.n * p.o * terms.one(p.z) * p.p * p.q
+        return xp.where((p.gradient == 2) & (p.last == 0), (terms.taps(p) - 1) * planes * p.bits / 8, 0.0)
 
     return f.total(passes)
 

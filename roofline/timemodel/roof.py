@@ -42,7 +42,7 @@ from roofline.timemodel import cpu_eager, efficiency, features, formulas, shares
 FAMILIES = ("gpu", "cpu", "cpu_eager")
 # environment variable that names a file of constants to use instead of the shipped ones
 _ELSEWHERE = "ROOFLINE_CONSTANTS"
-_ZEROS = dict.fromkeys(formulas.DIMS, 0) | {"g": 1, "b": 1}
+_ZEROS = dict.fromkeys(features.DIMS, 0) | {"g": 1, "b": 1}
 
 
 def family(device: Device, runtime: str) -> str:
@@ -150,7 +150,7 @@ class _Known:
     def cost(self, kernel: Kernel, moved: formulas.Moved) -> _Cost:
         # blocks repeat, and with them what their kernels move and cost
         work = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, kernel.whole, kernel.products
-        key = *work, *moved[:3], *moved.reads, *kernel.dims.items()
+        key = *work, kernel.access, kernel.loop, *moved[:3], *moved.reads
         found = self.costs.get(key)
         if found is None:
             top, machine, plain = self._unit(kernel)

@@ -15,12 +15,11 @@ import numpy as np
 
 from roofline import classes
 from roofline.analysis import memory
-from roofline.cost import shapes
 from roofline.devices.device import Device
 from roofline.dtypes import DOUBLES, DTYPE_BITS
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace
-from roofline.timemodel import cpu_eager, efficiency, features, formulas
+from roofline.timemodel import cpu_eager, efficiency, features, formulas, terms
 
 KLASSES = tuple(sorted(classes.KLASSES))
 # kinds of operator with rates of their own, by number; 0: none
@@ -28,7 +27,7 @@ KINDS = ("", *dict.fromkeys(cpu_eager.KINDS.values()))
 READS = 4
 _COLUMNS = ("model", "count", "klass", "kind", "bits", "flops", "macs", "footprint", "static", "write", "fresh", "untold", *(
     f"{kind}{i}" for i in range(READS) for kind in ("bytes", "apart")
-), *formulas.DIMS)  # fmt: skip
+), *features.DIMS)  # fmt: skip
 
 
 class Table:
@@ -55,7 +54,7 @@ class Table:
         place = np.searchsorted(at, self.owner[mine])
         own = {name: column[mine] for name, column in self.products.items()}
         parts = SimpleNamespace(**{name: column[self.owner[mine]] for name, column in self.columns.items()} | own)
-        f.total = lambda seconds: np.bincount(place, seconds(parts) * shapes.one(parts.times), len(at))
+        f.total = lambda seconds: np.bincount(place, seconds(parts) * terms.one(parts.times), len(at))
         return f
 
 
@@ -86,8 +85,8 @@ def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> Row:
     return (
         float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), DTYPE_BITS[kernel.dtype], kernel.flops,
         kernel.macs, footprint, static, write, fresh, features.untold(kernel),
-        *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in formulas.DIMS),
-        tuple(tuple(sizes.get(name, 1 if name == "g" else 0) for name in shapes.SIZES) for sizes in told),
+        *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in features.DIMS),
+        tuple(tuple(sizes.get(name, 1 if name == "g" else 0) for name in features.SIZES) for sizes in told),
     )  # fmt: skip
 
 
@@ -108,8 +107,8 @@ def table(counted: Iterable[dict[Row, int]]) -> Table:
     columns: dict[str, Any] = {name: np.ascontiguousarray(array[:, i]) for i, name in enumerate(_COLUMNS)}
     for name in ("model", "klass", "kind"):
         columns[name] = columns[name].astype(int)
-    products = np.array(sizes, dtype=np.float64).reshape(-1, len(shapes.SIZES))
-    each = {name: np.ascontiguousarray(products[:, i]) for i, name in enumerate(shapes.SIZES)}
+    products = np.array(sizes, dtype=np.float64).reshape(-1, len(features.SIZES))
+    each = {name: np.ascontiguousarray(products[:, i]) for i, name in enumerate(features.SIZES)}
     return Table(columns, models, each, np.array(owner, dtype=int))
 
 

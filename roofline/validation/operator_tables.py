@@ -190,5 +190,5 @@ def _kernel(spec: OpSpec) -> Kernel:
     work = f.work
     return Kernel(
         0, f.name, f.klass, (0,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0, tuple(operands),
-        f.dims, products=f.products, whole=f.whole,
+        f.access, products=f.products, whole=f.whole,
     )  # fmt: skip

@@ -167,7 +167,7 @@ def test_a_registered_operator_is_not_free(kind: str, name: str, runtime: str) -
     macs = 10**9
     wanted = {"count": Work(2 * macs, macs), "flops": 2 * macs}
     for returned in wanted.values():
-        kernel = Kernel(0, "mylib.op", kind, (0,), "float32", (1,), 2 * macs, macs if isinstance(returned, Work) else 0, (), {})
+        kernel = Kernel(0, "mylib.op", kind, (0,), "float32", (1,), 2 * macs, macs if isinstance(returned, Work) else 0, ())
         (point,) = roof.place([kernel], lookup(name), runtime=runtime)
         assert point.compute_s >= 2 * macs / (1.2 * lookup(name).peak("fp32", "vector"))
         assert point.efficiency <= 1.2
@@ -197,7 +197,7 @@ def test_every_rate_that_calibrate_measures_is_one_that_a_formula_asks_for() -> 
     constants = roof.constants("cpu_eager")
     for klass, op in itertools.product(classes.KLASSES, ("", *cpu_eager.KINDS)):
         f = SimpleNamespace(
-            **dict.fromkeys(formulas.DIMS, 4), bits=32, flops=100, macs=10, footprint=1, static=5, write=6, fresh=6,
+            **dict.fromkeys(features.DIMS, 4), bits=32, flops=100, macs=10, footprint=1, static=5, write=6, fresh=6,
             reads=[(4, 4)], untold=0,
         )  # fmt: skip
         features.over(f, (Gemm(1, 1, 1, 1),))

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from roofline.devices.device import Cores, Device, Number
 from roofline.devices.library import lookup
 from roofline.records import Kernel, Operand, Point
-from roofline.shapes import Conv
+from roofline.shapes import Access, Conv, Loop
 from roofline.timemodel import formulas, roof
 from roofline.validation import arrays
 
@@ -21,20 +21,19 @@ def cpu() -> Device:
     return lookup("i9-10940x")
 
 
-def loop(elements: int, klass: str = "pointwise", **dims: int) -> Kernel:
+def loop(elements: int, klass: str = "pointwise", **of: int) -> Kernel:
     operands = (Operand(4 * elements, 0, "activation", False, 0), Operand(4 * elements, 1, "activation", True))
-    sizes = {"generated": 1, "loop": elements, **dims}
-    return Kernel(0, "relu", klass, (0,), "float32", (elements,), elements, 0, operands, sizes)
+    return Kernel(0, "relu", klass, (0,), "float32", (elements,), elements, 0, operands, loop=Loop(elements, **of))
 
 
-def conv(channels: int, side: int, **dims: int) -> Kernel:
+def conv(channels: int, side: int, **of: int) -> Kernel:
     weights, image = 4 * channels**2, 4 * channels * side**2
     operands = (
         Operand(image, 0, "activation", False, 0), Operand(weights, 1, "parameter"), Operand(image, 2, "activation", True),
     )  # fmt: skip
     macs = channels**2 * side**2
     shape = Conv(1, channels, channels, 1, (side, side), (side, side), (1, 1))
-    return Kernel(0, "conv2d", "conv", (0,), "float32", (1,), 2 * macs, macs, operands, dims, products=(shape,))
+    return Kernel(0, "conv2d", "conv", (0,), "float32", (1,), 2 * macs, macs, operands, Access(**of), products=(shape,))
 
 
 def compiled(kernel: Kernel, device: Device) -> Point:

@@ -37,12 +37,12 @@ def kernel(spec: OpSpec) -> Kernel:
     operands = (*reads, *(Operand(n, 90 + i, "activation", True) for i, n in enumerate(f.writes)))
     flops, macs = f.work or (0, 0)
     return Kernel(
-        0, f.name, f.klass, (0,), f.dtype, f.shape, flops, macs, operands, f.dims, f.work is not None, "forward", f.products,
+        0, f.name, f.klass, (0,), f.dtype, f.shape, flops, macs, operands, f.access, f.work is not None, "forward", f.products,
         f.whole,
     )  # fmt: skip
 
 
-BEFORE = Kernel(0, "relu", "pointwise", (0,), "float32", (1,), 1, 0, (Operand(4, 0, "activation", True),), {})
+BEFORE = Kernel(0, "relu", "pointwise", (0,), "float32", (1,), 1, 0, (Operand(4, 0, "activation", True),))
 
 
 def place(k: Kernel, device: Device, runtime: str = "eager", setting: str = "fp32") -> Point:

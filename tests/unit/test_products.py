@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
-from opspecs import op, t
+from msgspec.structs import replace
+from opspecs import op, shape_of, t
 from rulespecs import CALLS
 
 from roofline import cost
 from roofline.classes import PRODUCTS
 from roofline.cost.registry import RULES
 from roofline.records import OpSpec
-from roofline.shapes import OF_IMAGE, OF_WEIGHT, Conv, Shape
+from roofline.shapes import OF_IMAGE, OF_WEIGHT, Attention, Conv, Gemm, Recurrent, Shape
+from roofline.timemodel import features, terms
 
 
 def products(spec: OpSpec) -> tuple[Shape, ...]:
@@ -65,3 +70,27 @@ def test_a_volume_has_all_its_dimensions() -> None:
 def test_a_complex_product_is_four(dtype: str) -> None:
     (d,) = products(op("bmm", t(2, 3, 4, dtype=dtype), t(2, 4, 5, dtype=dtype), out=t(2, 3, 5, dtype=dtype)))
     assert d.macs == 4 * 2 * 3 * 4 * 5
+
+
+@pytest.mark.parametrize("spec", CALLS, ids=lambda s: s.name)
+def test_what_formulas_multiply_is_what_was_counted(spec: OpSpec) -> None:
+    """The sizes that formulas read give the shape's own multiply-accumulates, for one number and for arrays."""
+    for p in products(spec):
+        klass = p.klass if isinstance(p, Conv) else {Gemm: "gemm", Attention: "attention", Recurrent: "rnn"}[type(p)]
+        f = SimpleNamespace(**features.ZEROS | features.sizes(p))
+        assert terms.macs(klass, f) * p.times == p.macs
+        many = SimpleNamespace(**{name: np.array([size, size]) for name, size in vars(f).items()})
+        assert list(terms.macs(klass, many) * p.times) == [p.macs] * 2
+
+
+def test_no_size_of_a_shape_is_lost_on_the_way_to_the_formulas() -> None:
+    """Shapes that differ in one field differ in the sizes that formulas read, but for what no formula asks."""
+    unread = {(Attention, "kv_heads"), (Recurrent, "i")}
+    for klass in ("gemm", "conv", "attention", "rnn", "pool"):
+        shape = shape_of(klass)
+        assert shape is not None
+        for name in shape.__struct_fields__:
+            value = getattr(shape, name)
+            other = not value if isinstance(value, bool) else (9, *value[1:]) if isinstance(value, tuple) else value + 9
+            if (type(shape), name) not in unread and not (klass == "pool" and name == "times"):
+                assert features.sizes(shape) != features.sizes(replace(shape, **{name: other})), name

@@ -11,7 +11,7 @@ from roofline.classes import PRODUCTS
 from roofline.devices.device import Device, Number
 from roofline.devices.library import lookup
 from roofline.records import Kernel, Operand, Point
-from roofline.shapes import Conv, Gemm
+from roofline.shapes import Access, Conv, Gemm, Loop
 from roofline.timemodel import formulas, roof
 from roofline.validation import arrays
 
@@ -26,13 +26,13 @@ def gemm(m: int, n: int, k: int, dtype: str = "float16") -> Kernel:
     )  # fmt: skip
     shape = Gemm(1, m, n, k)
     return Kernel(
-        0, "linear", "gemm", (0,), dtype, (m, n), 2 * shape.macs, shape.macs, operands, {}, products=(shape,), whole=shape
+        0, "linear", "gemm", (0,), dtype, (m, n), 2 * shape.macs, shape.macs, operands, products=(shape,), whole=shape
     )
 
 
 def stream(nbytes: int, producer: int = -1) -> Kernel:
     operands = (Operand(nbytes, 0, "activation", False, producer), Operand(nbytes, 1, "activation", True))
-    return Kernel(0, "relu", "pointwise", (0,), "float16", (nbytes // 2,), nbytes // 2, 0, operands, {"run": 0})
+    return Kernel(0, "relu", "pointwise", (0,), "float16", (nbytes // 2,), nbytes // 2, 0, operands)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def image(op: str, side: int, *, n: int = 1, channels: int = 16, in_place: bool 
     operands = (Operand(nbytes, 1, "activation", False, 0), Operand(nbytes, 1 if in_place else 2, "activation", True))
     flops = 2 * n * channels**2 * side**2
     products = (Conv(n, channels, channels, 1, (side, side), (side, side), (1, 1)),) if klass == "conv" else ()
-    return Kernel(0, op, klass, (0,), "float32", (n, channels, side, side), flops, flops // 2, operands, {}, products=products)
+    return Kernel(0, op, klass, (0,), "float32", (n, channels, side, side), flops, flops // 2, operands, products=products)
 
 
 def test_a_fresh_result_costs_a_cpu_more_than_one_in_place(cpu: Device) -> None:
@@ -151,9 +151,8 @@ def conv_kernel(n: int, c: int, o: int, size: int, taps: int, groups: int = 1, d
         Operand(nbytes * o * c // groups * taps**2, 1, "parameter"),
         Operand(nbytes * n * o * size**2, 2, "activation", True),
     )
-    return Kernel(
-        0, "conv2d", shape.klass, (0,), dtype, (n, o, size, size), 2 * macs, macs, operands, {"last": last}, products=(shape,)
-    )
+    result, access = (n, o, size, size), Access(last=last)
+    return Kernel(0, "conv2d", shape.klass, (0,), dtype, result, 2 * macs, macs, operands, access, products=(shape,))
 
 
 def test_fp32_products_take_whole_waves_of_tiles(gpu: Device) -> None:
@@ -205,11 +204,11 @@ def test_wide_depthwise_kernels_are_slow_channels_last_only(gpu: Device) -> None
     assert nine < 2 * seven
 
 
-def upsample(n: int, c: int, out: int, **dims: int) -> Kernel:
+def upsample(n: int, c: int, out: int, loop: Loop | None = None) -> Kernel:
     size = 4 * n * c * out**2
     operands = (Operand(size // 4, 0, "activation", False, 0), Operand(size, 1, "activation", True))
-    work = {"serial": n * c, "threads": out**2} | dims
-    return Kernel(0, "upsample_bilinear2d", "pool", (0,), "float32", (n, c, out, out), size, 0, operands, work)
+    work = Access(serial=n * c, threads=out**2)
+    return Kernel(0, "upsample_bilinear2d", "pool", (0,), "float32", (n, c, out, out), size, 0, operands, work, loop=loop)
 
 
 def test_bilinear_upsampling_to_few_pixels_waits_in_every_turn(gpu: Device) -> None:
@@ -218,7 +217,7 @@ def test_bilinear_upsampling_to_few_pixels_waits_in_every_turn(gpu: Device) -> N
     assert work_of(upsample(1024, 1024, 14), gpu) == pytest.approx(wait, rel=0.05)
     assert work_of(upsample(1024, 16, 140), gpu) < 0.1 * wait
     # torch.compile generates a kernel of its own
-    assert work_of(upsample(1024, 1024, 14, generated=1), gpu) < 0.05 * wait
+    assert work_of(upsample(1024, 1024, 14, Loop()), gpu) < 0.05 * wait
 
 
 def test_the_textbook_roofline_loses_nothing(gpu: Device) -> None:
@@ -241,11 +240,11 @@ def test_the_parts_of_a_point_add_up(gpu: Device) -> None:
 @pytest.mark.parametrize(("runtime", "op"), [("eager", "x"), ("eager", "gelu_"), ("compiled", "x")])
 def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, op: str) -> None:
     device = lookup(name)
-    dims = {"run": 8, "serial": 10**4, "threads": 50, "copied": 10**5}
+    access = Access(run=8, serial=10**4, threads=50, copied=10**5)
     operands = (Operand(MiB, 0, "activation", False, 0), Operand(5000, 1, "parameter"), Operand(3 * MiB, 2, "activation", True))
     whole = shape_of(klass)
     products = (whole,) if whole is not None and klass in PRODUCTS else ()
-    kernel = Kernel(0, op, klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, dims, products=products, whole=whole)
+    kernel = Kernel(0, op, klass, (0,), "float32", (1,), 10**8, 5 * 10**7, operands, access, products=products, whole=whole)
     first = stream(MiB)
     single = roof.place([first, kernel], device, setting="fp32", runtime=runtime, footprint=10**7)[1]
     row = arrays.row(kernel, [0, first.bytes, first.bytes + kernel.bytes], 1, 10**7)

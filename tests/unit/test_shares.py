@@ -53,7 +53,7 @@ def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, 
     if klass in MATRIX:
         machine = machine.at(device.peak("fp32", "best"))
     table = roof._roofs(roof.constants(roof.family(device, runtime)))
-    f = SimpleNamespace(**dict.fromkeys(formulas.DIMS, 0))
+    f = SimpleNamespace(**dict.fromkeys(features.DIMS, 0))
     whole = shape_of(klass)
     f.__dict__.update(features.sizes(whole))
     f.__dict__.update(

@@ -17,7 +17,7 @@ from roofline.kernels.inductor.graph import Graph
 from roofline.kernels.inductor.operators import folded
 from roofline.kernels.inductor.parts import Buffer, Launch, Node, root
 from roofline.records import Kernel, Operand, Work
-from roofline.shapes import Conv
+from roofline.shapes import Access, Conv, Loop
 
 # the most telling class of a fused kernel, first
 _ORDER = ("softmax", "norm", "reduction", "pool", "gather", "layout", "pointwise")
@@ -105,21 +105,21 @@ def _weight_copy(conv: Kernel) -> Iterator[Kernel]:
         copied = (Operand(weight.bytes, weight.storage, weight.role), Operand(weight.bytes, weight.storage, "weight", True))
         yield Kernel(
             conv.layer, "channels_last", "layout", conv.ops, conv.dtype, conv.shape, 0, 0, copied,
-            {"generated": 1, "loop": weight.bytes * 8 // DTYPE_BITS[conv.dtype]}, phase=conv.phase,
+            phase=conv.phase, loop=Loop(weight.bytes * 8 // DTYPE_BITS[conv.dtype]),
         )  # fmt: skip
 
 
 def _library(graph: Graph, node: Node, operands: tuple[Operand, ...]) -> Kernel:
     number, op, f = graph.launched[node.op]
     found = kernel_of(number, op, f, operands)
-    if f.klass == "gemm" and f.dims.get("aligned"):
+    if f.klass == "gemm" and f.access.aligned:
         # Inductor pads the operands of a product whose rows start between two loads (torch/_inductor/fx_passes/pad_mm.py)
-        return msgspec.structs.replace(found, dims=f.dims | {"aligned": 0})
+        return msgspec.structs.replace(found, access=msgspec.structs.replace(f.access, aligned=0))
     if f.klass not in CONVS:
         return found
     # the bias joins the generated kernel that follows
-    own = {"last": int(graph.last), "bias": 0, "viewed": int(node.op in graph.viewed)}
-    return msgspec.structs.replace(found, dims=f.dims | own)
+    own = msgspec.structs.replace(f.access, last=int(graph.last), bias=0, viewed=int(node.op in graph.viewed))
+    return msgspec.structs.replace(found, access=own)
 
 
 def _generated(graph: Graph, node: Node, operands: tuple[Operand, ...]) -> Kernel:
@@ -127,13 +127,13 @@ def _generated(graph: Graph, node: Node, operands: tuple[Operand, ...]) -> Kerne
     kernel = _fused(members or [graph.launched[node.op]], operands)
     outer = node.loops.outer if node.loops else 0
     facts = [m.facts for m in members] or [graph.launched[node.op].facts]
-    dims = kernel.dims | sharing.sizes(node.total, outer, facts, graph.last)
+    loop = sharing.loop(node.total, outer, facts, graph.last)
     if members:
-        return msgspec.structs.replace(kernel, dims=dims)
+        return msgspec.structs.replace(kernel, loop=loop)
     # what it computes has been counted where it was computed first
     klass = "layout" if kernel.klass in CALLS else kernel.klass
-    dims["welford"] = 0
-    return msgspec.structs.replace(kernel, op=node.label or kernel.op, klass=klass, flops=0, macs=0, dims=dims)
+    loop = msgspec.structs.replace(loop, welford=0)
+    return msgspec.structs.replace(kernel, op=node.label or kernel.op, klass=klass, flops=0, macs=0, loop=loop)
 
 
 def _fused(members: list[Launch], operands: tuple[Operand, ...]) -> Kernel:
@@ -145,8 +145,8 @@ def _fused(members: list[Launch], operands: tuple[Operand, ...]) -> Kernel:
     biggest = max(facts, key=lambda f: f.spec.outputs[0].numel if f.spec.outputs else 0)
     dtype = max((f.dtype for f in facts), key=DTYPE_BITS.__getitem__)
     flops, macs = (sum(counts) for counts in zip(*(f.work or Work(0, 0) for f in facts), strict=True))
-    dims, whole = (biggest.dims, biggest.whole) if len(facts) == 1 else ({}, None)
+    access, whole = (biggest.access, biggest.whole) if len(facts) == 1 else (Access(), None)
     return Kernel(
         members[0].op.layer, label, klass, tuple(m.number for m in members), dtype, biggest.shape, flops, macs, operands,
-        dims | {"generated": 1}, all(f.work is not None for f in facts), members[0].op.phase, whole=whole,
+        access, all(f.work is not None for f in facts), members[0].op.phase, whole=whole,
     )  # fmt: skip

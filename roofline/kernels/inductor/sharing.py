@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from roofline.kernels.facts import Facts
 from roofline.kernels.inductor.operators import folded
 from roofline.records import OpSpec
+from roofline.shapes import Loop
 
 # Functions of the mathematical library: a polynomial for every element.
 _SPECIAL = frozenset({
@@ -15,20 +16,15 @@ _SPECIAL = frozenset({
 _REDUCES = frozenset({"norm", "softmax", "reduction", "pool"})
 
 
-def sizes(total: int, outer: int, facts: Sequence[Facts], last: bool) -> dict[str, int]:
-    """What to add to Kernel.dims of a generated kernel: `loop` elements that it runs over; `special` evaluations of
-    mathematical functions; and of a reduction its results (`outer`), the elements of one result that lie in a row of memory
-    (`row`; 0: it runs over pixels, channels side by side) and those that go into running variances (`welford`).
-
-    `last` says that images have their channels innermost.
-    """
-    found = {"loop": total, "special": sum(_numel(f.spec) for f in facts if f.name.rstrip("_") in _SPECIAL)}
+def loop(total: int, outer: int, facts: Sequence[Facts], last: bool) -> Loop:
+    """The loops of a generated kernel over `total` elements with `outer` results; `last`: channels of images are innermost."""
+    special = sum(_numel(f.spec) for f in facts if f.name.rstrip("_") in _SPECIAL)
     reduces = [f for f in facts if f.klass in _REDUCES and f.spec.inputs and not folded(f.spec)]
     if not outer or outer >= total or not reduces:
-        return found
+        return Loop(total, special)
     varies = [f for f in reduces if f.klass == "norm" or f.name.startswith(("var", "std"))]
     row = _row(reduces[0].spec, total // outer, last)
-    return found | {"outer": outer, "row": row, "welford": sum(f.spec.inputs[0].numel for f in varies)}
+    return Loop(total, special, outer, row, sum(f.spec.inputs[0].numel for f in varies))
 
 
 def _numel(spec: OpSpec) -> int:

@@ -1,19 +1,11 @@
-"""The products inside kernels: how many multiply-accumulates their sizes say. Numbers or arrays, no torch.
+"""What formulas derive from the sizes of one product (features.py): numbers or arrays of them.
 
-A kernel of a product class is one product or several, each of them a set of sizes (cost.products). What the time model
-multiplies is what the count adds up: `macs` of a kernel's products is the kernel's own `macs`.
+A test holds `macs` to that of the shape that the sizes are from.
 """
 
 from __future__ import annotations
 
 from typing import Any
-
-# Sizes of a product; those that a class does not have are 0.
-SIZES = (
-    "b", "m", "n", "k", "c", "o", "g", "d", "h", "w", "z", "p", "q", "t", "r", "s", "stride", "dilation", "transposed",
-    "gradient", "l", "e", "v", "products_e", "products_v", "layers", "rows", "weights", "times", "causal",
-)  # fmt: skip
-ZEROS = dict.fromkeys(SIZES, 0) | {"g": 1}
 
 
 def pixels(f: Any) -> Any:
