@@ -23,10 +23,9 @@ def conv_of(
     rank = len(kernel)
     batch = x.shape[0] if len(x.shape) == rank + 2 else 1
     step, holes = many(stride, rank) or [1], many(dilation, 1) or [1]
-    return Conv(
-        batch, x.shape[-rank - 1], out.shape[-rank - 1], groups, tuple(x.shape[-rank:]), tuple(out.shape[-rank:]), kernel,
-        step[-1], max(holes), bool(transposed),
-    )  # fmt: skip
+    image, result = x.shape[len(x.shape) - rank :], out.shape[len(out.shape) - rank :]
+    c, o = x.shape[-rank - 1], out.shape[-rank - 1]
+    return Conv(batch, c, o, groups, image, result, kernel, step[-1], max(holes), bool(transposed))
 
 
 # --- as modules, functions and libraries call them

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import asdict
 
 from roofline.classes import PRODUCTS
-from roofline.shapes import Access, Attention, Conv, Gemm, Loop, Pool, Recurrent, Shape
+from roofline.shapes import Access, Attention, Conv, Gemm, Loop, Pool, Recurrent, Shape, rows_columns
 
 if TYPE_CHECKING:
     from roofline.records import Kernel
@@ -50,13 +50,11 @@ def sizes(shape: Shape | None) -> dict[str, int]:
 
 
 def _conv(conv: Conv) -> dict[str, int]:
-    flat = len(conv.kernel) == 1
+    (h, w), (p, q), (r, s) = rows_columns(conv.image), rows_columns(conv.out), conv.window
     found = {
-        "n": conv.n, "c": conv.c, "o": conv.o, "g": conv.groups,
-        "h": 1 if flat else conv.image[-2], "w": conv.image[-1], "p": 1 if flat else conv.out[-2], "q": conv.out[-1],
-        "r": 1 if flat else conv.kernel[-2], "s": conv.kernel[-1], "stride": conv.stride,
-        "dilation": conv.dilation if conv.dilation > 1 else 0, "transposed": int(conv.transposed), "gradient": conv.gradient,
-        "times": conv.times,
+        "n": conv.n, "c": conv.c, "o": conv.o, "g": conv.groups, "h": h, "w": w, "p": p, "q": q, "r": r, "s": s,
+        "stride": conv.stride, "dilation": conv.dilation if conv.dilation > 1 else 0, "transposed": int(conv.transposed),
+        "gradient": conv.gradient, "times": conv.times,
     }  # fmt: skip
     if len(conv.kernel) == 3:
         found |= {"d": conv.image[0], "z": conv.out[0], "t": conv.kernel[0]}
