@@ -55,10 +55,10 @@ class CheckFailed(RooflineError):
 
 
 def close(name: str, names: Iterable[str], n: int = 1, cutoff: float = 0.6) -> list[str]:
-    """The at most `n` names that are most like `name`, the nearest first."""
+    """The at most `n` names that are most like `name`, the nearest first, each once."""
     from difflib import get_close_matches
 
-    return get_close_matches(name, list(names), n=n, cutoff=cutoff)
+    return get_close_matches(name, dict.fromkeys(names), n=n, cutoff=cutoff)
 
 
 def nearest(

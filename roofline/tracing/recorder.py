@@ -246,7 +246,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if metas is not None:
             outputs = tuple(meta_of(*m) for m in metas)
             spec = self._spec(info, args, kwargs, tags, outputs, (), False)
-            return self._replay(self._remember(key, Entry(spec, outputs, len(outputs) == 1)), tags)
+            one = len(outputs) == 1 and not info.name.startswith("aten._foreach_")  # a list of one is a list
+            return self._replay(self._remember(key, Entry(spec, outputs, one)), tags)
         if key is not None and info.name.startswith("aten._foreach_") and info.mutates == ("self",):
             # every one of them keeps its tensors as they are; torch would loop over them in Python
             if entry is None:

@@ -190,6 +190,14 @@ def test_optimizer_is_multi_tensor_on_a_gpu_and_writes_in_place() -> None:
     assert {o.role for o in update.operands if o.write} == {"parameter"}
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_model_of_one_parameter_is_updated(optimizer: str) -> None:
+    """Torch's optimizers work on lists of tensors, and a list of one is a list."""
+    module = nn.Conv2d(3, 8, 3, bias=False)
+    found = roofline.analyze(module, inputs=["1,3,12,12"], device="t4", training=True, optimizer=optimizer)
+    assert {k.phase for k in found.kernels} == {"forward", "backward", "optimizer"}
+
+
 class Nested(nn.Module):
     def __init__(self) -> None:
         super().__init__()

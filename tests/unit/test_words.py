@@ -7,6 +7,7 @@ from pathlib import Path
 
 from roofline import classes, dtypes
 from roofline.cost.registry import RULES
+from roofline.errors import close
 from roofline.views.style import CLASSES
 
 PACKAGE = Path(classes.__file__).parent
@@ -31,3 +32,11 @@ def test_no_second_table() -> None:
     tables = re.compile(r'"float32": "fp32"|"fp32": \(?"float32"|"grouped convolution"')
     found = {p.name for p in PACKAGE.rglob("*.py") if tables.search(p.read_text(encoding="utf-8"))}
     assert found == {"dtypes.py", "classes.py"}
+
+
+def test_the_nearest_names_are_told_once_each() -> None:
+    """Reference models and torchvision's share names."""
+    assert close("mobilnet_v2", ["mobilenet_v2", "resnet50", "mobilenet_v2", "mobilenet_v1"], n=3) == [
+        "mobilenet_v2",
+        "mobilenet_v1",
+    ]
