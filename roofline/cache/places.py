@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from functools import cache
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,6 +85,15 @@ def where(spec: ModuleSpec | None) -> str | None:
     return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
 
 
+def beside(name: str, spec: ModuleSpec | None, places: Sequence[str]) -> ModuleSpec | None:
+    """Of a top-level module that Python finds: what lies beside the model, where the other is somebody's own and only on the
+    caller's path. A folder without __init__.py would lose to any module of its name."""
+    found = where(spec)
+    if found is None or kind_of(found) != "own" or found.startswith(tuple(os.path.join(place, "") for place in places)):
+        return spec
+    return PathFinder.find_spec(name, list(places)) or spec
+
+
 def locate(name: str, places: Sequence[str]) -> str | None:
     """Where `import name` would find it now, were the model loaded again."""
     path = list(sys.path)
@@ -94,7 +103,7 @@ def locate(name: str, places: Sequence[str]) -> str | None:
             find = getattr(finder, "find_spec", None)
             spec = find(name, None, None) if find else None
             if spec is not None:
-                return where(spec)
+                return where(beside(name, spec, places))
     except Exception:  # somebody's finder
         return None
     finally:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from roofline.cache.places import kind_of, origin, where
+from roofline.cache.places import beside, kind_of, origin, where
 from roofline.isolation.failures import text
 from roofline.isolation.leftovers import State
 
@@ -91,6 +91,8 @@ class _Finder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target)
+        if path is None:
+            spec = beside(name, spec, self.loaded.places)
         if path is None or spec is None:
             self.loaded.names.setdefault(name, where(spec))
         if spec is not None and type(spec.loader) is SourceFileLoader and kind_of(spec.origin or "") == "own":

@@ -29,9 +29,9 @@ def params(model: str, width: int = 4, **more: object) -> int:
 
 
 def write(folder: Path, **files: str) -> Path:
-    """files: `layers` is layers.py, `pkg__layers` is pkg/layers.py."""
+    """files: `layers` is layers.py, `pkg__layers` is pkg/layers.py, `pkg__init` is pkg/__init__.py."""
     for name, text in files.items():
-        path = folder / (name.replace("__", "/") + ".py")
+        path = folder / (name.replace("__init", "/\0").replace("__", "/").replace("\0", "__init__") + ".py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
@@ -59,7 +59,7 @@ def test_nothing_stays(tmp_path: Path) -> None:
 def test_a_package_of_the_same_name(tmp_path: Path) -> None:
     for name, width in (("a", 4), ("b", 40)):
         write(
-            tmp_path / name, net=NET.replace("layers import", "models.layers import"), models____init__="",
+            tmp_path / name, net=NET.replace("layers import", "models.layers import"), models__init="",
             models__layers="from .deep.width import WIDTH\n" + LAYERS.format(width="WIDTH"),
             models__deep__width=f"WIDTH = {width}\n",
         )  # fmt: skip
@@ -86,7 +86,7 @@ def test_relative_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_
         pkg__width="WIDTH = 4\n",
     )
     if with_init:
-        write(tmp_path, pkg____init__="", pkg__blocks____init__="")
+        write(tmp_path, pkg__init="", pkg__blocks__init="")
     assert params(f"{tmp_path}/pkg/net.py:Net") == 16
     monkeypatch.chdir(tmp_path)
     assert params("pkg.net:Net") == 16
@@ -145,6 +145,25 @@ def test_the_callers_own_module_stays_the_callers(tmp_path: Path, monkeypatch: p
         assert sys.modules["layers"] is layers
     finally:
         del sys.modules["layers"]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["package", "folder"])
+def test_a_package_named_like_a_module_of_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    mine = write(tmp_path / "mine", parts="mine = True\n")
+    files = {"net": NET.replace("layers import", "parts.layers import"), "parts__layers": LAYERS.format(width=4)}
+    theirs = write(tmp_path / "theirs", **files, **({"parts__init": ""} if whole else {}))
+    monkeypatch.syspath_prepend(str(mine))
+    import parts  # type: ignore[import-not-found]  # written above
+
+    try:
+        assert params(f"{theirs}/net.py:Net") == 16
+        assert sys.modules["parts"] is parts
+        kept = [roofline.analyze(f"{theirs}/net.py:Net", inputs=("1,4",), device="t4") for _ in range(2)]
+        assert [a.model.params for a in kept] == [16, 16]
+        write(theirs, parts__layers=LAYERS.format(width=40))
+        assert params(f"{theirs}/net.py:Net", 40) == 1600
+    finally:
+        del sys.modules["parts"]
 
 
 def test_an_edit_between_two_calls_is_seen(tmp_path: Path) -> None:
