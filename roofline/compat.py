@@ -107,8 +107,8 @@ def holders(t: Any) -> tuple[int, int] | None:
 # ------------------------------------------------------------------------------------------------ transformers
 
 
-# transformers 5.24 calls it `cache`, earlier ones `past_key_values`
-_CACHE = ("cache", "past_key_values")
+# transformers 5.24 calls it `cache`, earlier ones `past_key_values`, and `cache_params` where it keeps states
+_CACHE = ("cache", "past_key_values", "cache_params")
 
 
 def cache_argument(parameters: Mapping[str, Any]) -> str:
@@ -150,6 +150,20 @@ def cache_layer(layer: Any) -> str:
 def is_recurrent(layer: Any) -> bool:
     """Whether a layer of the cache keeps a state of fixed size besides or instead of keys and values."""
     return hasattr(layer, "recurrent_states") or hasattr(layer, "conv_states")
+
+
+def take_state(layer: Any, begun: Any, stand_in: Callable[[Any], Any]) -> None:
+    """Give a layer of a cache the state of `begun`, which has seen a token: what it knows, and stand-ins for its tensors."""
+    # one tensor, or by number where a layer keeps several
+    for name, value in vars(begun).items():
+        if name in _KEYS or callable(value):
+            continue
+        several = isinstance(value, dict)
+        setattr(layer, name, {k: stand_in(v) for k, v in value.items()} if several else stand_in(value))
+
+
+# what a layer of the cache knows of its keys and values
+_KEYS = frozenset({"keys", "values", "is_initialized", "cumulative_length", "sliding_window"})
 
 
 @contextmanager

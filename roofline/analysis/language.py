@@ -15,12 +15,15 @@ def summary(trace: Trace, kernels: Sequence[Kernel], time_s: float, prefill: int
     held = sum(s.nbytes for s in trace.storages if s.kind == "cache")
     read = sum(o.bytes for k in kernels for o in k.operands if o.role == "cache" and not o.write)
     copied = [(op.outputs[0], trace.specs[op.spec]) for op in trace.ops if trace.specs[op.spec].name == "aten.copy_"]
-    written = sum(spec.out.nbytes for storage, spec in copied if trace.storages[storage].kind == "cache")
+    writes = [(trace.storages[i].nbytes, spec.out.nbytes) for i, spec in copied if trace.storages[i].kind == "cache"]
+    written = sum(n for _, n in writes)
+    # a recurrent layer's state is written over: it does not grow
+    grown = written if decode is None else sum(n for whole, n in writes if n < whole)
     flops, macs = sum(k.flops for k in kernels), sum(k.macs for k in kernels)
     return LanguageInfo(
         mode="prefill" if decode is None else "decode", sequences=trace.batch, tokens=tokens, context=end,
         flops_per_token=flops // tokens, macs_per_token=macs // tokens, weight_bytes=sum(k.weight_bytes for k in kernels),
-        cache_bytes=held, cache_read_bytes=read, cache_written_bytes=written, cache_bytes_per_token=written // tokens,
+        cache_bytes=held, cache_read_bytes=read, cache_written_bytes=written, cache_bytes_per_token=grown // tokens,
         tokens_per_s=tokens / time_s if time_s else 0.0,
     )  # fmt: skip
 

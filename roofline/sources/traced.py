@@ -80,11 +80,12 @@ def _traced(
 
     def run_on(m: nn.Module, real: bool) -> Trace:
         notes: list[str] = []
+        before = None
         if what.prefill or what.decode:
             args: list[Any] = []
             from roofline.tracing import language
 
-            kwargs, notes = language.call(m, what.prefill, what.decode, _batch(inputs))
+            kwargs, notes, before = language.call(m, what.prefill, what.decode, _batch(inputs))
         else:
             args, kwargs = build.call_with(m, inputs)
         result = trace.trace(
@@ -98,6 +99,7 @@ def _traced(
             batch=_batch(inputs),
             real=real,
             optimizer=what.update,
+            before=before,
         )
         return _noted(result, *notes)
 

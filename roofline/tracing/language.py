@@ -1,14 +1,16 @@
 """Causal language models of transformers: reading a prompt (prefill), and one token after a filled KV cache (decode).
 
 The cache is that of transformers in size and layout (sliding windows included), but a new token is written into its
-place: transformers' own growing cache copies all of it at every step, which no engine that serves a model does.
+place: transformers' own growing cache copies all of it at every step, which no engine that serves a model does. A recurrent
+layer keeps a state of fixed size, which only its own code knows: one token that is not recorded makes it.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from roofline import compat
 from roofline.errors import UsageError
@@ -18,8 +20,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int) -> tuple[dict[str, Any], list[str]]:
-    """Keyword arguments of the pass, and what a reader must know of it.
+class Call(NamedTuple):
+    """Keyword arguments of the pass, what a reader must know of it, and what has to run before it, unrecorded."""
+
+    kwargs: dict[str, Any]
+    notes: list[str]
+    before: Callable[[], None] | None
+
+
+def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int) -> Call:
+    """The pass over a prompt, or over one token after so many.
 
     Raises UsageError where the module is no causal language model of transformers.
     """
@@ -41,11 +51,6 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
     if longest is not None and past + tokens > longest:
         notes.append(f"{past + tokens:,} tokens are more than the {longest:,} positions that the configuration allows")
     cache = _cache(config, past)
-    if past and any(map(compat.is_recurrent, cache.layers)):
-        raise UsageError(
-            f"{type(module).__name__} has recurrent layers, whose state after a prompt is not made here: decode is not counted"
-            "\n--prefill counts the prompt; an empty state would take the prompt's path, which is more work than a token's"
-        )
     kwargs: dict[str, Any] = {
         "input_ids": torch.empty((batch, tokens), dtype=torch.int64, device="meta"), takes: cache,
     }  # fmt: skip
@@ -55,7 +60,34 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
         kwargs["logits_to_keep"] = 1
         if prefill:
             notes.append("prefill: logits of the last position only, as generate() asks for")
-    return kwargs, notes
+    recurrent = past and any(map(compat.is_recurrent, cache.layers))
+    return Call(kwargs, notes, partial(_begin, module, kwargs, takes) if recurrent else None)
+
+
+def _begin(module: nn.Module, kwargs: dict[str, Any], takes: str) -> None:
+    """Make the states of recurrent layers, by a first token after nothing."""
+    import torch
+
+    cache, begun = kwargs[takes], _cache(module.config, 0)
+    place = next(module.parameters()).device
+    token = torch.zeros(kwargs["input_ids"].shape, dtype=torch.int64, device=place)
+    module(**kwargs | {"input_ids": token, takes: begun})
+    for layer, after in zip(cache.layers, begun.layers, strict=True):
+        if compat.is_recurrent(layer):
+            compat.take_state(layer, after, _kept)
+
+
+def _kept(value: Any) -> Any:
+    """A tensor of the cache like this one, there before the pass; anything else as it is."""
+    import torch
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    if not isinstance(value, torch.Tensor):
+        return value
+    with _disable_current_modes():
+        cache = torch.zeros_like(value)
+    cache._roofline_kind = "cache"  # type: ignore[attr-defined]
+    return cache
 
 
 def _cache(config: Any, past: int) -> Any:

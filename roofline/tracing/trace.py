@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,6 +53,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     batch: int = 1,
     real: bool = False,
     optimizer: str = "",
+    before: Callable[[], None] | None = None,
 ) -> Trace:
     """Run `module(*args, **kwargs)` once and record it.
 
@@ -61,8 +62,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
     own lists for `device_kind` ("gpu" or "cpu"). `real=True` runs on real CPU tensors, for models whose shapes depend
     on data (inputs that have values keep them, in a copy; else floating ones are drawn uniformly with seed 0, integer ones are
     zero, masks true). With an `optimizer` (sgd, adam, adamw) the pass is a training step, in training mode: forward,
-    backward, update. Raises ModelError, with the module's path and its input shapes, where the model itself fails; its
-    subclass NeedsValues where meta tensors are not enough.
+    backward, update. `before` runs the module for what the pass finds there, and is not recorded. Raises ModelError, with
+    the module's path and its input shapes, where the model itself fails; its subclass NeedsValues where meta tensors are not
+    enough.
     """
     compat.needs("torch")
     if dtype not in FLOATS:
@@ -100,9 +102,13 @@ def trace(  # long: one context inside the other, and what was recorded in them
             step = steps.Step(training_recorder, params, optimizer)
             step.prepare(modules.owners())
             stack.enter_context(steps.whole(training_recorder))
-        stack.enter_context(modules.tracked())
         stack.enter_context(_uncompiled())
         try:
+            if before is not None:
+                with Recorder(amp, device_kind == "gpu") as aside:
+                    stack.callback(aside.close)
+                    before()
+            stack.enter_context(modules.tracked())
             with recorder:
                 output = module(*run_args, **run_kwargs)
                 loss = step.run(output) if step else None
