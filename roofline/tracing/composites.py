@@ -38,9 +38,7 @@ def attention(gpu: bool) -> Callable[..., torch.Tensor]:
         enable_gqa: bool = False,
     ) -> torch.Tensor:
         if as_images(q, k, v):
-            mask = attn_mask.unsqueeze(0) if attn_mask is not None and attn_mask.dim() == 3 else attn_mask
-            q, k, v = (t.unsqueeze(0) for t in (q, k, v))
-            return run(q, k, v, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa).squeeze(0)
+            return _of_one_image(run, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         if not fused(gpu, q, k, v, attn_mask, dropout_p, is_causal, enable_gqa):
             whole = aten.scaled_dot_product_attention.default
             return whole._op_dk(  # type: ignore[no-any-return]
@@ -67,15 +65,26 @@ def parts_of_attention(
     """For inference: None where one kernel takes it, as `expansion.py` wants it."""
     whole = aten.scaled_dot_product_attention.default
     if as_images(q, k, v):
-        mask = attn_mask.unsqueeze(0) if attn_mask is not None and attn_mask.dim() == 3 else attn_mask
-        return lambda: whole(
-            *(t.unsqueeze(0) for t in (q, k, v)), mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        ).squeeze(0)
+        return partial(_of_one_image, whole, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if fused(gpu, q, k, v, attn_mask, dropout_p, is_causal, enable_gqa):
         return None
     return partial(
         whole._op_dk, IMPLICIT, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
     )  # fmt: skip
+
+
+def _of_one_image(
+    call: Callable[..., torch.Tensor],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    *rest: Any,
+    **named: Any,
+) -> torch.Tensor:
+    """`call` on a batch of the one image, as torch does; a mask of two dimensions is for all heads and stays."""
+    mask = mask.unsqueeze(0) if mask is not None and mask.dim() == 3 else mask
+    return call(*(t.unsqueeze(0) for t in (q, k, v)), mask, *rest, **named).squeeze(0)
 
 
 def as_images(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
