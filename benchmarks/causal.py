@@ -46,7 +46,8 @@ def every() -> list[str]:
 def outcome(name: str, what: str) -> tuple[bool, str]:
     """Whether the pass can be analysed, and its cost per token or the reason."""
     try:
-        a = roofline.analyze(f"hf:{name}", device="h100-sxm", dtype="bf16", cache=False, **{what: TOKENS})  # type: ignore[arg-type]
+        tokens = {what: TOKENS}
+        a = roofline.analyze(f"hf:{name}", device="h100-sxm", dtype="bf16", cache=False, **tokens)  # type: ignore[arg-type]  # by name
     except roofline.RooflineError as error:
         return False, str(error).split("\n")[0][:160]
     assert a.language is not None

@@ -70,7 +70,7 @@ def is_generated(kernel: Kernel) -> bool:
 def compare(model: str, **settings: int) -> tuple[Schedule, Schedule]:
     """(Inductor's, ours) for a model by its name on roofline's command line."""
     torch.manual_seed(0)
-    found = resolve(Ask(model, **settings))  # type: ignore[arg-type]
+    found = resolve(Ask(model, **settings))  # type: ignore[arg-type]  # of several types
     module = build.build(found, real=True).eval()
     args, kwargs = build.call_with(module, build.inputs(found))
     predicted = ours(module, args, kwargs)

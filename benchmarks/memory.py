@@ -52,7 +52,7 @@ MODELS: dict[str, dict[str, int]] = {
 def compare(model: str, optimizer: str = "", **settings: int) -> tuple[int, int]:
     """(predicted, measured) peak bytes of one model."""
     torch.manual_seed(0)
-    found = resolve(Ask(model, **settings))  # type: ignore[arg-type]
+    found = resolve(Ask(model, **settings))  # type: ignore[arg-type]  # of several types
     module = build.build(found, real=True)
     args, kwargs = build.call_with(module, build.inputs(found))
     predicted = memory.peak(trace(module, args, kwargs, optimizer=optimizer), this_cpu()).total

@@ -138,7 +138,7 @@ def step(module: nn.Module, args: tuple[Any, ...]) -> Any:
     loss = floats[0].sum()
     for t in floats[1:]:
         loss = loss + t.sum()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # torch's own
     return output, loss
 
 

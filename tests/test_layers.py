@@ -198,3 +198,11 @@ def test_the_picture_is_in_the_documents() -> None:
     _, picture, _ = text[text.index("## The house") :].split("```", 2)
     drawn = [set(line.split("  ")[0].split(" | ")) for line in picture.strip().splitlines()]
     assert drawn == [set(row) for row in LAYERS]
+
+
+def test_an_ignored_type_says_why() -> None:
+    """`# type: ignore[code]  # reason`, in the package and in the benchmarks."""
+    files = [*ROOT.rglob("*.py"), *(REPO / "benchmarks").glob("*.py")]
+    lines = [(path.name, i, line) for path in files for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)]
+    silent = [f"{name}:{i}" for name, i, line in lines if re.search(r"# type: ignore(?!\[[a-z, -]+\]  # \w)", line)]
+    assert not silent

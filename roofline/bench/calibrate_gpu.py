@@ -131,7 +131,8 @@ def _product(bench: Bench, dtype: str, kind: torch.dtype) -> tuple[float, Sample
             a = _values(n, n, kind=kind)
             # int8 wants its second factor by columns
             b = a.t() if kind is torch.int8 else a
-            times = _elapsed(lambda a=a, b=b: torch._int_mm(a, b) if a.dtype is torch.int8 else torch.mm(a, b))  # type: ignore[misc]
+            product = torch._int_mm if kind is torch.int8 else torch.mm
+            times = _elapsed(lambda a=a, b=b, product=product: product(a, b))  # type: ignore[misc]  # bound now
         except RuntimeError:
             return best
         got = _sampled(bench, times)
@@ -156,7 +157,7 @@ def _level(bench: Bench, base: Device, level: Level, progress: Report) -> Level:
     for size in (top // 4, top // 2, top):
         a = _values(max(size // 8, 1))
         b = torch.empty_like(a)
-        samples.append(_sampled(bench, _elapsed(lambda a=a, b=b: torch.neg(a, out=b))))  # type: ignore[misc]
+        samples.append(_sampled(bench, _elapsed(lambda a=a, b=b: torch.neg(a, out=b))))  # type: ignore[misc]  # bound now
         points.append((float(a.numel() * 8), samples[-1].median))
     spread = max(s.spread for s in samples)
     if level.name == "DRAM":

@@ -133,9 +133,11 @@ def _no_downloads() -> Iterator[None]:
     fetch, load = WeightsEnum.get_state_dict, nn.Module.load_state_dict
     empty: dict[str, Any] = {}
     WeightsEnum.get_state_dict = lambda self, *_, **__: empty
-    nn.Module.load_state_dict = lambda self, state, *a, **k: None if state is empty else load(self, state, *a, **k)  # type: ignore[method-assign]
+    nn.Module.load_state_dict = (  # type: ignore[method-assign]  # put back below
+        lambda self, state, *a, **k: None if state is empty else load(self, state, *a, **k)
+    )
     try:
         yield
     finally:
         WeightsEnum.get_state_dict = fetch
-        nn.Module.load_state_dict = load  # type: ignore[method-assign]
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]  # put back below

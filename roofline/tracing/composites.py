@@ -41,7 +41,7 @@ def attention(gpu: bool) -> Callable[..., torch.Tensor]:
             return _of_one_image(run, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         if not fused(gpu, q, k, v, attn_mask, dropout_p, is_causal, enable_gqa):
             whole = aten.scaled_dot_product_attention.default
-            return whole._op_dk(  # type: ignore[no-any-return]
+            return whole._op_dk(  # type: ignore[no-any-return]  # an operator of torch's
                 IMPLICIT, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
             )
         kernel = _gpu_attention if gpu else _cpu_attention

@@ -65,14 +65,15 @@ def _loss(func: torch._ops.OpOverload, copied: bool = False, kept: bool = True) 
             x, target = named["self"], named["target"]
             if copied:
                 each = func(**named | {"reduction": 0})
-                return each.as_strided((), ()).copy_(reduce(each))  # type: ignore[no-any-return]
+                return each.as_strided((), ()).copy_(reduce(each))  # type: ignore[no-any-return]  # an operator of torch's
             if not kept:
-                return reduce(func(**named | {"reduction": 0}))  # type: ignore[no-any-return]
+                return reduce(func(**named | {"reduction": 0}))  # type: ignore[no-any-return]  # an operator of torch's
             shape = broadcast([tuple(x.shape), tuple(target.shape)]) or x.shape
             whole = torch.empty(shape, dtype=torch.result_type(x, target), device=x.device)
             each = func(**named | {"reduction": 0})
             over = aten.mean.out if reduction == _MEAN else aten.sum.IntList_out
-            return over(each, list(range(each.dim())), out=whole.as_strided((), ()))  # type: ignore[no-any-return]
+            dims = list(range(each.dim()))
+            return over(each, dims, out=whole.as_strided((), ()))  # type: ignore[no-any-return]  # an operator of torch's
 
         return run
 
@@ -107,7 +108,7 @@ def _linear(gpu: bool, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | No
     def folded() -> torch.Tensor:
         # `matmul` lays the rows one after the other where the weight requires a gradient, the bias is added by itself
         out = aten.linear(x.reshape(-1, x.shape[-1]), w).view(*x.shape[:-1], w.shape[0])
-        return out if bias is None else out.add_(bias)  # type: ignore[no-any-return]
+        return out if bias is None else out.add_(bias)  # type: ignore[no-any-return]  # an operator of torch's
 
     return folded
 

@@ -86,7 +86,7 @@ def _kept(value: Any) -> Any:
         return value
     with _disable_current_modes():
         cache = torch.zeros_like(value)
-    cache._roofline_kind = "cache"  # type: ignore[attr-defined]
+    cache._roofline_kind = "cache"  # type: ignore[attr-defined]  # our mark on torch's object
     return cache
 
 
@@ -138,6 +138,6 @@ def _appended(new: torch.Tensor, past: int) -> torch.Tensor:
     b, h, n, e = new.shape
     with _disable_current_modes():  # it is there before the pass: nothing allocates it
         cache = torch.empty((b, h, past + n, e), dtype=new.dtype, device=new.device)
-    cache._roofline_kind = "cache"  # type: ignore[attr-defined]
+    cache._roofline_kind = "cache"  # type: ignore[attr-defined]  # our mark on torch's object
     cache[:, :, past:].copy_(new)
     return cache

@@ -124,7 +124,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return parts
 
     def _mark(self, t: torch.Tensor, meta: Meta, store: Store) -> None:
-        t._roofline = (meta, store)  # type: ignore[attr-defined]
+        t._roofline = (meta, store)  # type: ignore[attr-defined]  # our mark on torch's object
 
     def _tag(self, t: torch.Tensor) -> tuple[Meta, Store]:
         tag: tuple[Meta, Store] | None = getattr(t, "_roofline", None)
@@ -151,7 +151,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if id(t) in self.known:
                 self.swapped[id(t)] = swap
             else:  # made by an operator: it goes when the model lets go of it
-                t._roofline_meta = swap  # type: ignore[attr-defined]
+                t._roofline_meta = swap  # type: ignore[attr-defined]  # our mark on torch's object
         return swap
 
     # ---------------------------------------------------------------- dispatch

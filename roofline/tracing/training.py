@@ -66,8 +66,8 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
     # ---------------------------------------------------------------- tensors
 
     def _mark(self, t: torch.Tensor, meta: Any, store: Store) -> None:
-        t._roofline = (meta, store)  # type: ignore[attr-defined]
-        t.untyped_storage()._roofline = store  # type: ignore[attr-defined]
+        t._roofline = (meta, store)  # type: ignore[attr-defined]  # our mark on torch's object
+        t.untyped_storage()._roofline = store  # type: ignore[attr-defined]  # our mark on torch's object
 
     def _tag(self, t: torch.Tensor) -> tuple[Any, Store]:
         tag: tuple[Any, Store] | None = getattr(t, "_roofline", None)
@@ -78,7 +78,7 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
             store: Store | None = getattr(t.untyped_storage(), "_roofline", None)
             if store is not None and store.recorder is self:
                 tag = (meta_of(tuple(t.shape), t.stride(), t.dtype), store)
-                t._roofline = tag  # type: ignore[attr-defined]
+                t._roofline = tag  # type: ignore[attr-defined]  # our mark on torch's object
                 return tag
         return super()._tag(t)
 
@@ -115,7 +115,8 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
 
     def _record(self, spec: OpSpec, tags: list[Any], outputs: tuple[int, ...]) -> None:
         if self.phase == "forward":
-            self.node_layer.setdefault(torch.autograd._get_sequence_nr() - 1, self.layer)  # type: ignore[attr-defined]
+            node = torch.autograd._get_sequence_nr() - 1  # type: ignore[attr-defined]  # torch's own
+            self.node_layer.setdefault(node, self.layer)
         elif self.phase == "backward":
             self.layer = self._backward_layer()
         else:
@@ -250,10 +251,10 @@ def whole(recorder: TrainingRecorder) -> Iterator[None]:
             catch[func] = _autocast(recorder, cast, func, catch.get(func) or _original(func))
     try:
         for func, function in catch.items():
-            library.impl(func, function, "AutogradMeta")  # type: ignore[no-untyped-call]
+            library.impl(func, function, "AutogradMeta")  # type: ignore[no-untyped-call]  # torch's own
         yield
     finally:
-        library._destroy()  # type: ignore[no-untyped-call]
+        library._destroy()  # type: ignore[no-untyped-call]  # torch's own
 
 
 def _overloads(name: str) -> Iterator[torch._ops.OpOverload]:

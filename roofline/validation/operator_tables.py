@@ -180,7 +180,7 @@ def _t(*shape: int) -> TensorSpec:
 
 def _spec(name: str, args: Sequence[object], out: TensorSpec, pointwise: bool = False) -> OpSpec:
     inputs = tuple(a for a in args if isinstance(a, TensorSpec))
-    return OpSpec(name, "", list(args), {}, inputs, (out,), pointwise)  # type: ignore[arg-type]
+    return OpSpec(name, "", list(args), {}, inputs, (out,), pointwise)  # type: ignore[arg-type]  # plain values
 
 
 def _kernel(spec: OpSpec) -> Kernel:
