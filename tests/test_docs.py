@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,10 @@ def test_readme_opens_with_the_two_commands() -> None:
     lines = (REPO / "README.md").read_text(encoding="utf-8").splitlines()
     commands = [line.split("#")[0].strip() for line in lines[:8] if line.startswith("make ")]
     assert commands == ["make demo", "make test"]
+
+
+def test_the_readme_shows_what_its_commands_print() -> None:
+    """Every command of the README is run, and what it shows under one is what comes out. `--write` mends the page."""
+    script = REPO / ".ci" / "readme.py"
+    run = subprocess.run([sys.executable, script, REPO / "README.md"], capture_output=True, text=True, check=False, timeout=600)
+    assert run.returncode == 0, f"{run.stderr}\nto mend it: python .ci/readme.py README.md --write"
