@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from roofline.analysis import idle
 from roofline.analysis.memory import Peak
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
@@ -14,6 +15,7 @@ from roofline.records import (
     Analysis,
     Coverage,
     DeviceInfo,
+    IdlePart,
     Kernel,
     KernelRow,
     LayerRow,
@@ -121,7 +123,7 @@ def summarise(
         )
         for (op, klass), s in sorted(by_op.items(), key=lambda item: -item[1].time)
     ]  # fmt: skip
-    time = total.time
+    time, never_ran = total.time, idle.parts(trace)
     return Analysis(
         schema=Analysis.SCHEMA,
         tool=tool,
@@ -135,11 +137,11 @@ def summarise(
             waiting_s=sum(row.overhead_s for row in rows), peak_memory_bytes=peak.total,
             peak_memory=peak.by_kind, peak_layer=paths[peak.layer], achieved_flops=total.flops / time if time else 0.0,
         ),
-        coverage=_coverage(rows),
+        coverage=_coverage(rows, never_ran),
         layers=layers,
         ops=ops,
         kernels=rows,
-        notes=[*trace.notes, *notes],
+        notes=[*trace.notes, *idle.notes(never_ran), *notes],
     )  # fmt: skip
 
 
@@ -180,7 +182,7 @@ def _device_info(device: Device, kernels: Sequence[Kernel], dtype: str, runtime:
     )  # fmt: skip
 
 
-def _coverage(rows: Sequence[KernelRow]) -> Coverage:
+def _coverage(rows: Sequence[KernelRow], never_ran: list[IdlePart]) -> Coverage:
     unknown: dict[str, dict[str, int]] = {}
     for row in rows:
         if not row.known:
@@ -191,4 +193,5 @@ def _coverage(rows: Sequence[KernelRow]) -> Coverage:
         flops_known=1 - missing / len(rows) if rows else 1.0,
         bytes_known=1 - sum(1 for row in rows if not row.known and not row.bytes) / len(rows) if rows else 1.0,
         unknown_ops=[UnknownOp(op, sum(places.values()), list(places)) for op, places in unknown.items()],
+        never_ran=never_ran,
     )

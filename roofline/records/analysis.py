@@ -114,12 +114,26 @@ class UnknownOp(Struct, frozen=True):
     layers: list[str]
 
 
+class IdlePart(Struct, frozen=True, kw_only=True):
+    """A part of the model that the pass never ran, or (type "") a single parameter that it never read."""
+
+    # module path; `blocks.*.experts.*` stands for `count` of them
+    path: str
+    type: str
+    # elements, and as a fraction of the model's
+    params: int
+    share: float
+    count: int = 1
+
+
 class Coverage(Struct, frozen=True, kw_only=True):
     # fraction of kernels whose FLOPs a rule knows, and of those whose bytes are known: all but operators that no rule knows and
     # that show no tensor of theirs
     flops_known: float
     bytes_known: float
     unknown_ops: list[UnknownOp]
+    # largest first
+    never_ran: list[IdlePart] = []
 
 
 class LayerRow(Struct, frozen=True, kw_only=True, gc=False):
