@@ -41,6 +41,7 @@ HEAVY = frozenset({"torch", "torchvision", "timm", "transformers", "fvcore", "nu
 STARTS_HEAVY = {
     "tracing": "it runs models",
     "sources.build": "it makes modules",
+    "sources.calls": "it makes tensors",
     "sources.exported": "it runs programs of torch.export",
     "sources.loading": "it makes modules",
     "sources.onnx.fold": "it works constants out with numpy",

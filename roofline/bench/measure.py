@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from roofline.sources.inputs import Input
+    from roofline.sources.values import Input
 
 # Seconds of running, about; runs that are thrown away first.
 SECONDS = 6.0
@@ -242,9 +242,13 @@ def _call(
 
     def real(t: Any) -> Any:
         if isinstance(t, torch.Tensor):
+            if not t.is_meta:  # its values were said
+                return t.to(place, FLOATS[dtype]) if t.dtype.is_floating_point else t.to(place)
             if not t.dtype.is_floating_point:
                 return torch.zeros(t.shape, dtype=t.dtype, device=place)
             return torch.rand(t.shape, generator=generator).to(place, FLOATS[dtype])
+        if isinstance(t, dict):
+            return {name: real(v) for name, v in t.items()}
         return type(t)(map(real, t)) if isinstance(t, (list, tuple)) else t
 
     args, kwargs = build.call_with(module, inputs)

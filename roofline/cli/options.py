@@ -97,7 +97,8 @@ Inputs = Annotated[
     typer.Option(
         "--input",
         metavar="SHAPE",
-        help="Input shape 1,3,224,224; named x=1,3,224,224; with a dtype ids=1,128:int64. Repeat for several inputs.",
+        help="Input shape 1,3,224,224; named x=1,3,224,224; with a dtype and a range ids=1,128:int64:0..32000; values t=5, "
+        "lengths=[5,3,2], x=@file.npz; a list maps=[1,8,16,16; 1,16,8,8]; a dict. Repeat for several inputs.",
         show_default=False,
     ),
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures
-from roofline.sources.inputs import Input
+from roofline.sources.calls import call_with as call_with
+from roofline.sources.calls import remarks as remarks
 from roofline.sources.source import Source
+from roofline.sources.values import Input
 from roofline.tracing.arguments import packed_in
 
 META = torch.device("meta")
@@ -219,27 +221,3 @@ def is_quantized(module: nn.Module) -> bool:
 def inputs(source: Source) -> tuple[Input, ...]:
     """What the model is called with: as resolved, or the kind's own, sized as asked."""
     return source.kind.inputs(source) if source.inputs is None else source.inputs
-
-
-def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of module(...): an input whose name forward() does not know goes by position.
-
-    Raises UsageError where forward() cannot take them.
-    """
-    try:
-        parameters: Mapping[str, inspect.Parameter] = inspect.signature(module.forward).parameters
-    except ValueError:  # a forward() of TorchScript's tells no names
-        parameters = {}
-    args, kwargs = [], {}
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for i in inputs:
-        if i.named and parameters and not anything and i.name not in parameters:
-            known = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-            hint = _meant(i.name, known) or f"it takes {', '.join(known) or 'its inputs by position'}"
-            raise UsageError(f"--input {i.name}: forward() of {type(module).__name__} has no input of that name: {hint}")
-        t = torch.empty(i.shape, dtype=getattr(torch, i.dtype or "float32"), device=META)
-        if i.name in parameters or (anything and not i.name.isdigit() and i.name != "x"):
-            kwargs[i.name] = t
-        else:
-            args.append(t)
-    return args, kwargs

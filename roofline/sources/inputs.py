@@ -1,32 +1,21 @@
-"""What a model takes: shapes as a person writes them, as a file declares them, and sized as asked."""
+"""What a model takes: as a person writes it (`grammar` reads that), as a file declares it, and sized as asked."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline.dtypes import INPUTS, INTEGERS
-from roofline.errors import UsageError, nearest
+from roofline.dtypes import INTEGERS
+from roofline.errors import UsageError
 from roofline.request import Ask
+from roofline.sources import grammar
+from roofline.sources.values import Array, Group, Input, Plain, Stored, Table
 
 DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
 # a note: nobody said what the model takes
 ASSUMED = "input not declared: 1,3,224,224 assumed; give --input to change it"
-
-
-class Input(Struct, frozen=True):
-    """One tensor input: `name` is the parameter of forward() that takes it, or its position."""
-
-    name: str
-    shape: tuple[int, ...]
-    # empty: the analysis' floating dtype
-    dtype: str = ""
-    # a person wrote this name, so forward() has to have it; any other name may stand for a position
-    named: bool = False
 
 
 def parsed(table: Mapping[str, Any]) -> tuple[Input, ...]:
@@ -34,7 +23,7 @@ def parsed(table: Mapping[str, Any]) -> tuple[Input, ...]:
     out = []
     for name, value in table.items():
         if isinstance(value, str):
-            out.append(_parse_input(f"{name}={value}", 0))
+            out.append(replace(grammar.tensor(value), name=name))
         else:
             out.append(Input(name, tuple(value)))
     return tuple(out)
@@ -51,29 +40,14 @@ def sized(default: tuple[Input, ...], ask: Ask) -> tuple[Input, ...]:
 
 
 def given(inputs: Sequence[str]) -> tuple[Input, ...]:
-    """The inputs that a person wrote out. Raises UsageError for text that is no shape."""
-    found = [_parse_input(text, i) for i, text in enumerate(inputs)]
+    """The inputs that a person wrote out. Raises UsageError for text that is no input."""
+    found = [grammar.read(text, i) for i, text in enumerate(inputs)]
     for name in (names := [i.name for i in found if not i.name.isdigit()]):
         if names.count(name) > 1:
-            raise UsageError(f"--input {name}: given {names.count(name)} times, and it has one shape")
+            raise UsageError(
+                f"--input {name}: given {names.count(name)} times, and it has one shape; a list is {name}=[3,20,30; 3,24,16]"
+            )
     return tuple(replace(i, named=not i.name.isdigit()) for i in found)
-
-
-def _parse_input(text: str, position: int) -> Input:
-    """`1,3,224,224`, `x=1,3,224,224`, `ids=1,128:int64`."""
-    name, equals, rest = text.rpartition("=")
-    shape, _, dtype = rest.partition(":")
-    try:
-        sizes = tuple(int(s) for s in re.split(r"[,x]", shape.strip()) if s.strip() or shape.strip())
-    except ValueError:
-        sizes = ()
-    if (not sizes and shape.strip()) or any(s < 1 for s in sizes) or (equals and not name.strip().isidentifier()):
-        raise UsageError(f"--input {text!r} is not a shape; write 1,3,224,224 or x=1,3,224,224 or ids=1,128:int64")
-    dtype = dtype.strip()
-    if dtype and dtype not in INPUTS:
-        hint = nearest(dtype, sorted(INPUTS), cutoff=0.6, show=str) or f"; use one of {', '.join(sorted(INPUTS))}"
-        raise UsageError(f"--input {text!r}: unknown dtype {dtype!r}{hint}")
-    return Input(name.strip() or str(position), sizes, dtype)
 
 
 def _merged(default: tuple[Input, ...], given: tuple[Input, ...]) -> tuple[Input, ...]:
@@ -91,19 +65,71 @@ def _merged(default: tuple[Input, ...], given: tuple[Input, ...]) -> tuple[Input
 
 
 def _sized(inputs: tuple[Input, ...], batch: int | None, resolution: int | None) -> tuple[Input, ...]:
-    out = []
-    for i in inputs:
-        shape = i.shape
-        if resolution is not None and _is_image(i):
-            shape = (*shape[:-2], resolution, resolution)
-        if batch is not None and shape:
-            shape = (batch, *shape[1:])
-        out.append(replace(i, shape=shape))
-    if resolution is not None and not any(map(_is_image, inputs)):
+    if resolution is not None and not any(map(_is_image, _tensors(inputs))):
         raise UsageError(f"--resolution is for images, and the input is {_shapes(inputs)}; give its shape with --input")
-    if batch is not None and not any(i.shape for i in inputs):
+    if batch is not None and not any(i.shape for i in _tensors(inputs, images=False)):
         raise UsageError(f"--batch is the first size of an input, and the input is {_shapes(inputs)}; give it with --input")
-    return tuple(out)
+    return tuple(_resized(i, batch, resolution) for i in inputs)
+
+
+def _resized(i: Input, batch: int | None, resolution: int | None) -> Input:
+    """An input of another batch and resolution. A list of images has as many as it has, what has values keeps them."""
+    if isinstance(i.value, Table):
+        return replace(i, value=Table(tuple(_resized(v, batch, resolution) for v in i.value.items)))
+    if isinstance(i.value, Group):
+        inside = None if _are_images(i.value) else batch
+        return replace(i, value=replace(i.value, items=tuple(_resized(v, inside, resolution) for v in i.value.items)))
+    shape = i.shape
+    if resolution is not None and _is_image(i):
+        shape = (*shape[:-2], resolution, resolution)
+    if batch is not None and shape:
+        shape = (batch, *shape[1:])
+    return replace(i, shape=shape)
+
+
+def _tensors(inputs: Sequence[Input], images: bool = True) -> Iterator[Input]:
+    """The tensors that were said by their shape, those in lists and dicts too; without `images` no list of images."""
+    for i in inputs:
+        if isinstance(i.value, (Table, Group)):
+            if images or not _are_images(i.value):
+                yield from _tensors(i.value.items, images)
+        elif i.value is None:
+            yield i
+
+
+def _are_images(value: Group | Table) -> bool:
+    """Whether a list holds single images, each of its own size: its length is the batch."""
+    return isinstance(value, Group) and all(i.value is None and len(i.shape) == 3 and _is_image(i) for i in value.items)
+
+
+def rows(inputs: Sequence[Input]) -> int | None:
+    """The batch: the first size of the first tensor, or how many images a list holds; None where only values can tell."""
+    for i in inputs:
+        if isinstance(i.value, (Table, Group)):
+            found = len(i.value.items) if _are_images(i.value) else rows(i.value.items)
+            if i.value.items:
+                return found
+        elif isinstance(i.value, Array):
+            return max(len(i.value.values), 1)
+        elif not isinstance(i.value, Plain):
+            return None if isinstance(i.value, Stored) else i.shape[0] if i.shape else 1
+    return 1
+
+
+def stored(inputs: Sequence[Input]) -> Iterator[Stored]:
+    """The files that inputs are read from."""
+    for i in inputs:
+        if isinstance(i.value, Stored):
+            yield i.value
+        elif isinstance(i.value, (Group, Table)):
+            yield from stored(i.value.items)
+
+
+def only_tensors(inputs: Sequence[Input], what: str) -> None:
+    """Raise UsageError for inputs other than tensors by their shape: `what` has no use for values."""
+    for i in inputs:
+        if i.value is not None or i.between is not None:
+            raise UsageError(f"--input {i.name}: {what} takes tensors by their shape, such as {i.name}=1,3,224,224")
 
 
 def _is_image(i: Input) -> bool:
@@ -112,4 +138,12 @@ def _is_image(i: Input) -> bool:
 
 
 def _shapes(inputs: Sequence[Input]) -> str:
-    return " and ".join(f"{i.name} [{', '.join(map(str, i.shape))}]" for i in inputs) or "none"
+    return " and ".join(_shown(i) for i in inputs) or "none"
+
+
+_WORDS = {Plain: "a number", Array: "values", Stored: "a file", Group: "a list", Table: "a dict"}
+
+
+def _shown(i: Input) -> str:
+    what = f"[{', '.join(map(str, i.shape))}]" if i.value is None else _WORDS[type(i.value)]
+    return f"{i.name} {what}"

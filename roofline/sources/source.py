@@ -15,7 +15,8 @@ from roofline import compat
 from roofline.errors import UsageError
 from roofline.records import Trace
 from roofline.request import Ask, Pass
-from roofline.sources.inputs import Input, parsed, sized
+from roofline.sources.inputs import given, parsed, sized, stored
+from roofline.sources.values import Input
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -46,8 +47,10 @@ class Source(Struct, frozen=True, kw_only=True):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Files whose content the model depends on."""
-        return self.kind.files(self)
+        """Files whose content the model and its inputs depend on."""
+        if not self.asked.inputs:
+            return self.kind.files(self)
+        return (*self.kind.files(self), *(file_at(value.file) for value in stored(given(self.asked.inputs))))
 
     @property
     def places(self) -> list[str]:

@@ -12,9 +12,10 @@ from roofline.devices.device import Device
 from roofline.errors import ModelError
 from roofline.records import Trace
 from roofline.request import FORWARD, Pass, Request
-from roofline.sources.inputs import Input, default_image
+from roofline.sources.inputs import default_image, rows
 from roofline.sources.resolve import also_known
 from roofline.sources.source import Source
+from roofline.sources.values import Input
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +97,7 @@ def _traced(
             source=label,
             dtype=what.dtype,
             device_kind=target.kind,
-            batch=_batch(inputs),
+            batch=_batch(inputs, (args, kwargs)),
             real=real,
             optimizer=what.update,
             before=before,
@@ -105,7 +106,7 @@ def _traced(
 
     if build.is_quantized(module):
         return _noted(run_on(module, True), "quantized kernels run on real tensors only: traced on them, random weights")
-    result = _or_real(run_on, module, name, "random weights, seed 0", progress, with_values)
+    result = _noted(_or_real(run_on, module, name, "random weights, seed 0", progress, with_values), *build.remarks(inputs))
     real = any(" traced on real tensors" in note for note in result.notes)
     return _noted(result, "masks were taken as true everywhere") if real and _masks(inputs) else result
 
@@ -163,5 +164,11 @@ def _saw(result: Trace) -> list[str]:
     return out + ([f"{suppressed:,} boxes went into non-maximum suppression"] if suppressed else [])
 
 
-def _batch(inputs: Sequence[Input]) -> int:
-    return inputs[0].shape[0] if inputs and inputs[0].shape else 1
+def _batch(inputs: Sequence[Input], call: Any = ()) -> int:
+    """Rows of a call: as its inputs were said, else as the first tensor among the arguments has them."""
+    said = rows(inputs)
+    if said is not None:
+        return said
+    from roofline.tracing.arguments import tensors_in
+
+    return next((t.shape[0] for t in tensors_in(call) if t.dim()), 1)

@@ -8,8 +8,9 @@ from typing import Any
 
 from roofline.errors import UsageError
 from roofline.records import Trace
-from roofline.sources.inputs import Input
+from roofline.sources.inputs import only_tensors
 from roofline.sources.source import Kind, Source, file_at
+from roofline.sources.values import Input
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
@@ -48,6 +49,7 @@ class Exported(Kind):
         from roofline.sources.exported import program
 
         found = super().inputs(source)
+        only_tensors(found, "an exported program")
         program.check(source.where, {i.name: i.shape for i in found})
         return found
 

@@ -9,7 +9,7 @@ from roofline import compat
 from roofline.errors import UsageError
 from roofline.records import Trace
 from roofline.request import Pass
-from roofline.sources.inputs import given
+from roofline.sources.inputs import given, only_tensors
 from roofline.sources.source import Kind, Source, file_at, needs
 
 
@@ -50,7 +50,9 @@ class Onnx(Kind):
             raise UsageError(f"{source.name} is an ONNX graph, which is one forward pass: no training, prefill or decode")
         if what.dtype not in ("fp32", "tf32"):
             raise UsageError(f"{source.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
-        asked = [(i.name, i.shape, i.dtype) for i in given(source.asked.inputs)]
+        said = given(source.asked.inputs)
+        only_tensors(said, "an ONNX graph")
+        asked = [(i.name, i.shape, i.dtype) for i in said]
         return trace(source.where, source.name, sized(source.where, asked, source.asked.batch))
 
 

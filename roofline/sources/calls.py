@@ -1,0 +1,174 @@
+"""The inputs that a person said -> the arguments of module(...). Imports torch.
+
+A tensor said by its shape has no values: it is on meta. One whose values were said (written out, drawn from a range, read from
+a file) is real.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from roofline import units
+from roofline.errors import UsageError, nearest
+from roofline.isolation import failures
+from roofline.sources.source import file_at
+from roofline.sources.values import Array, Group, Input, Plain, Stored, Table
+
+META = torch.device("meta")
+# Bytes that a file of values may unpack to, and elements drawn from a range.
+_LARGEST_FILE, _MOST_DRAWN = 4 * 2**30, 2**28
+
+
+def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of module(...): an input whose name forward() does not know goes by position; several names that it does
+    not know are the dict that its one argument is.
+
+    Raises UsageError where forward() cannot take them, or a file of values cannot be read.
+    """
+    try:
+        parameters: Mapping[str, inspect.Parameter] = inspect.signature(module.forward).parameters
+    except ValueError:  # a forward() of TorchScript's tells no names
+        parameters = {}
+    said = list(_spread(inputs))
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if (holder := _holder(said, parameters)) and not anything:
+        said = [(holder, {name: value for name, value, _ in said}, True)]
+    args, kwargs = [], {}
+    for name, value, named in said:
+        if named and parameters and not anything and name not in parameters:
+            raise UsageError(f"--input {name}: forward() of {type(module).__name__} has no input of that name: "
+                             + _known(name, parameters, len(said)))  # fmt: skip
+        by_name = name in parameters and parameters[name].kind is not inspect.Parameter.POSITIONAL_ONLY
+        if by_name or (anything and named):
+            kwargs[name] = value
+        else:
+            args.append(value)
+    _whole(module, parameters, args, kwargs)
+    return args, kwargs
+
+
+def remarks(inputs: Iterable[Input]) -> tuple[str, ...]:
+    """What a person should know of how their inputs were read."""
+    return tuple(
+        f"--input {i.name} is the number {i.value.value}; a tensor of {i.value.value} elements is {i.name}={i.value.value},"
+        for i in inputs
+        if isinstance(i.value, Plain) and type(i.value.value) is int and i.value.value > 0
+    )
+
+
+def _spread(inputs: Sequence[Input]) -> Iterator[tuple[str, Any, bool]]:
+    """(name, value, whether a person gave the name) of each; what an unnamed file holds, by its names."""
+    drawn = torch.Generator().manual_seed(0)
+    for i in inputs:
+        value = _value(i, drawn)
+        if i.named or not isinstance(i.value, Stored):
+            yield i.name, value, i.named
+        elif isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            yield from ((key, v, True) for key, v in value.items())
+        elif isinstance(value, (list, tuple)):
+            yield from ((str(at), v, False) for at, v in enumerate(value))
+        else:
+            yield i.name, value, False
+
+
+def _holder(said: Sequence[tuple[str, Any, bool]], parameters: Mapping[str, inspect.Parameter]) -> str:
+    """The one argument of a forward(batch), where several inputs were named and it knows none of the names; else nothing."""
+    own = [n for n, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    needed = [n for n in own if parameters[n].default is inspect.Parameter.empty]
+    names = [name for name, _, named in said if named]
+    if len(names) < max(len(said), 2) or (len(needed) != 1 and len(own) != 1) or any(n in parameters for n in names):
+        return ""
+    return (needed or own)[0]
+
+
+def _known(name: str, parameters: Mapping[str, inspect.Parameter], given: int) -> str:
+    known = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    meant = nearest(name, known, cutoff=0.6, lead="", show=str)
+    if not meant and given == 1 and len(known) == 1:
+        return f"it takes {known[0]}; where that is a dict, write {known[0]}={{{name}=1,3,8,8}}"
+    return meant or f"it takes {', '.join(known) or 'its inputs by position'}"
+
+
+def _whole(module: nn.Module, parameters: Mapping[str, inspect.Parameter], args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Raise UsageError where forward() takes more than was said."""
+    by_place = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    taken = {*by_place[: len(args)], *kwargs}
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    missing = [n for n, p in parameters.items() if p.kind in kinds and p.default is inspect.Parameter.empty and n not in taken]
+    if missing and parameters:
+        raise UsageError(
+            f"forward() of {type(module).__name__} also takes {' and '.join(missing)}, of which nothing was said"
+            f"\ngive it: --input {missing[0]}=1,16 is a tensor of that shape, {missing[0]}=5 a number, "
+            f"{missing[0]}=[5,3,2] a tensor of values"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+def _value(i: Input, drawn: torch.Generator) -> Any:
+    value = i.value
+    if isinstance(value, Plain):
+        return value.value
+    if isinstance(value, Array):
+        return torch.tensor(value.values, dtype=getattr(torch, value.dtype))
+    if isinstance(value, Stored):
+        return load(value)
+    if isinstance(value, Group):
+        items = [_value(v, drawn) for v in value.items]
+        return items if value.kind == "list" else tuple(items)
+    if isinstance(value, Table):
+        return {v.name: _value(v, drawn) for v in value.items}
+    dtype = getattr(torch, i.dtype or "float32")
+    if i.between is None:
+        return torch.empty(i.shape, dtype=dtype, device=META)
+    if math.prod(i.shape) > _MOST_DRAWN:
+        raise UsageError(f"--input {i.name}: {math.prod(i.shape):,} values are too many to draw; leave the range out")
+    low, high = i.between
+    if dtype.is_floating_point or dtype.is_complex:
+        floats = torch.empty(i.shape, dtype=torch.float64).uniform_(low, high, generator=drawn)
+        return floats.to(dtype)
+    try:
+        return torch.randint(int(low), int(high), i.shape, generator=drawn).to(dtype)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise UsageError(f"--input {i.name}: {i.dtype} has no values from {low} to {high}") from error
+
+
+def load(stored: Stored) -> Any:
+    """What a file of values holds; its code never runs. Raises UsageError for a file that cannot be read so."""
+    path = file_at(stored.file)
+    try:
+        found = _read(path)
+    except UsageError:
+        raise
+    except Exception as error:  # a stranger's file: numpy and torch raise what they meet
+        raise UsageError(f"{stored.file} cannot be read as tensors: {failures.said(error)}") from error
+    if not stored.key:
+        return next(iter(found.values())) if path.suffix.lower() == ".npz" and len(found) == 1 else found
+    if not isinstance(found, Mapping) or stored.key not in found:
+        names = ", ".join(map(str, found)) if isinstance(found, Mapping) else "one value and no names"
+        raise UsageError(f"{stored.file} holds no {stored.key!r}: it has {names}")
+    return found[stored.key]
+
+
+def _read(path: Path) -> Any:
+    if path.suffix.lower() in (".pt", ".pth"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    import numpy as np
+
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as packed:
+            size = sum(entry.file_size for entry in packed.infolist())
+        if size > _LARGEST_FILE:
+            raise UsageError(f"{path}: it unpacks to {units.binary(size)}, and {units.binary(_LARGEST_FILE)} is the most")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
+    return torch.from_numpy(np.array(np.load(path, allow_pickle=False, mmap_mode="r")))

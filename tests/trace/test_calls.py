@@ -1,0 +1,99 @@
+"""What a person says of the inputs, as the arguments that forward() gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import roofline
+from roofline.errors import UsageError
+from roofline.sources.calls import call_with, load, remarks
+from roofline.sources.inputs import given
+from roofline.sources.values import Stored
+
+
+class Net(nn.Module):
+    def forward(self, x: Any, t: Any = None, *, flag: bool = False) -> Any:
+        return x
+
+
+class Batch(nn.Module):
+    def forward(self, batch: dict[str, Any]) -> Any:
+        return batch["image"]
+
+
+class Anything(nn.Module):
+    def forward(self, **batch: Any) -> Any:
+        return batch["x"]
+
+
+def call(module: nn.Module, *texts: str) -> tuple[list[Any], dict[str, Any]]:
+    return call_with(module, given(texts))
+
+
+def test_values_are_real_and_shapes_are_not() -> None:
+    _, kwargs = call(Net(), "x=[5,3,2]", "t=2,4:int64:3..5", "flag=true")
+    assert kwargs["x"].tolist() == [5, 3, 2]
+    assert kwargs["flag"] is True
+    assert set(kwargs["t"].unique().tolist()) <= {3, 4}
+    assert kwargs["t"].shape == (2, 4)
+    args, _ = call(Net(), "1,3")
+    assert args[0].is_meta
+
+
+def test_names_that_forward_does_not_know_are_the_dict_that_it_takes() -> None:
+    _, kwargs = call(Batch(), "image=2,3,8,8", "scale=0.5")
+    assert kwargs["batch"]["scale"] == 0.5
+    assert kwargs["batch"]["image"].shape == (2, 3, 8, 8)
+    with pytest.raises(UsageError, match=r"where that is a dict, write batch=\{image=1,3,8,8\}"):
+        call(Batch(), "image=2,3,8,8")
+    with pytest.raises(UsageError, match="did you mean batch"):
+        call(Batch(), "bach=2,3,8,8")
+
+
+def test_every_name_goes_by_name_where_forward_takes_them_all() -> None:
+    assert set(call(Anything(), "x=5,16", "edges=2,3:int64")[1]) == {"x", "edges"}
+
+
+def test_what_is_missing_is_asked_for() -> None:
+    with pytest.raises(UsageError, match=r"forward\(\) of Net also takes x, .*\ngive it: --input x=1,16"):
+        call(Net(), "t=5")
+
+
+def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("one.npz", ids=np.arange(3))
+    np.savez("two.npz", x=np.zeros((2, 3), np.float32), t=np.ones(4))
+    torch.save({"x": torch.ones(2, 2), "t": 7}, "batch.pt")
+    torch.save(nn.Linear(2, 2), "code.pt")
+    Path("none.npy").write_bytes(b"\x93NUMPY nothing")
+    assert call(Net(), "x=@one.npz")[1]["x"].tolist() == [0, 1, 2]
+    assert set(call(Net(), "@two.npz")[1]) == {"x", "t"}
+    assert call(Net(), "@batch.pt")[1]["t"] == 7
+    assert call(Net(), "x=@batch.pt:x")[1]["x"].shape == (2, 2)
+    for file, words in (("code.pt", "cannot be read as tensors"), ("none.npy", "cannot be read"), ("no.pt", "no such file")):
+        with pytest.raises(UsageError, match=words):
+            load(Stored(file))
+    with pytest.raises(UsageError, match="holds no 'y': it has x, t"):
+        load(Stored("two.npz", "y"))
+
+
+def test_an_integer_by_a_name_is_said_to_be_a_number() -> None:
+    assert remarks(given(["t=5", "x=5,"])) == ("--input t is the number 5; a tensor of 5 elements is t=5,",)
+
+
+def test_a_file_of_values_is_a_part_of_the_cache_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same question about another content of the file is another question."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROOFLINE_CACHE_DIR", str(tmp_path / "cache"))
+    Path("net.py").write_text("from torch import nn\nNet = lambda: nn.Linear(4, 8)\n", encoding="utf-8")
+    macs = []
+    for rows in (3, 5):
+        np.save("x.npy", np.zeros((rows, 4), np.float32))
+        macs.append(roofline.analyze("net.py:Net", inputs=["@x.npy"]).totals.macs)
+    assert macs == [3 * 4 * 8, 5 * 4 * 8]
