@@ -45,7 +45,7 @@ def analyze(  # long: an option each
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     resolution: int | None = None,
-    dtype: str = "fp32",
+    dtype: str | None = None,
     runtime: str = "eager",
     training: bool = False,
     optimizer: str | None = None,
@@ -64,11 +64,12 @@ def analyze(  # long: an option each
     that is given by name.
     `host` is what the machine around a GPU needs to issue one operator ("10 us", or seconds), instead of the device file's.
 
-    `dtype` is fp32, tf32, fp16, bf16, amp or fp64; `runtime` is eager (a kernel for each operator), compiled (fused as
-    torch.compile does) or ideal (every tensor moves once). `training` makes it a training step: forward, backward, and a
-    step of the `optimizer` (sgd with momentum, adam, adamw; adam where nothing is said). For a causal language model of
-    transformers, `prefill` is the number of tokens of a prompt and `decode` the number of tokens in the KV cache when one
-    more is computed. Times are in seconds, sizes in bytes. What would have no effect beside the rest is refused.
+    `dtype` is fp32, tf32, fp16, bf16, amp or fp64, and where nothing is said the model's own; `runtime` is eager (a kernel
+    for each operator), compiled (fused as torch.compile does) or ideal (every tensor moves once). `training` makes it a
+    training step: forward, backward, and a step of the `optimizer` (sgd with momentum, adam, adamw; adam where nothing is
+    said). For a causal language model of transformers, `prefill` is the number of tokens of a prompt and `decode` the number
+    of tokens in the KV cache when one more is computed. Times are in seconds, sizes in bytes. What would have no effect
+    beside the rest is refused.
 
     Raises a RooflineError: UsageError for what cannot be, ModelError where the model's forward fails.
     """

@@ -145,15 +145,21 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     from roofline.timemodel import roof
 
     what, runtime = request.what, request.place.runtime
+    dtype = what.dtype or trace.dtype
     launched = kernels.build(trace, runtime, target.kind)
+    converts: list[str] = []
+    if trace.built:
+        from roofline.timemodel import halves
+
+        target, converts = halves.converted(target, launched)
     peak = memory.peak(trace, target)
-    points = roof.place(launched, target, setting=what.dtype, runtime=runtime, footprint=peak.total)
+    points = roof.place(launched, target, setting=dtype, runtime=runtime, footprint=peak.total)
     from roofline.version import __version__
 
     tool = ToolInfo(__version__, compat.version("torch"))
     paths = [layer.path for layer in trace.layers]
-    said = physics.notes(launched, points, target, paths)
-    said += padding.notes(launched, points, target, paths, setting=what.dtype, runtime=runtime, footprint=peak.total)
+    said = converts + physics.notes(launched, points, target, paths)
+    said += padding.notes(launched, points, target, paths, setting=dtype, runtime=runtime, footprint=peak.total)
     result = summary.summarise(trace, launched, points, target, peak, runtime=runtime, tool=tool, notes=said)
     if what.update:
         setting = msgspec.structs.replace(result.setting, optimizer=what.update)

@@ -51,7 +51,8 @@ class Ask(Struct, frozen=True):
 class Pass(Struct, frozen=True):
     """Which pass of the model, and in which dtype."""
 
-    dtype: str = "fp32"
+    # none: as the model is built
+    dtype: str | None = None
     # forward, backward and an update, instead of inference
     training: bool = False
     # as given; of a training step alone
@@ -173,7 +174,7 @@ _EXAMPLES = {"dtype": "fp16", "runtime": "eager", "optimizer": "adam"}
 
 
 def _word(name: str, value: Any) -> str | None:
-    if not isinstance(value, str) and (value is not None or name != "optimizer"):
+    if not isinstance(value, str) and (value is not None or name == "runtime"):
         raise UsageError(f"{name} is text, such as {_EXAMPLES[name]!r}, not {_short(value)}")
     return value
 

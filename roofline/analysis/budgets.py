@@ -304,8 +304,8 @@ def unchecked(budget: Budget, error: Exception) -> Verdict:
     request = budget.request or Request(Ask(""))
     what, place = request.what, request.place
     return Verdict(
-        budget=budget.label, model=request.ask.model, device=str(place.device), batch=request.ask.batch or 0, dtype=what.dtype,
-        runtime=place.runtime, mode="training" if what.training else "inference", ok=False, findings=[],
+        budget=budget.label, model=request.ask.model, device=str(place.device), batch=request.ask.batch or 0,
+        dtype=what.dtype or "", runtime=place.runtime, mode="training" if what.training else "inference", ok=False, findings=[],
         error=" ".join(text.split())[:600], exit_code=code, line=budget.line,
     )  # fmt: skip
 
@@ -349,7 +349,7 @@ def check(budget: Budget, analysis: Analysis) -> Verdict:
         model=analysis.model.name,
         device=s.device,
         batch=s.batch,
-        dtype=s.dtype,
+        dtype=s.precision,
         runtime=s.runtime,
         mode=s.mode,
         ok=all(f.ok for f in findings),

@@ -108,7 +108,7 @@ def _relative(base: float, head: float) -> float | None:
 
 
 # Fields of a setting that say how it was asked for, which is not what differs, or that are put into words.
-_HOW = ("asked", "asked_batch", "inputs", "resolution", "set", "constants", "host_s", "host_status")
+_HOW = ("asked", "asked_batch", "inputs", "resolution", "set", "constants", "host_s", "host_status", "built")
 
 
 def _settings(base: Analysis, head: Analysis) -> list[str]:
@@ -116,6 +116,7 @@ def _settings(base: Analysis, head: Analysis) -> list[str]:
     sides = [
         {
             **{key: value for key, value in msgspec.structs.asdict(a.setting).items() if key not in _HOW},
+            "dtype": a.setting.precision,
             "host": f"{units.seconds(a.setting.host_s)} {a.setting.host_status}" if a.setting.host_s else "",
             "pass": _pass(a), "roofline": a.tool.roofline, "torch": a.tool.torch,
             "inputs": _shapes(a), "set": " ".join(f"{name}={value}" for name, value in a.setting.set.items()),

@@ -149,7 +149,7 @@ def _setting(trace: Trace, device: Device, runtime: str) -> Setting:
     return Setting(
         batch=trace.batch, dtype=trace.dtype, runtime=runtime, mode=trace.mode, device=device.name, tier=device.tier,
         host_s=None if runtime == "ideal" else device.host.value,
-        host_status="" if runtime == "ideal" else device.host.status,
+        host_status="" if runtime == "ideal" else device.host.status, built=trace.built,
     )  # fmt: skip
 
 

@@ -184,14 +184,14 @@ def run(
     inputs: Sequence[Input],
     trace: Trace,
     target: Device,
-    dtype: str = "fp32",
+    dtype: str | None = None,
     *,
     threads: int | None = None,
     seconds: float = SECONDS,
     hold: bool = False,
     progress: Report = lambda text: None,
 ) -> Timed:
-    """Time a module that was built with weights. Its dtype is changed to the setting's; it goes to the GPU for a GPU."""
+    """Time a module that was built with weights. Its dtype is changed to the one asked for; it goes to the GPU for a GPU."""
     import torch
     from torch.nn import MultiheadAttention, TransformerEncoderLayer
 
@@ -226,7 +226,7 @@ def run(
 
 
 def _call(
-    module: nn.Module, inputs: Sequence[Input], dtype: str, place: torch.device, stack: ExitStack
+    module: nn.Module, inputs: Sequence[Input], dtype: str | None, place: torch.device, stack: ExitStack
 ) -> Callable[[], object]:
     """The model on random inputs: floats uniform, integers zero."""
     import torch
@@ -235,7 +235,7 @@ def _call(
     from roofline.tracing.trace import FLOATS
 
     try:
-        module = module.to(place, FLOATS[dtype])
+        module = module.to(place, FLOATS[dtype] if dtype else None)
     except (RuntimeError, NotImplementedError) as error:
         raise ModelError(f"the model cannot be put on {place}: {failures.said(error)}") from error
     generator = torch.Generator().manual_seed(0)
@@ -243,17 +243,17 @@ def _call(
     def real(t: Any) -> Any:
         if isinstance(t, torch.Tensor):
             if not t.is_meta:  # its values were said
-                return t.to(place, FLOATS[dtype]) if t.dtype.is_floating_point else t.to(place)
+                return t.to(place, FLOATS[dtype] if dtype else t.dtype) if t.dtype.is_floating_point else t.to(place)
             if not t.dtype.is_floating_point:
                 return torch.zeros(t.shape, dtype=t.dtype, device=place)
-            return torch.rand(t.shape, generator=generator).to(place, FLOATS[dtype])
+            return torch.rand(t.shape, generator=generator).to(place, FLOATS[dtype] if dtype else t.dtype)
         if isinstance(t, dict):
             return {name: real(v) for name, v in t.items()}
         return type(t)(map(real, t)) if isinstance(t, (list, tuple)) else t
 
     args, kwargs = build.call_with(module, inputs)
     args, kwargs = real(args), {k: real(v) for k, v in kwargs.items()}
-    if place.type == "cuda" and dtype in ("fp32", "tf32"):
+    if place.type == "cuda" and dtype in (None, "fp32", "tf32"):
         # left alone, torch computes fp32 products exactly and fp32 convolutions in TF32: neither of the two that are predicted
         precision, convs = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
         stack.callback(torch.set_float32_matmul_precision, precision)

@@ -109,7 +109,7 @@ DtypeOption = Annotated[
     typer.Option(
         "--dtype",
         metavar=DTYPE,
-        help="Precision; amp is what torch.autocast makes of the model.  [default: fp32]",
+        help="Precision; amp is what torch.autocast makes of the model.  [default: as built]",
         show_default=False,
     ),
 ]

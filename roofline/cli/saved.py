@@ -25,7 +25,9 @@ def one(path: Path) -> Analysis:
 def given_of(analysis: Analysis) -> dict[str, Any]:
     """The options that ask for it again, by their names in `roofline.request`; the device by its name."""
     s = analysis.setting
-    found: dict[str, Any] = {"device": s.device, "dtype": s.dtype, "runtime": s.runtime, "training": s.mode == "training"}
+    found: dict[str, Any] = {"device": s.device, "runtime": s.runtime, "training": s.mode == "training"}
+    if not s.built:  # else it was analysed as it was built
+        found["dtype"] = s.dtype
     if s.optimizer:
         found["optimizer"] = s.optimizer
     if s.host_status == "given":

@@ -16,6 +16,7 @@ class ToolInfo(Struct, frozen=True):
 
 class Setting(Struct, frozen=True, kw_only=True):
     batch: int
+    # as asked; of a model as built that of most of its parameters
     dtype: str
     # "eager", "compiled" or "ideal"
     runtime: str
@@ -39,6 +40,16 @@ class Setting(Struct, frozen=True, kw_only=True):
     set: dict[str, str] = {}
     # digest of the constants of the time model; empty in documents of older versions
     constants: str = ""
+    # the model's own floating dtypes, which it was analysed in: "fp32", "bf16 and fp32"; empty: in the dtype asked for, and
+    # in documents of older versions
+    built: str = ""
+
+    @property
+    def precision(self) -> str:
+        """The dtype in words: "fp32", "bf16 as built", "mixed: bf16 and fp32"."""
+        if self.built in ("", "fp32"):
+            return self.dtype
+        return f"mixed: {self.built}" if " " in self.built else f"{self.built} as built"
 
 
 class LevelInfo(Struct, frozen=True):

@@ -160,3 +160,5 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     mode: str = "inference"
     # what a reader must know to trust the numbers: "traced on real tensors with seed 0; 1000 proposals seen"
     notes: tuple[str, ...] = ()
+    # the model's own floating dtypes in words ("bf16 and fp32"), where it is traced as built; empty: in the dtype asked for
+    built: str = ""

@@ -21,6 +21,7 @@ from roofline.errors import UsageError, nearest
 from roofline.isolation import failures
 from roofline.sources.source import file_at
 from roofline.sources.values import Array, Group, Input, Plain, Stored, Table
+from roofline.tracing import built
 
 META = torch.device("meta")
 # Bytes that a file of values may unpack to, and elements drawn from a range.
@@ -29,7 +30,7 @@ _LARGEST_FILE, _MOST_DRAWN = 4 * 2**30, 2**28
 
 def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of module(...): an input whose name forward() does not know goes by position; several names that it does
-    not know are the dict that its one argument is.
+    not know are the dict that its one argument is. A floating tensor of which no more is said has the dtype of the module.
 
     Raises UsageError where forward() cannot take them, or a file of values cannot be read.
     """
@@ -37,7 +38,7 @@ def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], di
         parameters: Mapping[str, inspect.Parameter] = inspect.signature(module.forward).parameters
     except ValueError:  # a forward() of TorchScript's tells no names
         parameters = {}
-    said = list(_spread(inputs))
+    said = list(_spread(inputs, built.own(module)))
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if (holder := _holder(said, parameters)) and not anything:
         said = [(holder, {name: value for name, value, _ in said}, True)]
@@ -64,11 +65,11 @@ def remarks(inputs: Iterable[Input]) -> tuple[str, ...]:
     )
 
 
-def _spread(inputs: Sequence[Input]) -> Iterator[tuple[str, Any, bool]]:
+def _spread(inputs: Sequence[Input], own: torch.dtype) -> Iterator[tuple[str, Any, bool]]:
     """(name, value, whether a person gave the name) of each; what an unnamed file holds, by its names."""
     drawn = torch.Generator().manual_seed(0)
     for i in inputs:
-        value = _value(i, drawn)
+        value = _value(i, own, drawn)
         if i.named or not isinstance(i.value, Stored):
             yield i.name, value, i.named
         elif isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
@@ -114,7 +115,7 @@ def _whole(module: nn.Module, parameters: Mapping[str, inspect.Parameter], args:
 # ------------------------------------------------------------------------------------------------ values
 
 
-def _value(i: Input, drawn: torch.Generator) -> Any:
+def _value(i: Input, own: torch.dtype, drawn: torch.Generator) -> Any:
     value = i.value
     if isinstance(value, Plain):
         return value.value
@@ -123,11 +124,11 @@ def _value(i: Input, drawn: torch.Generator) -> Any:
     if isinstance(value, Stored):
         return load(value)
     if isinstance(value, Group):
-        items = [_value(v, drawn) for v in value.items]
+        items = [_value(v, own, drawn) for v in value.items]
         return items if value.kind == "list" else tuple(items)
     if isinstance(value, Table):
-        return {v.name: _value(v, drawn) for v in value.items}
-    dtype = getattr(torch, i.dtype or "float32")
+        return {v.name: _value(v, own, drawn) for v in value.items}
+    dtype = getattr(torch, i.dtype) if i.dtype else own
     if i.between is None:
         return torch.empty(i.shape, dtype=dtype, device=META)
     if math.prod(i.shape) > _MOST_DRAWN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +19,7 @@ from roofline.sources.source import Source
 from roofline.sources.values import Input
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 # A model whose shapes depend on data has to run: up to this many bytes of parameters.
@@ -55,14 +57,43 @@ def trace_module(request: Request, target: Device) -> Trace:
     args, kwargs = list(ask.args or ()), dict(ask.kwargs or {})
     batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
 
-    def run_on(m: nn.Module, real: bool) -> Trace:
+    def run_on(m: nn.Module, real: bool, floats: torch.dtype | None) -> Trace:
         return trace.trace(
-            m, args, kwargs, dtype=what.dtype, device_kind=target.kind, batch=batch, optimizer=what.update, real=real
-        )
+            m, args, kwargs, dtype=what.dtype, floats=floats, device_kind=target.kind, batch=batch, optimizer=what.update,
+            real=real,
+        )  # fmt: skip
 
     given = [t for t in tensors_in((args, kwargs)) if not t.is_meta]
     values = "with the values given" if given else "random inputs"
-    return _or_real(run_on, module, type(module).__name__, values, request.progress, lambda: module)
+
+    def answer(floats: torch.dtype | None) -> Trace:
+        run = partial(run_on, floats=floats)
+        return _or_real(run, module, type(module).__name__, values, request.progress, lambda: module)
+
+    return _as_taken(answer, module, lambda: (args, kwargs), what)
+
+
+def _as_taken(answer: Callable[[torch.dtype | None], Trace], module: nn.Module, call: Callable[[], Any], what: Pass) -> Trace:
+    """`answer(None)`; where a model as built fails with its floating inputs, once more with them in a dtype of its own, and a
+    note says so."""
+    try:
+        return answer(None)
+    except ModelError as error:
+        from roofline.tracing import built
+
+        for dtype in built.others(module, call()) if what.dtype is None else ():
+            try:
+                result = answer(dtype)
+            except ModelError:
+                continue
+            name = str(dtype)[6:]
+            return _noted(result, f"floating inputs were taken in {name}: as they are given the model fails ({_why(error)})")
+        raise
+
+
+def _why(error: ModelError) -> str:
+    """Torch's words in a line."""
+    return " ".join(str(error).rpartition("Error: ")[2].split())[:200]
 
 
 def _traced(
@@ -79,7 +110,7 @@ def _traced(
     from roofline.sources import build
     from roofline.tracing import trace
 
-    def run_on(m: nn.Module, real: bool) -> Trace:
+    def run_on(m: nn.Module, real: bool, floats: torch.dtype | None = None) -> Trace:
         notes: list[str] = []
         before = None
         if what.prefill or what.decode:
@@ -96,6 +127,7 @@ def _traced(
             name=name,
             source=label,
             dtype=what.dtype,
+            floats=floats,
             device_kind=target.kind,
             batch=_batch(inputs, (args, kwargs)),
             real=real,
@@ -106,7 +138,14 @@ def _traced(
 
     if build.is_quantized(module):
         return _noted(run_on(module, True), "quantized kernels run on real tensors only: traced on them, random weights")
-    result = _noted(_or_real(run_on, module, name, "random weights, seed 0", progress, with_values), *build.remarks(inputs))
+
+    def answer(floats: torch.dtype | None) -> Trace:
+        return _or_real(partial(run_on, floats=floats), module, name, "random weights, seed 0", progress, with_values)
+
+    def call() -> Any:
+        return () if what.prefill or what.decode else build.call_with(module, inputs)
+
+    result = _noted(_as_taken(answer, module, call, what), *build.remarks(inputs))
     real = any(" traced on real tensors" in note for note in result.notes)
     return _noted(result, "masks were taken as true everywhere") if real and _masks(inputs) else result
 

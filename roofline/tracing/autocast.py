@@ -6,6 +6,13 @@ the header of the installed torch. Operators in no list run in the dtype of thei
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from roofline.tracing.arguments import map_tensors, tensors_in
+
 _LOWER = """
     _convolution conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d convolution prelu addmm
     addmv addr matmul einsum mm mv linalg_vecdot linear addbmm baddbmm bmm chain_matmul linalg_multi_dot
@@ -50,3 +57,44 @@ POLICIES: dict[str, dict[str, str]] = {
     "cuda": _table(_LOWER, _FP32, _SET_DTYPE, _PROMOTE),
     "cpu": _table(_CPU_LOWER, _CPU_FP32, "", _CPU_PROMOTE),
 }
+# device kind -> the lower precision where none is named
+LOWER = {"cuda": torch.float16, "cpu": torch.bfloat16}
+
+
+class Casts:
+    """What autocast does to the arguments of an operator: to `dtype`, or up to fp32.
+
+    `known` says of a tensor by identity what it is to the pass, (metadata, storage): casts of parameters are kept for further
+    uses, as torch keeps them.
+    """
+
+    __slots__ = ("dtype", "keeps", "known", "weights")
+
+    def __init__(self, dtype: torch.dtype, known: Mapping[int, tuple[Any, Any]]) -> None:
+        self.dtype, self.known, self.keeps = dtype, known, True
+        self.weights: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+
+    def arguments(self, cast: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """An operator's arguments under the policy `cast`."""
+        if cast == "set_dtype":
+            halves = any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors_in(args))
+            return args, kwargs | {"dtype": torch.float32} if halves and not kwargs.get("dtype") else kwargs
+        if cast == "promote":
+            floats = [t for t in tensors_in((args, kwargs)) if t.dtype.is_floating_point]
+            target = torch.float32 if any(t.dtype == torch.float32 for t in floats) else self.dtype
+        else:
+            target = self.dtype if cast == "lower" else torch.float32
+        # from the last to the first, as compiled: autograd goes back through the casts in that order
+        back = [map_tensors(lambda t: self._cast(t, target), a) for a in reversed(args)]
+        return tuple(reversed(back)), {k: map_tensors(lambda t: self._cast(t, target), v) for k, v in kwargs.items()}
+
+    def _cast(self, t: torch.Tensor, target: torch.dtype) -> torch.Tensor:
+        if not t.dtype.is_floating_point or t.dtype in (target, torch.float64):
+            return t
+        known = self.known.get(id(t))
+        if known is None or known[1].kind != "parameter" or target == torch.float32 or not self.keeps:
+            return t.to(target)
+        cached = self.weights.get((id(t), target))
+        if cached is None:
+            cached = self.weights[id(t), target] = t.to(target)
+        return cached

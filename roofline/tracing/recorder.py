@@ -23,10 +23,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.errors import UsageError
 from roofline.records import Op, OpSpec
-from roofline.tracing import memo
+from roofline.tracing import built, memo
 from roofline.tracing import meta as metadata
 from roofline.tracing.arguments import add_key, alike, is_packed, map_tensors, tensors_in
-from roofline.tracing.autocast import POLICIES
+from roofline.tracing.autocast import LOWER, POLICIES, Casts
 from roofline.tracing.composites import IMPLICIT
 from roofline.tracing.memo import Entry, Meta, meta_of
 from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, mutated, switched_off
@@ -58,6 +58,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def __init__(self, amp: str | None = None, gpu: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
         self.gpu = gpu
+        # nothing was cast: operands that do not go together fail as they would on a device
+        self.exact = False
         self.ops: list[Op] = []
         self.specs: list[OpSpec] = []
         self.spec_index: dict[int, int] = {}
@@ -68,10 +70,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.stack: list[tuple[int, Any]] = []
         self.phase = "forward"
         self.policy = POLICIES[amp] if amp else None
-        self.amp_dtype = {"cuda": torch.float16, "cpu": torch.bfloat16}.get(amp or "", torch.float16)
-        self.amp_weights: dict[int, torch.Tensor] = {}
         # parameters, buffers, inputs and constants: kept alive, and never given an attribute
         self.known: dict[int, tuple[Meta, Store]] = {}
+        self.casts = Casts(LOWER["cuda" if gpu else "cpu"], self.known)
         self.by_storage: dict[int, Store] = {}
         self.kept: list[Any] = []
         self.swapped: dict[int, torch.Tensor] = {}
@@ -86,7 +87,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def close(self) -> None:
         """Let go of every tensor: stores point back here, and a cycle would wait for the garbage collector."""
-        for held in (self.known, self.by_storage, self.swapped, self.amp_weights, self.packed):
+        for held in (self.known, self.by_storage, self.swapped, self.casts.weights, self.packed):
             held.clear()
         self.kept.clear()
 
@@ -248,6 +249,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             spec = self._spec(info, args, kwargs, tags, outputs, (), False)
             one = len(outputs) == 1 and not info.name.startswith("aten._foreach_")  # a list of one is a list
             return self._replay(self._remember(key, Entry(spec, outputs, one)), tags)
+        if self.exact and (wrong := built.mismatch(info.name, tensors)):
+            raise RuntimeError(wrong)
         if key is not None and info.name.startswith("aten._foreach_") and info.mutates == ("self",):
             # every one of them keeps its tensors as they are; torch would loop over them in Python
             if entry is None:
@@ -346,37 +349,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         policy, self.policy = self.policy, None
         try:
             with self:
-                args, kwargs = self.cast_arguments(cast, args, kwargs)
+                args, kwargs = self.casts.arguments(cast, args, kwargs)
                 return func(*args, **kwargs)
         finally:
             self.policy = policy
-
-    def cast_arguments(
-        self, cast: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """An operator's arguments under the policy `cast` of autocast."""
-        if cast == "set_dtype":
-            halves = any(t.dtype in (torch.float16, torch.bfloat16) for t in tensors_in(args))
-            return args, kwargs | {"dtype": torch.float32} if halves and not kwargs.get("dtype") else kwargs
-        if cast == "promote":
-            floats = [t for t in tensors_in((args, kwargs)) if t.dtype.is_floating_point]
-            target = torch.float32 if any(t.dtype == torch.float32 for t in floats) else self.amp_dtype
-        else:
-            target = self.amp_dtype if cast == "lower" else torch.float32
-        # from the last to the first, as compiled: autograd goes back through the casts in that order
-        back = [map_tensors(lambda t: self._cast(t, target), a) for a in reversed(args)]
-        return tuple(reversed(back)), {k: map_tensors(lambda t: self._cast(t, target), v) for k, v in kwargs.items()}
-
-    def _cast(self, t: torch.Tensor, target: torch.dtype) -> torch.Tensor:
-        if not t.dtype.is_floating_point or t.dtype in (target, torch.float64):
-            return t
-        known = self.known.get(id(t))
-        if known is None or known[1].kind != "parameter" or target == torch.float32:
-            return t.to(target)
-        cached = self.amp_weights.get(id(t))
-        if cached is None:
-            cached = self.amp_weights[id(t)] = t.to(target)
-        return cached
 
 
 def parts_of(info: Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]) -> Callable[[], Any] | None:

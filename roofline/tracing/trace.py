@@ -17,6 +17,7 @@ from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
+from roofline.tracing import built
 from roofline.tracing.arguments import packed_in, tensors_in
 from roofline.tracing.recorder import META, Recorder
 
@@ -48,7 +49,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
     *,
     name: str = "",
     source: str = "",
-    dtype: str = "fp32",
+    dtype: str | None = None,
+    floats: torch.dtype | None = None,
     device_kind: str = "cpu",
     batch: int = 1,
     real: bool = False,
@@ -57,17 +59,17 @@ def trace(  # long: one context inside the other, and what was recorded in them
 ) -> Trace:
     """Run `module(*args, **kwargs)` once and record it.
 
-    Inputs are any nesting of tuples, lists and mappings; tensors in them may be real or meta, only their metadata is
-    used. Parameters, buffers and floating inputs take the dtype that `dtype` stands for; "amp" applies autocast's
-    own lists for `device_kind` ("gpu" or "cpu"). `real=True` runs on real CPU tensors, for models whose shapes depend
-    on data (inputs that have values keep them, in a copy; else floating ones are drawn uniformly with seed 0, integer ones are
-    zero, masks true). With an `optimizer` (sgd, adam, adamw) the pass is a training step, in training mode: forward,
-    backward, update. `before` runs the module for what the pass finds there, and is not recorded. Raises ModelError, with
-    the module's path and its input shapes, where the model itself fails; its subclass NeedsValues where meta tensors are not
-    enough.
+    Inputs are any nesting of tuples, lists and mappings; tensors in them may be real or meta, only their metadata is used.
+    Parameters, buffers and floating inputs take the dtype that `dtype` stands for, and keep their own where it is None (the
+    inputs may then be taken in `floats`); "amp" applies autocast's own lists for `device_kind` ("gpu" or "cpu").
+    `real=True` runs on real CPU tensors, for models whose shapes depend on data (inputs that have values keep them, in a
+    copy; else floating ones are drawn uniformly with seed 0, integer ones are zero, masks true). With an `optimizer` (sgd,
+    adam, adamw) the pass is a training step, in training mode: forward, backward, update. `before` runs the module for what
+    the pass finds there, and is not recorded. Raises ModelError, with the module's path and its input shapes, where the
+    model itself fails; its subclass NeedsValues where meta tensors are not enough.
     """
     compat.needs("torch")
-    if dtype not in FLOATS:
+    if dtype is not None and dtype not in FLOATS:
         raise UsageError(f"dtype {dtype!r} cannot be applied to a floating-point model; use one of {', '.join(FLOATS)}")
     amp = ("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None
     step: Step | None = None
@@ -76,6 +78,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
 
         training_recorder = steps.TrainingRecorder(amp, device_kind == "gpu")
     recorder = training_recorder if optimizer else Recorder(amp, device_kind == "gpu")
+    recorder.exact = dtype is None
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
         module = cast(nn.Module, module._orig_mod)
     modules = _Modules(module, recorder)
@@ -84,10 +87,11 @@ def trace(  # long: one context inside the other, and what was recorded in them
         stack.callback(recorder.close)
         stack.enter_context(_left_as_found(modules))
         stack.enter_context(torch.enable_grad() if optimizer else torch.inference_mode())
-        swap = _Swap(None if real else META, FLOATS[dtype], bool(optimizer))
+        swap = _Swap(None if real else META, FLOATS[dtype] if dtype else None, bool(optimizer))
         params, buffers = swap.module(modules)
         recorder.swapped.update(swap.done)  # for a model that holds a parameter in another place too
         packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.paths[i][0], p) for i, p in modules.packed)]
+        swap.dtype = swap.dtype or floats
         run_args, run_kwargs = swap.tree(tuple(args)), swap.tree(dict(kwargs or {}))
         for path, p in params:
             recorder.adopt(p, "parameter", path)
@@ -135,9 +139,10 @@ def trace(  # long: one context inside the other, and what was recorded in them
         buffer_bytes=_bytes(buffers),
         inputs=tuple(InputInfo(tuple(t.shape), str(t.dtype)[6:], path) for path, t in inputs),
     )
-    mode = ("training", (steps.NOTE.format(optimizer),)) if optimizer else ()
+    mode, notes = ("training", (steps.NOTE.format(optimizer),)) if optimizer else ("inference", ())
+    used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)
-    return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, dtype, *mode)
+    return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, notes, own)
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
@@ -168,7 +173,7 @@ def _table(m: nn.Module, name: str) -> dict[str, Any]:
 class _Swap:
     """Meta stand-ins: one for each tensor, over one for each storage, so ties and views survive."""
 
-    def __init__(self, device: torch.device | None, dtype: torch.dtype, grad: bool = False) -> None:
+    def __init__(self, device: torch.device | None, dtype: torch.dtype | None, grad: bool = False) -> None:
         self.device, self.dtype = device, dtype
         # a pass that writes to parameters and gives them gradients gets stand-ins for all
         self.grad = grad
@@ -179,7 +184,7 @@ class _Swap:
         self.storages: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
     def tensor(self, t: torch.Tensor) -> torch.Tensor:
-        dtype = self.dtype if t.is_floating_point() and t.dtype.itemsize >= 2 else t.dtype
+        dtype = self.dtype if self.dtype and t.is_floating_point() and t.dtype.itemsize >= 2 else t.dtype
         if not self.grad and t.dtype == dtype and (t.is_meta or (self.device is None and isinstance(t, nn.Parameter))):
             return t
         new = self.done.get(id(t))

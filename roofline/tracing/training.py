@@ -203,7 +203,7 @@ class Step:
         for t in floats[1:]:
             loss = loss + t.sum()
         recorder.phase = "backward"
-        recorder.amp_weights.clear()  # autocast forgets its casts where the forward pass ends
+        recorder.casts.weights.clear()  # autocast forgets its casts where the forward pass ends
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         recorder.phase, recorder.layer = "optimizer", 0
         for path, p in self.params:
@@ -291,7 +291,7 @@ def _autocast(
             return original(*args, **kwargs)
         recorder.casting = True
         try:
-            args, kwargs = recorder.cast_arguments(cast, args, kwargs)
+            args, kwargs = recorder.casts.arguments(cast, args, kwargs)
             return original(*args, **kwargs)
         finally:
             recorder.casting = False

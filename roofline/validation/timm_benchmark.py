@@ -86,7 +86,7 @@ def _half(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
             return plain(*args, **kwargs)
         policy, recorder.policy = recorder.policy, None
         try:
-            cast = [a.to(recorder.amp_dtype) if isinstance(a, torch.Tensor) else a for a in args]
+            cast = [a.to(recorder.casts.dtype) if isinstance(a, torch.Tensor) else a for a in args]
             return plain(*cast, **kwargs)
         finally:
             recorder.policy = policy

@@ -83,7 +83,8 @@ def to_markdown(analysis: Analysis, depth: int | None = 2, top: int = 20) -> str
     device = analysis.device.title or analysis.device.name
     parts = [
         f"# {_escape(analysis.model.name)} on {_escape(device)}",
-        f"Batch {s.batch}, {s.dtype}, {s.runtime}, {s.mode}; {ceilings(analysis)}. Model: {_escape(analysis.model.source)}.",
+        f"Batch {s.batch}, {s.precision}, {s.runtime}, {s.mode}; {ceilings(analysis)}. "
+        f"Model: {_escape(analysis.model.source)}.",
         *(_escape(sentence) for sentence in verdict(analysis)),
         _grid(["", "Value", ""], "lrl", [[name, value, _escape(meaning)] for name, value, meaning in totals(analysis)]),
         "## Time by bound",

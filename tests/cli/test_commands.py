@@ -38,7 +38,7 @@ def calls(monkeypatch: Patch) -> Calls:
         device = lookup(device) if isinstance(device, str) else device
         made.append(replace(request, place=replace(request.place, device=device.name)))
         a = sample("cpu" if device.kind == "cpu" else "gpu", batch=request.ask.batch or 1, name=request.ask.model)
-        return replace(a, setting=replace(a.setting, device=device.name, dtype=request.what.dtype))
+        return replace(a, setting=replace(a.setting, device=device.name, dtype=request.what.dtype or a.setting.dtype))
 
     monkeypatch.setattr(pipeline, "run", run)
     return made

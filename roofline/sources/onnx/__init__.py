@@ -48,7 +48,7 @@ class Onnx(Kind):
             raise UsageError(f"{source.name} is an ONNX graph: give its shape with --input instead of --resolution")
         if what.training or what.prefill or what.decode:
             raise UsageError(f"{source.name} is an ONNX graph, which is one forward pass: no training, prefill or decode")
-        if what.dtype not in ("fp32", "tf32"):
+        if what.dtype not in (None, "fp32", "tf32"):
             raise UsageError(f"{source.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
         said = given(source.asked.inputs)
         only_tensors(said, "an ONNX graph")
