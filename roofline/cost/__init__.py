@@ -22,6 +22,7 @@ from roofline.cost import (
     linalg,
     matmul,
     norm,
+    onnx,
     pointwise,
     pool,
     quantized,
@@ -38,7 +39,7 @@ from roofline.shapes import Conv
 
 __all__ = ["Cost", "classify", "compute_dtype", "count", "mutated", "register_flops", "rule_of", "traffic", "work"]
 
-FAMILIES = (attention, contract, conv, fft, layout, linalg, matmul, norm, pointwise, pool, quantized, reduce, rnn)
+FAMILIES = (attention, contract, conv, fft, layout, linalg, matmul, norm, onnx, pointwise, pool, quantized, reduce, rnn)
 
 FREE = Cost()
 

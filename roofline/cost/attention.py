@@ -23,13 +23,13 @@ def _of(query: T, key: T, value: T, rows: int, *, heads_last: bool = False, caus
     return Attention(b, h, kv_heads, length_q, key.shape[length], query.shape[-1], value.shape[-1], bool(causal))
 
 
-def _around(a: Attention, masked: bool, dropout: float) -> int:
+def around(a: Attention, masked: bool, dropout: float) -> int:
     """FLOPs beside the products: a score is scaled (1) and put through softmax; a mask adds 1, dropout 2."""
     return a.scores * (1 + SOFTMAX + masked + 2 * (dropout > 0))
 
 
 def _forward(a: Attention, masked: bool, dropout: float) -> Cost:
-    return Cost.of(a, extra=_around(a, masked, dropout))
+    return Cost.of(a, extra=around(a, masked, dropout))
 
 
 def _rows(t: T) -> int:
@@ -242,7 +242,7 @@ def native_multi_head_attention(  # long: the operator's own arguments
     # q [b, l, e], k and v [b, s, e], W [3e, e] and [e, e] -> [b, l, e]: four projections around the attention, each with a bias
     inner, outer = _heads(query, key, embed_dim, num_head), _projected(query, key, value, embed_dim)
     biases = sum(g.m * g.n for g in outer)
-    return Cost.of(inner, *outer, extra=_around(inner, mask is not None, 0.0) + biases, whole=inner)
+    return Cost.of(inner, *outer, extra=around(inner, mask is not None, 0.0) + biases, whole=inner)
 
 
 @rule("_transformer_encoder_layer_fwd", klass="attention")
@@ -276,7 +276,7 @@ def transformer_encoder_layer(  # long: the operator's own arguments
     feed = [Gemm(1, rows, w.shape[0], w.shape[1]) for w in (ffn_weight_1, ffn_weight_2)]
     biases = sum(g.m * g.n for g in outer) + rows * (hidden + embed_dim)
     rest = rows * hidden * (5 if use_gelu else 1) + src.numel * (2 + 2 * 8)
-    return Cost.of(inner, *outer, *feed, extra=_around(inner, mask is not None, 0.0) + biases + rest, whole=inner)
+    return Cost.of(inner, *outer, *feed, extra=around(inner, mask is not None, 0.0) + biases + rest, whole=inner)
 
 
 @rule("_transform_bias_rescale_qkv", klass="pointwise")

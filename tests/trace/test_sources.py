@@ -490,30 +490,6 @@ def test_onnx_files_that_are_damaged(graph: Any, tmp_path: Path) -> None:
             traced(str(path))
 
 
-def test_onnx_control_flow_is_refused(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper
-
-    def branch(name: str) -> Any:
-        return helper.make_graph(
-            [helper.make_node("Identity", ["x"], [name])],
-            name,
-            [],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2])],
-        )
-
-    node = helper.make_node("If", ["c"], ["y"], then_branch=branch("a"), else_branch=branch("b"), name="choose")
-    given = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, [2]),
-        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-    ]
-    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])]
-    path = tmp_path / "if.onnx"
-    onnx.save(helper.make_model(helper.make_graph([node], "g", given, out)), path)
-    with pytest.raises(SourceError, match="node 'choose' is a If, whose path depends on data"):
-        traced(str(path))
-
-
 # ------------------------------------------------------------------------------------------------ a person's own code
 
 

@@ -46,6 +46,12 @@ W = [t(20, 3), t(20, 5)]
 X8, W8 = t(2, 4, 9, 8, dtype=INT8), t(6, 2, 3, 2, dtype=INT8)
 
 CALLS: list[OpSpec] = [
+    op("onnxruntime.FusedConv", IMAGE, KERNEL, [2, 1], 2, 2, out=RESULT),
+    op("onnxruntime.FusedMatMul", t(2, 4, 5), t(2, 5, 3), 1, out=t(2, 4, 3)),
+    op("onnxruntime.MatMulNBits", t(2, 4, 5), 15, 5, 3, out=t(2, 4, 3)),
+    op("onnxruntime.MultiHeadAttention", Q, K, V, False, 0, False, out=YL),
+    op("onnxruntime.Attention", t(2, 5, 9), t(9, 96), Q, K, V, True, False, out=YL),
+    op("onnxruntime.MoE", t(5, 8), 2, 8, 12, 3, out=t(5, 8)),
     op("scaled_dot_product_attention", Q, K, V, out=Y),
     op("_scaled_dot_product_flash_attention", Q, K, V, 0.0, True, out=[Y]),
     op("_scaled_dot_product_flash_attention_for_cpu", Q, K, V, out=[Y]),

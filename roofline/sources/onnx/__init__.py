@@ -39,7 +39,7 @@ class Onnx(Kind):
     def trace(self, source: Source, what: Pass, progress: Callable[[str], None]) -> Trace:
         compat.load("onnx")
         progress(f"reading {source.name}")
-        from roofline.sources.onnx.graph import sized
+        from roofline.sources.onnx.graph import Graph
         from roofline.sources.onnx.trace import trace
 
         if source.args:
@@ -52,8 +52,8 @@ class Onnx(Kind):
             raise UsageError(f"{source.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
         said = given(source.asked.inputs)
         only_tensors(said, "an ONNX graph")
-        asked = [(i.name, i.shape, i.dtype) for i in said]
-        return trace(source.where, source.name, sized(source.where, asked, source.asked.batch))
+        graph = Graph(source.where)
+        return trace(graph, source.name, graph.sized([(i.name, i.shape, i.dtype) for i in said], source.asked.batch))
 
 
 ONNX = Onnx()

@@ -5,6 +5,7 @@ What has no counterpart keeps a name of its own (`onnx.X`), which no rule knows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,14 +31,20 @@ _REDUCE = {
     "ArgMin": "argmin",
 }  # fmt: skip
 # The result is the input under another shape: no byte moves.
-VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Shape", "Size"}
+VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Shape", "Size", "ExpandDims", "BitCast"}
+# Inputs that say how, and are no weights, though they may be tensors of floating numbers.
+SAID: dict[str, tuple[int, ...]] = {
+    "Resize": (1, 2, 3), "Upsample": (1, 2), "Clip": (1, 2), "Pad": (1, 2, 3), "OneHot": (1, 2), "Range": (0, 1, 2),
+    "NonMaxSuppression": (2, 3, 4), "Dropout": (1, 2), "TopK": (1,), "Expand": (1,), "Reshape": (1,), "Slice": (1, 2, 3, 4),
+}  # fmt: skip
 # They move what they are given: ONNX tensors are row-major, so a transpose is a copy.
 _COPIES = {
     "Transpose": "permute_copy", "Slice": "slice_copy", "Split": "split_copy", "Expand": "expand_copy", "Tile": "repeat",
     "Pad": "constant_pad_nd", "Cast": "_to_copy", "CastLike": "_to_copy", "Concat": "cat",
     "SpaceToDepth": "pixel_unshuffle", "DepthToSpace": "pixel_shuffle", "Trilu": "tril", "ReverseSequence": "flip",
     "ConstantOfShape": "full", "Range": "arange", "OneHot": "one_hot", "EyeLike": "eye", "Compress": "masked_select",
-    "NonZero": "nonzero", "Col2Im": "col2im",
+    "NonZero": "nonzero", "Col2Im": "col2im", "CenterCropPad": "slice_copy", "CumProd": "cumprod", "Det": "det",
+    "RandomNormal": "randn", "RandomNormalLike": "randn_like", "RandomUniform": "rand", "RandomUniformLike": "rand_like",
 }  # fmt: skip
 
 
@@ -179,6 +186,31 @@ def _quantized_conv(call: Call) -> Translation:
     return f"quantized.conv{len(_shape(weight)) - 2}d", [call.inputs[0], [weight, bias]]
 
 
+def _grid_sample(call: Call) -> Translation:
+    modes = {b"linear": 0, b"bilinear": 0, b"nearest": 1, b"cubic": 2, b"bicubic": 2}
+    return "aten.grid_sampler", [*call.inputs[:2], modes[call.attributes.get("mode", b"linear")]]
+
+
+def _lp_pool(call: Call) -> Translation:
+    window = call.attributes["kernel_shape"] if call.kind == "LpPool" else _shape(call.inputs[0])[2:]
+    return f"onnx.{call.kind}", [call.inputs[0], math.prod(window)]
+
+
+def _rotary(call: Call) -> Translation:
+    (x, *_), part, heads = call.inputs, call.attributes.get("rotary_embedding_dim", 0), call.attributes.get("num_heads", 0)
+    assert x is not None
+    width = x.shape[-1] // heads if heads and len(x.shape) == 3 else x.shape[-1]
+    return "onnx.RotaryEmbedding", [x, x.numel * part // width if part else x.numel]
+
+
+def _deformed(call: Call) -> Translation:
+    x, weight, offset, bias, mask = (*call.inputs, None, None)[:5]
+    a, n = call.attributes, 2
+    stride, dilation = a.get("strides", [1] * n), a.get("dilations", [1] * n)
+    geometry = [*stride, *a.get("pads", [0] * 2 * n)[:n], *dilation, a.get("group", 1), a.get("offset_group", 1)]
+    return "torchvision.deform_conv2d", [x, weight, offset, mask, bias, *geometry, mask is not None]
+
+
 def _quantized_matmul(call: Call) -> Translation:
     return "quantized.matmul", [call.inputs[0], call.inputs[3] if call.kind == "QLinearMatMul" else call.inputs[1]]
 
@@ -212,4 +244,15 @@ _SPECIAL: dict[str, Callable[[Call], Translation]] = {
     "DequantizeLinear": lambda c: ("aten.dequantize", c.inputs),
     "QLinearConv": _quantized_conv, "ConvInteger": _quantized_conv, "QLinearMatMul": _quantized_matmul,
     "MatMulInteger": _quantized_matmul,
+    "DynamicQuantizeLinear": lambda c: ("aten.quantize_per_tensor_dynamic", [c.inputs[0]]),
+    "LRN": lambda c: ("onnx.LRN", [c.inputs[0], c.attributes["size"]]),
+    "Shrink": lambda c: ("aten.softshrink", [c.inputs[0]]),
+    "GridSample": _grid_sample, "LpPool": _lp_pool, "GlobalLpPool": _lp_pool, "RotaryEmbedding": _rotary,
+    "DeformConv": _deformed,
+    "AffineGrid": lambda c: ("aten.affine_grid_generator", [c.inputs[0], []]),
+    "MaxUnpool": lambda c: (f"aten.max_unpool{len(c.outputs[0].shape) - 2}d", c.inputs[:2]),
+    "Scatter": lambda c: ("aten.scatter", [c.inputs[0], c.attributes.get("axis", 0), c.inputs[1], c.inputs[2]]),
+    "TensorScatter": lambda c: ("aten.index_put", [c.inputs[0], [], c.inputs[1]]),
+    "Unique": lambda c: ("aten._unique2", c.inputs[:1]),
+    "Inverse": lambda c: ("aten.linalg_inv", c.inputs[:1]),
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """An ONNX graph as a Trace, without torch: one op for each node, under the name of its ATen counterpart.
 
-Subgraphs that depend on data are refused, and an operator that no rule knows is unknown, with the bytes that its shapes tell.
+An operator that no rule knows is unknown, with the bytes that its shapes tell.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from onnx import TensorProto
 from roofline.dtypes import SETTINGS, SHORT
 from roofline.errors import SourceError
 from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, Storage, TensorSpec, Trace
-from roofline.sources.onnx.graph import DTYPES, Shapes, Weight, load
-from roofline.sources.onnx.ops import POINTWISE, VIEWS, Call, translate
+from roofline.sources.onnx import contrib
+from roofline.sources.onnx.control import members
+from roofline.sources.onnx.graph import DTYPES, Graph, Weight
+from roofline.sources.onnx.infer import STANDARD, Shapes
+from roofline.sources.onnx.ops import POINTWISE, SAID, VIEWS, Call, Translation, translate
 
 # Modules inside one another that a graph may name.
 DEPTH = 100
@@ -25,19 +28,19 @@ _TEXT = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")
 _LIST = re.compile(rf"\[\s*(?:(?:{_TEXT.pattern})\s*(?:,\s*)?)*\]")
 
 
-def trace(where: str, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Trace:
+def trace(graph: Graph, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Trace:
     """The graph with its inputs at `shapes` as a Trace. Raises SourceError where a shape cannot be worked out."""
-    known, weights = load(where, shapes)
-    return _Builder(known, weights, where).build(name, shapes)
+    return _Builder(Shapes(graph, shapes)).build(name, shapes)
 
 
 class _Builder:
     """Nodes in order -> ops, specs, storages and layers."""
 
-    def __init__(self, known: Shapes, weights: Sequence[Weight], where: str) -> None:
-        self.known, self.weights, self.where = known, weights, where
-        self.graph = known.model.graph
-        self.opsets = {o.domain: o.version for o in known.model.opset_import}
+    def __init__(self, known: Shapes) -> None:
+        self.known, self.where, self.nodes = known, known.where, known.nodes
+        # what somebody reads: a second result that nobody does is not made (an old Dropout's mask)
+        self.outputs = {n for o in known.graph.model.graph.output for n in members(o.name, known)}
+        self.wanted = {n for node in self.nodes for n in node.input} | self.outputs
         self.layers: dict[str, Layer] = {"": Layer("", "ONNX", 0, -1, 1)}
         self.layer_index = {"": 0}
         self.layer_params: dict[int, int] = {}
@@ -47,21 +50,20 @@ class _Builder:
         self.ops: list[Op] = []
         self.storages: list[list[Any]] = []
         self.at: dict[str, int] = {}
-        self.statistics = {n for node in self.graph.node if node.op_type == "BatchNormalization" for n in node.input[3:5]}
+        self.statistics = {n for node in self.nodes if node.op_type == "BatchNormalization" for n in node.input[3:5]}
+        self.used = _used(known)
 
     def build(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Trace:
-        used = {n for node in self.graph.node for n in node.input}
-        for weight in self.weights:
-            if weight.name in used:
+        for weight in self.known.weights:
+            if weight.name in self.used or weight.name in self.wanted:
                 self._hold(weight.name, self._kind(weight))
-        for t in self.graph.initializer:
-            if t.name not in self.at:  # worked out from shapes
-                self._hold(t.name, "constant")
+        for n in self.known.constants:
+            if n in self.wanted and n not in self.at:  # worked out from shapes
+                self._hold(n, "constant")
         for key in shapes:
             self._hold(key, "input")
-        paths = [_path(node) for node in self.graph.node]
-        for node, (path, kinds) in zip(self.graph.node, paths, strict=True):
-            self._node(node, path, kinds)
+        for node in self.nodes:
+            self._node(node, *_path(node))
         self._deaths()
         params = [s for s in self.storages if s[1] == "parameter"]
         buffers = [s for s in self.storages if s[1] == "buffer"]
@@ -80,13 +82,15 @@ class _Builder:
             info, layers, tuple(self.table), tuple(self.ops),
             tuple(Storage(*s[:5]) for s in self.storages), first[0] if first else 1,
             SHORT[dtype] if SHORT.get(dtype) in SETTINGS else "fp32",
-            notes=("ONNX graph: one kernel for each node, before any runtime optimises it",),
+            notes=("ONNX graph: one kernel for each node, before any runtime optimises it", *self.known.notes),
         )  # fmt: skip
 
     def _kind(self, weight: Weight) -> str:
         """Running statistics of a batch norm are buffers, scalars and whole numbers that are no weights constants."""
         if weight.name in self.statistics:
             return "buffer"
+        if weight.name not in self.used:
+            return "constant"
         quantized = weight.kind in (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4)
         return "parameter" if weight.dims and (quantized or "float" in DTYPES[weight.kind]) else "constant"
 
@@ -96,47 +100,31 @@ class _Builder:
         self.storages.append([spec.nbytes, kind, name if kind in ("parameter", "buffer") else "", born, -1, spec.numel])
         return self.at[name]
 
-    def _spec(self, name: str, op: str = "") -> TensorSpec:
-        found = self.known.specs.get(name)
-        if found is None:
-            raise SourceError(
-                f"{self.where}: the shape of {name!r}{f' ({op})' if op else ''} does not follow from the inputs' shapes"
-                "\nrun onnx's own shape inference or a simplifier over the file first"
-            )
-        return found
+    def _spec(self, name: str) -> TensorSpec:
+        return self.known.specs[name]
 
     def _node(self, node: onnx.NodeProto, path: str, kinds: Sequence[str]) -> None:
-        outputs = [n for n in node.output if n]
-        if node.op_type == "Constant" or all(n in self.known.constants for n in outputs):
-            for n in outputs:
-                if n in self.known.specs and n not in self.at:
-                    self._hold(n, "constant")
-            return
-        ins = [self._spec(n, node.op_type) if n else None for n in node.input]
-        outs = [self._spec(n, node.op_type) for n in outputs]
-        foreign = node.domain not in ("", "ai.onnx")
-        args: list[Any]
-        if foreign:
-            # a rule of ours is for the operator that it is written for, not for whatever a file calls so
-            ours = node.domain.partition(".")[0] in ("aten", "prims", "quantized", "torchvision", "onnx")
-            name, args = f"{'custom.' if ours else ''}{node.domain}.{node.op_type}", list(ins)
-        else:
-            try:
-                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-                name, args = translate(Call(node.op_type, attributes, ins, outs))
-            except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
-                raise SourceError(
-                    f"{self.where}: node {node.name!r} is not a {node.op_type} as ONNX defines it "
-                    f"({type(error).__name__}: {error})"
-                ) from error
+        first, *rest = node.output or [""]
+        known = self.known.specs
+        # the first result always, since that is what the node is there for
+        outputs = [n for n in ((first, *rest)) if n and (n in known or n in self.wanted or n == first)]
+        for n in outputs:
+            if n not in known:
+                raise self.known.missing(n, node)
+        ins = [known[n] if n else None for n in node.input]
+        outs = [known[n] for n in outputs]
+        foreign = node.domain not in STANDARD and not (node.domain == contrib.DOMAIN and node.op_type in contrib.SHARED)
+        try:
+            name, args = self._translated(node, ins, outs, foreign)
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError, ArithmeticError) as error:
+            raise SourceError(
+                f"{self.where}: node {node.name!r} is not a {node.op_type} as ONNX defines it ({type(error).__name__}: {error})"
+            ) from error
         view = not foreign and node.op_type in VIEWS
         spec = OpSpec(
             name, "", args, {}, tuple(t for t in ins if t is not None), tuple(outs[:1] if view else outs),
             not foreign and node.op_type in POINTWISE, view,
         )  # fmt: skip
-        unmade = next((n for n in node.input if n and n not in self.at), None)
-        if unmade is not None:
-            raise SourceError(f"{self.where}: {unmade!r} is read by node {node.name!r} before any node makes it")
         sources = tuple(self.at[n] for n in node.input if n)
         if view and node.op_type not in ("Shape", "Size"):
             targets: tuple[int, ...] = (sources[0],)
@@ -148,6 +136,18 @@ class _Builder:
         layer = self._layer(path, kinds)
         self._charge(layer, sources)
         self.ops.append(Op(self._index(spec), layer, sources, targets))
+
+    def _translated(
+        self, node: onnx.NodeProto, ins: list[TensorSpec | None], outs: list[TensorSpec], foreign: bool
+    ) -> Translation:
+        if not foreign:
+            return translate(Call(node.op_type, _attributes(node), ins, outs))
+        if node.domain == contrib.DOMAIN:
+            found = contrib.translate(contrib.Node(node.op_type, _attributes(node), ins), outs)
+            return found or (f"onnxruntime.{node.op_type}", list(ins))
+        # a rule of ours is for the operator that it is written for, not for whatever a file calls so
+        ours = node.domain.partition(".")[0] in ("aten", "prims", "quantized", "torchvision", "onnx", "onnxruntime")
+        return f"{'custom.' if ours else ''}{node.domain}.{node.op_type}", list(ins)
 
     def _index(self, spec: OpSpec) -> int:
         key = msgpack.encode(spec)
@@ -172,11 +172,27 @@ class _Builder:
         return self.layer_index[path]
 
     def _deaths(self) -> None:
-        final = {self.at[o.name] for o in self.graph.output if o.name in self.at}
+        final = {self.at[n] for n in self.outputs if n in self.at}
         for i, op in enumerate(self.ops):
             for s in (*op.inputs, *op.outputs):
                 if self.storages[s][1] == "activation" and s not in final:
                     self.storages[s][4] = i + 1
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _used(known: Shapes) -> set[str]:
+    """Names that nodes compute with, themselves or through what was worked out of them, and not only read as a setting."""
+    used: set[str] = set()
+    for node in known.nodes:
+        said = SAID.get(node.op_type, ()) if node.domain in STANDARD else ()
+        used.update(n for i, n in enumerate(node.input) if i not in said)
+    for read, gave in reversed(known.folded):
+        if any(n in used for n in gave):
+            used.update(read)
+    return used
 
 
 def _texts(written: str) -> list[str]:
