@@ -35,10 +35,12 @@ def trace_source(
     compat.needs("torch")
     progress("importing torch")
     from roofline.sources import build
+    from roofline.tracing import regions
 
     progress(f"building {found.name}")
-    builder = build.Builder(found)
-    module = builder()
+    with regions.kept():
+        builder = build.Builder(found)
+        module = builder()
     progress(f"tracing {found.name}")
     inputs = build.inputs(found)
     result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True))

@@ -69,7 +69,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # modules whose forward is running: the layer around each, and its inputs
         self.stack: list[tuple[int, Any]] = []
         self.phase = "forward"
-        self.policy = POLICIES[amp] if amp else None
+        self.policy: dict[str, str] | None
+        # the policy of autocast that the model's code is under; `policy` is off while an operator runs that has been dealt with
+        self.under = self.policy = POLICIES[amp] if amp else None
         # parameters, buffers, inputs and constants: kept alive, and never given an attribute
         self.known: dict[int, tuple[Meta, Store]] = {}
         self.casts = Casts(LOWER["cuda" if gpu else "cpu"], self.known)
@@ -90,6 +92,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         for held in (self.known, self.by_storage, self.swapped, self.casts.weights, self.packed):
             held.clear()
         self.kept.clear()
+
+    def autocast(self, policy: dict[str, str] | None) -> None:
+        """The model enters or leaves a region of autocast."""
+        self.under = self.policy = policy
 
     def entered(self) -> None:
         """A module's forward begins."""

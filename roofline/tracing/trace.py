@@ -17,7 +17,7 @@ from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
-from roofline.tracing import built
+from roofline.tracing import built, regions
 from roofline.tracing.arguments import packed_in, tensors_in
 from roofline.tracing.recorder import META, Recorder
 
@@ -107,6 +107,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             step.prepare(modules.owners())
             stack.enter_context(steps.whole(training_recorder))
         stack.enter_context(_uncompiled())
+        stack.enter_context(regions.honoured(recorder, real))
         try:
             if before is not None:
                 with Recorder(amp, device_kind == "gpu") as aside:

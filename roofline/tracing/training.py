@@ -26,6 +26,7 @@ from roofline import compat
 from roofline.errors import UsageError
 from roofline.records import OpSpec
 from roofline.tracing.arguments import tensors_in
+from roofline.tracing.autocast import POLICIES
 from roofline.tracing.composites import IMPLICIT, attention, recurrent
 from roofline.tracing.memo import meta_of
 from roofline.tracing.operators import switched_off
@@ -52,7 +53,9 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
     def __init__(self, amp: str | None, gpu: bool) -> None:
         super().__init__(amp, gpu)
         # autocast works above autograd (see `whole`), not in the dispatch mode
-        self.amp, self.policy = self.policy, None
+        self.policy = None
+        # has autocast's operators caught there, once one is needed
+        self.catch: Callable[[], None] = lambda: None
         # the autograd node within which a module's forward began last
         self.node = -1
         # whether an operator that autocast has dealt with is running
@@ -123,6 +126,11 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
             owners = {self.storage_layer[tag[1].id] for tag in tags if tag[1].id in self.storage_layer}
             self.layer = owners.pop() if len(owners) == 1 else 0 if owners else self.layer
         super()._record(spec, tags, outputs)
+
+    def autocast(self, policy: dict[str, str] | None) -> None:
+        self.under = policy
+        if policy is not None:
+            self.catch()
 
     def entered(self) -> None:
         if self.phase == "backward":
@@ -246,14 +254,29 @@ def whole(recorder: TrainingRecorder) -> Iterator[None]:
     }
     if recorder.gpu:
         catch[aten.dropout.default] = _dropout
-    for name, cast in (recorder.amp or {}).items():
-        for func in _overloads(name):
-            catch[func] = _autocast(recorder, cast, func, catch.get(func) or _original(func))
+    caught: set[torch._ops.OpOverload] = set()
+
+    def call(func: torch._ops.OpOverload) -> Callable[..., Any]:
+        return lambda *args, **kwargs: catch[func](*args, **kwargs)
+
+    def register() -> None:
+        for func in catch.keys() - caught:
+            library.impl(func, call(func), "AutogradMeta")  # type: ignore[no-untyped-call]  # torch's own
+        caught.update(catch)
+
+    def casts() -> None:
+        recorder.catch = lambda: None
+        for name, cast in POLICIES["cuda" if recorder.gpu else "cpu"].items():
+            for func in _overloads(name):
+                catch[func] = _autocast(recorder, cast, func, catch.get(func) or _original(func))
+        register()
+
+    recorder.catch = casts
     try:
-        for func, function in catch.items():
-            library.impl(func, function, "AutogradMeta")  # type: ignore[no-untyped-call]  # torch's own
+        casts() if recorder.under is not None else register()
         yield
     finally:
+        recorder.catch = lambda: None
         library._destroy()  # type: ignore[no-untyped-call]  # torch's own
 
 
@@ -287,7 +310,7 @@ def _autocast(
     """`func` as torch.autocast has it: arguments cast, where the user calls it in the forward pass."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        if recorder.casting or recorder.phase != "forward":
+        if recorder.under is None or recorder.casting or recorder.phase != "forward":
             return original(*args, **kwargs)
         recorder.casting = True
         try:
