@@ -13,34 +13,36 @@ import argparse
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
-from roofline import paths
+from msgspec.structs import replace
+
 from roofline.cli.terminal import note
 from roofline.devices import library
 from roofline.devices.device import Device
-from roofline.timemodel import roof
+from roofline.timemodel import constants
+from roofline.timemodel.constants import Constants, Family
 from roofline.validation import fit, operator_tables, validate
 from roofline.validation.model_tables import Reading
 
 FRACTION = 0.8
 
 
-def rounded(constants: Mapping[str, float]) -> dict[str, float]:
-    return {name: FRACTION if name in fit.FRACTIONS else float(f"{value:.1g}") for name, value in constants.items()}
+def rounded(found: Family) -> Family:
+    ranges = constants.ranges(found)
+    return replace(
+        found, **{n: FRACTION if most == 1 else float(f"{getattr(found, n):.1g}") for n, (_, most) in ranges.items()}
+    )
 
 
-def fitted(pairs: list[tuple[Path, Device]], folder: Path, limit: int, rounds: int) -> Path:
-    """A file of constants fitted from round values; each round after the first starts where the one before stopped."""
+def fitted(pairs: list[tuple[Path, Device]], folder: Path, limit: int, rounds: int) -> Constants:
+    """The constants fitted from round values; each round after the first starts where the one before stopped."""
     kind = fit.family(pairs)
-    start = folder / "round.toml"
-    lines = [f"[{kind}]", *(f"{name} = {value:g}" for name, value in rounded(roof.constants(kind)).items())]
-    start.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    start = replace(constants.shipped(), **{kind: rounded(getattr(constants.shipped(), kind))})
     for number in range(rounds):
-        roof.use(start)
-        start = folder / f"{number}.toml"
-        start.write_text(fit.fit(pairs, lambda text: None, Reading(limit=limit)), encoding="utf-8")
+        file = folder / f"{number}.toml"
+        file.write_text(fit.fit(pairs, lambda text: None, Reading(limit=limit), start=start), encoding="utf-8")
+        start = constants.read(file)
     return start
 
 
@@ -51,7 +53,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=2, help="of the fit, each from where the one before stopped")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    shipped = paths.CONSTANTS
     pairs = [(Path(path), library.lookup(name)) for path, name in args.table]
     names = dict.fromkeys(d.name for _, d in pairs)
     print("| left out | table | rows | median | 90th pct | Spearman |\n| --- | --- | ---: | ---: | ---: | ---: |")
@@ -62,12 +63,11 @@ def main() -> int:
             if not models or not rest:
                 continue
             note(f"{name}: fitting without it")
-            roof.use(shipped)
             place = Path(folder, name)
             place.mkdir()
-            roof.use(fitted(rest, place, args.limit, args.rounds))
+            numbers = fitted(rest, place, args.limit, args.rounds)
             for path, target in models:
-                found, _ = validate.run(path, target)
+                found, _ = validate.run(path, target, constants=numbers)
                 order = "n/a" if found.spearman is None else f"{found.spearman:.3f}"
                 print(
                     f"| {target.title} | {path.name} | {found.rows} | {found.median_ape:.1%} | {found.p90_ape:.1%} | {order} |",

@@ -58,9 +58,14 @@ def device_digest(device: Device) -> str:
     return digest(*numbers(known, ""))[:16]
 
 
+def constants_file() -> str:
+    """The file of constants that ROOFLINE_CONSTANTS names instead of the shipped ones; empty: none."""
+    return os.environ.get("ROOFLINE_CONSTANTS", "")
+
+
 def constants() -> str:
     """The constants in use; the shipped ones are among our files."""
-    path = os.environ.get("ROOFLINE_CONSTANTS", "")
+    path = constants_file()
     try:
         return sha256(Path(path).read_bytes()).hexdigest() if path else ""
     except OSError as error:

@@ -143,6 +143,7 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     from roofline.analysis import memory, padding, physics, summary
     from roofline.kernels import build as kernels
     from roofline.timemodel import roof
+    from roofline.timemodel.constants import asked
 
     what, runtime = request.what, request.place.runtime
     dtype = what.dtype or trace.dtype
@@ -153,14 +154,17 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
 
         target, converts = halves.converted(target, launched)
     peak = memory.peak(trace, target)
-    points = roof.place(launched, target, setting=dtype, runtime=runtime, footprint=peak.total)
+    numbers = asked()
+    points = roof.place(launched, target, setting=dtype, runtime=runtime, footprint=peak.total, constants=numbers)
     from roofline.version import __version__
 
     tool = ToolInfo(__version__, compat.version("torch"))
     paths = [layer.path for layer in trace.layers]
     said = converts + physics.notes(launched, points, target, paths)
-    said += padding.notes(launched, points, target, paths, setting=dtype, runtime=runtime, footprint=peak.total)
-    result = summary.summarise(trace, launched, points, target, peak, runtime=runtime, tool=tool, notes=said)
+    said += padding.notes(
+        launched, points, target, paths, setting=dtype, runtime=runtime, footprint=peak.total, constants=numbers
+    )
+    result = summary.summarise(trace, launched, points, target, peak, runtime=runtime, tool=tool, notes=said, constants=numbers)
     if what.update:
         setting = msgspec.structs.replace(result.setting, optimizer=what.update)
         # in this count only fresh tensors move, and an update is made in place

@@ -11,6 +11,7 @@ from roofline.dtypes import DTYPE_BITS
 from roofline.records import Kernel, Point
 from roofline.shapes import Gemm
 from roofline.timemodel import roof
+from roofline.timemodel.constants import Constants
 from roofline.units import seconds
 
 # bytes that every row has to start at a multiple of
@@ -21,7 +22,7 @@ NOTABLE = 0.03
 
 def notes(
     kernels: Sequence[Kernel], points: Sequence[Point], device: Device, paths: Sequence[str], *,
-    setting: str, runtime: str, footprint: int,
+    setting: str, runtime: str, footprint: int, constants: Constants | None = None,
 ) -> list[str]:  # fmt: skip
     """A sentence where sizes that are no multiple of 16 bytes cost a notable part of the time; torch.compile pads by itself."""
     odd = [i for i, k in enumerate(kernels) if 0 < k.access.aligned < LOAD and k.klass == "gemm"]
@@ -30,7 +31,7 @@ def notes(
     padded = list(kernels)
     for i in odd:
         padded[i] = replace(kernels[i], access=replace(kernels[i].access, aligned=0))
-    better = roof.place(padded, device, setting=setting, runtime=runtime, footprint=footprint)
+    better = roof.place(padded, device, setting=setting, runtime=runtime, footprint=footprint, constants=constants)
     whole, saved = sum(p.time_s for p in points), sum(p.time_s for p in points) - sum(p.time_s for p in better)
     if saved < NOTABLE * whole:
         return []

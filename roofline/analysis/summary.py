@@ -29,6 +29,7 @@ from roofline.records import (
     UnknownOp,
     by_bound,
 )
+from roofline.timemodel.constants import Constants
 from roofline.timemodel.roof import dtype_key, reached
 from roofline.timemodel.roof import peak as unit_peak
 
@@ -95,6 +96,7 @@ def summarise(
     runtime: str,
     tool: ToolInfo,
     notes: Iterable[str] = (),
+    constants: Constants | None = None,
 ) -> Analysis:
     """Fill every field of the document from one trace on one device."""
     paths = [layer.path for layer in trace.layers]
@@ -129,7 +131,7 @@ def summarise(
         tool=tool,
         model=trace.model,
         setting=_setting(trace, device, runtime),
-        device=_device_info(device, kernels, trace.dtype, runtime),
+        device=_device_info(device, kernels, trace.dtype, runtime, constants),
         totals=Totals(
             flops=total.flops, macs=total.macs, bytes=total.bytes, weight_bytes=total.weight_bytes, intensity=total.intensity,
             kernels=total.kernels, time_s=time, throughput=trace.batch / time if time else 0.0, bound=total.bound,
@@ -168,11 +170,13 @@ def _ordered(components: dict[str, float]) -> dict[str, float]:
     return dict(sorted(components.items(), key=lambda item: -item[1]))
 
 
-def _device_info(device: Device, kernels: Sequence[Kernel], dtype: str, runtime: str) -> DeviceInfo:
+def _device_info(
+    device: Device, kernels: Sequence[Kernel], dtype: str, runtime: str, constants: Constants | None
+) -> DeviceInfo:
     """The compute roof of the analysis is that of its heaviest matrix kernel, else fp32 on the vector units."""
     heaviest = max((k for k in kernels if k.klass in MATRIX), key=lambda k: k.flops, default=None)
     peak_flops = unit_peak(device, heaviest, dtype) if heaviest else device.peak("fp32", "vector")
-    top, bandwidths = reached(device, peak_flops, dtype, runtime)
+    top, bandwidths = reached(device, peak_flops, dtype, runtime, constants)
     return DeviceInfo(
         name=device.name, title=device.title, kind=device.kind, peaks=device.peaks(), peak_flops=peak_flops,
         bandwidth=device.bandwidth, ridge=peak_flops / device.bandwidth,

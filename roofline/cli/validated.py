@@ -10,7 +10,7 @@ from roofline.cli.tables import FileOptions, SampleOptions, TableOptions
 from roofline.cli.terminal import note, out, out_json, progress
 from roofline.devices.device import Device
 from roofline.errors import UsageError
-from roofline.timemodel import roof
+from roofline.timemodel import constants
 from roofline.validation import operator_tables, validate
 from roofline.validation.model_tables import Reading
 from roofline.views import files, validation
@@ -41,13 +41,12 @@ def command(
         raise UsageError("--jobs is for predicting, and --fit works in one process: leave one of them out")
     both = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
     _check_files(plot, fit, len(paths), json)
-    if more.constants is not None:
-        roof.use(more.constants)
+    numbers = constants.asked() if more.constants is None else constants.read(more.constants)
     with progress() as show:
         if fit is not None:
             from roofline.validation import fit as fitting
 
-            text = fitting.fit(both, show or note, how, cache=cache)
+            text = fitting.fit(both, show or note, how, start=numbers, cache=cache)
             files.write_all({fit: text.encode()})
             note(f"wrote {fit}: use it with --constants {fit}")
             return
@@ -56,9 +55,11 @@ def command(
             single = operator_tables.recognise(path)
             if single is not None:
                 _check_operators(path, how, jobs)
-                results.append(operator_tables.run(path.name, single, target, limit=how.limit, seed=how.seed))
+                results.append(
+                    operator_tables.run(path.name, single, target, limit=how.limit, seed=how.seed, constants=numbers)
+                )
             else:
-                results.append(validate.run(path, target, how, cache=cache, jobs=jobs, progress=show))
+                results.append(validate.run(path, target, how, cache=cache, jobs=jobs, progress=show, constants=numbers))
     if plot is not None:
         chart = validation.scatter(results[0][0], results[0][1], plot)
         files.write_all({plot: chart})

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from roofline.devices.device import Device
     from roofline.records import Kernel
+    from roofline.timemodel.constants import Cpu, CpuEager
 
 # numbers or arrays of them
 Value = Any
-Constants = dict[str, float]
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
@@ -182,9 +182,9 @@ def join(compute: Value, levels: list[Value], p: float, xp: Any) -> tuple[Value,
 # ------------------------------------------------------------------------------------------------ CPU, eager and compiled
 
 
-def faults(nbytes: Value, c: Constants, xp: Any) -> Value:
+def faults(nbytes: Value, c: Cpu | CpuEager, xp: Any) -> Value:
     """Seconds to fault in the pages of a fresh buffer: glibc returns blocks above 32 MiB to the system at every free."""
-    return xp.where(nbytes > 32 * 2**20, nbytes / (c["fault_rate"] * 1e9), 0.0)
+    return xp.where(nbytes > 32 * 2**20, nbytes / (c.fault_rate * 1e9), 0.0)
 
 
 def own_conv(klass: str, f: Any) -> Value:

@@ -16,86 +16,22 @@ and, for the two queues of a GPU, `_queued`.
 
 from __future__ import annotations
 
-import math
-import os
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import files
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.dtypes import DOUBLES, DTYPE_BITS, SHORT
-from roofline.errors import UsageError, nearest
-from roofline.paths import CONSTANTS
 from roofline.records import Kernel, Point, bound_of
 from roofline.timemodel import cpu_eager, efficiency, features, formulas, shares
+from roofline.timemodel.constants import Constants, Family, shared, shipped
 
-FAMILIES = ("gpu", "cpu", "cpu_eager")
-# environment variable that names a file of constants to use instead of the shipped ones
-_ELSEWHERE = "ROOFLINE_CONSTANTS"
 _ZEROS = dict.fromkeys(features.DIMS, 0) | {"g": 1, "b": 1}
-
-
-def family(device: Device, runtime: str) -> str:
-    """The set of constants: "gpu", "cpu" (compiled code) or "cpu_eager"."""
-    return "cpu_eager" if device.kind == "cpu" and runtime == "eager" else device.kind
-
-
-def constants(kind: str) -> dict[str, float]:
-    """The constants of a family: the shipped ones, or those of `use`."""
-    return _read(os.environ.get(_ELSEWHERE, ""), kind)
-
-
-@cache
-def _read(path: str, kind: str) -> dict[str, float]:
-    text = CONSTANTS.read_text(encoding="utf-8")
-    # only the table that is asked for: parsing all of them would be a part of a first analysis that shows
-    chunk = next(c for c in re.split(r"^(?=\[)", text, flags=re.MULTILINE) if c.startswith(f"[{kind}]"))
-    table = shipped = tomllib.loads(chunk)[kind]
-    if path:
-        table = table | _given(path, kind, shipped)
-    return {name: float(value) for name, value in table.items() if name != "source"}
-
-
-def _given(path: str, kind: str, shipped: Mapping[str, Any]) -> dict[str, Any]:
-    """The constants of a family in a file of somebody's own. Raises UsageError for what cannot be one."""
-    try:
-        tables = files.toml(files.text(path, files.TOML))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read the constants in {path}: {error}") from error
-    for name, table in tables.items():
-        if name not in FAMILIES or not isinstance(table, dict):
-            raise UsageError(
-                f"{path}: {name!r} is no table of constants{nearest(name, FAMILIES)}. Known: {', '.join(FAMILIES)}"
-            )
-    found: dict[str, Any] = tables.get(kind, {})
-    for name, value in found.items():
-        if name not in shipped:
-            raise UsageError(f"{path} [{kind}] has unknown constants: {name}{nearest(name, shipped)}")
-        if name != "source" and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf):
-            raise UsageError(f"{path} [{kind}] {name}: expected a number above 0, got {value!r}")
-    return found
-
-
-def use(path: Path) -> None:
-    """Take constants from another file, in this process and those that it starts."""
-    os.environ[_ELSEWHERE] = str(path.resolve())
-    for kind in FAMILIES:
-        constants(kind)
-
-
-def fingerprint() -> str:
-    """The constants in use, as text to key caches by."""
-    return repr([sorted(constants(kind).items()) for kind in FAMILIES])
 
 
 def dtype_key(kernel: Kernel, setting: str) -> str:
@@ -114,36 +50,42 @@ def peak(device: Device, kernel: Kernel, setting: str) -> float:
     return max(device.peak(key if device.has(key, "vector") else "fp32", "vector"), single)
 
 
-def reached(device: Device, top: float, setting: str, runtime: str) -> tuple[float, list[float]]:
-    """(FLOP/s, B/s of each level) that times rest on: the peak `top` at the clock kept under load, what a stream reaches."""
+def reached(
+    device: Device, top: float, setting: str, runtime: str, constants: Constants | None = None
+) -> tuple[float, list[float]]:
+    """(FLOP/s, B/s of each level) that times rest on: the peak `top` at the clock kept under load, what a stream reaches.
+
+    By the constants that are given, or ours.
+    """
     bandwidths = [level.bandwidth for level in device.levels]
     if runtime == "ideal":
         return top, bandwidths
-    machine, c = formulas.Machine.of(device, setting, runtime), constants(family(device, runtime))
+    c: Any = (constants or shipped()).of(device, runtime)
+    machine = formulas.Machine.of(device, setting, runtime)
     if not machine.gpu:
         if machine.eager:
             # a copy that is timed at B read and written moves 1.5 B
-            own = (1.0, 1.5) if machine.measured else (c["cache"], 1.5 * c["stream"])
+            own = (1.0, 1.5) if machine.measured else (c.cache, 1.5 * c.stream)
         else:
-            own = (c["cache"], machine.reached or c["stream"])
+            own = (c.cache, machine.reached or c.stream)
         return top * (1.0 if machine.eager else machine.sustained), [
             *(b * own[0] for b in bandwidths[:-1]),
             bandwidths[-1] * own[1],
         ]
     clock = machine.sustained if top > machine.vector else machine.sustained_vector
-    caches = [b * c["cache"] * machine.sustained for b in bandwidths[:-1]]
-    return top * clock, [*caches, bandwidths[-1] * (machine.reached or c["stream"])]
+    caches = [b * c.cache * machine.sustained for b in bandwidths[:-1]]
+    return top * clock, [*caches, bandwidths[-1] * (machine.reached or c.stream)]
 
 
 class _Known:
     """What kernels cost on one device under one setting, each kind of kernel worked out once."""
 
-    def __init__(self, device: Device, setting: str, runtime: str, footprint: int, numbers: dict[str, float]) -> None:
+    def __init__(self, device: Device, setting: str, runtime: str, footprint: int, numbers: Family) -> None:
         self.given = device, setting, runtime, footprint, numbers
         self.device, self.setting, self.footprint, self.numbers = device, setting, footprint, numbers
         self.names = [level.name for level in device.levels]
         self.plain = formulas.Machine.of(device, setting, runtime)
-        self.machine, self.table = self.plain.shared(self.names), _roofs(numbers)
+        self.machine, self.table = self.plain.shared(self.names), shared(numbers)
         self.units: dict[tuple[str, bool], tuple[float, formulas.Machine, formulas.Machine]] = {}
         self.costs: dict[tuple[Any, ...], _Cost] = {}
 
@@ -175,8 +117,8 @@ _known: list[_Known] = []
 _KEPT, _KINDS = 4, 8192
 
 
-def _knowing(device: Device, setting: str, runtime: str, footprint: int) -> _Known:
-    given = device, setting, runtime, footprint, constants(family(device, runtime))
+def _knowing(device: Device, setting: str, runtime: str, footprint: int, numbers: Family) -> _Known:
+    given = device, setting, runtime, footprint, numbers
     for i, known in enumerate(_known):
         if known.given == given:
             found = _known.pop(i)
@@ -191,34 +133,24 @@ def _knowing(device: Device, setting: str, runtime: str, footprint: int) -> _Kno
 
 
 def place(
-    kernels: Sequence[Kernel], device: Device, *, setting: str = "fp32", runtime: str = "eager", footprint: int = 0
+    kernels: Sequence[Kernel],
+    device: Device,
+    *,
+    setting: str = "fp32",
+    runtime: str = "eager",
+    footprint: int = 0,
+    constants: Constants | None = None,
 ) -> list[Point]:
-    """One Point per kernel. `setting` is the analysis' dtype, `footprint` the bytes alive at the peak."""
+    """One Point per kernel, by the constants that are given, or ours.
+
+    `setting` is the analysis' dtype, `footprint` the bytes alive at the peak.
+    """
     if runtime == "ideal":
         return [_ideal(kernel, device, setting) for kernel in kernels]
-    known = _knowing(device, setting, runtime, footprint)
+    known = _knowing(device, setting, runtime, footprint, (constants or shipped()).of(device, runtime))
     before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
     costs = [known.cost(kernel, formulas.moved(kernel, before, index)) for index, kernel in enumerate(kernels)]
     return _queued(costs) if known.machine.gpu else [_alone(cost) for cost in costs]
-
-
-# constants that are a rate or a time themselves, and what they are part of
-_RATES = {"fault_rate": "pages", "unfold": "loop"}
-_TIMES = {"drain": "drain", "latency": "loop"}
-
-
-@cache
-def _roofs_of(items: tuple[tuple[str, float], ...]) -> dict[str, float]:
-    return {
-        name: shares.rate(value, _RATES[name]) if name in _RATES
-        else shares.seconds(value, _TIMES[name]) if name in _TIMES else value
-        for name, value in items
-    }  # fmt: skip
-
-
-def _roofs(table: dict[str, float]) -> dict[str, float]:
-    """The constants, those among them that a time rests on by themselves as roofs of their own."""
-    return _roofs_of(tuple(table.items()))
 
 
 class _Cost(Struct):
@@ -242,7 +174,7 @@ class _Cost(Struct):
 
 
 def _cost(
-    kernel: Kernel, f: SimpleNamespace, table: dict[str, float], top: float, machine: formulas.Machine, names: list[str],
+    kernel: Kernel, f: SimpleNamespace, table: Any, top: float, machine: formulas.Machine, names: list[str],
     executed: float,
 ) -> _Cost:  # fmt: skip
     start: float

@@ -112,9 +112,7 @@ def table(counted: Iterable[dict[Row, int]]) -> Table:
     return Table(columns, models, each, np.array(owner, dtype=int))
 
 
-def work(
-    t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp", runtime: str = "eager"
-) -> tuple[Any, Any, Any]:
+def work(t: Table, device: Device, constants: Any, *, setting: str = "amp", runtime: str = "eager") -> tuple[Any, Any, Any]:
     """Seconds of every kernel, (all, arithmetic, memory), without overheads."""
     n = len(t.columns["model"])
     times, compute, mem = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -127,7 +125,7 @@ def work(
     return times, compute, mem
 
 
-def totals(t: Table, device: Device, constants: dict[str, float], *, setting: str = "amp", runtime: str = "eager") -> Any:
+def totals(t: Table, device: Device, constants: Any, *, setting: str = "amp", runtime: str = "eager") -> Any:
     """Seconds of each model: the device's queue or the host's, whichever is longer (on a CPU their sum)."""
     times, _, _ = work(t, device, constants, setting=setting, runtime=runtime)
     count, model = t.columns["count"], t.columns["model"]

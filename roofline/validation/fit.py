@@ -1,22 +1,24 @@
 """Fit the constants of the time model to tables of measured times: `roofline validate --fit`.
 
 Coordinate descent in factors, from the shipped constants. The loss is the mean over tables of the mean absolute error in
-log time, damped so that single models that are timed as something else do not lead. A fraction of a peak or a bandwidth stays
-at or below 1, so that a wrong count cannot hide behind it.
+log time, damped so that single models that are timed as something else do not lead. A constant stays in its declared range: a
+fraction of a peak or a bandwidth at or below 1, so that a wrong count cannot hide behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from roofline.cache.store import Cache
 from roofline.devices.device import Device
 from roofline.errors import RooflineError, UsageError
-from roofline.timemodel import roof
+from roofline.timemodel import constants
+from roofline.timemodel.constants import Constants, Family
 from roofline.validation import arrays, model_tables, operator_tables, validate
 from roofline.validation.model_tables import AS_NAMED, Reading
 
@@ -26,14 +28,6 @@ ROUNDS = 8
 _STEP = 0.2
 # what a table of single operators counts beside one of models: it is one class of kernel
 _OPERATORS = 0.2
-# fractions of a rate that the device has: more than all of it hides a wrong count or a wrong rate
-FRACTIONS = frozenset({
-    "cache", "stream", "stream_conv", "stream_gemm", "norm", "reduction", "reduction_generated", "softmax", "pool", "pool_last",
-    "layout", "scattered", "gather", "gemm", "conv", "grouped_conv", "grouped_last", "attention", "attention_mask", "simt_gemm",
-    "simt_winograd", "gemv", "depthwise_conv", "depthwise_loop", "depthwise_last", "depthwise_wide", "vector", "scalar", "rnn",
-    "residency",
-})  # fmt: skip
-
 
 Say = Callable[[str], None]
 
@@ -48,8 +42,15 @@ class Measured(NamedTuple):
     alone: str = ""
 
 
-def fit(pairs: Sequence[tuple[Path, Device]], say: Say, given: Reading = AS_NAMED, *, cache: bool = True) -> str:
-    """The fitted constants as TOML.
+def fit(
+    pairs: Sequence[tuple[Path, Device]],
+    say: Say,
+    given: Reading = AS_NAMED,
+    *,
+    start: Constants | None = None,
+    cache: bool = True,
+) -> str:
+    """The fitted constants as TOML, from ours or others to start with.
 
     Raises UsageError for tables of GPUs and CPUs (or of eager and compiled CPU runs) together, or without usable rows.
     """
@@ -66,19 +67,16 @@ def fit(pairs: Sequence[tuple[Path, Device]], say: Say, given: Reading = AS_NAME
         rows = model_tables.sample(model_tables.read(path, given.columns).rows, limit, given.seed)
         say(f"{path.name}: {len(rows)} rows")
         data.append(_measured(rows, how, target, Cache(enabled=cache), say))
-    start = roof.constants(kind)
-    found, loss = minimise(data, start, say)
+    found, loss = minimise(data, getattr(start or constants.shipped(), kind), say)
     say(f"loss {loss:.4f}")
     names = ", ".join(f"{path.name} ({target.name})" for path, target in pairs)
-    lines = [f"[{kind}]", f'source = "roofline validate --fit on {names}"']
-    lines += [f"{name} = {value:.4g}" for name, value in found.items()]
-    return "\n".join(lines) + "\n"
+    return constants.text(kind, found, f"roofline validate --fit on {names}")
 
 
 def family(pairs: Sequence[tuple[Path, Device]], given: Reading = AS_NAMED) -> str:
-    """The set of constants that tables are of (roof.family). Raises UsageError where they are of several."""
+    """The set of constants that tables are of (constants.family). Raises UsageError where they are of several."""
     kinds = {
-        roof.family(d, "eager" if operator_tables.recognise(path) else model_tables.setting(path.name, given).runtime)
+        constants.family(d, "eager" if operator_tables.recognise(path) else model_tables.setting(path.name, given).runtime)
         for path, d in pairs
     }
     if len(kinds) != 1:
@@ -106,38 +104,38 @@ def _operators(name: str, records: Sequence[model_tables.Record], target: Device
     return Measured(table, np.array([row.seconds for row, _ in rows]), target, operator_tables.HOW, rows[0][1].klass)
 
 
-def predicted(m: Measured, constants: dict[str, float]) -> Any:
+def predicted(m: Measured, numbers: Any) -> Any:
     """Seconds of each row."""
     if not m.alone:
-        return arrays.totals(m.table, m.device, constants, setting=m.how.dtype, runtime=m.how.runtime)
+        return arrays.totals(m.table, m.device, numbers, setting=m.how.dtype, runtime=m.how.runtime)
     capped, free = (
-        arrays.work(m.table, d, constants, setting=m.how.dtype)[0] for d in (m.device, operator_tables.uncapped(m.device))
+        arrays.work(m.table, d, numbers, setting=m.how.dtype)[0] for d in (m.device, operator_tables.uncapped(m.device))
     )
-    return operator_tables.seconds(m.alone, capped, free, m.device, constants)
+    return operator_tables.seconds(m.alone, capped, free, m.device, numbers)
 
 
-def loss(data: Sequence[Measured], constants: Mapping[str, float]) -> float:
+def loss(data: Sequence[Measured], numbers: Family) -> float:
     total = weights = 0.0
     for m in data:
-        off = np.abs(np.log(predicted(m, dict(constants)) / m.seconds))
+        off = np.abs(np.log(predicted(m, numbers) / m.seconds))
         weight = _OPERATORS if m.alone else 1.0
         total += weight * float(np.mean(off / (1 + 0.3 * off)))
         weights += weight
     return total / weights
 
 
-def minimise(data: Sequence[Measured], start: Mapping[str, float], say: Say) -> tuple[dict[str, float], float]:
+def minimise(data: Sequence[Measured], start: Family, say: Say) -> tuple[Family, float]:
     """Move one constant at a time by a factor that shrinks where nothing is won."""
-    best = dict(start)
-    score = loss(data, best)
-    steps = dict.fromkeys(best, _STEP)
+    best, score = start, loss(data, start)
+    ranges = constants.ranges(start)
+    steps = dict.fromkeys(ranges, _STEP)
     for turn in range(ROUNDS):
-        for name in best:
+        for name, (least, most) in ranges.items():
             for factor in (1 + steps[name], 1 / (1 + steps[name])):
-                value = best[name] * factor
-                tried = best | {name: min(value, 1.0) if name in FRACTIONS else value}
-                if tried[name] == best[name]:
+                value = min(max(getattr(best, name) * factor, least), most)
+                if value == getattr(best, name):
                     continue
+                tried = replace(best, **{name: value})
                 now = loss(data, tried)
                 if now < score - 1e-6:
                     best, score = tried, now

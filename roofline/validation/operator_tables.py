@@ -19,6 +19,7 @@ from roofline.errors import RooflineError, UsageError
 from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, TensorSpec, by_bound
 from roofline.timemodel import roof
+from roofline.timemodel.constants import Constants, Gpu, shipped
 from roofline.validation import accuracy, model_tables
 from roofline.validation.model_tables import Row, Setting
 
@@ -36,11 +37,17 @@ def recognise(path: Path) -> list[model_tables.Record] | None:
 
 
 def run(
-    name: str, records: Sequence[model_tables.Record], target: Device, *, limit: int | None = None, seed: int = 0
+    name: str,
+    records: Sequence[model_tables.Record],
+    target: Device,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    constants: Constants | None = None,
 ) -> tuple[accuracy.Validation, list[accuracy.Prediction]]:
     """Predict the rows of one device; those that cannot be are skipped. Raises UsageError where the table has none for it."""
     rows, skipped = rows_of(name, records, target, limit, seed)
-    found = [_predict(row, kernel, target) for row, kernel in rows]
+    found = [_predict(row, kernel, target, constants or shipped()) for row, kernel in rows]
     return accuracy.summarise(name, HOW, target, found, skipped), found
 
 
@@ -93,14 +100,16 @@ def _label(record: Mapping[str, str]) -> str:
     return record.get("op") or "conv2d"
 
 
-def _predict(row: Row, kernel: Kernel, target: Device) -> accuracy.Prediction:
+def _predict(row: Row, kernel: Kernel, target: Device, constants: Constants) -> accuracy.Prediction:
     footprint = 2 * kernel.bytes
     capped, free = (
-        roof.place([kernel], d, setting="fp32", runtime="eager", footprint=footprint)[0] for d in (target, uncapped(target))
+        roof.place([kernel], d, setting="fp32", runtime="eager", footprint=footprint, constants=constants)[0]
+        for d in (target, uncapped(target))
     )
     (ideal,) = roof.place([kernel], target, setting="fp32", runtime="ideal")
-    table = roof.constants("gpu")
-    total = float(seconds(kernel.klass, capped.time_s - capped.overhead_s, free.time_s - free.overhead_s, target, table))
+    total = float(
+        seconds(kernel.klass, capped.time_s - capped.overhead_s, free.time_s - free.overhead_s, target, constants.gpu)
+    )
     split = by_bound(capped.components) | {"overhead": 0.0}
     bound = max(split, key=lambda name: split[name])
     return accuracy.Prediction(row.model, 0, 1, row.seconds, total, ideal.time_s, ideal.compute_s, {kernel.klass: 1.0}, bound)
@@ -116,13 +125,13 @@ def uncapped(target: Device) -> Device:
     return replace(target, sustained=half(target.sustained), sustained_vector=None if vector is None else half(vector))
 
 
-def seconds(klass: str, capped: Any, free: Any, target: Device, c: Mapping[str, float]) -> Any:
+def seconds(klass: str, capped: Any, free: Any, target: Device, c: Gpu) -> Any:
     """What events around one call of a kernel show, from its work (numbers or arrays) with and without the power cap.
 
     The host issues the call after the first event.
     """
-    early = 1 / (1 + (free / (c["cap"] * 1e-6)) ** 2)
-    call = c.get(f"event_{klass}", c["event"]) * 1e-6
+    early = 1 / (1 + (free / (c.cap * 1e-6)) ** 2)
+    call = getattr(c, f"event_{klass}", c.event) * 1e-6
     return 1 / (early / free + (1 - early) / capped) + target.launch.value + call
 
 

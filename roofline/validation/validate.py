@@ -29,6 +29,7 @@ from roofline.sources.resolve import resolve
 from roofline.sources.timm import TIMM
 from roofline.sources.traced import trace_source
 from roofline.timemodel import roof
+from roofline.timemodel.constants import Constants, shipped
 from roofline.validation import model_tables
 from roofline.validation.accuracy import Prediction, Validation, summarise
 from roofline.validation.model_tables import AS_NAMED, Reading, Row, Setting
@@ -39,6 +40,7 @@ class _Job(Struct, frozen=True):
     setting: Setting
     device: Device
     cache: bool
+    constants: Constants
 
 
 Progress = Callable[[str], None]
@@ -52,10 +54,11 @@ def predict(
     cache: bool = True,
     jobs: int | None = None,
     progress: Progress | None = None,
+    constants: Constants | None = None,
 ) -> tuple[list[Prediction], list[tuple[str, str]]]:
     """Every row predicted, in order, and (model, why) for those that could not be."""
     show = progress or (lambda text: None)
-    work = [_Job(row, how, target, cache) for row in rows]
+    work = [_Job(row, how, target, cache, constants or shipped()) for row in rows]
     wanted = min(jobs or min(os.cpu_count() or 1, 4), max(len(work) // 20, 1))
     done, skipped = [], []
     pool = ProcessPoolExecutor(wanted) if wanted > 1 else nullcontext()
@@ -76,12 +79,12 @@ def _predict(job: _Job) -> Prediction | str:
     asked = repr((row.model, row.size, row.batch, row.millions, how))
     # any other model may be a person's own file, which can change
     store = Cache(enabled=job.cache and TIMM.has(row.model))
-    key = digest(fingerprints.program(), compat.version("timm"), roof.fingerprint(), asked, msgspec.json.encode(target))
+    key = digest(fingerprints.program(), compat.version("timm"), repr(job.constants), asked, msgspec.json.encode(target))
     saved = store.load("prediction", key)
     if saved is None:
         try:
             t = trace(row, how, target, store)
-            found = _place(t, how, target, row if row.size else msgspec.structs.replace(row, size=_size(t)))
+            found = _place(t, job, row if row.size else msgspec.structs.replace(row, size=_size(t)))
         except RooflineError as error:
             return str(error).splitlines()[0]
         saved = msgspec.json.encode(found)
@@ -128,9 +131,11 @@ def _size(t: Trace) -> int:
     return next((i.shape[-1] for i in t.model.inputs if len(i.shape) >= 4), 0)
 
 
-def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
+def _place(t: Trace, job: _Job, row: Row) -> Prediction:
+    how, target = job.setting, job.device
     launched = kernels.build(t, how.runtime, target.kind)
-    points = roof.place(launched, target, setting=how.dtype, runtime=how.runtime, footprint=memory.peak(t, target).total)
+    footprint = memory.peak(t, target).total
+    points = roof.place(launched, target, setting=how.dtype, runtime=how.runtime, footprint=footprint, constants=job.constants)
     ideal = roof.place(launched, target, setting=how.dtype, runtime="ideal")
     total = sum(p.time_s for p in points)
     if not total > 0:
@@ -150,14 +155,14 @@ def _place(t: Trace, how: Setting, target: Device, row: Row) -> Prediction:
 
 def run(
     path: Path, target: Device, how: Reading = AS_NAMED, *, cache: bool = True, jobs: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, constants: Constants | None = None,
 ) -> tuple[Validation, list[Prediction]]:  # fmt: skip
     """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""
     measured = model_tables.setting(path.name, how)
     table = model_tables.read(path, how.columns, how.own)
     _check(measured, target)
     rows = model_tables.sample(table.rows, how.limit, how.seed)
-    found, skipped = predict(rows, measured, target, cache=cache, jobs=jobs, progress=progress)
+    found, skipped = predict(rows, measured, target, cache=cache, jobs=jobs, progress=progress, constants=constants)
     return summarise(table.name, measured, target, found, [*table.skipped, *skipped], table.notes), found
 
 

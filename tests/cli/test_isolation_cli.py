@@ -266,11 +266,11 @@ def test_another_device_of_the_same_name(tmp_path: Path, capsys: Capture) -> Non
 
 
 def test_constants_that_differ_are_named(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from roofline.timemodel import roof
+    from roofline.timemodel import constants
 
     (tmp_path / "net.py").write_text(WIDE)
     net, base, own = f"{tmp_path}/net.py:Net", tmp_path / "base.json", tmp_path / "own.toml"
-    own.write_text("[gpu]\n" + "".join(f"{name} = {value * 0.9}\n" for name, value in roof.constants("gpu").items()))
+    own.write_text(f"[gpu]\ndrain = {constants.shipped().gpu.drain * 0.9}\n")
     assert main(["analyze", net, "-d", "t4", "-o", str(base)]) == 0
     monkeypatch.setenv("ROOFLINE_CONSTANTS", str(own))
     capsys.readouterr()

@@ -15,7 +15,7 @@ from conftest import RunCli
 
 from roofline import cli
 from roofline.devices import library
-from roofline.timemodel import roof
+from roofline.timemodel.constants import shipped
 from roofline.validation import validate
 from roofline.validation.accuracy import Prediction
 from roofline.validation.model_tables import Row, Setting
@@ -345,18 +345,17 @@ class TestConstants:
     def test_used(self, table: Path, tmp_path: Path, capsys: Capture) -> None:
         plain = document(capsys, table, "-d", "t4")["median_ratio"]
         file = tmp_path / "slow.toml"
-        file.write_text(f"[gpu]\ndrain = {100 * roof.constants('gpu')['drain']}\n", encoding="utf-8")
+        file.write_text(f"[gpu]\ndrain = {100 * shipped().gpu.drain}\n", encoding="utf-8")
         assert document(capsys, table, "-d", "t4", "--constants", file)["median_ratio"] > 1.2 * plain
 
     def test_refused(self, table: Path, tmp_path: Path, capsys: Capture) -> None:
         file = tmp_path / "mine.toml"
         assert "cannot read the constants" in refused(capsys, table, "-d", "t4", "--constants", file)
         file.write_text("[gpu]\nspeed_of_everything = 1\n", encoding="utf-8")
-        assert "unknown constants: speed_of_everything" in refused(capsys, table, "-d", "t4", "--constants", file)
+        assert "[gpu] has unknown constants: speed_of_everything" in refused(capsys, table, "-d", "t4", "--constants", file)
         for text, said in (
-            ("[gpu]\nconv = 'x'\n", "conv: expected a number above 0, got 'x'"),
-            ("[gpu]\nconv = 0\n", "conv: expected a number above 0, got 0"),
-            ("[gpu]\nconv = true\n", "conv: expected a number above 0, got True"),
+            ("[gpu]\nconv = 'x'\n", "[gpu] conv: expected a number from 1e-06 to 1 (a fraction), got 'x'"),
+            ("[gpu]\nconv = 0\n", "[gpu] conv: expected a number from 1e-06 to 1 (a fraction), got 0"),
             ("gpu = 1\n", "'gpu' is no table of constants"),
             ("[gpus]\nconv = 1\n", "'gpus' is no table of constants; did you mean 'gpu'?"),
         ):

@@ -26,6 +26,7 @@ from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace, Work
 from roofline.shapes import Gemm
 from roofline.timemodel import cpu_eager, features, formulas, roof
+from roofline.timemodel.constants import shipped
 from roofline.tracing.trace import trace
 
 
@@ -194,7 +195,7 @@ def test_every_rate_that_calibrate_measures_is_one_that_a_formula_asks_for() -> 
             return default
 
     machine = replace(formulas.Machine.of(lookup("i9-10940x"), "fp32", "eager"), rates=Known(), flops=Known())
-    constants = roof.constants("cpu_eager")
+    constants = shipped().cpu_eager
     for klass, op in itertools.product(classes.KLASSES, ("", *cpu_eager.KINDS)):
         f = SimpleNamespace(
             **dict.fromkeys(features.DIMS, 4), bits=32, flops=100, macs=10, footprint=1, static=5, write=6, fresh=6,

@@ -11,6 +11,7 @@ from roofline.devices.library import lookup
 from roofline.records import Kernel, Operand, Point
 from roofline.shapes import Access, Conv, Loop
 from roofline.timemodel import formulas, roof
+from roofline.timemodel.constants import shipped
 from roofline.validation import arrays
 
 MiB = 2**20
@@ -41,9 +42,9 @@ def compiled(kernel: Kernel, device: Device) -> Point:
 
 
 def test_a_short_loop_stays_on_one_thread_and_starts_no_region(cpu: Device) -> None:
-    limit = int(roof.constants("cpu")["chunk"] * cpu.units.value)
+    limit = int(shipped().cpu.chunk * cpu.units.value)
     short, long = compiled(loop(limit - 14), cpu), compiled(loop(limit), cpu)
-    region = roof.constants("cpu")["region"] * cpu.launch.value
+    region = shipped().cpu.region * cpu.launch.value
     assert long.overhead_s - short.overhead_s == pytest.approx(region)
     assert short.compute_s > 10 * long.compute_s
 
@@ -55,7 +56,7 @@ def test_more_cores_are_slower_only_where_a_loop_gets_too_short_for_all_of_them(
         wider = {key: replace(peak, value=peak.value * n / 14) for key, peak in cpu.vector.items()}
         return replace(cpu, units=replace(cpu.units, value=float(n)), vector=wider)
 
-    chunk = roof.constants("cpu")["chunk"]
+    chunk = shipped().cpu.chunk
     for elements in (2**p + odd for p in range(8, 24) for odd in (-1, 0, 1)):
         fewer, more = (compiled(loop(elements), cores(n)).time_s for n in (14, 28))
         lost = 14 * chunk <= elements < 28 * chunk
@@ -99,11 +100,11 @@ def test_equal_pieces_end_with_the_slowest_core(slow: int, best: float) -> None:
 def test_what_memory_reaches_is_the_devices_own_where_it_is_known(cpu: Device) -> None:
     kernel = loop(64 * MiB)
     known, unknown = compiled(kernel, cpu), compiled(kernel, replace(cpu, reached=Number(0.0)))
-    assert known.memory_s / unknown.memory_s == pytest.approx(roof.constants("cpu")["stream"] / cpu.reached.value)
+    assert known.memory_s / unknown.memory_s == pytest.approx(shipped().cpu.stream / cpu.reached.value)
 
 
 @pytest.mark.parametrize("kernel", [loop(1000), loop(10**6), conv(64, 16), conv(256, 28, viewed=1)])
 def test_arrays_agree_on_the_whole_time(kernel: Kernel, cpu: Device) -> None:
     table = arrays.table([{arrays.row(kernel, [0, kernel.bytes], 0, 10**9): 1}])
-    total = arrays.totals(table, cpu, roof.constants("cpu"), setting="fp32", runtime="compiled")[0]
+    total = arrays.totals(table, cpu, shipped().cpu, setting="fp32", runtime="compiled")[0]
     assert np.isclose(total, compiled(kernel, cpu).time_s, rtol=1e-9)

@@ -18,13 +18,13 @@ from roofline.analysis import budgets, diff, document
 from roofline.devices import file as device_file
 from roofline.errors import RooflineError
 from roofline.sources.source import file_at
-from roofline.timemodel import roof
+from roofline.timemodel import constants
 from roofline.validation import model_tables
 
 READERS: list[tuple[str, Callable[[Path], object]]] = [
     ("device.toml", device_file.read),
     ("roofline.toml", budgets.load_budgets),
-    ("constants.toml", lambda path: roof._given(str(path), "gpu", {})),
+    ("constants.toml", constants.read),
     ("saved.json", diff.read_analyses),
     ("loaded.json", document.load),
     ("table.csv", model_tables.lines),

@@ -13,6 +13,7 @@ from roofline.devices.library import lookup
 from roofline.records import Kernel, Operand, Point
 from roofline.shapes import Access, Conv, Gemm, Loop
 from roofline.timemodel import formulas, roof
+from roofline.timemodel.constants import shipped
 from roofline.validation import arrays
 
 MiB = 2**20
@@ -194,7 +195,7 @@ def test_dram_is_reached_as_far_as_the_device_says(gpu: Device) -> None:
     half, whole = (work_of(large, replace(gpu, reached=Number(r))) for r in (0.4, 0.8))
     assert half == pytest.approx(2 * whole, rel=0.02)
     unknown = work_of(large, replace(gpu, reached=Number(0.0)))
-    assert unknown == work_of(large, replace(gpu, reached=Number(roof.constants("gpu")["stream"])))
+    assert unknown == work_of(large, replace(gpu, reached=Number(shipped().gpu.stream)))
 
 
 def test_wide_depthwise_kernels_are_slow_channels_last_only(gpu: Device) -> None:
@@ -213,7 +214,7 @@ def upsample(n: int, c: int, out: int, loop: Loop | None = None) -> Kernel:
 
 def test_bilinear_upsampling_to_few_pixels_waits_in_every_turn(gpu: Device) -> None:
     """PyTorch has one thread for each output pixel: fourteen by fourteen take as long as a hundred times as many."""
-    wait = 1024 * 1024 * roof.constants("gpu")["latency"] * 1e-6
+    wait = 1024 * 1024 * shipped().gpu.latency * 1e-6
     assert work_of(upsample(1024, 1024, 14), gpu) == pytest.approx(wait, rel=0.05)
     assert work_of(upsample(1024, 16, 140), gpu) < 0.1 * wait
     # torch.compile generates a kernel of its own
@@ -249,7 +250,7 @@ def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, o
     single = roof.place([first, kernel], device, setting="fp32", runtime=runtime, footprint=10**7)[1]
     row = arrays.row(kernel, [0, first.bytes, first.bytes + kernel.bytes], 1, 10**7)
     table = arrays.table([{row: 1}])
-    constants = roof.constants(roof.family(device, runtime))
+    constants = shipped().of(device, runtime)
     work, compute, memory = arrays.work(table, device, constants, setting="fp32", runtime=runtime)
     assert np.isclose(compute[0], single.compute_s, rtol=1e-12)
     assert np.isclose(memory[0], single.memory_s, rtol=1e-12)

@@ -13,7 +13,8 @@ from opspecs import shape_of
 from roofline.classes import MATRIX
 from roofline.devices.library import lookup
 from roofline.shapes import Gemm
-from roofline.timemodel import cpu_eager, efficiency, features, formulas, roof, shares
+from roofline.timemodel import cpu_eager, efficiency, features, formulas, shares
+from roofline.timemodel.constants import shared, shipped
 from roofline.validation import arrays
 
 _RATES = st.floats(0.5, 2.0)
@@ -47,12 +48,12 @@ def test_a_plain_number_rests_on_nothing() -> None:
 @pytest.mark.parametrize("runtime", ["eager", "compiled"])
 @pytest.mark.parametrize("bits", [16, 32])
 def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, bits: int) -> None:
-    """A constant of the formulas that is a time or a rate and no roof (roof._TIMES, roof._RATES) would be missing here."""
+    """A constant of the formulas that is a time or a rate and no roof (constants.shared) would be missing here."""
     device = lookup(name)
     machine = formulas.Machine.of(device, "fp32", runtime).shared([level.name for level in device.levels])
     if klass in MATRIX:
         machine = machine.at(device.peak("fp32", "best"))
-    table = roof._roofs(roof.constants(roof.family(device, runtime)))
+    table = shared(shipped().of(device, runtime))
     f = SimpleNamespace(**dict.fromkeys(features.DIMS, 0))
     whole = shape_of(klass)
     f.__dict__.update(features.sizes(whole))
