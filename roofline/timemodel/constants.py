@@ -351,7 +351,9 @@ def _wrong(path: str | Path, tables: Mapping[str, Mapping[str, Any]]) -> Iterato
         known = {field.name: field.type for field in fields(kinds[kind])}
         for name, value in table.items():
             if name not in known:
-                yield f"{path} [{kind}] has unknown constants: {name}{nearest(name, known, n=2)}"
+                others = [other for other, of in kinds.items() if name in of.__struct_fields__]
+                hint = f"; it is one of [{'] and ['.join(others)}]" if others else nearest(name, known, n=2, cutoff=0.6)
+                yield f"{path} [{kind}] has unknown constants: {name}{hint}"
                 continue
             try:
                 msgspec.convert(value, known[name])

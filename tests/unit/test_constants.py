@@ -44,9 +44,9 @@ def test_the_shipped_ones_are_within(kind: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[gpu]\ngem = 0.9\n", "[gpu] has unknown constants: gem; did you mean 'gemm'?"),
+        ("[gpu]\ngem = 0.9\n", "[gpu] has unknown constants: gem; did you mean 'gemv' or 'gemm'?"),
         # a constant of another family is none of this one
-        ("[cpu]\ndrain = 2\n", "[cpu] has unknown constants: drain"),
+        ("[cpu]\ndrain = 2\n", "[cpu] has unknown constants: drain; it is one of [gpu]"),
         ("[gpu]\ngemm = 1.01\n", "[gpu] gemm: expected a number from 1e-06 to 1 (a fraction), got 1.01"),
         ("[cpu]\nconv = 0\n", "[cpu] conv: expected a number from 1e-06 to 1 (a fraction), got 0"),
         ("[gpu]\ndrain = -1\n", "[gpu] drain: expected a number from 1e-06 to 1e+06 (microseconds), got -1"),
@@ -58,7 +58,7 @@ def test_the_shipped_ones_are_within(kind: str) -> None:
         ("[cpu_eager]\noverlap = 0.5\n", "[cpu_eager] overlap: expected a number from 1 to 16 (an exponent), got 0.5"),
         ("[gpu]\nsource = 3\n", "[gpu] source: expected a text, got 3"),
         # every one of them, by the file's order
-        ("[gpu]\ngem = 1\nconv = 2\n[cpu]\nrnn = 7\n", "[gpu] has unknown constants: gem; did you mean 'gemm'?\n"
+        ("[gpu]\ngem = 1\nconv = 2\n[cpu]\nrnn = 7\n", "[gpu] has unknown constants: gem; did you mean 'gemv' or 'gemm'?\n"
          "[gpu] conv: expected a number from 1e-06 to 1 (a fraction), got 2\n"
          "[cpu] rnn: expected a number from 1e-06 to 1 (a fraction), got 7"),
     ],
