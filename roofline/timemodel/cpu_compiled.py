@@ -5,12 +5,24 @@ Eager mode is in cpu_eager.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from roofline.classes import CONVS, LIBRARY, PRODUCTS
-from roofline.timemodel import terms
 from roofline.timemodel.constants import Cpu
-from roofline.timemodel.formulas import Machine, Value, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.features import Features
+from roofline.timemodel.formulas import Machine, Overhead, Work, attended, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.sizes import (
+    AttentionSizes,
+    ConvSizes,
+    DepthwiseSizes,
+    GemmSizes,
+    GroupedSizes,
+    RecurrentSizes,
+    Sizes,
+    Value,
+    one,
+)
 
 
 def _shared(items: Value, units: float, xp: Any) -> Value:
@@ -19,14 +31,14 @@ def _shared(items: Value, units: float, xp: Any) -> Value:
     return items / (xp.ceil(items / units) * units)
 
 
-def _biased(f: Any) -> Value:
+def _biased(f: Features) -> Value:
     """Whether a product adds a bias: PyTorch copies it into every row of the result beforehand."""
     return f.flops > 2 * f.macs
 
 
-def _serial(f: Any, c: Cpu, machine: Machine, xp: Any) -> Value:
+def _serial(f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
     """Whether a generated loop stays on one thread: Inductor gives each at least `chunk` elements (min_chunk_size)."""
-    return xp.where(f.loop > 0, f.loop, f.write * 8 / f.bits) < c.chunk * machine.units
+    return xp.where(f.loop.total > 0, f.loop.total, f.write * 8 / f.bits) < c.chunk * machine.units
 
 
 def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Cpu, lanes: float, xp: Any) -> Value:
@@ -35,88 +47,97 @@ def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Cpu, lanes:
     return 2 * b * xp.where((m == 1) | (n == 1), m * n * k, full) / (rate * c.gemm)
 
 
-def _blocked(klass: str, f: Any, c: Cpu, xp: Any) -> Value:
+def _blocked(f: Features, c: Cpu, xp: Any) -> Value:
     """Bytes brought into blocks: oneDNN blocks its weights in every call, row-major images and results too."""
-    images = xp.where(f.viewed > 0, c.turned * (f.n * f.c * f.h * f.w + f.n * f.o * f.p * f.q) * f.bits / 8, 0.0)
-    return xp.where(own_conv(klass, f), 0.0, f.o * (f.c / f.g) * terms.taps(f) * f.bits / 8 + images)
+    p = f.shape
+    images = xp.where(f.access.viewed > 0, c.turned * (p.n * p.c * p.h * p.w + p.n * p.o * p.p * p.q) * f.bits / 8, 0.0)
+    return xp.where(own_conv(p), 0.0, p.o * (p.c / p.g) * p.taps * f.bits / 8 + images)
 
 
-def _conv(klass: str, f: Any, c: Cpu, machine: Machine, rate: Value, xp: Any) -> Value:
+def _conv(p: ConvSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
     """Seconds of one convolution, forward or a gradient (whose blocks are those of its own result)."""
-    inner, outer = f.c / f.g, f.o / f.g
-    pixels, taps = terms.pixels(f), terms.taps(f)
-    if klass == "depthwise_conv":
-        return 2 * terms.macs(klass, f) / (rate * c.depthwise_conv)
+    rate, inner, outer = _rate(f, machine, xp), p.c / p.g, p.o / p.g
+    pixels, taps = p.pixels, p.taps
     # blocks of four registers of output channels x one row of pixels are handed to the cores
-    items = f.n * f.g * terms.one(f.z) * f.p * xp.ceil(outer / (4 * machine.lanes))
-    full = 2 * f.g * up(outer, machine.lanes, xp) * pixels * xp.maximum(inner, c.conv_depth) * taps
+    items = p.n * p.g * one(p.z) * p.p * xp.ceil(outer / (4 * machine.lanes))
+    full = 2 * p.g * up(outer, machine.lanes, xp) * pixels * xp.maximum(inner, c.conv_depth) * taps
     seconds = full / (rate * c.conv * _shared(items, machine.units, xp))
-    alone = _product(pixels / f.n, f.o, f.c * taps, f.n, rate, c, machine.lanes, xp)
-    return xp.where(own_conv(klass, f), alone, seconds)
+    alone = _product(pixels / p.n, p.o, p.c * taps, p.n, rate, c, machine.lanes, xp)
+    return xp.where(own_conv(p), alone, seconds)
 
 
-def _attention(f: Any, c: Cpu, machine: Machine, rate: Value, xp: Any) -> Value:
+def _depthwise(p: DepthwiseSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
+    return 2 * p.macs / (_rate(f, machine, xp) * c.depthwise_conv)
+
+
+def _gemm(p: GemmSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
+    return _product(p.m, p.n, p.k, p.b, _rate(f, machine, xp), c, machine.lanes, xp)
+
+
+def _attention(p: AttentionSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
     """Blocks of 32 to 256 queries of one head are handed to the cores."""
-    block = xp.where(f.l >= 768, 256.0, xp.where(f.l >= 192, 64.0, 32.0))
-    busy = _shared(f.b * f.h * xp.ceil(f.l / block), machine.units, xp)
-    scores = f.b * f.h * f.l * f.s * xp.where(f.math > 0, 1.0, terms.met(f, xp))
+    block = xp.where(p.l >= 768, 256.0, xp.where(p.l >= 192, 64.0, 32.0))
+    busy = _shared(p.b * p.h * xp.ceil(p.l / block), machine.units, xp)
+    scores = p.b * p.h * p.l * p.s * xp.where(f.access.math > 0, 1.0, p.met(xp))
     # each score is scaled and put through a softmax: 6
-    work = scores * (2 * terms.one(f.products_e) * f.e + 2 * terms.one(f.products_v) * f.v + 6)
-    return work / (rate * c.attention * busy)
+    work = scores * (2 * one(p.products_e) * p.e + 2 * one(p.products_v) * p.v + 6)
+    return work / (_rate(f, machine, xp) * c.attention * busy)
 
 
-def _seconds(klass: str, f: Any, c: Cpu, machine: Machine, rate: Value, xp: Any) -> Value:
-    """Seconds of one product."""
-    if klass in CONVS:
-        return _conv(klass, f, c, machine, rate, xp)
-    if klass == "gemm":
-        return _product(f.m, f.n, f.k, f.b, rate, c, machine.lanes, xp)
-    if klass == "attention":
-        outside = _product(f.m, f.n, f.k, f.b, rate, c, machine.lanes, xp)
-        return xp.where(f.m > 0, outside, _attention(f, c, machine, rate, xp))
-    return 2 * terms.macs(klass, f) / (rate * c.rnn) + 2 * f.t * f.layers * machine.launch
+def _rnn(p: RecurrentSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
+    """All gates, and a region for each step and layer."""
+    return 2 * p.macs / (_rate(f, machine, xp) * c.rnn) + 2 * p.t * p.layers * machine.launch
 
 
-def _loops(klass: str, f: Any, c: Cpu, machine: Machine, rate: Value, xp: Any) -> tuple[Value, Value]:
+# Seconds of one product.
+_PRODUCTS: dict[type[Sizes], Callable[..., Value]] = {
+    GemmSizes: _gemm, ConvSizes: _conv, GroupedSizes: _conv, DepthwiseSizes: _depthwise, AttentionSizes: _attention,
+    RecurrentSizes: _rnn,
+}  # fmt: skip
+
+
+def _loops(klass: str, f: Features, c: Cpu, machine: Machine, rate: Value, xp: Any) -> tuple[Value, Value]:
     """(seconds of arithmetic, fraction of the cores at work) of generated code."""
     lanes = machine.lanes
     # a reduction is shared out by its results: by rows, or by registers full of channels where it runs over pixels
-    items = xp.where(f.outer > 1, xp.where(f.row > 0, f.outer, f.outer / lanes), f.loop / lanes)
+    items = xp.where(f.loop.outer > 1, xp.where(f.loop.row > 0, f.loop.outer, f.loop.outer / lanes), f.loop.total / lanes)
     busy = xp.where(_serial(f, c, machine, xp), 1.0 / machine.units, _shared(items, machine.units, xp))
     # a running variance waits for itself at every step, which takes a register's worth of a row if the row is that long
-    step = xp.where((f.row > 0) & (f.row < lanes), 1.0, lanes)
-    cycles = f.welford / step * c.welford + f.special / lanes * c.special
+    step = xp.where((f.loop.row > 0) & (f.loop.row < lanes), 1.0, lanes)
+    cycles = f.loop.welford / step * c.welford + f.loop.special / lanes * c.special
     pace = c.scalar if klass in ("gather", "sort", "fft", "other") else c.vector
     seconds = f.flops / (rate * pace) + cycles / (machine.clock * machine.sustained * machine.units)
     if klass == "pool":  # windows overlap; a mean over all pixels is a reduction
-        seconds = xp.where(f.outer > 0, seconds, f.flops / (rate * c.pool))
+        seconds = xp.where(f.loop.outer > 0, seconds, f.flops / (rate * c.pool))
     return seconds / busy, busy
 
 
-def _rate(f: Any, machine: Machine, xp: Any) -> Value:
+def _rate(f: Features, machine: Machine, xp: Any) -> Value:
     return machine.vector * machine.sustained * xp.where(f.bits > 32, 0.5, 1.0)
 
 
-def _parts(klass: str, f: Any, c: Cpu, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+def _parts(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds of arithmetic, bytes packed before the work, fraction of the cores at work)."""
     rate = _rate(f, machine, xp)
     if klass in PRODUCTS:
-        seconds = f.total(lambda p: _seconds(klass, p, c, machine, _rate(p, machine, xp), xp))
+        seconds = f.total(lambda p, f: _PRODUCTS[type(p)](p, f, c, machine, xp))
         fraction = getattr(c, "conv" if klass == "grouped_conv" else klass)
         seconds = seconds + f.untold / (rate * fraction)
         if klass != "attention":  # what stands around the products runs on the same units
             seconds = seconds + xp.maximum(f.flops - 2 * f.macs, 0) / rate
         if klass in CONVS:
             # a second gradient reads the result's again
-            return seconds + faults(f.static, c, xp), _blocked(klass, f, c, xp) + f.again / 2, 1.0
+            return seconds + faults(f.static, c, xp), _blocked(f, c, xp) + f.access.again / 2, 1.0
+        if klass != "gemm":
+            return seconds, 0.0, 1.0
         # from some rows on MKL packs the weights; a bias is written into the result, which is then read
-        packed = f.copied + xp.where(f.m >= c.few_rows, f.static, 0.0) + xp.where(_biased(f), f.write, 0.0)
-        return seconds, packed if klass == "gemm" else 0.0, 1.0
+        packed = f.access.copied + xp.where(f.shape.m >= c.few_rows, f.static, 0.0) + xp.where(_biased(f), f.write, 0.0)
+        return seconds, packed, 1.0
     seconds, busy = _loops(klass, f, c, machine, rate, xp)
     return seconds + faults(f.write, c, xp), 0.0, busy
 
 
-def _levels(f: Any, packed: Value, busy: Value, c: Cpu, machine: Machine, xp: Any) -> list[Value]:
+def _levels(f: Features, packed: Value, busy: Value, c: Cpu, machine: Machine, xp: Any) -> list[Value]:
     """Seconds of each memory level, nearest first.
 
     What one core wrote another reads, so everything goes over the last cache; private ones add to its size. A line that is
@@ -140,25 +161,35 @@ def _levels(f: Any, packed: Value, busy: Value, c: Cpu, machine: Machine, xp: An
     return out
 
 
-def work(klass: str, f: Any, c: Cpu, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
-    """(seconds without overheads, of arithmetic, of memory, of each memory level) of a kernel or an array of kernels."""
-    f.read = f.static + sum(n for n, _ in f.reads)
+def work(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> Work:
+    """What a kernel takes by itself, or each of an array of kernels."""
     compute, packed, busy = _parts(klass, f, c, machine, xp)
     levels = _levels(f, packed, busy, c, machine, xp)
     seconds, memory = join(compute, levels, c.overlap, xp)
-    return seconds, compute, memory, levels
+    return Work(seconds, compute, memory, levels)
 
 
-def overheads(klass: str, f: Any, c: Cpu, machine: Machine, xp: Any) -> tuple[Value, Value]:
-    """Seconds that a kernel costs on top of its work: parallel regions to start and end, and the way into a library.
+def overhead(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> Overhead:
+    """Parallel regions to start and end, and the way into a library.
 
     That way is long for a convolution in oneDNN. A loop that stays on one thread has no region.
     """
     if klass in CONVS:
-        small = own_conv(klass, f)
+        small = own_conv(f.shape)
         steps, regions = xp.where(small, c.call_own, c.call_conv), xp.where(small, 1.0, 2.0)
     elif klass in LIBRARY:
         steps, regions = c.call_gemm, xp.where(_biased(f), 2.0, 1.0) if klass == "gemm" else 1.0
     else:
         steps, regions = c.generated, xp.where(_serial(f, c, machine, xp), 0.0, 1.0)
-    return machine.launch * c.region * regions, machine.host * steps
+    return Overhead(machine.launch * c.region * regions, machine.host * steps)
+
+
+def executed(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> float:
+    """All that is counted, but for what a causal mask hides."""
+    return attended(f, xp) if klass == "attention" else 1.0
+
+
+def reached(top: float, levels: list[float], c: Cpu, machine: Machine) -> tuple[float, list[float]]:
+    """The peak at the clock kept under load, and what a stream reaches."""
+    *caches, dram = levels
+    return top * machine.sustained, [*(b * c.cache for b in caches), dram * (machine.reached or c.stream)]

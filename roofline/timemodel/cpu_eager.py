@@ -8,12 +8,24 @@ Formulas take numbers or arrays, as in formulas.py. Constants are [cpu_eager] of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from roofline.classes import CONVS, LIBRARY, PRODUCTS
-from roofline.timemodel import terms
 from roofline.timemodel.constants import CpuEager
-from roofline.timemodel.formulas import Machine, Value, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.features import Features
+from roofline.timemodel.formulas import Machine, Overhead, Work, attended, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.sizes import (
+    AttentionSizes,
+    ConvSizes,
+    DepthwiseSizes,
+    GemmSizes,
+    GroupedSizes,
+    RecurrentSizes,
+    Sizes,
+    Value,
+    one,
+)
 
 # Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
 KINDS = {
@@ -33,17 +45,18 @@ def kind(op: str) -> str:
     return KINDS.get(op.rstrip("_"), "")
 
 
-def fixed(klass: str, kind: str, f: Any, c: CpuEager, machine: Machine, xp: Any) -> Value:
-    """Seconds of a call on next to nothing: measured, else in dispatch steps and with a parallel region.
+def overhead(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Overhead:
+    """A call on next to nothing: measured, else in dispatch steps and with a parallel region.
 
     On top come the model's own Python, and the parallel region of a loop that is long enough for one.
     """
+    name = kind(f.op)
     if klass == "conv":
-        each = xp.where(own_conv(klass, f), _call(kind, "conv_small", c, machine), _call(kind, "conv", c, machine))
+        each = xp.where(own_conv(f.shape), _call(name, "conv_small", c, machine), _call(name, "conv", c, machine))
     else:
-        each = _call(kind, klass, c, machine)
+        each = _call(name, klass, c, machine)
     split = machine.fixed and klass not in CONVS and klass not in LIBRARY
-    return each + xp.where(f.write > GRAIN * f.bits / 8, machine.launch, 0.0) if split else each
+    return Overhead(0.0, each + xp.where(f.write > GRAIN * f.bits / 8, machine.launch, 0.0) if split else each)
 
 
 def _call(kind: str, name: str, c: CpuEager, machine: Machine) -> float:
@@ -66,7 +79,7 @@ def rate(kind: str, klass: str, c: CpuEager, machine: Machine) -> float:
     return known.get(kind) or known.get(name) or machine.vector * getattr(c, "bytes_" + kind, getattr(c, "bytes_" + name))
 
 
-def relative(f: Any, machine: Machine, xp: Any) -> Value:
+def relative(f: Features, machine: Machine, xp: Any) -> Value:
     """The peak for a kernel's operands in those of fp32, which class rates are measured in."""
     return xp.where(f.bits <= 16, machine.half, xp.where(f.bits == 64, machine.double, machine.vector)) / machine.vector
 
@@ -83,86 +96,97 @@ def product(m: Value, n: Value, k: Value, b: Value, c: CpuEager, machine: Machin
     return full / flops("gemm", c, machine)
 
 
-def conv(klass: str, f: Any, c: CpuEager, machine: Machine, xp: Any) -> Value:
+def conv(p: ConvSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
     """Seconds of one convolution, forward or a gradient. PyTorch's own unfolds the windows (on one thread) and multiplies."""
-    inner, outer, pixels, taps = f.c / f.g, f.o / f.g, terms.pixels(f), terms.taps(f)
-    if klass == "depthwise_conv":
-        return 2 * terms.macs(klass, f) / (machine.vector * c.depthwise_conv)
-    if klass == "grouped_conv":
-        return 2 * f.g * up(outer, BLOCK, xp) * inner * pixels * taps / (machine.vector * c.grouped_conv)
+    inner, outer, pixels, taps = p.c / p.g, p.o / p.g, p.pixels, p.taps
     # a transposed convolution spreads every input pixel instead of gathering every output pixel
     full = 2 * up(outer, BLOCK, xp) * xp.where(inner <= 4, inner, up(inner, BLOCK, xp)) * pixels * taps
-    each = pixels / f.n
-    unfolded = xp.where(taps > 1, f.c * taps * each * f.bits / 8, 0.0)
-    alone = product(f.o, each, f.c * taps, f.n, c, machine, xp) + unfolded / (c.unfold * 1e9)
-    return xp.where(own_conv(klass, f), alone, full / (machine.vector * c.conv))
+    each = pixels / p.n
+    unfolded = xp.where(taps > 1, p.c * taps * each * f.bits / 8, 0.0)
+    alone = product(p.o, each, p.c * taps, p.n, c, machine, xp) + unfolded / (c.unfold * 1e9)
+    return xp.where(own_conv(p), alone, full / (machine.vector * c.conv)) / relative(f, machine, xp)
 
 
-def blocked(klass: str, f: Any, xp: Any) -> Value:
+def grouped(p: GroupedSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
+    """Seconds of one grouped convolution."""
+    work = 2 * p.g * up(p.o / p.g, BLOCK, xp) * (p.c / p.g) * p.pixels * p.taps
+    return work / (machine.vector * c.grouped_conv) / relative(f, machine, xp)
+
+
+def depthwise(p: DepthwiseSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
+    """Seconds of one depthwise convolution: no matrix unit takes it."""
+    slower = xp.where(f.bits == 64, machine.vector / machine.double, 1.0)
+    return 2 * p.macs / (machine.vector * c.depthwise_conv) * slower
+
+
+def blocked(f: Features, xp: Any) -> Value:
     """Bytes written to fresh memory, and read back from there: oneDNN brings images and weights into blocks of 16 channels
     before, and the result back after, in every call.
     """
-    size = f.bits / 8
+    p, size = f.shape, f.bits / 8
     # channels-last images stay as they are, and so do images of a few channels
-    rows = f.last == 0
-    into = xp.where(rows & (f.c > 4), f.n * up(f.c, BLOCK, xp) * terms.one(f.d) * f.h * f.w * size, 0.0)
-    out = xp.where(rows, f.n * up(f.o, BLOCK, xp) * terms.one(f.z) * f.p * f.q * size, 0.0)
-    weights = f.o * (f.c / f.g) * terms.taps(f) * size
-    return xp.where(own_conv(klass, f), 0.0, into + out + weights)
+    rows = f.access.last == 0
+    into = xp.where(rows & (p.c > 4), p.n * up(p.c, BLOCK, xp) * one(p.d) * p.h * p.w * size, 0.0)
+    out = xp.where(rows, p.n * up(p.o, BLOCK, xp) * one(p.z) * p.p * p.q * size, 0.0)
+    weights = p.o * (p.c / p.g) * p.taps * size
+    return xp.where(own_conv(p), 0.0, into + out + weights)
 
 
-def attention(f: Any, c: CpuEager, machine: Machine, xp: Any) -> Value:
+def attention(p: AttentionSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
     """Seconds of fused attention, in blocks of 32 queries and keys."""
-    scores = f.b * f.h * up(f.l, 32, xp) * up(f.s, 32, xp) * xp.where(f.math > 0, 1.0, terms.met(f, xp))
-    widths = terms.one(f.products_e) * f.e + terms.one(f.products_v) * f.v
-    return 2 * scores * widths / flops("attention", c, machine)
+    scores = p.b * p.h * up(p.l, 32, xp) * up(p.s, 32, xp) * xp.where(f.access.math > 0, 1.0, p.met(xp))
+    widths = one(p.products_e) * p.e + one(p.products_v) * p.v
+    return 2 * scores * widths / flops("attention", c, machine) / relative(f, machine, xp)
 
 
-def one_product(klass: str, f: Any, c: CpuEager, machine: Machine, xp: Any) -> Value:
-    """Seconds of one product of a library call."""
-    if klass == "depthwise_conv":  # no matrix unit takes it
-        return conv(klass, f, c, machine, xp) * xp.where(f.bits == 64, machine.vector / machine.double, 1.0)
-    if klass in CONVS:
-        return conv(klass, f, c, machine, xp) / relative(f, machine, xp)
-    if klass == "gemm":
-        return product(f.m, f.n, f.k, f.b, c, machine, xp) / relative(f, machine, xp)
-    if klass == "attention":
-        outside = product(f.m, f.n, f.k, f.b, c, machine, xp)
-        return xp.where(f.m > 0, outside, attention(f, c, machine, xp)) / relative(f, machine, xp)
-    return 2 * terms.macs(klass, f) / flops("gemm", c, machine) + f.t * f.layers * machine.host * c.call_library
+def gemm(p: GemmSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
+    """Seconds of b products."""
+    return product(p.m, p.n, p.k, p.b, c, machine, xp) / relative(f, machine, xp)
 
 
-def arithmetic(klass: str, kind: str, f: Any, c: CpuEager, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+def rnn(p: RecurrentSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
+    """Seconds of recurrent layers: all gates, and a call for each step and layer."""
+    return 2 * p.macs / flops("gemm", c, machine) + p.t * p.layers * machine.host * c.call_library
+
+
+# Seconds of one product of a library call.
+_PRODUCTS: dict[type[Sizes], Callable[..., Value]] = {
+    GemmSizes: gemm, ConvSizes: conv, GroupedSizes: grouped, DepthwiseSizes: depthwise, AttentionSizes: attention,
+    RecurrentSizes: rnn,
+}  # fmt: skip
+
+
+def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds, bytes written to fresh memory, bytes read back from there), on top of the operands."""
     if klass in PRODUCTS:
         library = "gemm" if klass == "rnn" else klass
         pace = machine.vector * getattr(c, klass) if klass in CONVS else flops(library, c, machine)
         untold = f.untold / (pace * (1.0 if klass == "depthwise_conv" else relative(f, machine, xp)))
-        seconds = f.total(lambda p: one_product(klass, p, c, machine, xp)) + untold
+        seconds = f.total(lambda p, f: _PRODUCTS[type(p)](p, f, c, machine, xp)) + untold
         if klass != "attention":  # what stands around the products runs on the same units
             seconds = seconds + xp.maximum(f.flops - 2 * f.macs, 0) / machine.vector
         if klass in CONVS:
-            moved = blocked(klass, f, xp)
+            moved = blocked(f, xp)
             # a second gradient reads the result's again
-            return seconds, moved, moved + f.again
+            return seconds, moved, moved + f.access.again
         if klass == "gemm":
             # one row reads the weights as they lie; for a few rows repacking them (a copy, read again) is most of the work
-            packed = f.static * xp.maximum(1 - f.m / c.few_rows, 0.0) * 2 / copying(c, machine)
-            return seconds + xp.where(f.m > 1, packed, 0.0), f.copied, f.copied
+            packed = f.static * xp.maximum(1 - f.shape.m / c.few_rows, 0.0) * 2 / copying(c, machine)
+            return seconds + xp.where(f.shape.m > 1, packed, 0.0), f.access.copied, f.access.copied
         return seconds, 0.0, 0.0
     if klass == "pool" and kind != "adaptive_avg_pool2d":
         # what a window costs beside its taps: calibrate's (a maximum over 3 x 3, stride 2) moves 20 bytes a result; a maximum
         # takes branches that no one can foresee, an average none
-        one = 20.0 / rate("", "pool", c, machine) / (9 + c.window)
-        return f.flops * one * (1.0 if kind else c.average) * (1 + c.window / xp.maximum(f.r * f.s, 1)), 0.0, 0.0
+        tap = 20.0 / rate("", "pool", c, machine) / (9 + c.window)
+        return f.flops * tap * (1.0 if kind else c.average) * (1 + c.window / xp.maximum(f.shape.r * f.shape.s, 1)), 0.0, 0.0
     if klass in ("gather", "sort", "fft", "other"):
         return f.flops / (machine.vector * c.scalar), 0.0, 0.0
-    moved = f.static + f.write + sum(n for n, _ in f.reads)
+    moved = f.read + f.write
     if klass == "layout":
         # whole rows are copied as fast as anything; a transposition walks
         streams = rate("pointwise", "pointwise", c, machine)
-        return moved / xp.where((f.run > 0) & (f.run < 64), rate(kind, klass, c, machine), streams), 0.0, 0.0
-    copied = f.copied if klass == "norm" else 0.0
+        return moved / xp.where((f.access.run > 0) & (f.access.run < 64), rate(kind, klass, c, machine), streams), 0.0, 0.0
+    copied = f.access.copied if klass == "norm" else 0.0
     return moved / rate(kind, klass, c, machine), copied, copied
 
 
@@ -174,7 +198,7 @@ def copying(c: CpuEager, machine: Machine) -> float:
     return machine.levels[-1][1] * (1.0 if machine.measured else c.stream)
 
 
-def levels(f: Any, fresh: Value, again: Value, c: CpuEager, machine: Machine, xp: Any) -> list[Value]:
+def levels(f: Features, fresh: Value, again: Value, c: CpuEager, machine: Machine, xp: Any) -> list[Value]:
     """Seconds of each memory level, nearest first.
 
     Weights come from DRAM in every pass. What is written in place is where it was read. A fresh buffer is in no cache: DRAM
@@ -182,7 +206,7 @@ def levels(f: Any, fresh: Value, again: Value, c: CpuEager, machine: Machine, xp
     """
     within = f.write - f.fresh
     seconds = []
-    moved = f.static + within + sum(n for n, _ in f.reads) + again
+    moved = f.read + within + again
     for size, bandwidth in machine.levels[:-1]:
         seconds.append(moved / (bandwidth * (1.0 if machine.measured else c.cache)))
         capacity = size * c.residency
@@ -193,10 +217,21 @@ def levels(f: Any, fresh: Value, again: Value, c: CpuEager, machine: Machine, xp
     return [*seconds, (moved + 2 * new) / dram + faults(new, c, xp)]
 
 
-def work(klass: str, kind: str, f: Any, c: CpuEager, machine: Machine, xp: Any) -> tuple[Value, Value, Value, list[Value]]:
-    """As efficiency.work: (seconds without overheads, of arithmetic, of memory, of each memory level)."""
-    compute, fresh, again = arithmetic(klass, kind, f, c, machine, xp)
+def work(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Work:
+    """What a kernel takes by itself, or each of an array of kernels."""
+    compute, fresh, again = arithmetic(klass, kind(f.op), f, c, machine, xp)
     each = levels(f, fresh, again, c, machine, xp)
     # a library call does one thing after the other: blocks, multiplies, and brings the result back
     seconds, memory = join(compute, each, 1.0 if klass in LIBRARY or klass in CONVS else c.overlap, xp)
-    return seconds, compute, memory, each
+    return Work(seconds, compute, memory, each)
+
+
+def executed(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> float:
+    """All that is counted, but for what a causal mask hides."""
+    return attended(f, xp) if klass == "attention" else 1.0
+
+
+def reached(top: float, levels: list[float], c: CpuEager, machine: Machine) -> tuple[float, list[float]]:
+    """The peak, and what a stream reaches: measured bandwidths are. A copy that is timed at B read and written moves 1.5 B."""
+    cache, dram = (1.0, 1.5) if machine.measured else (c.cache, 1.5 * c.stream)
+    return top, [*(b * cache for b in levels[:-1]), levels[-1] * dram]

@@ -1,76 +1,125 @@
-"""The one place where a shape becomes the named sizes that formulas read; those that a shape does not have are 0."""
+"""What formulas read of a kernel: the one place where a kernel becomes numbers, its products the sizes of their shapes."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from msgspec.structs import asdict
+from msgspec import Struct
 
 from roofline.classes import PRODUCTS
-from roofline.shapes import Access, Attention, Conv, Gemm, Loop, Pool, Recurrent, Shape, rows_columns
+from roofline.dtypes import DOUBLES, DTYPE_BITS
+from roofline.records import Kernel
+from roofline.shapes import Access, Loop
+from roofline.timemodel import sizes
+from roofline.timemodel.sizes import Value
 
-if TYPE_CHECKING:
-    from roofline.records import Kernel
-
-# Sizes of a product; those that a shape does not have are 0 (groups: 1).
-SIZES = (
-    "b", "m", "n", "k", "c", "o", "g", "d", "h", "w", "z", "p", "q", "t", "r", "s", "stride", "dilation", "transposed",
-    "gradient", "l", "e", "v", "products_e", "products_v", "layers", "rows", "weights", "times", "causal",
-)  # fmt: skip
-ZEROS = dict.fromkeys(SIZES, 0) | {"g": 1}
-# All sizes of a kernel that the formulas read.
-LOOP = ("generated", "loop", "special", "outer", "row", "welford")
-DIMS = (*SIZES, "double", *Access.__struct_fields__, *LOOP)
+NO_LOOP = Loop()
 
 
-def sizes(shape: Shape | None) -> dict[str, int]:
-    """gemm b, m, n, k. conv n, c, o, g, h, w (image), p, q (result), r, s (kernel), stride, dilation (from 2 on), transposed,
-    gradient, and in 3-d d, z, t. attention b, h, l (queries), s (keys), e, v (widths), causal. recurrent t, b, h, layers, rows,
-    weights. pool r, s, stride. All: times. Nothing for None.
+class Moved(NamedTuple):
+    """Bytes of a kernel's operands: parameters and inputs, results, those of them in fresh memory; and of what other kernels
+    wrote, each with the bytes that all kernels have moved since.
     """
-    if isinstance(shape, Gemm):
-        return {"b": shape.b, "m": shape.m, "n": shape.n, "k": shape.k, "times": shape.times}
-    if isinstance(shape, Conv):
-        return _conv(shape)
-    if isinstance(shape, Attention):
-        return {
-            "b": shape.b, "h": shape.h, "l": shape.l, "s": shape.s, "e": shape.e, "v": shape.v, "causal": int(shape.causal),
-            "products_e": shape.products_e, "products_v": shape.products_v, "times": shape.times,
-        }  # fmt: skip
-    if isinstance(shape, Recurrent):
-        return {
-            "t": shape.t, "b": shape.b, "h": shape.h, "layers": shape.layers, "rows": shape.rows, "weights": shape.weights,
-            "times": shape.times,
-        }  # fmt: skip
-    if isinstance(shape, Pool):
-        r, s = shape.window
-        return {"r": r, "s": s, "stride": shape.stride}
-    return {}
+
+    static: int
+    write: int
+    fresh: int
+    reads: list[tuple[int, int]]
 
 
-def _conv(conv: Conv) -> dict[str, int]:
-    (h, w), (p, q), (r, s) = rows_columns(conv.image), rows_columns(conv.out), conv.window
-    found = {
-        "n": conv.n, "c": conv.c, "o": conv.o, "g": conv.groups, "h": h, "w": w, "p": p, "q": q, "r": r, "s": s,
-        "stride": conv.stride, "dilation": conv.dilation if conv.dilation > 1 else 0, "transposed": int(conv.transposed),
-        "gradient": conv.gradient, "times": conv.times,
-    }  # fmt: skip
-    if len(conv.kernel) == 3:
-        found |= {"d": conv.image[0], "z": conv.out[0], "t": conv.kernel[0]}
-    return found
+def moved(kernel: Kernel, before: Sequence[int], index: int) -> Moved:
+    """`before[i]`: bytes that all kernels before number i move."""
+    static = write = fresh = 0
+    reads = []
+    for o in kernel.operands:
+        if o.write:
+            write += o.bytes
+            if all(r.write or r.storage != o.storage for r in kernel.operands):
+                fresh += o.bytes
+        elif o.producer < 0:
+            static += o.bytes
+        else:
+            reads.append((o.bytes, before[index] - before[o.producer]))
+    return Moved(static, write, fresh, reads)
 
 
-def own(kernel: Kernel) -> dict[str, int]:
-    """What the formulas read of a kernel itself: its way through memory, its loops, the sizes of the call as one shape."""
-    shape = kernel.products[0] if len(kernel.products) == 1 else kernel.whole
-    return {**asdict(kernel.access), **_loop(kernel.loop), **sizes(shape)}
+# Seconds of one product, of its sizes and those of the kernel around it.
+Formula = Callable[[Any, "Features"], Value]
 
 
-def _loop(loop: Loop | None) -> dict[str, int]:
-    if loop is None:
-        return {}
-    return dict(zip(LOOP, (1, loop.total, loop.special, loop.outer, loop.row, loop.welford), strict=True))
+class Products(Protocol):
+    """What a kernel multiplies, or what each kernel of an array does."""
+
+    def total(self, around: Features, formula: Formula) -> Value:
+        """A formula's sum over the products of each kernel."""
+
+
+class Features(Struct, frozen=True, gc=False):
+    """Of one kernel; of an array of kernels of one class and operator (validation/arrays.py), an array in each field."""
+
+    # the operator, or the name that its rate goes by
+    op: str
+    bits: Value
+    # 1: it computes in doubles
+    double: Value
+    flops: Value
+    macs: Value
+    # bytes alive at the peak
+    footprint: Value
+    # as in Moved; all that is read
+    static: Value
+    write: Value
+    fresh: Value
+    reads: Sequence[tuple[Value, Value]]
+    read: Value
+    # FLOPs of products that no sizes tell
+    untold: Value
+    access: Access
+    # 1: generated code, whose loops these are
+    generated: Value
+    loop: Loop
+    # the call as one shape, of the record of its class (sizes.OF_CLASS); zeros where it is none; None for other classes
+    shape: Any
+    products: Products
+
+    def total(self, formula: Formula) -> Value:
+        """A formula's sum over all products."""
+        return self.products.total(self, formula)
+
+
+class Listed(Struct, frozen=True, gc=False):
+    """The products of one kernel."""
+
+    of: Sequence[sizes.Sizes]
+
+    def total(self, around: Features, formula: Formula) -> Value:
+        return sum([formula(p, around) * p.times for p in self.of])
+
+
+def of(kernel: Kernel, moved: Moved, footprint: int) -> Features:
+    """What formulas read of a kernel that moves so much, in a pass that keeps `footprint` bytes alive."""
+    static, write, fresh, reads = moved
+    return Features(
+        kernel.op, DTYPE_BITS[kernel.dtype], int(kernel.dtype in DOUBLES), kernel.flops, kernel.macs, footprint,
+        static, write, fresh, reads, static + sum([n for n, _ in reads]), untold(kernel), kernel.access,
+        int(kernel.loop is not None), kernel.loop or NO_LOOP, shape(kernel), Listed(products(kernel)),
+    )  # fmt: skip
+
+
+def products(kernel: Kernel) -> list[sizes.Sizes]:
+    """The sizes of each product."""
+    return [sizes.of(p, kernel.klass) for p in kernel.products]
+
+
+def shape(kernel: Kernel) -> sizes.Sizes | None:
+    """The sizes of the call as one shape, see Features."""
+    wanted = sizes.OF_CLASS.get(kernel.klass)
+    if wanted is None:
+        return None
+    whole = kernel.products[0] if len(kernel.products) == 1 else kernel.whole
+    found = sizes.of(whole, kernel.klass) if whole is not None else None
+    return found if type(found) is wanted else wanted()
 
 
 def untold(kernel: Kernel) -> int:
@@ -80,11 +129,3 @@ def untold(kernel: Kernel) -> int:
     if not kernel.products:
         return max(kernel.flops, 2 * kernel.macs)
     return max(2 * (kernel.macs - sum([p.macs for p in kernel.products])), 0)
-
-
-def over(f: Any, products: tuple[Shape, ...]) -> None:
-    """Give one kernel its products: `f.total(seconds)` is the sum of a formula over them."""
-    parts = [f]
-    if len(products) != 1:
-        parts = [SimpleNamespace(**{**f.__dict__, **ZEROS, **sizes(p)}) for p in products]
-    f.total = lambda seconds: sum(seconds(part) * (part.times or 1) for part in parts)

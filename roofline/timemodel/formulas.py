@@ -9,22 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from roofline.timemodel.features import Features
 from roofline.timemodel.shares import Shared, rate, seconds
+from roofline.timemodel.sizes import AttentionSizes, ConvSizes, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from roofline.devices.device import Device
-    from roofline.records import Kernel
     from roofline.timemodel.constants import Cpu, CpuEager
 
-# numbers or arrays of them
-Value = Any
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
@@ -64,8 +63,6 @@ class Machine(Struct, frozen=True):
     host: float
     # cycles a second
     clock: float
-    # a CPU that runs operators one by one, through the dispatcher (cpu_eager.py)
-    eager: bool = False
     # whether it has matrix units: a GPU without is older than Volta
     matrix: bool = True
     # peaks and bandwidths are measured, that is, reached; and what else `roofline calibrate` measured, by kind or class
@@ -90,7 +87,7 @@ class Machine(Struct, frozen=True):
             best("fp64") if device.has("fp64") else vector / 2, vector, units, max(device.simd_bits // 32, 1),
             device.sustained.value, (device.sustained_vector or device.sustained).value, device.reached.value,
             tuple((float(x.size), x.bandwidth) for x in device.levels), device.launch.value, device.host.value, clock,
-            device.kind == "cpu" and runtime == "eager", bool(device.tensor),
+            bool(device.tensor),
             device.levels[-1].status == "measured",
             *({name: number.value for name, number in t.items()} for t in (device.fixed, device.flops, device.bytes)),
         )  # fmt: skip
@@ -127,31 +124,48 @@ def _together(device: Device) -> tuple[float, float, float]:
     return max(found)
 
 
-class Moved(NamedTuple):
-    """Bytes of a kernel's operands: parameters and inputs, results, those of them in fresh memory; and of what other kernels
-    wrote, each with the bytes that all kernels have moved since.
+class Work(NamedTuple):
+    """Seconds of a kernel, or of each of an array of them, without overheads; beside it those of arithmetic and of memory
+    alone, and of each memory level, the nearest first.
     """
 
-    static: int
-    write: int
-    fresh: int
-    reads: list[tuple[int, int]]
+    seconds: Value
+    compute: Value
+    memory: Value
+    levels: list[Value]
 
 
-def moved(kernel: Kernel, before: Sequence[int], index: int) -> Moved:
-    """`before[i]`: bytes that all kernels before number i move."""
-    static = write = fresh = 0
-    reads = []
-    for o in kernel.operands:
-        if o.write:
-            write += o.bytes
-            if all(r.write or r.storage != o.storage for r in kernel.operands):
-                fresh += o.bytes
-        elif o.producer < 0:
-            static += o.bytes
-        else:
-            reads.append((o.bytes, before[index] - before[o.producer]))
-    return Moved(static, write, fresh, reads)
+class Overhead(NamedTuple):
+    """Seconds that a kernel costs on top of its work: of the device, to start it, and of the host, to issue it."""
+
+    start: Value
+    step: Value
+
+
+class Model(Protocol):
+    """A module of formulas: how one kind of device runs kernels (models.py). `klass` is the kernel's class; the formula of a
+    product is chosen by the type of its sizes.
+    """
+
+    def work(self, klass: str, f: Features, c: Any, machine: Machine, xp: Any) -> Work:
+        """What a kernel takes by itself, or each of an array of kernels of that class."""
+
+    def overhead(self, klass: str, f: Features, c: Any, machine: Machine, xp: Any) -> Overhead:
+        """What it costs on top."""
+
+    def executed(self, klass: str, f: Features, c: Any, machine: Machine, xp: Any) -> float:
+        """Fraction of a kernel's counted FLOPs that its algorithm executes."""
+
+    def reached(self, top: float, levels: list[float], c: Any, machine: Machine) -> tuple[float, list[float]]:
+        """(FLOP/s, B/s of each memory level) that times rest on, of the peak `top` and nominal bandwidths."""
+
+
+def attended(f: Features, xp: Any) -> float:
+    """Fraction of an attention kernel's counted FLOPs that are executed: not those of blocks that a causal mask hides."""
+    if not f.shape.causal:
+        return 1.0
+    met = f.total(lambda p, f: p.macs * p.met(xp) if isinstance(p, AttentionSizes) else p.macs)
+    return float(min(met / max(f.macs, 1), 1.0))
 
 
 def up(x: Value, tile: float, xp: Any) -> Value:
@@ -164,7 +178,7 @@ def resident(apart: Value, capacity: float, xp: Any) -> Value:
     return xp.minimum(xp.maximum(1.5 - apart / max(capacity, 1.0), 0.0), 1.0)
 
 
-def missed(own: Value, f: Any, capacity: float, xp: Any) -> Value:
+def missed(own: Value, f: Features, capacity: float, xp: Any) -> Value:
     """`own` bytes and those of a kernel's reads that a cache no longer holds."""
     for n, apart in f.reads:
         own = own + n * (1 - resident(apart, capacity, xp))
@@ -187,11 +201,12 @@ def faults(nbytes: Value, c: Cpu | CpuEager, xp: Any) -> Value:
     return xp.where(nbytes > 32 * 2**20, nbytes / (c.fault_rate * 1e9), 0.0)
 
 
-def own_conv(klass: str, f: Any) -> Value:
+def own_conv(p: ConvSizes) -> Value:
     """Whether a convolution is PyTorch's own, a plain product, and not oneDNN's (ATen/native/Convolution.cpp, use_mkldnn).
 
     It looks at the first four dimensions: of a volume at channels, depth and height.
     """
-    volume = f.d > 0
-    elements = f.c * (volume * f.d * f.h + (volume == 0) * f.h * f.w)
-    return (klass == "conv") & (f.n == 1) & (elements <= 20480) & ((f.r <= 3) | (f.s <= 3)) & (f.transposed == 0)
+    volume = p.d > 0
+    elements = p.c * (volume * p.d * p.h + (volume == 0) * p.h * p.w)
+    small = (p.n == 1) & (elements <= 20480) & ((p.r <= 3) | (p.s <= 3)) & (p.transposed == 0)
+    return (type(p) is ConvSizes) & small

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from types import SimpleNamespace
 from typing import Any
 
 from msgspec import Struct
@@ -26,12 +25,10 @@ from msgspec.structs import replace
 
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
-from roofline.dtypes import DOUBLES, DTYPE_BITS, SHORT
+from roofline.dtypes import SHORT
 from roofline.records import Kernel, Point, bound_of
-from roofline.timemodel import cpu_eager, efficiency, features, formulas, shares
+from roofline.timemodel import features, formulas, models, shares
 from roofline.timemodel.constants import Constants, Family, shared, shipped
-
-_ZEROS = dict.fromkeys(features.DIMS, 0) | {"g": 1, "b": 1}
 
 
 def dtype_key(kernel: Kernel, setting: str) -> str:
@@ -60,21 +57,8 @@ def reached(
     bandwidths = [level.bandwidth for level in device.levels]
     if runtime == "ideal":
         return top, bandwidths
-    c: Any = (constants or shipped()).of(device, runtime)
-    machine = formulas.Machine.of(device, setting, runtime)
-    if not machine.gpu:
-        if machine.eager:
-            # a copy that is timed at B read and written moves 1.5 B
-            own = (1.0, 1.5) if machine.measured else (c.cache, 1.5 * c.stream)
-        else:
-            own = (c.cache, machine.reached or c.stream)
-        return top * (1.0 if machine.eager else machine.sustained), [
-            *(b * own[0] for b in bandwidths[:-1]),
-            bandwidths[-1] * own[1],
-        ]
-    clock = machine.sustained if top > machine.vector else machine.sustained_vector
-    caches = [b * c.cache * machine.sustained for b in bandwidths[:-1]]
-    return top * clock, [*caches, bandwidths[-1] * (machine.reached or c.stream)]
+    c = (constants or shipped()).of(device, runtime)
+    return models.of(c).reached(top, bandwidths, c, formulas.Machine.of(device, setting, runtime))
 
 
 class _Known:
@@ -85,20 +69,23 @@ class _Known:
         self.device, self.setting, self.footprint, self.numbers = device, setting, footprint, numbers
         self.names = [level.name for level in device.levels]
         self.plain = formulas.Machine.of(device, setting, runtime)
+        self.model = models.of(numbers)
         self.machine, self.table = self.plain.shared(self.names), shared(numbers)
         self.units: dict[tuple[str, bool], tuple[float, formulas.Machine, formulas.Machine]] = {}
         self.costs: dict[tuple[Any, ...], _Cost] = {}
 
-    def cost(self, kernel: Kernel, moved: formulas.Moved) -> _Cost:
+    def cost(self, kernel: Kernel, moved: features.Moved) -> _Cost:
         # blocks repeat, and with them what their kernels move and cost
-        work = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, kernel.whole, kernel.products
-        key = *work, kernel.access, kernel.loop, *moved[:3], *moved.reads
+        what = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, kernel.whole, kernel.products
+        key = *what, kernel.access, kernel.loop, *moved[:3], *moved.reads
         found = self.costs.get(key)
         if found is None:
             top, machine, plain = self._unit(kernel)
-            f = _features(kernel, moved, self.footprint)
-            executed = efficiency.executed(kernel.klass, f, self.numbers, plain, formulas.Plain)
-            found = self.costs[key] = _cost(kernel, f, self.table, top, machine, self.names, executed)
+            f = features.of(kernel, moved, self.footprint)
+            work = self.model.work(kernel.klass, f, self.table, machine, formulas.Plain)
+            over = self.model.overhead(kernel.klass, f, self.table, machine, formulas.Plain)
+            executed = self.model.executed(kernel.klass, f, self.numbers, plain, formulas.Plain)
+            found = self.costs[key] = _cost(kernel, work, over, executed, top, machine.gpu, self.names)
         return found
 
     def _unit(self, kernel: Kernel) -> tuple[float, formulas.Machine, formulas.Machine]:
@@ -149,7 +136,7 @@ def place(
         return [_ideal(kernel, device, setting) for kernel in kernels]
     known = _knowing(device, setting, runtime, footprint, (constants or shipped()).of(device, runtime))
     before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
-    costs = [known.cost(kernel, formulas.moved(kernel, before, index)) for index, kernel in enumerate(kernels)]
+    costs = [known.cost(kernel, features.moved(kernel, before, index)) for index, kernel in enumerate(kernels)]
     return _queued(costs) if known.machine.gpu else [_alone(cost) for cost in costs]
 
 
@@ -174,27 +161,19 @@ class _Cost(Struct):
 
 
 def _cost(
-    kernel: Kernel, f: SimpleNamespace, table: Any, top: float, machine: formulas.Machine, names: list[str],
-    executed: float,
-) -> _Cost:  # fmt: skip
-    start: float
-    step = 0.0
-    if machine.eager:
-        kind = cpu_eager.kind(kernel.op)
-        work, compute, memory, levels = cpu_eager.work(kernel.klass, kind, f, table, machine, formulas.Plain)
-        start = cpu_eager.fixed(kernel.klass, kind, f, table, machine, formulas.Plain)
-    else:
-        work, compute, memory, levels = efficiency.work(kernel.klass, f, table, machine, formulas.Plain)
-        start, step = efficiency.overheads(kernel.klass, f, table, machine, formulas.Plain)
-        if not machine.gpu:
-            start, step = start + step, 0.0
+    kernel: Kernel, work: formulas.Work, over: formulas.Overhead, executed: float, top: float, gpu: bool, names: list[str]
+) -> _Cost:
+    # where the device is its own host, one follows the other
+    start, step = over if gpu else (over.start + over.step, 0.0)
+    seconds, compute, memory, levels = work
     used = kernel.flops * executed / (top * float(compute)) if compute and kernel.flops else 1.0
     if kernel.klass in MATRIX:
-        vector = "instructions" if machine.gpu else "compute"
+        vector = "instructions" if gpu else "compute"
     else:
         # FLOPs that would take longer than the bytes even at the peak are arithmetic; else it is what else its loop executes
         vector = "compute" if kernel.flops / top >= memory and kernel.flops else "instructions"
-    return _Cost(work, start, step, float(compute), float(memory), names[levels.index(max(levels))], used, executed, vector)
+    level = names[levels.index(max(levels))]
+    return _Cost(seconds, start, step, float(compute), float(memory), level, used, executed, vector)
 
 
 def _split(cost: _Cost) -> dict[str, float]:
@@ -265,16 +244,3 @@ def _ideal(kernel: Kernel, device: Device, setting: str) -> Point:
     time = max(compute, memory)
     split = {"compute" if compute > memory else f"memory:{level}": time} if time else {}
     return Point(time, bound_of(split), level, compute, memory, 0.0, 1.0, split)
-
-
-def _features(kernel: Kernel, moved: formulas.Moved, footprint: int) -> SimpleNamespace:
-    """What the formulas read of a kernel."""
-    f = SimpleNamespace(**_ZEROS)
-    f.__dict__.update(features.own(kernel))
-    f.bits, f.flops, f.macs = DTYPE_BITS[kernel.dtype], kernel.flops, kernel.macs
-    f.double = int(kernel.dtype in DOUBLES)
-    f.footprint = footprint
-    f.static, f.write, f.fresh, f.reads = moved
-    f.untold = features.untold(kernel)
-    features.over(f, kernel.products)
-    return f

@@ -8,54 +8,88 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from msgspec.structs import astuple
 
 from roofline import classes
 from roofline.analysis import memory
 from roofline.devices.device import Device
-from roofline.dtypes import DOUBLES, DTYPE_BITS
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace
-from roofline.timemodel import cpu_eager, efficiency, features, formulas, terms
+from roofline.shapes import Access, Loop
+from roofline.timemodel import cpu_eager, features, models, sizes
+from roofline.timemodel.constants import Family
+from roofline.timemodel.features import Features, Formula
+from roofline.timemodel.formulas import Machine
 
 KLASSES = tuple(sorted(classes.KLASSES))
 # kinds of operator with rates of their own, by number; 0: none
 KINDS = ("", *dict.fromkeys(cpu_eager.KINDS.values()))
 READS = 4
-_COLUMNS = ("model", "count", "klass", "kind", "bits", "flops", "macs", "footprint", "static", "write", "fresh", "untold", *(
-    f"{kind}{i}" for i in range(READS) for kind in ("bytes", "apart")
-), *features.DIMS)  # fmt: skip
+# the sizes of any shape, in one order for all of them
+_SIZES = tuple(dict.fromkeys(name for record in sizes.RECORDS for name in record.__struct_fields__))
+_NUMBERS = ("bits", "double", "flops", "macs", "footprint", "static", "write", "fresh", "read", "untold", "generated")
+_COLUMNS = (
+    "model", "count", "klass", "kind", *_NUMBERS, *(f"{what}{i}" for i in range(READS) for what in ("bytes", "apart")),
+    *(f"access.{name}" for name in Access.__struct_fields__), *(f"loop.{name}" for name in Loop.__struct_fields__),
+    *(f"shape.{name}" for name in _SIZES),
+)  # fmt: skip
+
+
+class _Products:
+    """The products of many kernels: of each kind their sizes, the features around each, and the place of its kernel."""
+
+    def __init__(self, kinds: list[tuple[sizes.Sizes, Features, Any]], kernels: int) -> None:
+        self.kinds, self.kernels = kinds, kernels
+
+    def total(self, around: Features, formula: Formula) -> Any:
+        found = np.zeros(self.kernels)
+        for p, of, place in self.kinds:
+            found += np.bincount(place, formula(p, of) * p.times, self.kernels)
+        return found
 
 
 class Table:
     """Kernels of several traces: one array per column, equal kernels of one model merged.
 
-    `products` are the sizes of all products, kernel by kernel, and `owner` the kernel of each.
+    `products` are the sizes of all products, kernel by kernel, with the kind of each, and `owner` the kernel of each.
     """
 
     def __init__(self, columns: dict[str, Any], models: int, products: dict[str, Any], owner: Any) -> None:
         self.columns, self.models, self.products, self.owner = columns, models, products, owner
         # rows of one class and kind
         self.groups = [
-            (klass, kind, at, self.features(at))
+            (klass, at, self.features(klass, kind, at))
             for i, klass in enumerate(KLASSES)
             for j, kind in enumerate(KINDS)
             if len(at := np.flatnonzero((columns["klass"] == i) & (columns["kind"] == j)))
         ]
 
-    def features(self, at: Any) -> SimpleNamespace:
-        """The columns of some kernels (`at` ascends), and what sums a formula over the products of each."""
-        f = SimpleNamespace(**{name: column[at] for name, column in self.columns.items()})
-        f.reads = [(getattr(f, f"bytes{i}"), getattr(f, f"apart{i}")) for i in range(READS)]
+    def features(self, klass: str, kind: str, at: Any) -> Features:
+        """Some kernels of one class and kind (`at` ascends), with their products."""
         mine = np.flatnonzero(np.isin(self.owner, at))
-        place = np.searchsorted(at, self.owner[mine])
-        own = {name: column[mine] for name, column in self.products.items()}
-        parts = SimpleNamespace(**{name: column[self.owner[mine]] for name, column in self.columns.items()} | own)
-        f.total = lambda seconds: np.bincount(place, seconds(parts) * terms.one(parts.times), len(at))
-        return f
+        kinds = []
+        for i, record in enumerate(sizes.RECORDS):
+            these = mine[self.products["record"][mine] == i]
+            if len(these):
+                own = record(**{name: self.products[name][these] for name in record.__struct_fields__})
+                around = self._features(klass, kind, self.owner[these], _Products([], len(these)))
+                kinds.append((own, around, np.searchsorted(at, self.owner[these])))
+        return self._features(klass, kind, at, _Products(kinds, len(at)))
+
+    def _features(self, klass: str, kind: str, at: Any, products: _Products) -> Features:
+        def taken(record: type[Any], prefix: str = "") -> Any:
+            return record(**{name: self.columns[f"{prefix}{name}"][at] for name in record.__struct_fields__})
+
+        shape = sizes.OF_CLASS.get(klass)
+        return Features(
+            op=kind,
+            reads=[(self.columns[f"bytes{i}"][at], self.columns[f"apart{i}"][at]) for i in range(READS)],
+            access=taken(Access, "access."), loop=taken(Loop, "loop."), shape=shape and taken(shape, "shape."),
+            products=products, **{name: self.columns[name][at] for name in _NUMBERS},
+        )  # fmt: skip
 
 
 # columns of one kernel, the last of them the sizes of its products
@@ -75,67 +109,64 @@ def rows(trace: Trace, runtime: str, device: Device) -> dict[Row, int]:
 
 
 def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> Row:
-    static, write, fresh, reads = formulas.moved(kernel, before, i)
-    reads.sort(reverse=True)
+    f = features.of(kernel, features.moved(kernel, before, i), footprint)
+    reads = sorted(f.reads, reverse=True)
     rest = sum(n for n, _ in reads[READS:])
     reads = [*reads, *[(0, 0)] * READS][:READS]
     reads[-1] = (reads[-1][0] + rest, reads[-1][1])
-    dims = features.own(kernel) | {"double": int(kernel.dtype in DOUBLES)}
-    told = [features.sizes(p) for p in kernel.products]
+    told = features.products(kernel)
     return (
-        float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), DTYPE_BITS[kernel.dtype], kernel.flops,
-        kernel.macs, footprint, static, write, fresh, features.untold(kernel),
-        *(x for pair in reads for x in pair), *(dims.get(d, 1 if d == "g" else 0) for d in features.DIMS),
-        tuple(tuple(sizes.get(name, 1 if name == "g" else 0) for name in features.SIZES) for sizes in told),
+        float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), *(getattr(f, name) for name in _NUMBERS),
+        *(x for pair in reads for x in pair), *astuple(f.access), *astuple(f.loop), *_flat(f.shape),
+        tuple((sizes.RECORDS.index(type(p)), *_flat(p)) for p in told),
     )  # fmt: skip
+
+
+def _flat(of: sizes.Sizes | None) -> tuple[int, ...]:
+    return tuple(getattr(of, name, 0) for name in _SIZES)
 
 
 def table(counted: Iterable[dict[Row, int]]) -> Table:
     """One Table of the rows of several traces."""
     data: list[Row] = []
-    sizes: list[tuple[float, ...]] = []
+    told: list[tuple[float, ...]] = []
     owner: list[int] = []
     models = 0
     for number, found in enumerate(counted):
         models = number + 1
         for row, count in found.items():
-            *rest, told = row
-            sizes += told
-            owner += [len(data)] * len(told)
+            *rest, mine = row
+            told += mine
+            owner += [len(data)] * len(mine)
             data.append((number, count, *rest))
     array = np.array(data, dtype=np.float64).reshape(-1, len(_COLUMNS))
     columns: dict[str, Any] = {name: np.ascontiguousarray(array[:, i]) for i, name in enumerate(_COLUMNS)}
     for name in ("model", "klass", "kind"):
         columns[name] = columns[name].astype(int)
-    products = np.array(sizes, dtype=np.float64).reshape(-1, len(features.SIZES))
-    each = {name: np.ascontiguousarray(products[:, i]) for i, name in enumerate(features.SIZES)}
+    names = ("record", *_SIZES)
+    products = np.array(told, dtype=np.float64).reshape(-1, len(names))
+    each = {name: np.ascontiguousarray(products[:, i]) for i, name in enumerate(names)}
     return Table(columns, models, each, np.array(owner, dtype=int))
 
 
-def work(t: Table, device: Device, constants: Any, *, setting: str = "amp", runtime: str = "eager") -> tuple[Any, Any, Any]:
+def work(t: Table, device: Device, constants: Family, *, setting: str = "amp", runtime: str = "eager") -> tuple[Any, Any, Any]:
     """Seconds of every kernel, (all, arithmetic, memory), without overheads."""
     n = len(t.columns["model"])
     times, compute, mem = np.zeros(n), np.zeros(n), np.zeros(n)
-    machine = formulas.Machine.of(device, setting, runtime)
-    for klass, kind, at, f in t.groups:
-        if machine.eager:
-            times[at], compute[at], mem[at], _ = cpu_eager.work(klass, kind, f, constants, machine, np)
-        else:
-            times[at], compute[at], mem[at], _ = efficiency.work(klass, f, constants, machine, np)
+    model, machine = models.of(constants), Machine.of(device, setting, runtime)
+    for klass, at, f in t.groups:
+        times[at], compute[at], mem[at], _ = model.work(klass, f, constants, machine, np)
     return times, compute, mem
 
 
-def totals(t: Table, device: Device, constants: Any, *, setting: str = "amp", runtime: str = "eager") -> Any:
+def totals(t: Table, device: Device, constants: Family, *, setting: str = "amp", runtime: str = "eager") -> Any:
     """Seconds of each model: the device's queue or the host's, whichever is longer (on a CPU their sum)."""
     times, _, _ = work(t, device, constants, setting=setting, runtime=runtime)
-    count, model = t.columns["count"], t.columns["model"]
-    machine = formulas.Machine.of(device, setting, runtime)
-    launch, host = np.zeros(len(times)), np.zeros(len(times))
-    for klass, kind, at, f in t.groups:
-        if machine.eager:
-            host[at] = cpu_eager.fixed(klass, kind, f, constants, machine, np)
-        else:
-            launch[at], host[at] = efficiency.overheads(klass, f, constants, machine, np)
-    busy = np.bincount(model, (times + launch) * count, t.models)
-    issue = np.bincount(model, host * count, t.models)
+    count, number = t.columns["count"], t.columns["model"]
+    model, machine = models.of(constants), Machine.of(device, setting, runtime)
+    start, step = np.zeros(len(times)), np.zeros(len(times))
+    for klass, at, f in t.groups:
+        start[at], step[at] = model.overhead(klass, f, constants, machine, np)
+    busy = np.bincount(number, (times + start) * count, t.models)
+    issue = np.bincount(number, step * count, t.models)
     return np.maximum(busy, issue) if device.kind == "gpu" else busy + issue

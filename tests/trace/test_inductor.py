@@ -17,7 +17,9 @@ from torch import nn
 
 from benchmarks.inductor import ours
 from roofline.devices.library import lookup
-from roofline.timemodel import cpu_compiled, formulas
+from roofline.records import Kernel
+from roofline.shapes import Loop
+from roofline.timemodel import cpu_compiled, features, formulas
 from roofline.timemodel.constants import shipped
 
 # of the generated kernels and of their bytes; and that many kernels at least, since two of a dozen are no tenth
@@ -145,5 +147,6 @@ def test_a_loop_stays_serial_by_inductors_own_rule(monkeypatch: pytest.MonkeyPat
         patch.setattr(cpp, "V", SimpleNamespace(graph=SimpleNamespace(sizevars=sizes)))
         depth = depth_of(loop, wanted(parallel_depth=1, start_depth=0), threads).parallel_depth
     machine = replace(formulas.Machine.of(lookup("i9-10940x"), "fp32", "compiled"), units=float(threads))
-    f = SimpleNamespace(loop=elements, write=0, bits=32)
+    kernel = Kernel(0, "x", "pointwise", (0,), "float32", (1,), 0, 0, (), loop=Loop(elements))
+    f = features.of(kernel, features.Moved(0, 0, 0, []), 0)
     assert (depth == 0) == cpu_compiled._serial(f, replace(shipped().cpu, chunk=4096.0), machine, formulas.Plain)

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from roofline.devices.writer import write
 from roofline.errors import UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace, Work
-from roofline.shapes import Gemm
+from roofline.shapes import Access, Gemm
 from roofline.timemodel import cpu_eager, features, formulas, roof
 from roofline.timemodel.constants import shipped
 from roofline.tracing.trace import trace
@@ -197,10 +196,8 @@ def test_every_rate_that_calibrate_measures_is_one_that_a_formula_asks_for() -> 
     machine = replace(formulas.Machine.of(lookup("i9-10940x"), "fp32", "eager"), rates=Known(), flops=Known())
     constants = shipped().cpu_eager
     for klass, op in itertools.product(classes.KLASSES, ("", *cpu_eager.KINDS)):
-        f = SimpleNamespace(
-            **dict.fromkeys(features.DIMS, 4), bits=32, flops=100, macs=10, footprint=1, static=5, write=6, fresh=6,
-            reads=[(4, 4)], untold=0,
-        )  # fmt: skip
-        features.over(f, (Gemm(1, 1, 1, 1),))
-        cpu_eager.work(klass, cpu_eager.kind(op), f, constants, machine, formulas.Plain)
+        products = (Gemm(1, 1, 1, 1),) if klass in classes.PRODUCTS else ()
+        kernel = Kernel(0, op, klass, (0,), "float32", (1,), 100, 10, (), Access(run=4), products=products)
+        f = features.of(kernel, features.Moved(5, 6, 6, [(4, 4)]), 1)
+        cpu_eager.work(klass, f, constants, machine, formulas.Plain)
     assert set(cpu.large()) <= asked

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from opspecs import op, shape_of, t
 from rulespecs import CALLS
 
 from roofline import cost
 from roofline.classes import PRODUCTS
 from roofline.cost.registry import RULES
+from roofline.kernels.facts import Facts
 from roofline.records import OpSpec
-from roofline.shapes import OF_IMAGE, OF_WEIGHT, Attention, Conv, Gemm, Recurrent, Shape
-from roofline.timemodel import features, terms
+from roofline.shapes import OF_IMAGE, OF_WEIGHT, Attention, Conv, Recurrent, Shape
+from roofline.timemodel import sizes
 
 
 def products(spec: OpSpec) -> tuple[Shape, ...]:
@@ -75,12 +74,21 @@ def test_a_complex_product_is_four(dtype: str) -> None:
 @pytest.mark.parametrize("spec", CALLS, ids=lambda s: s.name)
 def test_what_formulas_multiply_is_what_was_counted(spec: OpSpec) -> None:
     """The sizes that formulas read give the shape's own multiply-accumulates, for one number and for arrays."""
+    counted = Facts(spec)
     for p in products(spec):
-        klass = p.klass if isinstance(p, Conv) else {Gemm: "gemm", Attention: "attention", Recurrent: "rnn"}[type(p)]
-        f = SimpleNamespace(**features.ZEROS | features.sizes(p))
-        assert terms.macs(klass, f) * p.times == p.macs
-        many = SimpleNamespace(**{name: np.array([size, size]) for name, size in vars(f).items()})
-        assert list(terms.macs(klass, many) * p.times) == [p.macs] * 2
+        found = sizes.of(p, counted.klass)
+        assert found.macs * found.times == p.macs
+        many = type(found)(**{name: np.array([size, size]) for name, size in asdict(found).items()})
+        assert list(many.macs * many.times) == [p.macs] * 2
+
+
+def test_a_convolution_is_of_the_kind_that_its_kernel_is_of() -> None:
+    grouped, depthwise = Conv(1, 8, 8, 2, (4, 4), (4, 4), (3, 3)), Conv(1, 8, 8, 8, (4, 4), (4, 4), (3, 3))
+    assert type(sizes.of(depthwise, "depthwise_conv")) is sizes.DepthwiseSizes
+    assert type(sizes.of(depthwise, "grouped_conv")) is sizes.GroupedSizes
+    # inside a kernel of another class (a registered rule may say so) it is what its groups make it
+    assert type(sizes.of(grouped, "gemm")) is sizes.GroupedSizes
+    assert type(sizes.of(depthwise, "gemm")) is sizes.DepthwiseSizes
 
 
 def test_no_size_of_a_shape_is_lost_on_the_way_to_the_formulas() -> None:
@@ -93,4 +101,4 @@ def test_no_size_of_a_shape_is_lost_on_the_way_to_the_formulas() -> None:
             value = getattr(shape, name)
             other = not value if isinstance(value, bool) else (9, *value[1:]) if isinstance(value, tuple) else value + 9
             if (type(shape), name) not in unread and not (klass == "pool" and name == "times"):
-                assert features.sizes(shape) != features.sizes(replace(shape, **{name: other})), name
+                assert sizes.of(shape, klass) != sizes.of(replace(shape, **{name: other}), klass), name

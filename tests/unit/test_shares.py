@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from opspecs import shape_of
 
-from roofline.classes import MATRIX
+from roofline.classes import MATRIX, PRODUCTS
 from roofline.devices.library import lookup
-from roofline.shapes import Gemm
-from roofline.timemodel import cpu_eager, efficiency, features, formulas, shares
+from roofline.records import Kernel
+from roofline.shapes import Access, Gemm, Loop
+from roofline.timemodel import features, formulas, models, shares
 from roofline.timemodel.constants import shared, shipped
 from roofline.validation import arrays
 
 _RATES = st.floats(0.5, 2.0)
+DTYPES = {16: "float16", 32: "float32"}
 
 
 def formula(a: float, b: float, t: float) -> float:
@@ -54,20 +54,17 @@ def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, 
     if klass in MATRIX:
         machine = machine.at(device.peak("fp32", "best"))
     table = shared(shipped().of(device, runtime))
-    f = SimpleNamespace(**dict.fromkeys(features.DIMS, 0))
     whole = shape_of(klass)
-    f.__dict__.update(features.sizes(whole))
-    f.__dict__.update(
-        run=8, serial=10**4, threads=50, copied=10**5, welford=10**6, special=10**5,
-        loop=10**6, outer=64, row=100, bits=bits, flops=10**8, macs=5 * 10**7, footprint=10**9, static=5000,
-        write=50 * 2**20, fresh=50 * 2**20, reads=[(2**20, 2**22), (2**24, 2**26)], untold=10**6,
-    )  # fmt: skip
-    features.over(f, (whole, Gemm(1, 1, 70, 33) if klass == "attention" else replace(whole, times=2)) if whole else ())
-    if runtime == "eager" and device.kind == "cpu":
-        times = [cpu_eager.work(klass, "", f, table, machine, formulas.Plain)[0],
-                 cpu_eager.fixed(klass, "", f, table, machine, formulas.Plain)]  # fmt: skip
-    else:
-        times = [efficiency.work(klass, f, table, machine, formulas.Plain)[0]]
-        times += efficiency.overheads(klass, f, table, machine, formulas.Plain)
+    more = Gemm(1, 1, 70, 33) if klass == "attention" else replace(whole, times=2) if whole else None
+    products = (whole, more) if whole and more and klass in PRODUCTS else ()
+    access = Access(run=8, serial=10**4, threads=50, copied=10**5)
+    loop = Loop(10**6, special=10**5, outer=64, row=100, welford=10**6)
+    size = (1,), 10**8, 5 * 10**7
+    kernel = Kernel(0, "x", klass, (0,), DTYPES[bits], *size, (), access, products=products, whole=whole, loop=loop)
+    moved = features.Moved(5000, 50 * 2**20, 50 * 2**20, [(2**20, 2**22), (2**24, 2**26)])
+    f = replace(features.of(kernel, moved, 10**9), untold=10**6, generated=int(runtime == "compiled"))
+    model = models.of(table)
+    given = klass, f, table, machine, formulas.Plain
+    times = [model.work(*given).seconds, *model.overhead(*given)]
     for time in times:
         assert sum(shares.parts(time).values()) == pytest.approx(float(time), rel=1e-9, abs=1e-18)

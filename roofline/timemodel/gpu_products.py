@@ -1,0 +1,256 @@
+"""Products on a GPU: the seconds of arithmetic of one, in tiles of matrix units or of vector units, by its kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from roofline.timemodel.constants import Gpu
+from roofline.timemodel.features import Features
+from roofline.timemodel.formulas import Machine, up
+from roofline.timemodel.sizes import (
+    BLOCK,
+    AttentionSizes,
+    ConvSizes,
+    DepthwiseSizes,
+    GemmSizes,
+    GroupedSizes,
+    RecurrentSizes,
+    Sizes,
+    Value,
+    one,
+)
+
+Tiles = tuple[tuple[int, int], ...]
+
+
+class Products(NamedTuple):
+    """(rows, columns) of the fp32 kernels that the libraries have for vector units."""
+
+    # cuBLAS for a single product, for a batch; cuDNN: implicit products, those of Winograd's transform
+    one: Tiles
+    many: Tiles
+    direct: Tiles
+    winograd: Tiles
+
+
+# as profiles of fp32 operators show them: from Volta on, and before (no tensor cores)
+VOLTA = Products(
+    ((64, 128), (128, 128), (128, 32), (32, 128), (32, 64), (64, 64)), ((64, 64), (128, 32), (64, 128)),
+    ((128, 128), (128, 64), (128, 32)), ((64, 64), (128, 32), (64, 128)),
+)  # fmt: skip
+PASCAL = Products(((128, 32), (64, 64), (32, 128)), ((64, 128),), ((128, 128), (128, 64), (128, 32)), ((128, 32), (64, 64)))
+
+# bytes of the widest load of a thread
+LOAD = 16
+# FLOP of half precision in an SM's cycle from which on kernels run apart what is no product (Hopper)
+APART = 3000
+
+
+def _products(machine: Machine) -> Products:
+    return VOLTA if machine.matrix else PASCAL
+
+
+class Rate(NamedTuple):
+    """FLOP/s of the units that run a product, and whether they are vector units (fp32 without TF32)."""
+
+    peak: Value
+    simt: Value
+
+
+def peak_of(f: Features, machine: Machine, xp: Any) -> Rate:
+    peak = xp.where(f.bits <= 16, machine.half, xp.where(f.bits == 64, machine.double, machine.single))
+    simt = peak <= machine.vector
+    return Rate(peak * xp.where(simt, machine.sustained_vector, machine.sustained), simt)
+
+
+def vector_of(f: Features, machine: Machine, xp: Any) -> Value:
+    """FLOP/s of the vector units, in doubles where the kernel computes in them.
+
+    A clock follows its power over many kernels: it is that of all of them.
+    """
+    return xp.where(f.double > 0, xp.minimum(machine.vector, machine.double), machine.vector) * machine.sustained
+
+
+def _gemm(p: GemmSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of b products [m, k] x [k, n]: in tiles, or for one row or one column by a matrix-vector kernel."""
+    peak, simt = peak_of(f, machine, xp)
+    seconds = _tiles(p.m, p.n, p.k, p.b, c, peak * c.gemm, machine, xp)
+    narrow = (f.access.aligned > 0) & (f.access.aligned < LOAD) & (simt == 0)
+    if xp.any(narrow):
+        rate = xp.minimum(peak, narrow_rate(f.access.aligned, f.bits, c, machine, xp))
+        work = 2 * p.b * up(p.m, 64, xp) * up(p.n, 64, xp) * (up(p.k, 8, xp) + c.start_k)
+        seconds = xp.where(narrow, xp.maximum(seconds, work / rate), seconds)
+    if xp.any(simt):
+        alone, many = (_simt(p.m, p.n, p.k, p.b, tiles, c, peak, machine, xp) for tiles in _products(machine)[:2])
+        seconds = xp.where(simt, xp.where(p.b > 1, many, alone), seconds)
+    # it streams the matrix past the vector units, which use each element once: nothing is padded
+    vector = 2 * p.b * p.m * p.n * p.k / (vector_of(f, machine, xp) * c.gemv)
+    return xp.where((p.m == 1) | (p.n == 1), xp.minimum(seconds, xp.maximum(vector, 2 * p.b * p.m * p.n * p.k / peak)), seconds)
+
+
+def narrow_rate(aligned: Value, bits: Value, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """FLOP/s of products whose rows do not start at multiples of 16 bytes, whatever the matrix units could do.
+
+    Bulk copies into shared memory want 16 bytes; rows at 4 or 8 are loaded piece by piece (`cp.async` takes no less), odd
+    halves go through registers: the kernels whose names end in align1, align2 and align4.
+    """
+    per_clock = xp.where(aligned < 4, c.narrow_2, c.narrow_4) * 16 / xp.maximum(bits, 16)
+    return per_clock * machine.units * machine.clock * machine.sustained
+
+
+def _tiles(m: Value, n: Value, k: Value, b: Value, c: Gpu, rate: Value, machine: Machine, xp: Any) -> Value:
+    """Seconds on matrix units: padded to tiles, a start-up per tile, one tile's time at the end.
+
+    Tiles of 16 rows (or columns) are there for thin products. They load more for each product: half the rate.
+    """
+    k = up(k, 8, xp) + c.start_k
+    rows, columns = up(m, c.tile_m, xp), up(n, c.tile_n, xp)
+    rows = xp.where(b == 1, xp.minimum(rows, 2 * up(m, 16, xp)), rows)
+    columns = xp.where(b == 1, xp.minimum(columns, 2 * up(n, 16, xp)), columns)
+    # where the tiles are too few to fill the device, the inner dimension is split among its units
+    depth = xp.minimum(k, xp.maximum(256.0, k * b * rows * columns / (128 * 128 * machine.units)))
+    return 2 * b * rows * columns * k / rate + _tail(depth, rate, c.tail, machine.units)
+
+
+def _tail(k: Value, rate: Value, tiles: Value, units: float) -> Value:
+    """The last tiles of a kernel leave other units idle: the time of so many 128 x 128 tiles on one unit."""
+    return tiles * 2 * 128 * 128 * k * units / rate
+
+
+def _simt(m: Value, n: Value, k: Value, b: Value, tiles: Tiles, c: Gpu, peak: Value, machine: Machine, xp: Any) -> Value:
+    """Seconds of b products on vector units (fp32 without TF32): the best of the library's tiles, in whole waves.
+
+    A small tile loads more for each product than a large one (`simt_edge`, in elements of an edge beside 128 x 128). Where the
+    tiles of a single product are too few to fill the device, its inner dimension is split among the units.
+    """
+    best: Value = math.inf
+    # divided by the peak once, after the comparison: with it every number is one that remembers its roof (shares.py)
+    for rows, columns in tiles:
+        count = b * xp.ceil(m / rows) * xp.ceil(n / columns)
+        idle = xp.maximum(1.0, machine.units // xp.maximum(count, 1.0))
+        parts = xp.where(b > 1, 1.0, xp.minimum(idle, xp.maximum(k // 256, 1.0)))
+        waves = xp.ceil(count * parts / machine.units)
+        rate = c.simt_gemm / (1 + c.simt_edge * (1 / rows + 1 / columns - 1 / 64))
+        depth = up(k / parts, 8, xp) + c.simt_start_k
+        best = xp.minimum(best, 2 * rows * columns * depth * waves * machine.units / rate)
+    return best / peak
+
+
+def _conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """An implicit product: m = pixels of the batch, n = output channels, k = input channels x taps.
+
+    The gradient of a weight sums over the pixels: m = output channels, n = input channels x taps, k = pixels, which are split
+    among the units as in any product whose tiles are few.
+    """
+    peak, simt = peak_of(f, machine, xp)
+    rate = peak * c.conv
+    taps, pixels = p.taps, p.pixels
+    # pixels of a few channels, the first layer's, are less than one load. For the first layer of a ResNet cuDNN has a kernel
+    first, known = p.c * f.bits < 8 * LOAD, (p.r == 7) & (p.stride == 2) & (p.c <= 4)
+    pixel = xp.where(known & (f.bits <= 16), 8, 2)
+    rate = xp.where(first & (p.gradient == 0), xp.minimum(rate, narrow_rate(pixel, f.bits, c, machine, xp)), rate)
+    k = up(p.c, xp.where(first & (known | (f.bits > 16)), 4, 8), xp) * taps + c.start_k
+    matrix = 2 * pixels * up(p.o, xp.where(first, 32, c.tile_n), xp) * k / rate + _tail(k, rate, c.tail, machine.units)
+    # weights have as many rows as a tile wants, or the kernel takes a smaller tile
+    rows, columns, depth = up(p.o, c.tile_n, xp), up(p.c * taps, c.tile_n, xp), up(pixels, 8, xp) + c.start_k
+    split = xp.minimum(depth, xp.maximum(256.0, depth * rows * columns / (128 * 128 * machine.units)))
+    summed = 2 * rows * columns * depth / rate + _tail(split, rate, c.tail, machine.units)
+    matrix = xp.where(p.gradient == 2, summed, matrix)
+    if not xp.any(simt):
+        return matrix
+    direct, inside, apart = _simt_conv(p, f, c, peak, machine, xp)
+    return xp.where(simt, xp.minimum(direct, xp.minimum(inside, apart)), matrix)
+
+
+def _simt_conv(p: ConvSizes, f: Features, c: Gpu, peak: Value, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+    """Seconds of a convolution on vector units by three algorithms, infinite where there is none: the implicit product, and for
+    3 x 3 with stride 1 Winograd's.
+
+    F(2x2, 3x3) inside one kernel takes 16 products for every 36. F(4x4, 3x3) takes 36 for every 144, as 36 products of their
+    own between transforms that go through memory (Lavin and Gray, arXiv:1509.09308). cuDNN has both for the gradient of the
+    image and the second for that of the weight, none for doubles, volumes and kernels with holes.
+    """
+    products, pixels, taps = _products(machine), p.pixels, p.taps
+    weight = p.gradient == 2
+    m, n, k = xp.where(weight, p.o, pixels), xp.where(weight, p.c * taps, p.o), xp.where(weight, pixels, p.c * taps)
+    direct = _simt(m, n, k, 1.0, products.direct, c, peak, machine, xp)
+    small, large = _patches(p, 2, xp), _patches(p, 4, xp)
+    full = 2 * 16 * up(small, 32, xp) * up(p.o, 32, xp) * (up(p.c, 8, xp) + c.simt_start_k)
+    waves = small / 32 * xp.ceil(p.o / 32) / machine.units
+    inside = full / (peak * c.simt_winograd) * xp.ceil(waves) / xp.maximum(waves, 1e-9)
+    m, n, k = xp.where(weight, p.o, large), xp.where(weight, p.c, p.o), xp.where(weight, large, p.c)
+    apart = _simt(m, n, k, 36.0, products.winograd, c, peak, machine, xp)
+    moved = f.bits / 8 * (p.n * p.c * p.h * p.w + 72 * large * (p.c + p.o) + p.n * p.o * p.p * p.q + 81 * p.c * p.o)
+    apart = apart + moved / (machine.levels[-1][1] * (machine.reached or c.stream)) + 3 * machine.launch
+    exists = _winograd(p, f)
+    return direct, xp.where(exists & (p.gradient != 2), inside, math.inf), xp.where(exists, apart, math.inf)
+
+
+def _winograd(p: ConvSizes, f: Features) -> Value:
+    back = (p.transposed == 0) | (p.gradient == 1)
+    return (p.r == 3) & (p.s == 3) & (p.stride == 1) & (p.dilation <= 1) & (p.t == 0) & back & (f.bits <= 32)
+
+
+def _patches(p: ConvSizes, side: int, xp: Any) -> Value:
+    """Square pieces of all results."""
+    return p.n * xp.ceil(p.p / side) * xp.ceil(p.q / side)
+
+
+def executed(p: Any, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Multiply-accumulates of one product that are executed: the algorithm with the fewest seconds is the one taken."""
+    peak, simt = peak_of(f, machine, xp)
+    if not simt or type(p) is not ConvSizes:
+        return p.macs
+    direct, inside, apart = _simt_conv(p, f, c, peak, machine, xp)
+    fastest = min(direct, inside, apart)
+    if fastest == direct:
+        return p.macs
+    products = 16 * _patches(p, 2, xp) if fastest == inside else 36 * _patches(p, 4, xp)
+    return min(products * p.c * p.o, p.macs)
+
+
+def _grouped(p: GroupedSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """One narrow product per group, channels padded to the group kernel's tiles."""
+    k = up(p.c / p.g, c.group_tile_c, xp) * p.taps
+    n = p.g * up(p.o / p.g, c.group_tile_o, xp)
+    rate = peak_of(f, machine, xp).peak * xp.where(f.access.last > 0, c.grouped_last, c.grouped_conv)
+    return 2 * p.pixels * n * k / rate
+
+
+def _depthwise(p: DepthwiseSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Each tap is a load and a multiply-add on the vector units; kernels of 1, 3 and 5 are unrolled, others loop.
+
+    Channels-last they are cuDNN's (ATen/native/Convolution.cpp, use_cudnn_depthwise), which has fast ones to 7 x 7.
+    """
+    unrolled = (p.r == p.s) & (p.r <= 5)
+    last = xp.where(xp.maximum(p.r, p.s) > 7, c.depthwise_wide, c.depthwise_last)
+    rate = xp.where(f.access.last > 0, last, xp.where(unrolled, c.depthwise_conv, c.depthwise_loop))
+    return 2 * p.macs / (vector_of(f, machine, xp) * rate)
+
+
+def _attention(p: AttentionSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Products over tiles of queries and keys (two, in a backward five), and one exponential per score (a sixteenth of the
+    vector rate).
+    """
+    scores = p.b * p.h * up(p.l, BLOCK, xp) * up(p.s, BLOCK, xp) * xp.where(f.access.math > 0, 1.0, p.met(xp))
+    rate = peak_of(f, machine, xp).peak * xp.where(f.access.mask > 0, c.attention_mask, c.attention)
+    widths = one(p.products_e) * up(p.e, 32, xp) + one(p.products_v) * up(p.v, 32, xp)
+    products, rest = 2 * scores * widths / rate, scores * 16 * c.attention_exp / vector_of(f, machine, xp)
+    # a forward's kernel lets some warps take exponentials while others multiply
+    beside = (rate / (machine.units * machine.clock) > APART * 0.5) & (f.bits <= 16) & (p.products_e <= 1)
+    return xp.where(beside, (products**c.overlap + rest**c.overlap) ** (1 / c.overlap), products + rest)
+
+
+def _rnn(p: RecurrentSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Products of all gates, and a kernel pair for each step and layer that has to wait for the one before."""
+    rate = peak_of(f, machine, xp).peak * c.gemm
+    return 2 * p.macs / rate + 2 * p.t * p.layers * machine.launch
+
+
+# Seconds of one product, by the type of its sizes.
+FORMULAS: dict[type[Sizes], Callable[..., Value]] = {
+    GemmSizes: _gemm, ConvSizes: _conv, GroupedSizes: _grouped, DepthwiseSizes: _depthwise, AttentionSizes: _attention,
+    RecurrentSizes: _rnn,
+}  # fmt: skip
