@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from roofline.cost import register_flops as register_flops
     from roofline.records import Work as Work
+    from roofline.records.explanation import Explanation as Explanation
 
-__all__ = ["Analysis", "Device", "RooflineError", "Work", "__version__", "analyze", "register_flops"]
+__all__ = ["Analysis", "Device", "Explanation", "RooflineError", "Work", "__version__", "analyze", "explain", "register_flops"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +29,10 @@ def __getattr__(name: str) -> Any:
         from roofline.cost import register_flops
 
         return register_flops
+    if name == "Explanation":
+        from roofline.records.explanation import Explanation
+
+        return Explanation
     if name == "Work":
         from roofline.records import Work
 
@@ -83,3 +88,28 @@ def analyze(  # long: an option each
         "prefill": prefill, "decode": decode, "settings": settings,
     }  # fmt: skip
     return pipeline.run(request.made(model, options, cache=cache, progress=progress))
+
+
+def explain(
+    model: str | os.PathLike[str] | nn.Module,
+    *,
+    device: str | Device | Sequence[str | Device] = "cpu",
+    cache: bool = True,
+    progress: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Explanation:
+    """Why a model takes as long as it does on a device, or on several, and what would help.
+
+    `options` are those of `analyze`. Every number of every sentence names the run and the sum that it is; `runs` holds the
+    options of each run, so that it can be asked for again. Whatever is said to help was analysed with that done.
+
+    Raises a RooflineError as `analyze` does for the question itself; alternatives that cannot be are left out.
+    """
+    from roofline.advice import explanation
+    from roofline.devices import library
+
+    if isinstance(model, os.PathLike):
+        model = os.fspath(model)
+    names = [device] if isinstance(device, (str, os.PathLike, Device)) else device
+    found = [one if isinstance(one, Device) else library.lookup(one) for one in names]
+    return explanation.explain(explanation.Asker(model, options, cache, progress), found)

@@ -19,7 +19,7 @@ LAYERS = [
     ("cli",),
     ("roofline",),
     ("views",),
-    ("validation", "bench"),
+    ("validation", "bench", "advice"),
     ("pipeline",),
     ("sources", "analysis"),
     ("tracing", "kernels", "timemodel"),

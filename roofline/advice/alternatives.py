@@ -1,0 +1,73 @@
+"""What could be done about a model's time without changing the model: each is a request, and what it takes is an analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from roofline.devices.device import Device
+from roofline.dtypes import TORCH
+from roofline.records import Analysis
+
+# The host of a CUDA graph: it issues the graph and no kernel.
+NO_HOST = "1 ns"
+# Larger batches are tried up to this one.
+LARGEST = 256
+
+
+class Alternative(Struct, frozen=True):
+    """Something to do: options that differ from those asked for, by name."""
+
+    what: str
+    name: str
+    effort: str
+    options: dict[str, Any]
+
+
+def alternatives(a: Analysis, device: Device) -> Iterator[Alternative]:
+    """All that the device and the runtime allow, apart from larger batches; some of them exclude each other."""
+    s = a.setting
+    if s.runtime == "eager" and not (device.kind == "gpu" and device.vendor == "Apple"):
+        yield Alternative("compile", "compile it", "a line of code: torch.compile(model)", {"runtime": "compiled"})
+    if device.kind == "gpu" and device.vendor == "NVIDIA" and s.mode == "inference" and s.runtime != "ideal":
+        yield Alternative(
+            "graphs", "compile it into CUDA graphs",
+            'a line of code: torch.compile(model, mode="reduce-overhead"); shapes must stay',
+            {"runtime": "compiled", "host": NO_HOST},
+        )  # fmt: skip
+    yield from _types(s.dtype, s.mode, device)
+
+
+def _types(now: str, mode: str, device: Device) -> Iterator[Alternative]:
+    if now not in ("fp32", "tf32"):
+        return
+    tensor = device.kind == "gpu" or device.has("bf16", "tensor")
+    if now == "fp32" and device.kind == "gpu" and device.has("tf32"):
+        yield Alternative(
+            "tf32", "let products run in tf32", 'a line of code: torch.set_float32_matmul_precision("high")', {"dtype": "tf32"}
+        )
+    if tensor and (device.has("fp16") or device.has("bf16")):
+        yield Alternative("amp", "run it under autocast", "a line of code: with torch.autocast(...)", {"dtype": "amp"})
+    if mode == "training":
+        return
+    for name in ("bf16", "fp16"):
+        if device.has(name) and (device.kind == "gpu" or device.has(name, "tensor")):
+            yield Alternative(
+                name, f"run all of it in {name}", f"a line of code: model.to(torch.{TORCH[name]})", {"dtype": name}
+            )  # fmt: skip
+
+
+def batches(first: int) -> list[int]:
+    """The next powers of two."""
+    found, n = [], 1
+    while n <= LARGEST:
+        if n > first:
+            found.append(n)
+        n *= 2
+    return found
+
+
+# Of each group one can be done.
+GROUPS = (("compile", "graphs"), ("tf32", "amp", "bf16", "fp16"), ("batch",))

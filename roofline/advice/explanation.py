@@ -1,0 +1,201 @@
+"""Why a model takes as long as it does on a device or several: what it takes, where it goes, why, and what would help.
+
+Each number is a term of an analysis (`terms.Book`), and whatever is said to help was analysed with that done.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from roofline import pipeline
+from roofline.advice import sentences, tables
+from roofline.advice.alternatives import GROUPS, Alternative, alternatives, batches
+from roofline.advice.terms import Book
+from roofline.analysis.reasons import listed
+from roofline.devices import library
+from roofline.devices.device import Device
+from roofline.errors import ModelError, UsageError
+from roofline.records import Analysis
+from roofline.records.explanation import Explanation, Run, Saving
+from roofline.request import made
+
+# What would save less than this share is not resolved: predictions are off by about as much at the median.
+RESOLVED = 0.05
+# A batch is large enough where a larger one brings less than this share more.
+KNEE = 0.10
+
+
+class Asker:
+    """Analyses one model under options, and keeps each answer in a book by its key."""
+
+    def __init__(self, model: Any, given: Mapping[str, Any], cache: bool, progress: Callable[[str], None] | None) -> None:
+        self.model, self.given, self.cache, self.progress = model, dict(given), cache, progress
+        self.book, self.options = Book(), dict[str, dict[str, Any]]()
+
+    def run(self, key: str, device: Device, options: Mapping[str, Any]) -> Analysis:
+        if key not in self.book.runs:
+            asked = {**self.given, **options}
+            if self.progress:
+                self.progress(f"{key}: analysing")
+            (target,) = library.with_host([device], asked.pop("host", None), asked.get("runtime", "eager"))
+            request = made(self.model, {**asked, "device": target}, cache=self.cache, progress=self.progress)
+            self.book.runs[key] = pipeline.run(request)
+            self.options[key] = {**self.given, **options, "device": device.name}
+        return self.book.runs[key]
+
+    def maybe(self, key: str, device: Device, options: Mapping[str, Any]) -> Analysis | None:
+        """None where it cannot be: a type that the device lacks, a batch that is fixed, a model that fails in it."""
+        try:
+            return self.run(key, device, options)
+        except (UsageError, ModelError):
+            return None
+
+
+class _Advice(NamedTuple):
+    savings: list[Saving]
+    together: Saving | None
+    small: list[str]
+
+
+def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
+    """The explanation of a model on devices.
+
+    Raises what `analyze` raises for the question itself; alternatives that cannot be are left out.
+    """
+    for device in devices:
+        asker.run(device.name, device, {})
+    names = [device.name for device in devices]
+    advice = {device.name: _advice(asker, device) for device in devices}
+    book, first = asker.book, asker.book.runs[names[0]]
+    runs = {
+        key: Run(asker.options[key], _title(a), a.totals.time_s, a.language.tokens if a.language else a.setting.batch)
+        for key, a in book.runs.items()
+    }
+    said = [note for name in names for note in book.runs[name].notes]
+    return Explanation(
+        model=first.model.name,
+        devices={name: book.runs[name].device.title or name for name in names},
+        runs=runs,
+        takes=sentences.takes(book, names),
+        classes=tables.classes(book, names),
+        regions=tables.regions(book, names),
+        why=sentences.why(book, names),
+        savings={name: advice[name].savings for name in names},
+        together={name: both for name in names if (both := advice[name].together)},
+        small={name: advice[name].small for name in names},
+        batches=[said for name in names for said in sentences.batches(book, name, _sweep(asker, name))],
+        unknown=sentences.unknown(book, names, [s.what for name in names for s in advice[name].savings]),
+        notes=list(dict.fromkeys(said)),
+    )
+
+
+def _title(a: Analysis) -> str:
+    s = a.setting
+    return f"{a.device.title or a.device.name}, batch {s.batch}, {s.dtype}, {s.runtime}, {s.mode}"
+
+
+def _sweep(asker: Asker, name: str) -> list[str]:
+    """Keys of the runs of a device by batch, ascending."""
+    keys = [key for key in asker.book.runs if key == name or re.fullmatch(rf"{re.escape(name)}, batch \d+", key)]
+    return sorted(keys, key=lambda key: asker.book.runs[key].setting.batch)
+
+
+def _advice(asker: Asker, device: Device) -> _Advice:
+    """Everything that could be done there, analysed; then all of it that goes together."""
+    base = asker.book.runs[device.name]
+    found: list[Saving] = []
+    small: list[str] = []
+    if base.totals.time_s <= 0:
+        return _Advice([], None, [])
+    tried: dict[str, Alternative] = {}
+    for one in [*alternatives(base, device), *_larger(asker, device)]:
+        key = f"{device.name}, {_key(one)}"
+        if asker.maybe(key, device, one.options) is None:
+            continue
+        tried[one.what] = one
+        saving = _saving(asker, device.name, key, one)
+        if saving.times.value >= 1 / (1 - RESOLVED):
+            found.append(saving)
+        else:
+            small.append(one.name)
+    found.sort(key=lambda saving: -saving.times.value)
+    return _Advice(found, _together(asker, device, found, tried), small)
+
+
+def _key(one: Alternative) -> str:
+    return f"batch {one.options['batch']}" if one.what == "batch" else one.what
+
+
+def _larger(asker: Asker, device: Device) -> list[Alternative]:
+    """The batch from where larger ones bring little, of those that fit; nothing where the batch is fixed."""
+    base = asker.book.runs[device.name]
+    tried: list[tuple[int, float]] = [(base.setting.batch, base.totals.throughput)]
+    if asker.given.get("args") is not None or asker.given.get("kwargs") is not None:
+        return []
+    for n in batches(base.setting.batch):
+        a = asker.maybe(f"{device.name}, batch {n}", device, {"batch": n})
+        if a is None or a.totals.fits is False or a.setting.batch != n:
+            asker.book.runs.pop(f"{device.name}, batch {n}", None)
+            break
+        tried.append((n, a.totals.throughput))
+        if len(tried) > 3 and tried[-1][1] < 1.02 * tried[-3][1]:
+            break
+    best = max(rate for _, rate in tried)
+    knee = next(n for n, rate in tried if rate >= (1 - KNEE) * best)
+    if knee == base.setting.batch:
+        return []
+    wait = "more samples in one pass; each waits for all of them"
+    return [Alternative("batch", f"run {knee} samples at a time", wait, {"batch": knee})]
+
+
+def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
+    book = asker.book
+    language = book.runs[base].language is not None
+    rate, each = ("language.tokens_per_s", "language.tokens") if language else ("totals.throughput", "setting.batch")
+    a, b = book.runs[key], book.runs[base]
+    before, after = (book.of(run, "s", "totals.time_s", each) for run in (base, key))
+    note = ""
+    if a.setting.batch != b.setting.batch:
+        whole = book.of(key, "s", "totals.time_s"), book.of(base, "s", "totals.time_s")
+        note = f"a pass then takes {whole[0].text} instead of {whole[1].text}"
+    return Saving(
+        name=one.name, what=one.what, effort=one.effort, base=base, run=key, before=before, after=after,
+        times=book.ratio("times", key, base, rate), note=note, each="token" if language else "sample",
+    )  # fmt: skip
+
+
+def _together(asker: Asker, device: Device, found: Sequence[Saving], tried: Mapping[str, Alternative]) -> Saving | None:
+    """What goes together, one of each group: the best alone, and then what brings most on top, until that is too little.
+
+    Something that brings nothing alone may bring much beside the rest: half precision, once the host no longer sets the pace.
+    """
+    if not found:
+        return None
+    base = asker.book.runs[device.name]
+    done = [found[0].what]
+    options = dict(tried[found[0].what].options)
+    best = found[0].times.value
+    key = ""
+    while True:
+        step: tuple[float, str, str] | None = None
+        for what, one in tried.items():
+            if any(what in group and other in group for group in GROUPS for other in done):
+                continue
+            name = f"{device.name}, {' + '.join(sorted([*done, what]))}"
+            a = asker.maybe(name, device, {**options, **one.options})
+            if a is None or a.totals.fits is False:
+                continue
+            gain = a.totals.throughput / base.totals.throughput
+            if gain * (1 - RESOLVED) >= best and (step is None or gain > step[0]):
+                step = gain, what, name
+        if step is None:
+            break
+        best, what, key = step
+        done.append(what)
+        options |= tried[what].options
+    if not key:
+        return None
+    names = listed([tried[what].name for what in done])
+    return _saving(asker, device.name, key, Alternative("together", names, "", options))

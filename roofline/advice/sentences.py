@@ -1,0 +1,431 @@
+"""The sentences of an explanation. Each carries its numbers, and is there only where its conditions hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+
+from roofline.advice.terms import Book, at_least, below, say
+from roofline.analysis.reasons import listed
+from roofline.classes import plural
+from roofline.records import BOUNDS, Analysis, bound_of_component
+from roofline.records.explanation import Evidence, Number, Sentence, Term
+
+# A share of the time that is worth a sentence.
+NAMED = 0.20
+# A device whose peak is used to this share computes; with less, something else sets the time.
+USED = 0.15
+# An intensity is on one side of the ridge where they differ by this factor.
+CLEAR = 1.25
+
+
+def _title(a: Analysis) -> str:
+    """The device, as its maker calls it and as it is asked for; later sentences have the short name alone."""
+    title, name = a.device.title, a.device.name
+    return f"{title} ({name})" if title and title != name else name
+
+
+def _called(a: Analysis) -> str:
+    """What was asked, in words: "one pass over 1 sample", "a token after 128 others"."""
+    if a.language:
+        n = f" for each of {a.language.sequences:,} sequences" if a.language.sequences > 1 else ""
+        if a.language.mode == "decode":
+            return f"one token{n} after {a.language.context - 1:,} others"
+        return f"reading {a.language.context:,} tokens{n}"
+    step = "a training step" if a.setting.mode == "training" else "one pass"
+    return f"{step} over {'1 sample' if a.setting.batch == 1 else f'{a.setting.batch:,} samples'}"
+
+
+def _inside(klass: str) -> str:
+    name = plural(klass)
+    return name if name[1].isupper() else name[0].lower() + name[1:]
+
+
+def _main(a: Analysis, component: str) -> tuple[str, float]:
+    """The class of kernel with most seconds under a bound, and its share of them."""
+    found: dict[str, float] = defaultdict(float)
+    for k in a.kernels:
+        for name, part in k.time_by_component.items():
+            if bound_of_component(name) == component:
+                found[k.klass] += part
+    best = max(found, key=lambda c: found[c])
+    return best, found[best] / sum(found.values())
+
+
+# ------------------------------------------------------------------------------------------------ what it takes
+
+
+def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
+    """What the model needs, how long that takes on each device, and what the answer hangs on."""
+    run = names[0]
+    a = book.runs[run]
+    if not a.kernels:
+        return say(
+            "{model} launches no kernel in this setting, so there is nothing to predict.", model=a.model.name,
+        )  # fmt: skip
+    found = say(
+        "{model} needs {flops} for {called} ({macs} multiply-accumulates, 2 FLOPs each), holds {params} parameters, and its "
+        "kernels move {bytes}: {intensity}.",
+        model=a.model.name, called=_called(a), flops=book.of(run, "FLOP", "totals.flops"),
+        macs=book.of(run, "count", "totals.macs"), params=book.of(run, "count", "model.params"),
+        bytes=book.of(run, "B", "totals.bytes"), intensity=book.of(run, "FLOP/B", "totals.flops", "totals.bytes"),
+    )  # fmt: skip
+    for name in names:
+        found += _takes_on(book, name)
+    for name in names[1:]:
+        found += _beside(book, names[0], name)
+    for name in names:
+        found += _hangs_on(book, name)
+    return found
+
+
+def _takes_on(book: Book, run: str) -> list[Sentence]:
+    a = book.runs[run]
+    rate = ("tokens/s", "language.tokens_per_s") if a.language else ("samples/s", "totals.throughput")
+    text = "On {device} that should take about {time}, {rate}"
+    if a.totals.fits is False:
+        text = "On {device} it does not fit: it needs {need}, and there is {memory}. If it did, it would take {time}, {rate}"
+    return say(
+        text + ".", device=_title(a), time=book.of(run, "s", "totals.time_s"), rate=book.of(run, *rate),
+        need=book.of(run, "MiB", "totals.peak_memory_bytes"), memory=book.of(run, "MiB", "device.memory"),
+    )  # fmt: skip
+
+
+def _beside(book: Book, one: str, other: str) -> list[Sentence]:
+    """How much faster the one is than the other, beside the ratio of what they could do at most."""
+    a, b = book.runs[one], book.runs[other]
+    fast, slow = (one, other) if a.totals.time_s <= b.totals.time_s else (other, one)
+    return say(
+        "{fast} is {times} as fast as {slow}; its peak is {peaks} as high and its memory {memories} as fast.",
+        fast=fast, slow=slow, times=book.ratio("times", slow, fast, "totals.time_s"),
+        peaks=book.ratio("times", fast, slow, "device.peak_flops"),
+        memories=book.ratio("times", fast, slow, "device.bandwidth"),
+    )  # fmt: skip
+
+
+def _hangs_on(book: Book, run: str) -> list[Sentence]:
+    """The number of the device on which most of the time rests, and how it is known."""
+    a = book.runs[run]
+    parts = a.totals.time_by_component
+    if not parts:
+        return []
+    largest = max(parts, key=lambda name: parts[name])
+    share = book.of(run, "share", f"totals.time_by_component.{largest}", "totals.time_s")
+    if largest == "host" and a.setting.host_s and a.setting.runtime == "eager":
+        status = {"memory": "from memory", "given": "as given"}.get(a.setting.host_status, a.setting.host_status)
+        what, other = ("the host needs to issue an operator", "--host") if a.device.kind == "gpu" else (
+            "Python and PyTorch need to dispatch an operator", "a device file of your own (roofline calibrate)"
+        )  # fmt: skip
+        return say(
+            "On {device} most hangs on one number, the {host} that {what} ({status}): {share} of the time rests on it; {other} "
+            "says another.",
+            what=what, other=other,
+            when=(at_least(share, 0.5),), device=run, host=book.of(run, "s", "setting.host_s"), status=status, share=share,
+        )  # fmt: skip
+    if largest == "compute":
+        return say(
+            "On {device} most hangs on its {dtype} peak of {peak} ({tier}): {share} of the time rests on it.",
+            when=(at_least(share, 0.5),), device=a.device.name, dtype=a.device.peak_dtype or a.setting.dtype,
+            peak=book.of(run, "FLOP/s", "device.peak_flops"), tier=a.setting.tier, share=share,
+        )  # fmt: skip
+    if largest.startswith("memory:"):
+        level = largest.partition(":")[2]
+        return say(
+            "On {device} most hangs on the bandwidth of its {level}, {bandwidth} ({tier}): {share} of the time rests on it.",
+            when=(at_least(share, 0.5),), device=a.device.name, level=level, tier=a.setting.tier, share=share,
+            bandwidth=book.of(run, "B/s", f"levels.{level}.bandwidth"),
+        )  # fmt: skip
+    return []
+
+
+# ------------------------------------------------------------------------------------------------ why
+
+
+def why(book: Book, names: Sequence[str]) -> list[Sentence]:
+    """What set the time on each device, and what makes the difference between them."""
+    found: list[Sentence] = []
+    names = [name for name in names if book.runs[name].totals.time_s > 0]
+    for name in names:
+        found += [*_ceiling(book, name), *_waiting(book, name), *_dispatching(book, name), *_memory(book, name)]
+        found += [*_compute(book, name), *_instructions(book, name), *_caches(book, name), *_plain(book, name)]
+    for name in names[1:]:
+        found += [*_difference(book, names[0], name), *_founding(book, names[0], name)]
+    return found
+
+
+def _ceiling(book: Book, run: str) -> list[Sentence]:
+    """How far from the peak it ends."""
+    a = book.runs[run]
+    return say(
+        "At the {dtype} peak of {device} ({peak}) the arithmetic alone would take {alone}; it takes {times} that.",
+        when=(at_least(times := book.of(run, "times", "device.peak_flops", "totals.achieved_flops"), 1.0),),
+        dtype=a.device.peak_dtype or a.setting.dtype, device=a.device.name, peak=book.of(run, "FLOP/s", "device.peak_flops"),
+        alone=book.of(run, "s", "totals.flops", "device.peak_flops"), times=times,
+    )  # fmt: skip
+
+
+def _caches(book: Book, run: str) -> list[Sentence]:
+    """What share of the traffic nearer levels serve."""
+    a = book.runs[run]
+    found: list[Sentence] = []
+    for level in a.device.levels[:-1]:
+        share = book.of(run, "share", "kernels.bytes", "totals.bytes", {"level": level.name})
+        found += say(
+            "On {device} kernels with {share} of the traffic read and write through the {level} ({size}), which holds what "
+            "they pass on; the others wait for {dram}.",
+            when=(at_least(share, NAMED),), device=a.device.name, share=share, level=level.name,
+            size=book.of(run, "B", f"levels.{level.name}.size"), dram=a.device.levels[-1].name,
+        )  # fmt: skip
+    return found
+
+
+def _share(book: Book, run: str, what: str) -> Number:
+    return book.of(run, "share", what, "totals.time_s")
+
+
+def _waiting(book: Book, run: str) -> list[Sentence]:
+    a = book.runs[run]
+    share = _share(book, run, "totals.time_by_component.host")
+    if a.device.kind != "gpu":
+        return []
+    floor = []
+    if a.setting.runtime == "eager" and a.setting.host_s:
+        floor = say(
+            "However short its kernels, issuing {kernels} of them at {host} each takes {floor} on {device}: no pass is faster.",
+            when=(at_least(share, NAMED),), device=a.device.name, kernels=book.of(run, "count", "kernels"),
+            host=book.of(run, "s", "setting.host_s"),
+            floor=book.number("s", Term(run, "kernels"), by=Term(run, "setting.host_s")),
+        )  # fmt: skip
+    return floor + say(
+        "On {device} the host sets the pace for {share} of the time: Python and PyTorch issue {kernels} kernels one by one, "
+        "and the GPU stands idle for {idle} of {time}. There, faster arithmetic or memory would save nothing.",
+        when=(at_least(share, NAMED),), evidence=(Evidence(run),), device=a.device.name, share=share,
+        kernels=book.of(run, "count", "kernels"), idle=book.of(run, "s", "totals.waiting_s"),
+        time=book.of(run, "s", "totals.time_s"),
+    )  # fmt: skip
+
+
+def _dispatching(book: Book, run: str) -> list[Sentence]:
+    """A CPU dispatches and computes on the same cores; a GPU that does not wait starts and drains."""
+    a = book.runs[run]
+    if a.device.kind == "gpu":
+        share = _share(book, run, "totals.time_by_bound.overhead")
+        host = _share(book, run, "totals.time_by_component.host")
+        return say(
+            "On {device} {share} of the time is starting and emptying {kernels} kernels, most of them too short to fill it.",
+            when=(at_least(share, NAMED), below(host, NAMED)), evidence=(Evidence(run),), device=a.device.name, share=share,
+            kernels=book.of(run, "count", "kernels"),
+        )  # fmt: skip
+    share = _share(book, run, "totals.time_by_bound.overhead")
+    parts = {
+        f"dispatching {a.totals.kernels:,} {'operators' if a.setting.runtime == 'eager' else 'kernels'}": "host",
+        "starting threads": "launch", "faulting in the pages of fresh buffers": "pages",
+    }  # fmt: skip
+    times = {text: book.of(run, "s", f"totals.time_by_component.{name}") for text, name in parts.items()}
+    kept = sorted((t for t in times if times[t].value >= 0.1 * share.value * a.totals.time_s), key=lambda t: -times[t].value)
+    words = [f"{text}{'' if i else ' takes'} {{part{i}}}" for i, text in enumerate(kept)]
+    return say(
+        "On {device} {share} of the time is overhead that faster arithmetic would not save: " + listed(words) + ".",
+        when=(at_least(share, NAMED),), evidence=(Evidence(run),), device=a.device.name, share=share,
+        **{f"part{i}": times[text] for i, text in enumerate(kept)},
+    )  # fmt: skip
+
+
+def _memory(book: Book, run: str) -> list[Sentence]:
+    a = book.runs[run]
+    share = _share(book, run, "totals.time_by_bound.memory")
+    if share.value < NAMED:
+        return []
+    klass, _ = _main(a, "memory")
+    levels = {n.partition(":")[2]: v for n, v in a.totals.time_by_component.items() if n.startswith("memory:")}
+    level = max(levels, key=lambda name: levels[name])
+    where = {"class": klass}
+    flops, nbytes = (sum(getattr(k, what) for k in a.kernels if k.klass == klass) for what in ("flops", "bytes"))
+    text = "On {device} moving bytes ({level}) takes {share} of the time, most of it in {klass}"
+    if nbytes and flops / nbytes < a.device.ridge:
+        text += ": they do {intensity}, and only from {ridge} on arithmetic would be the limit"
+    return say(
+        text + ".", when=(at_least(share, NAMED),), evidence=(Evidence(run, where),), device=run, share=share,
+        level=level, klass=_inside(klass), intensity=_intensity(book, run, where), ridge=book.of(run, "FLOP/B", "device.ridge"),
+    )  # fmt: skip
+
+
+def _intensity(book: Book, run: str, where: dict[str, str]) -> Number:
+    return book.number("FLOP/B", Term(run, "kernels.flops", where), Term(run, "kernels.bytes", where))
+
+
+def _compute(book: Book, run: str) -> list[Sentence]:
+    a = book.runs[run]
+    share = _share(book, run, "totals.time_by_bound.compute")
+    if share.value < NAMED:
+        return []
+    klass, _ = _main(a, "compute")
+    where = {"class": klass}
+    rate = book.number("FLOP/s", Term(run, "kernels.flops", where), Term(run, "kernels.time_s", where))
+    return say(
+        "On {device} arithmetic takes {share} of the time, most of it in {klass}, which run at {rate} of {peak}.",
+        when=(at_least(share, NAMED),), evidence=(Evidence(run, where),), device=run, share=share, klass=_inside(klass),
+        rate=rate, peak=book.of(run, "FLOP/s", "device.peak_flops"),
+    )  # fmt: skip
+
+
+def _instructions(book: Book, run: str) -> list[Sentence]:
+    a = book.runs[run]
+    share = _share(book, run, "totals.time_by_bound.instructions")
+    if share.value < NAMED:
+        return []
+    klass, _ = _main(a, "instructions")
+    return say(
+        "On {device} {share} of the time goes into instructions beside the FLOPs that count (loads, compares, index "
+        "arithmetic), most of them in {klass}.",
+        when=(at_least(share, NAMED),), evidence=(Evidence(run, {"class": klass}),), device=a.device.name, share=share,
+        klass=_inside(klass),
+    )  # fmt: skip
+
+
+_BOUND = {
+    "compute": "arithmetic", "memory": "moving bytes", "instructions": "instructions that are no FLOPs", "overhead": "overhead",
+}  # fmt: skip
+
+
+def _plain(book: Book, run: str) -> list[Sentence]:
+    """Where the roofline of the whole model names another cause than its kernels do."""
+    a = book.runs[run]
+    intensity, ridge = book.of(run, "FLOP/B", "totals.flops", "totals.bytes"), book.of(run, "FLOP/B", "device.ridge")
+    says = "memory" if intensity.value < ridge.value else "compute"
+    largest = a.totals.bound
+    # near the ridge a roofline says neither
+    if says == largest or 1 / CLEAR < intensity.value / ridge.value < CLEAR:
+        return []
+    side = "below" if says == "memory" else "above"
+    word = {"memory": "memory", "compute": "the arithmetic"}[says]
+    return say(
+        "A roofline of the whole model would blame {word} on {device} ({intensity}, {side} the ridge of {ridge}, from where on "
+        "arithmetic is the limit); kernel by kernel, {bound} takes the largest part, {share}.",
+        word=word, device=a.device.name, intensity=intensity, side=side, ridge=ridge, bound=_BOUND[largest],
+        share=_share(book, run, f"totals.time_by_bound.{largest}"),
+    )  # fmt: skip
+
+
+def _difference(book: Book, one: str, other: str) -> list[Sentence]:
+    """The classes of kernel that gain most and least from the faster device."""
+    a, b = book.runs[one], book.runs[other]
+    fast, slow = (one, other) if a.totals.time_s <= b.totals.time_s else (other, one)
+    times: dict[str, list[float]] = {}
+    for i, run in enumerate((fast, slow)):
+        for k in book.runs[run].kernels:
+            times.setdefault(k.klass, [0.0, 0.0])[i] += k.time_s
+    slower = book.runs[slow].totals.time_s
+    gains = {klass: t[1] / t[0] for klass, t in times.items() if t[0] and t[1] >= 0.05 * slower}
+    if len(gains) < 2:
+        return []
+    most, least = max(gains, key=lambda c: gains[c]), min(gains, key=lambda c: gains[c])
+    if gains[most] < 1.5 * gains[least]:
+        return []
+    return say(
+        "From {slow} to {fast} {most} gain most ({up}) and {least} least ({down}).",
+        slow=book.runs[slow].device.name, fast=book.runs[fast].device.name, most=_inside(most), least=_inside(least),
+        up=book.ratio("times", slow, fast, "kernels.time_s", {"class": most}),
+        down=book.ratio("times", slow, fast, "kernels.time_s", {"class": least}),
+        evidence=(Evidence(fast, {"class": least}), Evidence(slow, {"class": most})),
+    )  # fmt: skip
+
+
+def _founding(book: Book, one: str, other: str) -> list[Sentence]:
+    """A GPU beside a CPU: what few FLOPs bring on either, and whether the folk answer holds."""
+    kinds = {book.runs[run].device.kind: run for run in (one, other)}
+    if len(kinds) < 2:
+        return []
+    gpu, cpu = kinds["gpu"], kinds["cpu"]
+    g = book.runs[gpu]
+    reached = [book.of(run, "share", "totals.achieved_flops", "device.peak_flops") for run in (gpu, cpu)]
+    little = below(reached[0], 0.5 * reached[1].value)
+    found = say(
+        "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: few FLOPs make it fast on the CPU, and "
+        "leave most of the GPU unused.",
+        when=(little, at_least(reached[1], USED)), low=reached[0], high=reached[1], gpu=gpu, cpu=cpu,
+    )  # fmt: skip
+    found += say(
+        "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: on neither is arithmetic what it waits "
+        "for, so fewer FLOPs alone would make it little faster.",
+        when=(below(reached[0], USED), below(reached[1], USED)), low=reached[0], high=reached[1], gpu=gpu, cpu=cpu,
+    )  # fmt: skip
+    intensity = book.of(gpu, "FLOP/B", "totals.flops", "totals.bytes")
+    memory = _share(book, gpu, "totals.time_by_bound.memory")
+    if intensity.value * CLEAR >= g.device.ridge:
+        return found
+    holds = g.totals.bound == "memory"
+    folk = "The folk answer, that it is memory-bound on the GPU since it does little arithmetic for each byte, "
+    if holds:
+        return found + say(folk + "holds here: bytes take {memory} of the time.", memory=memory)
+    return found + say(
+        folk + "does not hold here: bytes take {memory} of the time, {bound} {most}.",
+        memory=memory, bound=_BOUND[g.totals.bound], most=_share(book, gpu, f"totals.time_by_bound.{g.totals.bound}"),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ batches, unknowns
+
+
+def batches(book: Book, name: str, keys: Sequence[str]) -> list[Sentence]:
+    """What larger batches change on a device; `keys` are its runs, batches ascending."""
+    if len(keys) < 2:
+        return []
+    first, last = keys[0], keys[-1]
+    decode = (language := book.runs[first].language) is not None and language.mode == "decode"
+    each = "token" if decode else "sample"
+    a, b = book.runs[first], book.runs[last]
+    found = say(
+        "On {device} a {each} takes {one} in a batch of {small} and {many} in one of {large}.", each=each,
+        device=a.device.name, one=book.of(first, "s", "totals.time_s", "setting.batch"), small=str(a.setting.batch),
+        many=book.of(last, "s", "totals.time_s", "setting.batch"), large=str(b.setting.batch),
+    )  # fmt: skip
+    for before, after in pairwise(keys):
+        was, now = _cause(book.runs[before]), _cause(book.runs[after])
+        if was != now:
+            found += say(
+                "On {device} {was} takes the largest part up to a batch of {small} ({part}), {now} from {large} on ({other}).",
+                device=a.device.name, was=_CAUSES[was], now=_CAUSES[now], small=str(book.runs[before].setting.batch),
+                large=str(book.runs[after].setting.batch), part=_share(book, before, _path(was)),
+                other=_share(book, after, _path(now)),
+            )  # fmt: skip
+    return found
+
+
+_CAUSES = {
+    "compute": "arithmetic", "memory": "moving bytes", "instructions": "executing instructions that are no FLOPs",
+    "host": "issuing operators", "launch": "starting kernels", "drain": "filling and emptying the GPU",
+    "pages": "faulting in fresh memory",
+}  # fmt: skip
+
+
+def _cause(a: Analysis) -> str:
+    """The largest bound; of overhead, its largest component."""
+    if a.totals.bound != "overhead":
+        return a.totals.bound
+    parts = {n: v for n, v in a.totals.time_by_component.items() if bound_of_component(n) == "overhead"}
+    return max(parts, key=lambda name: parts[name])
+
+
+def _path(cause: str) -> str:
+    return f"totals.time_by_bound.{cause}" if cause in BOUNDS else f"totals.time_by_component.{cause}"
+
+
+def unknown(book: Book, names: Sequence[str], helpful: Sequence[str]) -> list[str]:
+    """What no analysis of this case can know."""
+    runs = [book.runs[name] for name in names]
+    found = ["what else runs on the machine, and what reading and preparing the data takes"]
+    if {"amp", "bf16", "fp16", "tf32"} & set(helpful):
+        found.append("whether the model stays accurate enough in another type")
+    if {"compile", "graphs"} & set(helpful):
+        found.append("how long compiling takes, and whether changing shapes make it compile again")
+    if any(a.setting.host_status in ("assumed", "memory", "estimated") and a.device.kind == "gpu" for a in runs):
+        found.append("the machine around the GPU: what its Python needs to issue an operator is assumed (--host sets it)")
+    if any("int8" in key for a in runs for key in a.device.peaks):
+        found.append("what int8 would bring: that takes a quantised model, which can be analysed by its name")
+    if unknown_ops := dict.fromkeys(op.op for a in runs for op in a.coverage.unknown_ops):
+        found.append(
+            f"the FLOPs of {', '.join(list(unknown_ops)[:3])}: no rule knows them, and their time is that of their bytes"
+        )
+    return found

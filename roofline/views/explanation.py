@@ -1,0 +1,109 @@
+"""An explanation as plain text: what it takes, where it goes, why, what would help. No rich, so it answers at once."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
+from roofline.advice.terms import keeps
+from roofline.records import Analysis, KernelRow
+from roofline.records.explanation import Evidence, Explanation, Part, Saving, Sentence
+from roofline.units import percent, seconds
+from roofline.views.listing import PLAIN, Painter, columns, safe
+
+WIDTH = 80
+# Kernels that are shown as evidence of one sentence.
+ROWS = 5
+
+
+def render(e: Explanation, paint: Painter = PLAIN, analyses: Mapping[str, Analysis] | None = None) -> str:
+    """The explanation; with the analyses of its runs, the kernels under each sentence too."""
+    return "\n".join(_blocks(e, paint, analyses or {}))
+
+
+def _blocks(e: Explanation, paint: Painter, analyses: Mapping[str, Analysis]) -> Iterator[str]:
+    yield _head("What it takes", paint) + _sentences(e.takes, analyses)
+    if e.classes:
+        yield _head("Where it goes", paint) + _parts("Kind of kernel", e.classes, e, paint)
+    if e.regions:
+        yield _parts("Part of the model", e.regions, e, paint)
+    if e.why:
+        yield _head("Why", paint) + _sentences(e.why, analyses)
+    if e.batches:
+        yield _head("Larger batches", paint) + _sentences(e.batches, analyses)
+    for name, title in e.devices.items():
+        yield _head(f"What would help on {title}", paint) + _savings(e, name)
+    yield _head("What this cannot know", paint) + "".join(_bullet(f"{text}.") for text in e.unknown)
+    if e.notes:
+        yield "".join(_wrapped(f"note: {text}") for text in e.notes)
+
+
+def _head(text: str, paint: Painter) -> str:
+    return paint(safe(text), "bold") + "\n"
+
+
+def _wrapped(text: str, first: str = "", rest: str = "") -> str:
+    return textwrap.fill(safe(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False) + "\n"
+
+
+def _bullet(text: str) -> str:
+    return _wrapped(text, "- ", "  ")
+
+
+def _sentences(found: Sequence[Sentence], analyses: Mapping[str, Analysis]) -> str:
+    return "".join(_bullet(s.text) + "".join(_evidence(one, analyses) for one in s.evidence) for s in found)
+
+
+def _evidence(evidence: Evidence, analyses: Mapping[str, Analysis]) -> str:
+    """The layers with most of the time under a sentence."""
+    a = analyses.get(evidence.run)
+    if a is None:
+        return ""
+    groups: dict[tuple[str, str], list[KernelRow]] = {}
+    for row in a.kernels:
+        if keeps(row, evidence.where):
+            groups.setdefault((row.layer, row.op), []).append(row)
+    ranked = sorted(groups.items(), key=lambda item: -sum(row.time_s for row in item[1]))
+    cells = []
+    for (layer, op), rows in ranked[:ROWS]:
+        time = sum(row.time_s for row in rows)
+        shape = "x".join(map(str, rows[0].shape))
+        cells.append([layer or "the model itself", op, shape, seconds(time), percent(time, a.totals.time_s), rows[0].bound])
+    text = columns(["Layer", "Operator", "Shape", "Time", "Share", "Bound"], cells, "lllrrl")
+    more = f"and {len(ranked) - ROWS:,} more\n" if len(ranked) > ROWS else ""
+    return textwrap.indent(text + more, "    ")
+
+
+def _parts(title: str, parts: Sequence[Part], e: Explanation, paint: Painter) -> str:
+    """The parts, the FLOPs of each, and its time and share on each device; the shares add up to the whole."""
+    short = {name: f"{name} " for name in e.devices}
+    head = [title, "FLOPs", *(cell for name in e.devices for cell in (short[name].strip(), "share"))]
+    rows = [
+        [part.name, part.flops.text, *(cell for name in e.devices for cell in (part.times[name].text, part.shares[name].text))]
+        for part in parts
+    ]
+    return columns(head, rows, "l" + "r" * (len(head) - 1), paint)
+
+
+def _savings(e: Explanation, name: str) -> str:
+    found = e.savings[name]
+    lines = [_bullet(_saving(saving)) for saving in found]
+    if not found:
+        lines.append(_bullet("Nothing that was tried would help much."))
+    if together := e.together.get(name):
+        after = f"{together.after.text} instead of {together.before.text}"
+        note = f" ({together.note})" if together.note else ""
+        lines.append(
+            _bullet(f"Together ({together.name}): {together.times.text} as fast, {after} for each {together.each}{note}.")
+        )
+    if e.small[name]:
+        lines.append(_bullet(f"Less than the model can resolve (5 %): {', '.join(e.small[name])}."))
+    return "".join(lines)
+
+
+def _saving(saving: Saving) -> str:
+    note = f"; {saving.note}" if saving.note else ""
+    return (
+        f"{saving.name[0].upper()}{saving.name[1:]}: {saving.times.text} as fast, {saving.after.text} instead of "
+        f"{saving.before.text} for each {saving.each}{note} ({saving.effort})."
+    )

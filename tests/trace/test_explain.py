@@ -1,0 +1,212 @@
+"""Explanations: every number of every sentence is computed anew from the analysis of its run, asked for by its options."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch import nn
+
+import roofline
+from roofline import cli
+from roofline.errors import UsageError
+from roofline.records import Analysis
+from roofline.records.explanation import Explanation, Number, Sentence, Term
+
+ASKED: dict[str, dict[str, Any]] = {
+    "mobilenet": {"model": "mobilenet_v3_large", "device": ["rtx-4090", "raspberry-pi-5"]},
+    "resnet": {"model": "resnet18", "device": "t4", "batch": 32},
+    "training": {"model": "mobilenet_v3_small", "device": ["t4"], "training": True, "batch": 8},
+}
+
+
+@cache
+def answer(name: str) -> Explanation:
+    return roofline.explain(**ASKED[name])
+
+
+@cache
+def document(name: str, run: str) -> Any:
+    """The JSON of one run, asked for as its options say."""
+    asked = answer(name).runs[run].options
+    return json.loads(msgspec.json.encode(roofline.analyze(ASKED[name]["model"], **asked)))
+
+
+def term(doc: Any, wanted: Any) -> float:
+    """A number of a document, by its JSON alone: not with the code that the explanation is made by."""
+    head, _, rest = wanted.what.partition(".")
+    if head == "kernels":
+        rows = doc["kernels"]
+        for key, value in wanted.where.items():
+            names = value.split("|")
+            if key == "layer":
+                rows = [r for r in rows if any(n == "" or (r["layer"] + ".").startswith(n + ".") for n in names)]
+            else:
+                field = {"own": "layer"}.get(key, key)
+                rows = [r for r in rows if r[field] in names]
+        return float(len(rows)) if not rest else float(sum(r[rest] for r in rows))
+    if head == "levels":
+        name, _, what = rest.partition(".")
+        (level,) = [x for x in doc["device"]["levels"] if x["name"] == name]
+        return float(level[what])
+    found = doc
+    for step in wanted.what.split(".", 2):
+        found = found.get(step, 0)
+    return float(found)
+
+
+def numbers(e: Explanation) -> Iterator[Number]:
+    """Every number that stands anywhere in an explanation."""
+    for sentence in [*e.takes, *e.why, *e.batches]:
+        yield from sentence.numbers.values()
+        yield from (check.number for check in sentence.when)
+    for part in [*e.classes, *e.regions]:
+        yield from (part.flops, *part.times.values(), *part.shares.values())
+    for saving in [*(s for found in e.savings.values() for s in found), *e.together.values()]:
+        yield from (saving.before, saving.after, saving.times)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_number_is_what_its_run_says(name: str) -> None:
+    e = answer(name)
+    found = list(numbers(e))
+    assert len(found) > 60
+    for number in found:
+        value = term(document(name, number.over.run), number.over)
+        if number.by is not None:
+            value *= term(document(name, number.by.run), number.by)
+        if number.under is not None:
+            value /= term(document(name, number.under.run), number.under)
+        assert number.value == pytest.approx(value, rel=1e-9), number
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_sentences_hold_and_say_their_numbers(name: str) -> None:
+    e = answer(name)
+    sentences = [*e.takes, *e.why, *e.batches]
+    assert len(sentences) > 5
+    for s in sentences:
+        for check in s.when:
+            value = check.number.value
+            assert value >= check.limit if check.relation == ">=" else value < check.limit, s.text
+        for number in s.numbers.values():
+            assert number.text in s.text
+        assert re.search(r"[{}]|nan|inf\b| 0 times", s.text) is None
+        assert s.text[0].isupper() or s.text.startswith((*e.devices, e.model))
+        assert s.text.endswith(".")
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_parts_add_up(name: str) -> None:
+    e = answer(name)
+    for parts in (e.classes, e.regions):
+        assert parts
+        assert sum(p.flops.value for p in parts) == pytest.approx(1)
+        for device in e.devices:
+            assert sum(p.shares[device].value for p in parts) == pytest.approx(1)
+            assert sum(p.times[device].value for p in parts) == pytest.approx(e.runs[device].time_s)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_said_to_help_helps(name: str) -> None:
+    e = answer(name)
+    for device, found in e.savings.items():
+        assert [s.times.value for s in found] == sorted((s.times.value for s in found), reverse=True)
+        for s in found:
+            assert s.times.value == pytest.approx(s.before.value / s.after.value)
+            assert s.times.value > 1.05
+            assert s.base == device
+        if both := e.together.get(device):
+            # less than the product of its parts may be, but more than any of them
+            assert both.times.value > max(s.times.value for s in found)
+
+
+def said(sentences: list[Sentence], pattern: str) -> list[str]:
+    return [s.text for s in sentences if re.search(pattern, s.text)]
+
+
+def test_the_founding_question() -> None:
+    """Few FLOPs, not fast on a GPU: the host sets the pace there, and the folk answer does not hold at batch 1."""
+    e = answer("mobilenet")
+    assert said(e.why, r"On rtx-4090 the host sets the pace for 99\.\d % of the time")
+    (folk,) = said(e.why, "folk answer")
+    assert "does not hold here: bytes take <0.1 % of the time, overhead 99.9 %" in folk
+    assert said(e.why, r"rtx-4090 and \d.* of that of raspberry-pi-5")
+    large = roofline.explain("mobilenet_v3_large", device=["rtx-4090", "i9-10940x"], batch=128)
+    (folk,) = said(large.why, "folk answer")
+    assert "holds here: bytes take" in folk
+
+
+def test_half_precision_that_brings_nothing_alone_is_among_what_helps_together() -> None:
+    e = answer("mobilenet")
+    assert any("bf16" in name for name in e.small["rtx-4090"])
+    assert "bf16" in e.together["rtx-4090"].name or "fp16" in e.together["rtx-4090"].name
+
+
+def test_nothing_would_help_much(capsys: pytest.CaptureFixture[str]) -> None:
+    e = roofline.explain("vgg16", device="raspberry-pi-4", batch=8, runtime="compiled")
+    assert e.savings == {"raspberry-pi-4": []}
+    assert not e.together
+    assert cli.main(["explain", "vgg16", "-d", "raspberry-pi-4", "-b", "8", "--runtime", "compiled"]) == 0
+    assert "Nothing that was tried would help much." in capsys.readouterr().out
+
+
+def test_a_module_and_its_own_call() -> None:
+    """One kernel; a call that is given whole has no other batch, and a device with no half precision none of that."""
+    e = roofline.explain(nn.Linear(64, 64), args=[torch.empty(4, 64)], device="gtx-1080-ti")
+    assert "batch" not in {s.what for s in e.savings["gtx-1080-ti"]}
+    assert len(e.classes) == 1
+    assert e.regions == []
+
+
+def test_a_model_without_kernels_is_explained() -> None:
+    e = roofline.explain(nn.Identity(), args=[torch.empty(4, 64)], device="t4")
+    assert e.savings == {"t4": []}
+    assert [s.text for s in e.takes] == ["Identity launches no kernel in this setting, so there is nothing to predict."]
+    assert (e.why, e.classes, e.regions) == ([], [], [])
+
+
+def test_what_cannot_be_asked_is_refused_as_analyze_does() -> None:
+    with pytest.raises(UsageError, match="did you mean resnet50"):
+        roofline.explain("resnet5O", device="t4")
+    with pytest.raises(UsageError, match="unknown option 'dtyp'; did you mean 'dtype'"):
+        roofline.explain("resnet18", device="t4", dtyp="fp16")
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["explain", "resnet18", "-d", "t4", "-b", "32"]
+    assert cli.main([*asked, "--json"]) == 0
+    e = msgspec.json.decode(capsys.readouterr().out, type=Explanation)
+    assert e == answer("resnet")
+    assert cli.main([*asked, "--evidence"]) == 0
+    text = capsys.readouterr().out
+    for head in (
+        "What it takes",
+        "Where it goes",
+        "Why",
+        "Larger batches",
+        "What would help on NVIDIA T4",
+        "What this cannot know",
+    ):
+        assert f"{head}\n" in text
+    assert re.search(r"^    layer1\.0\.conv\d +conv2d", text, re.MULTILINE)
+    lines = [line for line in text.splitlines() if not line.startswith("    ")]
+    assert all(len(line) <= 80 for line in lines if line.startswith(("- ", "  ")))
+    assert cli.main([*asked, "-d", "t4"]) == 2
+
+
+def test_a_term_names_what_an_analysis_has() -> None:
+    from roofline.advice.terms import value
+
+    a: Analysis = roofline.analyze("resnet18", device="t4")
+    assert value(a, Term("", "kernels")) == a.totals.kernels
+    assert value(a, Term("", "kernels.flops", {"layer": ""})) == a.totals.flops
+    assert value(a, Term("", "kernels.flops", {"layer": "layer1"})) == next(x.flops for x in a.layers if x.path == "layer1")
+    assert value(a, Term("", "levels.L2.bandwidth")) == a.device.levels[0].bandwidth
+    assert value(a, Term("", "totals.time_by_component.memory:DRAM")) == a.totals.time_by_component["memory:DRAM"]
