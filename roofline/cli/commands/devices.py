@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from roofline.devices.device import Device
 
 SHORT = "The GPUs and CPUs that can be given to -d."
-ORDER = 4
+ORDER = 5
 
 
 class Kind(StrEnum):

@@ -18,7 +18,7 @@ from roofline.records import Analysis
 from roofline.request import over
 
 SHORT = "What changed between two analyses or models."
-ORDER = 3
+ORDER = 4
 LISTS = {"metrics": lambda: BY_NAME}
 
 
