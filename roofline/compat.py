@@ -104,6 +104,66 @@ def holders(t: Any) -> tuple[int, int] | None:
     return (count(), stored(storage._cdata)) if count is not None and stored is not None else None
 
 
+class Asked:
+    """What a model's code asked of torch while it ran."""
+
+    def __init__(self) -> None:
+        # for a device other than the host
+        self.accelerator = False
+        # whether it was being traced, compiled or exported
+        self.tracing = False
+
+
+@contextmanager
+def asked(traced: bool, accelerators: bool) -> Iterator[Asked]:
+    """Note what is asked for. With `traced`, whoever asks whether it is being traced is told so, but for torch itself; with
+    `accelerators`, calls that wait for a device or count its memory do nothing where there is none."""
+    import torch
+
+    found, saved = Asked(), list[tuple[Any, str, Any]]()
+
+    def put(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        if (real := getattr(owner, name, None)) is not None:
+            saved.append((owner, name, real))
+            setattr(owner, name, make(real))
+
+    def question(real: Callable[[], bool]) -> Callable[[], bool]:
+        def answer() -> bool:
+            if str(sys._getframe(1).f_globals.get("__name__", "")).partition(".")[0] == "torch":
+                return real()
+            found.tracing = True
+            return traced or real()
+
+        return answer
+
+    def noted(real: Callable[[], Any]) -> Callable[[], Any]:
+        def start() -> Any:
+            found.accelerator = True
+            return real()
+
+        return start
+
+    for owner, name in ((torch.jit, "is_tracing"), (torch.compiler, "is_compiling"), (torch.compiler, "is_exporting")):
+        put(owner, name, question)
+    for kind in ("cuda", "xpu", "mtia"):
+        put(getattr(torch, kind, None), "_lazy_init", noted)
+    if accelerators and not torch.cuda.is_available():
+        for name, value in _IDLE.items():
+            put(torch.cuda, name, lambda real, value=value: lambda *args: value)  # type: ignore[misc]  # a default binds it
+    try:
+        yield found
+    finally:
+        for owner, name, real in saved:
+            setattr(owner, name, real)
+
+
+# What code that was written for one GPU asks of it on its way, and what it gets from one that does nothing.
+_IDLE = {
+    "synchronize": None, "empty_cache": None, "set_device": None, "current_device": 0, "memory_allocated": 0,
+    "max_memory_allocated": 0, "memory_reserved": 0, "reset_peak_memory_stats": None,
+}  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------ transformers
 
 

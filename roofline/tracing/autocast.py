@@ -47,9 +47,14 @@ _CPU_FP32 = """
 _CPU_PROMOTE = "stack cat index_copy"
 
 
+# Torchvision's own, which it makes compute in fp32 under any autocast.
+_VISION = "nms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d"
+
+
 def _table(lower: str, fp32: str, set_dtype: str, promote: str) -> dict[str, str]:
     names = {"lower": lower, "fp32": fp32, "set_dtype": set_dtype, "promote": promote}
-    return {f"aten.{name}": policy for policy, text in names.items() for name in text.split()}
+    found = {f"aten.{name}": policy for policy, text in names.items() for name in text.split()}
+    return found | {f"torchvision.{name}": "fp32" for name in _VISION.split()}
 
 
 # device kind -> operator -> "lower", "fp32", "set_dtype" or "promote"

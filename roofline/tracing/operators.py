@@ -5,7 +5,8 @@ What is one kernel in eager PyTorch is recorded as one op; here stands which ope
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +14,9 @@ from roofline.tracing import meta
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.expansion import EXPANSIONS, EXPLICIT, WHOLE
 from roofline.tracing.meta_backward import GRADIENTS
+
+if TYPE_CHECKING:
+    from roofline.tracing.memo import Meta
 
 # Operators that call others before any backend is asked, and yet end in one kernel (or one library call): recorded whole.
 _ONE_KERNEL = """
@@ -113,3 +117,14 @@ def mutated(
     named = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
     written = {id(t) for name in info.mutates for t in tensors_in(named.get(name))}
     return tuple(i for i, t in enumerate(tensors) if id(t) in written)
+
+
+def pointwise_in_place(info: Func, tensors: list[torch.Tensor], tags: Sequence[tuple[Meta, Any]]) -> bool:
+    """`x.relu_()`, `x.add_(y)` on floats that surely keep x as it is: no need to ask torch's (Python) meta kernel."""
+    return (
+        info.pointwise
+        and info.mutates == ("self",)
+        and tensors[0].dtype.is_floating_point
+        and all(tag[0].dtype == tags[0][0].dtype for tag in tags)
+        and meta.broadcast([tag[0].shape for tag in tags]) == tags[0][0].shape
+    )

@@ -24,12 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from roofline.errors import UsageError
 from roofline.records import Op, OpSpec
 from roofline.tracing import built, memo
-from roofline.tracing import meta as metadata
 from roofline.tracing.arguments import add_key, alike, is_packed, map_tensors, tensors_in
 from roofline.tracing.autocast import LOWER, POLICIES, Casts
 from roofline.tracing.composites import IMPLICIT
 from roofline.tracing.memo import Entry, Meta, meta_of
-from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, mutated, switched_off
+from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, mutated, pointwise_in_place, switched_off
 
 aten = torch.ops.aten
 META = torch.device("meta")
@@ -69,6 +68,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # modules whose forward is running: the layer around each, and its inputs
         self.stack: list[tuple[int, Any]] = []
         self.phase = "forward"
+        # an operator failed, which the model may not have let through
+        self.refused = False
         self.policy: dict[str, str] | None
         # the policy of autocast that the model's code is under; `policy` is off while an operator runs that has been dealt with
         self.under = self.policy = POLICIES[amp] if amp else None
@@ -175,8 +176,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if self.policy is not None and (cast := self.policy.get(info.name)) is not None:
             return self._autocast(cast, func, args, kwargs)
         if info.composite and not (self.gpu and info.name in ONE_ON_GPU):
-            with self:
-                return func._op_dk(IMPLICIT, *args, **kwargs)
+            try:
+                with self:
+                    return func._op_dk(IMPLICIT, *args, **kwargs)
+            except Exception:
+                self.refused = True
+                raise
         if info.expand is not None and (parts := info.expand(self.gpu, *args, **kwargs)) is not None:
             with self:
                 return parts()
@@ -265,14 +270,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             spec = entry.spec
             self._record(spec, tags, ())
             return None
-        if key is not None and _pointwise_in_place(info, tensors, tags):
+        if key is not None and pointwise_in_place(info, tensors, tags):
             spec = self._spec(info, args, kwargs, tags, (tags[0][0],), (0,), False)
             self._remember(key, Entry(spec, None, True, 0))
             self._record(spec, tags, (tags[0][1].id,))
             return tensors[0]
         before = {id(t): tag for t, tag in zip(tensors, tags, strict=True)}
         loaded = "torch._dynamo" in sys.modules
-        result = func(*args, **kwargs)
+        result = self._call(func, args, kwargs)
         if not loaded and "torch._dynamo" in sys.modules:
             # torch's own Python kernels import it at their first call, and what that leaves in cycles keeps our callers'
             # frames: their tensors would live to the end of the first pass in a process, and not of a later one
@@ -315,6 +320,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             entry = self._remember(key, Entry(spec, tuple(out_metas) if pure else None, single, same))
         self._record(entry.spec, tags, tuple(ids))
         return result
+
+    def _call(self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return func(*args, **kwargs)
+        except Exception:
+            self.refused = True
+            raise
 
     def _remember(self, key: tuple[Any, ...] | None, entry: Entry) -> Entry:
         if key is None:
@@ -417,14 +429,3 @@ def plain(recorder: Recorder, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(recorder, v) for v in value]
     return str(value)
-
-
-def _pointwise_in_place(info: Func, tensors: list[torch.Tensor], tags: list[tuple[Meta, Store]]) -> bool:
-    """`x.relu_()`, `x.add_(y)` on floats that surely keep x as it is: no need to ask torch's (Python) meta kernel."""
-    return (
-        info.pointwise
-        and info.mutates == ("self",)
-        and tensors[0].dtype.is_floating_point
-        and all(tag[0].dtype == tags[0][0].dtype for tag in tags)
-        and metadata.broadcast([tag[0].shape for tag in tags]) == tags[0][0].shape
-    )

@@ -17,14 +17,17 @@ from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
-from roofline.tracing import built, regions
+from roofline.tracing import built, drawn, regions
 from roofline.tracing.arguments import packed_in, tensors_in
+from roofline.tracing.given import Call, kept
 from roofline.tracing.recorder import META, Recorder
+from roofline.tracing.ways import NeedsValues as NeedsValues
+from roofline.tracing.ways import Stopped, Way, surroundings
 
 if TYPE_CHECKING:
     from roofline.tracing.training import Step
 
-# Torch's words where a value is asked of a tensor that has none.
+# Torch's words where a value is asked of a tensor that has none: they choose the words of our message and nothing else.
 _NO_VALUE = (
     "data-independent",
     "meta tensor",
@@ -35,11 +38,9 @@ _NO_VALUE = (
     "data-dependent",
     "no fake impl or Meta kernel",
 )
+# a note: the model caught an error, so on a device it may go another way
+REFUSED = "the model went on where an operator failed that had no values: on a device it may take another way"
 FLOATS: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in TORCH.items() if name in SETTINGS}
-
-
-class NeedsValues(ModelError):
-    """The pass depends on the values of tensors, which meta tensors do not have: trace it with `real=True`."""
 
 
 def trace(  # long: one context inside the other, and what was recorded in them
@@ -56,28 +57,28 @@ def trace(  # long: one context inside the other, and what was recorded in them
     real: bool = False,
     optimizer: str = "",
     before: Callable[[], None] | None = None,
+    way: Way | None = None,
 ) -> Trace:
     """Run `module(*args, **kwargs)` once and record it.
 
-    Inputs are any nesting of tuples, lists and mappings; tensors in them may be real or meta, only their metadata is used.
+    Inputs are anything that holds tensors, real or meta; only their metadata is used, and the model gets copies.
     Parameters, buffers and floating inputs take the dtype that `dtype` stands for, and keep their own where it is None (the
     inputs may then be taken in `floats`); "amp" applies autocast's own lists for `device_kind` ("gpu" or "cpu").
-    `real=True` runs on real CPU tensors, for models whose shapes depend on data (inputs that have values keep them, in a
-    copy; else floating ones are drawn uniformly with seed 0, integer ones are zero, masks true). With an `optimizer` (sgd,
-    adam, adamw) the pass is a training step, in training mode: forward, backward, update. `before` runs the module for what
-    the pass finds there, and is not recorded. Raises ModelError, with the module's path and its input shapes, where the
-    model itself fails; its subclass NeedsValues where meta tensors are not enough.
+    `real=True` runs on real CPU tensors, for models whose shapes depend on data (inputs that have values keep them; else they
+    are drawn with seed 0, see `drawn`); `way` says how else to trace it. With an `optimizer` (sgd, adam, adamw) the pass is a
+    training step, in training mode: forward, backward, update. `before` runs the module for what the pass finds there, and is
+    not recorded. Raises ModelError, with the module's path and its input shapes, where the model itself fails; its subclass
+    Stopped where another way may do, and NeedsValues where meta tensors are not enough.
     """
     compat.needs("torch")
     if dtype is not None and dtype not in FLOATS:
         raise UsageError(f"dtype {dtype!r} cannot be applied to a floating-point model; use one of {', '.join(FLOATS)}")
     amp = ("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None
+    way = way or Way(real=real)
     step: Step | None = None
+    recorder: Any = _recorder(way, bool(optimizer), amp, device_kind == "gpu")
     if optimizer:  # imported for the passes that need it: a first trace is quick to start
         from roofline.tracing import training as steps
-
-        training_recorder = steps.TrainingRecorder(amp, device_kind == "gpu")
-    recorder = training_recorder if optimizer else Recorder(amp, device_kind == "gpu")
     recorder.exact = dtype is None
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
         module = cast(nn.Module, module._orig_mod)
@@ -87,27 +88,29 @@ def trace(  # long: one context inside the other, and what was recorded in them
         stack.callback(recorder.close)
         stack.enter_context(_left_as_found(modules))
         stack.enter_context(torch.enable_grad() if optimizer else torch.inference_mode())
-        swap = _Swap(None if real else META, FLOATS[dtype] if dtype else None, bool(optimizer))
+        swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, bool(optimizer), way.values)
         params, buffers = swap.module(modules)
         recorder.swapped.update(swap.done)  # for a model that holds a parameter in another place too
         packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.paths[i][0], p) for i, p in modules.packed)]
         swap.dtype = swap.dtype or floats
-        run_args, run_kwargs = swap.tree(tuple(args)), swap.tree(dict(kwargs or {}))
+        call = Call(module, args, kwargs or {})
+        run_args, run_kwargs = call.standing_in(swap.tensor, way)
         for path, p in params:
             recorder.adopt(p, "parameter", path)
         for path, b in buffers:
             recorder.adopt(b, "buffer", path)
-        inputs = list(_named_inputs(run_args, run_kwargs))
+        inputs = list(call.inputs)
         for path, t in inputs:
             recorder.adopt(t, "input", path)
         if optimizer or any(training):
             module.train(bool(optimizer))
         if optimizer:
-            step = steps.Step(training_recorder, params, optimizer)
+            step = steps.Step(recorder, params, optimizer)
             step.prepare(modules.owners())
-            stack.enter_context(steps.whole(training_recorder))
+            stack.enter_context(steps.whole(recorder))
         stack.enter_context(_uncompiled())
-        stack.enter_context(regions.honoured(recorder, real))
+        stack.enter_context(regions.honoured(recorder, way.real))
+        asked = stack.enter_context(surroundings(way))
         try:
             if before is not None:
                 with Recorder(amp, device_kind == "gpu") as aside:
@@ -122,7 +125,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         except BaseException as error:
             if failures.interrupted(error):
                 raise
-            raise failures.ended(name or type(module).__name__, error) or modules.failure(error, real) from error
+            raise failures.ended(name or type(module).__name__, error) or modules.failure(error, way, inputs, asked) from error
         deaths = dict(recorder.deaths)  # while the output is still held
     del output, loss
     for path, parts in packed:
@@ -140,10 +143,25 @@ def trace(  # long: one context inside the other, and what was recorded in them
         buffer_bytes=_bytes(buffers),
         inputs=tuple(InputInfo(tuple(t.shape), str(t.dtype)[6:], path) for path, t in inputs),
     )
-    mode, notes = ("training", (steps.NOTE.format(optimizer),)) if optimizer else ("inference", ())
+    mode, notes = ("training", [steps.NOTE.format(optimizer)]) if optimizer else ("inference", [])
+    notes += [note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note]
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)
-    return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, notes, own)
+    return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own)
+
+
+def _recorder(way: Way, training: bool, amp: str | None, gpu: bool) -> Recorder:
+    """The dispatch mode of a pass; what only some passes need is imported for them."""
+    kind: type[Recorder] = Recorder
+    if training:
+        from roofline.tracing.training import TrainingRecorder as kind
+    if way.values or way.real:
+        from roofline.tracing.halves import Halves
+        from roofline.tracing.values import Valued
+
+        special = Halves if way.real else Valued
+        kind = type("Recorder", (special, kind), {}) if training else special
+    return kind(amp, gpu)
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
@@ -156,15 +174,6 @@ def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:
     return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for _, t in tensors}.values())
 
 
-def _named_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    for i, value in enumerate(args):
-        for t in tensors_in(value):
-            yield str(i), t
-    for key, value in kwargs.items():
-        for t in tensors_in(value):
-            yield key, t
-
-
 def _table(m: nn.Module, name: str) -> dict[str, Any]:
     """A module's own parameters or buffers; those of a TorchScript module are a copy, since they live in C++."""
     own = m.__dict__.get(name)
@@ -174,11 +183,14 @@ def _table(m: nn.Module, name: str) -> dict[str, Any]:
 class _Swap:
     """Meta stand-ins: one for each tensor, over one for each storage, so ties and views survive."""
 
-    def __init__(self, device: torch.device | None, dtype: torch.dtype | None, grad: bool = False) -> None:
+    def __init__(
+        self, device: torch.device | None, dtype: torch.dtype | None, grad: bool = False, values: bool = False
+    ) -> None:
         self.device, self.dtype = device, dtype
+        # small integers and truths stay real
+        self.values = values
         # a pass that writes to parameters and gives them gradients gets stand-ins for all
         self.grad = grad
-        self.random = torch.Generator().manual_seed(0) if device is None else None
         # identity of the original -> its stand-in; the originals are kept, or their identities would be given out again
         self.done: dict[int, torch.Tensor] = {}
         self.originals: list[torch.Tensor] = []
@@ -192,18 +204,13 @@ class _Swap:
         if new is None:
             weights = isinstance(t, nn.Parameter)
             # what a pass may write to, a buffer or an input, is copied
-            new = t.detach().to(dtype, copy=self.grad or not weights) if self.device is None else self._stand_in(t, dtype)
+            real = self.device is None or (self.values and not weights and kept(t))
+            new = t.detach().to(dtype, copy=self.grad or not weights) if real else self._stand_in(t, dtype)
             if weights:
                 new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
             self.done[id(t)] = new
             self.originals.append(t)
         return new
-
-    def _filled(self, t: torch.Tensor) -> torch.Tensor:
-        """A real input in place of one that has only metadata."""
-        if t.dtype.is_floating_point:
-            return torch.rand(t.shape, generator=self.random, dtype=torch.float32).to(t.dtype)
-        return (torch.ones if t.dtype == torch.bool else torch.zeros)(t.shape, dtype=t.dtype)
 
     def _stand_in(self, t: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         if t.layout != torch.strided:
@@ -214,17 +221,6 @@ class _Swap:
         if base is None:
             base = self.storages[key] = torch.empty(storage.nbytes() // t.dtype.itemsize, dtype=dtype, device=META)
         return base.as_strided(t.shape, t.stride(), t.storage_offset())
-
-    def tree(self, value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return self._filled(self.tensor(value)) if self.device is None and value.is_meta else self.tensor(value)
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*(self.tree(v) for v in value))
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.tree(v) for v in value)
-        if isinstance(value, dict):
-            return {k: self.tree(v) for k, v in value.items()}
-        return value
 
     def module(self, modules: _Modules) -> tuple[list[tuple[str, torch.Tensor]], list[tuple[str, torch.Tensor]]]:
         """Put the stand-ins in place; returns (qualified name, tensor) of the parameters and of the buffers, each once."""
@@ -344,14 +340,25 @@ class _Modules:
                     return i
         return places[0]
 
-    def failure(self, error: BaseException, real: bool) -> ModelError:
-        path, m = self.paths[self.recorder.layer]
-        inputs = self.stack[-1][1] if self.stack else ()
-        shapes = ", ".join("x".join(map(str, t.shape)) or "scalar" for t in tensors_in(inputs)) or "none"
+    def failure(
+        self, error: BaseException, way: Way, inputs: Sequence[tuple[str, torch.Tensor]], asked: compat.Asked
+    ) -> ModelError:
+        recorder = self.recorder
+        path, m = self.paths[recorder.layer]
+        given = tensors_in(self.stack[-1][1]) if self.stack else ()
+        shapes = ", ".join("x".join(map(str, t.shape)) or "scalar" for t in given)
+        shapes = shapes or ", ".join("x".join(map(str, t.shape)) or "scalar" for t in _arguments_of(m, error)) or "none"
         where = f"{path} ({type(m).__name__})" if path else type(m).__name__
+        line = f"the model failed in {where} with input shapes [{shapes}]: {failures.said(error)}{failures.place(error)}"
+        if way.real:
+            return ModelError(line)
         words = failures.text(error)
-        kind = NeedsValues if not real and any(w in words for w in _NO_VALUE) else ModelError
-        return kind(f"the model failed in {where} with input shapes [{shapes}]: {failures.said(error)}{failures.place(error)}")
+        stopped = (NeedsValues if any(w in words for w in _NO_VALUE) else Stopped)(line)
+        stopped.asked = asked
+        stopped.made = sum(nbytes for nbytes, kind, _, _ in recorder.storages if kind == "activation")
+        stores = [recorder.known[id(t)][1].id for _, t in inputs]
+        stopped.limits = drawn.limits(recorder.ops, recorder.specs, stores)
+        return stopped
 
     def layers(self, ops: Sequence[Op]) -> tuple[tuple[Layer, ...], tuple[Op, ...]]:
         """The table of layers, and the ops that index it. A shared module's further paths stand there if they were called."""
@@ -370,6 +377,19 @@ class _Modules:
         if len(kept) == len(self.paths):
             return layers, tuple(ops)
         return layers, tuple([op if place[op.layer] == op.layer else replace(op, layer=place[op.layer]) for op in ops])
+
+
+def _arguments_of(m: nn.Module, error: BaseException) -> Iterator[torch.Tensor]:
+    """The tensors that a module's forward() was called with, of the frame in which it failed: by keyword too."""
+    tb = error.__traceback__
+    while tb is not None:
+        frame = tb.tb_frame
+        code = frame.f_code
+        if code.co_name == "forward" and frame.f_locals.get("self") is m:
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]
+            return tensors_in([frame.f_locals[n] for n in names if n in frame.f_locals])
+        tb = tb.tb_next
+    return iter(())
 
 
 def _paths(root: nn.Module, modules: int) -> Iterator[tuple[str, nn.Module]]:

@@ -24,9 +24,9 @@ from roofline.records import Kernel, Trace
 from roofline.request import Request
 from roofline.sources import build
 from roofline.sources.alone import alone
+from roofline.sources.attempts import REAL_LIMIT
 from roofline.sources.resolve import resolve
 from roofline.sources.source import Source
-from roofline.sources.traced import REAL_LIMIT
 from roofline.tracing.arguments import tensors_in
 
 FVCORE, TORCH = "fvcore", "FlopCounterMode"
@@ -135,6 +135,7 @@ def _traced(
 ) -> tuple[build.Builder, nn.Module, list[Any], dict[str, Any], Trace]:
     """What builds the module, the module, its call and our trace of it; on real tensors where the model needs values."""
     from roofline.tracing import trace as tracing
+    from roofline.tracing import ways
 
     progress(f"building {found.name}")
     builder = build.Builder(found)
@@ -143,7 +144,7 @@ def _traced(
     args, kwargs = build.call_with(module, inputs)
     try:
         trace = tracing.trace(module, args, kwargs, name=found.name, source=found.label, real=build.is_quantized(module))
-    except tracing.NeedsValues:
+    except ways.Stopped:
         trace = tracing.trace(builder(real=True), args, kwargs, name=found.name, source=found.label, real=True)
     return builder, module, args, kwargs, trace
 

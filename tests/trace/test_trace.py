@@ -418,10 +418,9 @@ def test_masks_keep_their_values_and_are_true_without_any() -> None:
     mask = torch.tensor([True, False, True, True, False, False, False, False])
     given = roofline.analyze(Masked(), device="t4", args=(torch.rand(8, 16), mask), cache=False)
     assert given.totals.macs == 3 * 16 * 4
-    assert any("with the values given" in note for note in given.notes)
     shaped = roofline.analyze(Masked(), device="t4", inputs=["8,16", "8:bool"], cache=False)
     assert shaped.totals.macs == 8 * 16 * 4
-    assert "masks were taken as true everywhere" in shaped.notes
+    assert any("mask true everywhere" in note for note in shaped.notes)
 
 
 def test_sparse_gradients_are_refused_in_words() -> None:

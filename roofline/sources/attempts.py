@@ -1,0 +1,168 @@
+"""One model, traced in the quickest way that goes through: on meta, with the values that are there, for real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from roofline import units
+from roofline.errors import ModelError, SourceError
+from roofline.records import Trace
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from roofline.tracing.ways import Stopped, Way
+
+    Run = Callable[[nn.Module, Way, torch.dtype | None], Trace]
+
+# A model that asks for values has to run: up to this many bytes of parameters.
+REAL_LIMIT = 4 * 2**30
+# One that failed in another way may do better for real; it is tried where that is cheap: bytes of parameters, and of what it
+# had made when it failed.
+SMALL_MODEL, SMALL_PASS = 2**29, 2**30
+
+TRACERS = "traced as torch.compile and torch.export do: parts that look at values are skipped, as the model has it"
+HERE = "the accelerator that the model's code asks for is the host here: moves to it cost nothing"
+
+
+def traced(
+    run: Run,
+    module: nn.Module,
+    name: str,
+    values: str,
+    progress: Callable[[str], None],
+    with_values: Callable[[], nn.Module],
+    others: Callable[[], list[torch.dtype]],
+) -> Trace:
+    """`run(module, way, None)` in the first way that goes through; a note says which, where it is not the quick one.
+
+    `values` says what values a real run has, `with_values` gives the module for one, and `others` in which dtypes its floating
+    inputs may be meant where it does not take them as they are. Raises ModelError where no way goes through.
+    """
+    from roofline.tracing import ways
+
+    first, found = _meta(run, module, None)
+    floats: torch.dtype | None = None
+    for dtype in others() if first is not None and found is None and not isinstance(first, ways.NeedsValues) else ():
+        stopped, other = _meta(run, module, dtype)
+        if stopped is None or other is not None or isinstance(stopped, ways.NeedsValues):
+            said = f"floating inputs were taken in {str(dtype)[6:]}: as they are given the model fails ({_words(first)})"
+            run, floats = _noting(run, said), dtype
+            first, found = stopped, noted(other, said) if other is not None else None
+            break
+    if first is None:
+        assert found is not None
+        return found
+    size = sum(t.numel() * t.element_size() for t in module.parameters())
+    needs = isinstance(first, ways.NeedsValues) or found is not None
+    if size > REAL_LIMIT or not (needs or (size <= SMALL_MODEL and first.made <= SMALL_PASS)):
+        if found is not None:
+            return found
+        if isinstance(first, ways.NeedsValues):
+            raise ModelError(
+                f"{first}\nits shapes depend on data, and {units.binary(size)} of parameters are too much to run for real"
+            ) from first
+        raise first
+    progress(f"{name} depends on data: running it once on real tensors")
+    try:
+        real = with_values()
+    except SourceError:
+        raise first from None
+    if any(t.is_meta for t in real.parameters()):
+        if found is not None:
+            return found
+        if not isinstance(first, ways.NeedsValues):
+            raise first
+        raise ModelError(
+            f"{first}\nits shapes depend on data, so it needs real weights: give a module that is not on meta"
+        ) from first
+    way = ways.Way(real=True, here=first.asked.accelerator, limits=first.limits)
+    try:
+        result = run(real, way, floats)
+    except ModelError:
+        if found is not None:
+            return found
+        raise
+    return noted(result, f"{_why(first)}: traced on real tensors, {values}", *_said(way), *_saw(result))
+
+
+def _words(error: Exception | None) -> str:
+    """Torch's words in a line."""
+    return " ".join(str(error).rpartition("Error: ")[2].split())[:200]
+
+
+def _noting(run: Run, note: str) -> Run:
+    return lambda module, way, floats: noted(run(module, way, floats), note)
+
+
+def _meta(run: Run, module: nn.Module, floats: torch.dtype | None) -> tuple[Stopped | None, Trace | None]:
+    """The trace on meta, in the first way that goes through; where that is none, why. Both, where the model went on after an
+    operator failed."""
+    from roofline.tracing import trace, ways
+
+    why: Stopped | None = None
+    found: Trace | None = None
+    way = ways.Way()
+    while True:
+        try:
+            result = run(module, way, floats)
+        except ways.Stopped as error:
+            why, found = _joined(why, error), None
+        else:
+            if trace.REFUSED not in result.notes:
+                return None, noted(result, *_said(way))
+            found = noted(result, *_said(way))
+            why = why or ways.Stopped(trace.REFUSED)
+        if not way.values:
+            way = ways.Way(values=True, here=why.asked.accelerator, limits=why.limits)
+        elif not way.tracers and why.asked.tracing:
+            way = ways.Way(values=True, tracers=True, here=why.asked.accelerator, limits=why.limits)
+        else:
+            return why, found
+
+
+def _joined(first: Stopped | None, then: Stopped) -> Stopped:
+    """What was learned in both passes; the words are those of the first."""
+    if first is None:
+        return then
+    first.limits = {at: min(first.limits.get(at, size), size) for at, size in {**first.limits, **then.limits}.items()}
+    first.made = max(first.made, then.made)
+    first.asked.accelerator |= then.asked.accelerator
+    first.asked.tracing |= then.asked.tracing
+    return first
+
+
+def _why(error: Stopped) -> str:
+    from roofline.tracing import ways
+
+    if "Meta kernel" in str(error):
+        return "an operator has no meta kernel"
+    return "shapes depend on data" if isinstance(error, ways.NeedsValues) else "without values it does not go through"
+
+
+def _said(way: Way) -> list[str]:
+    return [TRACERS] * way.tracers + [HERE] * way.here
+
+
+def noted(result: Trace, *notes: str) -> Trace:
+    """The trace with more to know of it."""
+    return msgspec.structs.replace(result, notes=(*result.notes, *notes))
+
+
+def _saw(result: Trace) -> list[str]:
+    """How many boxes a detector pooled and suppressed: its cost depends on them."""
+    pooled: dict[str, int] = {}
+    suppressed = 0
+    for op in result.ops:
+        spec = result.specs[op.spec]
+        if spec.name == "torchvision.nms":
+            suppressed += spec.inputs[0].shape[0]
+        elif spec.name in ("torchvision.roi_align", "torchvision.roi_pool", "torchvision.ps_roi_align"):
+            path = result.layers[op.layer].path
+            pooled[path] = pooled.get(path, 0) + spec.inputs[1].shape[0]
+    out = [f"{count:,} proposals pooled by {path}" for path, count in pooled.items()]
+    return out + ([f"{suppressed:,} boxes went into non-maximum suppression"] if suppressed else [])

@@ -1,0 +1,82 @@
+"""The ways to trace a model, from the quick to the thorough, and what a pass that stopped tells the next."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+import torch
+from msgspec import Struct
+
+from roofline import compat
+from roofline.errors import ModelError
+
+
+class Way(Struct, frozen=True):
+    """How a pass is traced. The default is the quick one: everything on meta, and nothing has values."""
+
+    # on real tensors
+    real: bool = False
+    # small integers and truths keep their values, or get some
+    values: bool = False
+    # who asks whether the model is being traced is told so
+    tracers: bool = False
+    # accelerators that a model asks for are the host
+    here: bool = False
+    # position of an input -> how large the values may be that are drawn for it; see `drawn.limits`
+    limits: Mapping[int, int] = {}
+
+
+class Stopped(ModelError):
+    """A pass failed that had not all values: in another way it may go on."""
+
+    # see `Way.limits`
+    limits: Mapping[int, int] = {}
+    # bytes of what it had made so far
+    made: int = 0
+    # what the model's code asked of this process
+    asked: compat.Asked = compat.Asked()
+
+
+class NeedsValues(Stopped):
+    """The pass depends on the values of tensors, which meta tensors do not have: trace it with `real=True`."""
+
+
+@contextmanager
+def surroundings(way: Way) -> Iterator[compat.Asked]:
+    """What stands around a pass of this way. What it gives tells afterwards what the model asked for."""
+    with ExitStack() as stack:
+        if way.here or way.values:
+            from roofline.tracing.here import Here
+
+            stack.enter_context(Here())
+        stack.enter_context(_seeded())
+        if way.real:
+            # a path of its own for encoders, which meta tensors do not take: operators have to be the same
+            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)
+        yield stack.enter_context(_asked(way))
+
+
+def _asked(way: Way) -> AbstractContextManager[compat.Asked]:
+    return compat.asked(traced=way.tracers, accelerators=way.here)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Random numbers from seed 0, and the generators as they were afterwards."""
+    numpy = sys.modules.get("numpy")
+    before = torch.get_rng_state(), random.getstate(), numpy.random.get_state() if numpy is not None else None
+    torch.default_generator.manual_seed(0)
+    random.seed(0)
+    if numpy is not None:
+        numpy.random.seed(0)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        random.setstate(before[1])
+        if numpy is not None:
+            numpy.random.set_state(before[2])
