@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from roofline import compat, paths
-from roofline.cache.store import digest
+from roofline.cache import digest
 from roofline.devices.device import Device
 
 

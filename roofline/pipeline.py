@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from roofline import compat
-from roofline.analysis import document
-from roofline.cache.dependencies import Record
-from roofline.cache.store import Cache, digest
+from roofline.cache import digest
 from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import UsageError
@@ -19,8 +18,11 @@ from roofline.fingerprints import constants, constants_digest, device_digest, pr
 from roofline.records import Analysis, ToolInfo, Trace
 from roofline.request import Place, Request, check
 from roofline.sources import alone, traced
-from roofline.sources.resolve import resolve
-from roofline.sources.source import Source
+
+if TYPE_CHECKING:
+    from roofline.cache.dependencies import Record
+    from roofline.cache.store import Cache
+    from roofline.sources.source import Source
 
 
 def run(request: Request) -> Analysis:
@@ -44,28 +46,42 @@ def target_of(place: Place) -> Device:
 
 def _answer(request: Request) -> Analysis:
     check(request)
-    ask = request.ask
     target = target_of(request.place)
-    if not isinstance(ask.model, str):
-        name = type(ask.model).__name__
+    answer = _by_name if isinstance(request.ask.model, str) else _of_module
+    return _as_asked(answer(request, target), target, request)
+
+
+def _of_module(request: Request, target: Device) -> Analysis:
+    """The analysis of the caller's own module: nothing of it is kept."""
+    ask = request.ask
+    name = type(ask.model).__name__
+    with alone.guarded(name):
+        result = _analyse(traced.trace_module(request, target), target, request)
+
+    def other(batch: int) -> Analysis | None:
+        if ask.args is not None or ask.kwargs is not None:
+            return None
         with alone.guarded(name):
-            result = _analyse(traced.trace_module(request, target), target, request)
-        shaped = ask.args is None and ask.kwargs is None
+            return _analyse(traced.trace_module(replace(request, ask=replace(ask, batch=batch)), target), target, request)
 
-        def other(batch: int) -> Analysis | None:
-            if not shaped:
-                return None
-            with alone.guarded(name):
-                return _analyse(traced.trace_module(replace(request, ask=replace(ask, batch=batch)), target), target, request)
+    return _fitted(result, other)
 
-        return _as_asked(_fitted(result, other), target, request)
+
+def _by_name(request: Request, target: Device) -> Analysis:
+    """The analysis of a model by name, from the cache where it can be."""
+    # here and not above: a module that is given needs none of it, and its first analysis would wait for them
+    from roofline.analysis import document
+    from roofline.cache.store import Cache
+    from roofline.sources.resolve import resolve
+
+    ask = request.ask
     found = resolve(ask)
     store = Cache(enabled=request.cache)
     key = digest(program(), found.key, request.what.key(target))
     whole = digest(key, request.place.runtime, constants(), msgspec.json.encode(target))
     saved = None if alone.rules_added() else store.load("analysis", whole, alone.still(found))
     if saved is not None:
-        return _as_asked(document.from_json(saved), target, request)
+        return document.from_json(saved)
     result, record = _made(found, target, request, store, key)
 
     def again(batch: int) -> Analysis:
@@ -75,7 +91,7 @@ def _answer(request: Request) -> Analysis:
     result = _fitted(result, again)
     if record is not None:
         store.store("analysis", whole, document.to_json(result), record=record)
-    return _as_asked(result, target, request)
+    return result
 
 
 def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
@@ -95,6 +111,8 @@ def _made(found: Source, target: Device, request: Request, store: Cache, key: st
     known = store.load("trace", key, alone.still(found))
     if known is None:
         return _first(found, target, request, store, key)
+    from roofline.cache.dependencies import Record
+
     record, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
     result = _analyse(trace, target, request)
     return result, None if alone.rules_missing(record) or alone.rules_added() else record

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from typing import Literal
 
 Unit = Literal["FLOP/s", "B/s", "B", "s", "Hz", "W", "FLOP", "1"]
@@ -34,7 +35,7 @@ _EXAMPLE = {
     "FLOP": "1.2 GFLOP",
     "1": "0.85",
 }
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:[_,]\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*\Z")
+_QUANTITY = r"\s*([+-]?(?:\d+(?:[_,]\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*\Z"
 
 
 def _scales(unit: str) -> dict[str, float]:
@@ -56,7 +57,9 @@ def _scales(unit: str) -> dict[str, float]:
     return scales
 
 
-_ACCEPTED: dict[str, dict[str, float]] = {}
+@cache
+def _accepted(unit: str) -> dict[str, float]:
+    return _scales(unit)
 
 
 def parse(text: str | float, unit: Unit) -> float:
@@ -65,17 +68,20 @@ def parse(text: str | float, unit: Unit) -> float:
         if isinstance(text, bool) or not isinstance(text, (int, float)) or not math.isfinite(text):
             raise ValueError(f"expected {_wanted(unit)}, got {text!r}")
         return float(text)
-    match = _QUANTITY.match(text)
+    plain, _, suffix = text.partition(" ")
+    if plain.isascii() and plain.replace(".", "", 1).isdigit() and suffix in _accepted(unit):
+        return _finite(text, unit, float(plain) * _accepted(unit)[suffix])  # most are so, and wait for no regular expression
+    match = re.match(_QUANTITY, text)
     if match is None:
         raise ValueError(f"expected {_wanted(unit)}, got {text!r}")
-    accepted = _ACCEPTED.get(unit)
-    if accepted is None:
-        accepted = _ACCEPTED[unit] = _scales(unit)
     suffix = match[2]
-    factor = accepted.get(suffix)
+    factor = _accepted(unit).get(suffix)
     if factor is None:
         raise ValueError(f"expected {_wanted(unit)}, got {text!r}: {_complaint(suffix, unit)}")
-    value = float(match[1].replace(",", "").replace("_", "")) * factor
+    return _finite(text, unit, float(match[1].replace(",", "").replace("_", "")) * factor)
+
+
+def _finite(text: str, unit: str, value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"expected {_wanted(unit)}, got {text!r}: out of range")
     return value

@@ -56,16 +56,6 @@ def default_root() -> Path:
     return Path(user_cache_dir("roofline", appauthor=False))
 
 
-def digest(*parts: str | bytes) -> str:
-    """SHA-256 in hex of the parts; each is preceded by its length, so ("ab", "c") and ("a", "bc") differ."""
-    h = sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        h.update(b"%d:" % len(data))
-        h.update(data)
-    return h.hexdigest()
-
-
 def _warn(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=4)
 

@@ -20,12 +20,12 @@ from roofline.errors import UnknownNameError, UsageError
 from roofline.paths import LIBRARY
 
 _VENDOR_WORDS = ("nvidia", "geforce", "tesla", "quadro", "amd", "instinct", "radeon", "intel", "core", "apple", "aws")
-_ALIASES = re.compile(r"^aliases = \[(.*?)\]", re.MULTILINE | re.DOTALL)
+_ALIASES = r"(?ms)^aliases = \[(.*?)\]"
 
 
 def _key(name: str) -> str:
     """Case, spaces, hyphens and underscores do not count."""
-    return re.sub(r"[\s_-]+", "", name).lower()
+    return "".join(name.replace("_", " ").replace("-", " ").split()).lower()
 
 
 def _without_vendor(name: str) -> str:
@@ -59,7 +59,7 @@ def _index() -> dict[str, Path]:
     files = _files()
     index = {
         _key(alias): path for path in files
-        for found in _ALIASES.findall(path.read_text(encoding="utf-8")) for alias in re.findall(r'"([^"]*)"', found)
+        for found in re.findall(_ALIASES, path.read_text(encoding="utf-8")) for alias in re.findall(r'"([^"]*)"', found)
     }  # fmt: skip
     return index | {_key(path.stem): path for path in files}
 

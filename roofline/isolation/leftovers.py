@@ -170,7 +170,7 @@ _handler: Callable[[int], Any] = getattr(signal, "_signal", signal).getsignal
 
 @cache
 def _signals() -> tuple[int, ...]:
-    return tuple(int(s) for s in signal.valid_signals())
+    return tuple(int(s) for s in getattr(signal, "_signal", signal).valid_signals())
 
 
 def _set_handlers(before: list[Any]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from roofline.cache import dependencies, places
-from roofline.cache.dependencies import Record
-from roofline.records import Trace
-from roofline.sources.source import Source
+from roofline.cache import places
+
+if TYPE_CHECKING:
+    from roofline.cache.dependencies import Record
+    from roofline.records import Trace
+    from roofline.sources.source import Source
 
 
 class Run:
@@ -84,6 +86,8 @@ def alone(found: Source) -> Iterator[Run]:
 
 def still(found: Source) -> Callable[[Any], bool]:
     """Whether what an entry of the cache depends on is as it was."""
+    from roofline.cache import dependencies
+
     return lambda record: dependencies.holds(record, found.places)
 
 

@@ -10,7 +10,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,9 +20,11 @@ from roofline.errors import BuildError, RooflineError, SourceError, UsageError, 
 from roofline.isolation import failures
 from roofline.sources.calls import call_with as call_with
 from roofline.sources.calls import remarks as remarks
-from roofline.sources.source import Source
-from roofline.sources.values import Input
 from roofline.tracing.arguments import packed_in
+
+if TYPE_CHECKING:
+    from roofline.sources.source import Source
+    from roofline.sources.values import Input
 
 META = torch.device("meta")
 # Filling a tensor that holds nothing: skipped while a model is built.

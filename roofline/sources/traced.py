@@ -13,14 +13,13 @@ from roofline.request import FORWARD, Pass, Request
 from roofline.sources import attempts
 from roofline.sources.attempts import noted
 from roofline.sources.inputs import default_image, rows
-from roofline.sources.resolve import also_known
-from roofline.sources.source import Source
-from roofline.sources.values import Input
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from roofline.sources.source import Source
+    from roofline.sources.values import Input
     from roofline.tracing.ways import Way
 
 
@@ -36,6 +35,7 @@ def trace_source(
     compat.needs("torch")
     progress("importing torch")
     from roofline.sources import build
+    from roofline.sources.resolve import also_known
     from roofline.tracing import regions
 
     progress(f"building {found.name}")

@@ -46,16 +46,16 @@ def implicit(func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Parts:
 _MEAN, _SUM = 1, 2
 
 
-def _loss(func: torch._ops.OpOverload, copied: bool = False, kept: bool = True) -> Callable[..., Parts | None]:
+def _loss(name: str, copied: bool = False, kept: bool = True) -> Callable[..., Parts | None]:
     """A loss whose kernel writes one number for each element: their mean or sum is a kernel of its own.
 
     The number that comes out keeps the memory that was made for all of them (`kept`: ATen's Loss.cpp shrinks its result and
     does not let go), or the mean is copied into it (`copied`).
     """
-    names = [a.name for a in func._schema.arguments]
 
     def parts(gpu: bool, *args: Any, **kwargs: Any) -> Parts | None:
-        named = dict(zip(names, args, strict=False)) | kwargs
+        func = getattr(aten, name).default
+        named = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
         reduction = named.get("reduction", _MEAN)
         if reduction not in (_MEAN, _SUM):
             return None
@@ -84,13 +84,11 @@ def _loss(func: torch._ops.OpOverload, copied: bool = False, kept: bool = True) 
 
 
 def _softmax(name: str) -> Callable[..., Parts | None]:
-    func = getattr(aten, name).int
-
     def parts(gpu: bool, x: torch.Tensor, dim: Any, dtype: torch.dtype | None = None) -> Parts | None:
         # CUDA's kernel reads half precision and writes floats; every other conversion is a kernel of its own
         if dtype is None or dtype == x.dtype or (gpu and x.dtype == torch.float16 and dtype == torch.float32):
             return None
-        return implicit(func, x, dim, dtype)
+        return implicit(getattr(aten, name).int, x, dim, dtype)
 
     return parts
 
@@ -114,10 +112,10 @@ def _linear(gpu: bool, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | No
 
 
 EXPANSIONS: dict[str, Callable[..., Parts | None]] = {
-    "aten.mse_loss": _loss(aten.mse_loss.default),
-    "aten.smooth_l1_loss": _loss(aten.smooth_l1_loss.default),
-    "aten.huber_loss": _loss(aten.huber_loss.default, kept=False),
-    "aten.binary_cross_entropy": _loss(aten.binary_cross_entropy.default, copied=True),
+    "aten.mse_loss": _loss("mse_loss"),
+    "aten.smooth_l1_loss": _loss("smooth_l1_loss"),
+    "aten.huber_loss": _loss("huber_loss", kept=False),
+    "aten.binary_cross_entropy": _loss("binary_cross_entropy", copied=True),
     "aten.scaled_dot_product_attention": parts_of_attention,
     "aten.linear": _linear,
     "aten.native_dropout_backward": _dropout_backward,

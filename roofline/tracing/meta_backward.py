@@ -10,8 +10,6 @@ import torch
 from roofline.tracing.meta import Meta, Rule, contiguous, max_pool2d, pointwise, reduce
 from roofline.tracing.meta import conv as conv_rule
 
-aten = torch.ops.aten
-
 
 def _like(t: torch.Tensor, dtype: torch.dtype | None = None) -> Meta:
     return (tuple(t.shape), contiguous(t.shape), dtype or t.dtype)
@@ -94,19 +92,19 @@ _POINTWISE = """
     tanh_backward leaky_relu_backward elu_backward softplus_backward mish_backward
 """
 
-GRADIENTS: dict[torch._ops.OpOverload, Rule] = {
-    aten.convolution.default: convolution,
-    aten.max_pool2d_with_indices.default: max_pool,
-    aten.native_batch_norm.default: batch_norm,
-    aten.native_batch_norm_backward.default: batch_norm_backward,
-    aten.native_layer_norm.default: layer_norm,
-    aten.native_layer_norm_backward.default: layer_norm_backward,
-    aten._softmax_backward_data.default: softmax_backward,
-    aten.sum.dim_IntList: reduce,
-    aten.sum.default: lambda x, **kw: reduce(x, None, False, **kw),
-    aten._foreach_sqrt.default: foreach,
-    aten.empty_like.default: fresh,
-    aten.zeros_like.default: fresh,
-    aten.ones_like.default: fresh,
-    **{getattr(aten, name).default: pointwise for name in _POINTWISE.split()},
+GRADIENTS: dict[str, Rule] = {
+    "aten.convolution.default": convolution,
+    "aten.max_pool2d_with_indices.default": max_pool,
+    "aten.native_batch_norm.default": batch_norm,
+    "aten.native_batch_norm_backward.default": batch_norm_backward,
+    "aten.native_layer_norm.default": layer_norm,
+    "aten.native_layer_norm_backward.default": layer_norm_backward,
+    "aten._softmax_backward_data.default": softmax_backward,
+    "aten.sum.dim_IntList": reduce,
+    "aten.sum.default": lambda x, **kw: reduce(x, None, False, **kw),
+    "aten._foreach_sqrt.default": foreach,
+    "aten.empty_like.default": fresh,
+    "aten.zeros_like.default": fresh,
+    "aten.ones_like.default": fresh,
+    **{f"aten.{name}.default": pointwise for name in _POINTWISE.split()},
 }

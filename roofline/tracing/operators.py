@@ -79,7 +79,7 @@ class Func:
         key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
         self.explicit = getattr(torch._C.DispatchKey, key) if key else None
         self.expand = EXPANSIONS.get(self.name)
-        self.infer = meta.rule_for(func) or GRADIENTS.get(func)
+        self.infer = meta.rule_for(func) or GRADIENTS.get(str(func))
         # a write to these can change the tensor's shape, strides or storage
         self.tracks = (
             torch.Tag.inplace_view in func.tags

@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from roofline import compat, fingerprints
 from roofline.analysis import memory
-from roofline.cache.store import Cache, digest
+from roofline.cache import digest
+from roofline.cache.store import Cache
 from roofline.devices.device import Device
 from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError

@@ -448,7 +448,8 @@ class TestLists:
 
 
 def test_cache(cache_dir: Path, capsys: Capture) -> None:
-    from roofline.cache.store import Cache, digest
+    from roofline.cache import digest
+    from roofline.cache.store import Cache
 
     Cache().store("trace", digest("a"), b"x" * 100)
     assert cli.main(["cache", "info"]) == 0

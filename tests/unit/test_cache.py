@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from roofline.cache.store import Cache, default_root, digest
+from roofline.cache import digest
+from roofline.cache.store import Cache, default_root
 
 KEY = digest("model", "setting")
 
