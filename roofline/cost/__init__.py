@@ -8,30 +8,16 @@ never turned into a zero. Families live in the modules of this package; docs/add
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from msgspec.structs import replace
 
 from roofline.classes import KLASSES
-from roofline.cost import (
-    attention,
-    contract,
-    conv,
-    fft,
-    layout,
-    linalg,
-    matmul,
-    norm,
-    onnx,
-    pointwise,
-    pool,
-    quantized,
-    reduce,
-    rnn,
-)
+from roofline.cost import attention, contract, conv, layout, matmul, norm, pointwise, pool, reduce
 from roofline.cost import traffic as _traffic
 from roofline.cost.access import strides
-from roofline.cost.registry import BYTES, INSTALLED, MEMOS, RULES, Cost, Count, Rule, add, qualified
+from roofline.cost.registry import BYTES, INSTALLED, LATE, MEMOS, RULES, Cost, Count, Rule, add, qualified
 from roofline.dtypes import DTYPE_BITS
 from roofline.errors import UsageError
 from roofline.records import OpSpec, TensorSpec, Work
@@ -39,7 +25,9 @@ from roofline.shapes import Conv
 
 __all__ = ["Cost", "classify", "compute_dtype", "count", "mutated", "register_flops", "rule_of", "traffic", "work"]
 
-FAMILIES = (attention, contract, conv, fft, layout, linalg, matmul, norm, onnx, pointwise, pool, quantized, reduce, rnn)
+FAMILIES = (attention, contract, conv, layout, matmul, norm, pointwise, pool, reduce)
+# Families that most models have nothing of: read once an operator turns up that has no rule among those above.
+LATER = ("fft", "linalg", "onnx", "quantized", "rnn")
 
 FREE = Cost()
 
@@ -49,6 +37,18 @@ MEMOS.append(_found)
 # Rules that come with this program: what is entered later is somebody's own.
 _SHIPPED = dict(RULES)
 _state = {"entry points read": False}
+
+
+def complete() -> None:
+    """Have the rules of all families in the table, those too that are read late."""
+    if not LATE:
+        before = dict(RULES)
+        for family in LATER:
+            import_module(f"{__name__}.{family}")
+        LATE.update({name: rule for name, rule in RULES.items() if before.get(name) is not rule})
+        _SHIPPED.update(LATE)
+    # somebody may have put the table back to what it was before they were read
+    RULES.update({name: rule for name, rule in LATE.items() if name not in RULES})
 
 
 def added() -> dict[str, Rule]:
@@ -67,6 +67,9 @@ def rule_of(name: str, overload: str = "") -> Rule | None:
     if key in _found:
         return _found[key]
     rule = _search(name, overload)
+    if rule is None:
+        complete()
+        rule = _search(name, overload)
     if rule is None and not _state["entry points read"]:
         _read_entry_points()
         rule = _search(name, overload)
@@ -242,6 +245,8 @@ def register_flops(*names: Any, kind: str | None = None) -> Callable[[Callable[.
         raise UsageError(f"kind {kind!r} is no class of kernel; use one of {', '.join(sorted(KLASSES))}")
     if not names:
         raise UsageError("register_flops needs the name of an operator, as in @register_flops('mylib.op')")
+
+    complete()
 
     def enter(count: Callable[..., Count]) -> Callable[..., Count]:
         add([_text(n) for n in names], Rule(count, kind or "other"))

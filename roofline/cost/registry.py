@@ -72,6 +72,8 @@ RULES: dict[str, Rule] = {}
 BYTES: dict[str, Callable[[OpSpec, Traffic], None]] = {}
 # Names that installed packages brought rules for: these stay for the life of the process.
 INSTALLED: dict[str, Rule] = {}
+# Rules of the families that are read late: these stay, too.
+LATE: dict[str, Rule] = {}
 # What others have worked out from the table, to be forgotten when it changes.
 MEMOS: list[dict[Any, Any]] = []
 
@@ -139,6 +141,6 @@ def is_complex(t: TensorSpec) -> bool:
 
 
 __all__ = [
-    "BYTES", "INSTALLED", "MEMOS", "RULES", "Cost", "Count", "Counter", "Ints", "Rule", "Traffic", "add", "changed", "first",
-    "is_complex", "many", "prod", "qualified", "rule", "total",
+    "BYTES", "INSTALLED", "LATE", "MEMOS", "RULES", "Cost", "Count", "Counter", "Ints", "Rule", "Traffic", "add", "changed",
+    "first", "is_complex", "many", "prod", "qualified", "rule", "total",
 ]  # fmt: skip

@@ -88,7 +88,7 @@ class State:
             for owner, before in self.tables:
                 _restore_table(owner, before, own)
         for table, before in self.dicts:
-            wanted = before | registry.INSTALLED if table is registry.RULES else before
+            wanted = before | registry.LATE | registry.INSTALLED if table is registry.RULES else before
             if table != wanted:
                 table.clear()
                 table.update(wanted)

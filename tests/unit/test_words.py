@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from roofline import classes, dtypes
+from roofline import classes, cost, dtypes
 from roofline.cost.registry import RULES
 from roofline.errors import close
 from roofline.views.style import CLASSES
@@ -14,6 +14,7 @@ PACKAGE = Path(classes.__file__).parent
 
 
 def test_every_class_has_a_name_and_a_colour() -> None:
+    cost.complete()
     assert set(CLASSES) == classes.KLASSES
     assert {rule.klass for rule in RULES.values()} <= classes.KLASSES
     assert classes.CALLS | classes.PRODUCTS <= classes.KLASSES
