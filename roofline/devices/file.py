@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+from msgspec import NODEFAULT, Struct
 
 from roofline import files, units
 from roofline.devices import lint
 from roofline.devices.device import (
+    BY_CLASS,
     LEVELS,
+    NUMBERS,
     STATUSES,
     TIERS,
     Cores,
+    Declared,
     Device,
     Level,
     Number,
     Peak,
     Scaling,
+    declared,
 )
 from roofline.dtypes import TENSOR_NAMES, VECTOR_NAMES
 from roofline.errors import DeviceFileError, close, nearest
 
-# No board keeps more than this above its rated clock.
-_MOST_CLOCK = 1.2
+_Row = TypeVar("_Row", bound=Struct)
 
 
 class _Table:
@@ -89,16 +94,29 @@ class _Table:
             raise table.fail("source", f"{source!r} is not in [sources]{nearest(source, self.sources)}")
         return Number(value, source, status, table.quantity("nominal", unit, 0), table.quantity("spread", "1", 0)), table
 
-    def plain(self, key: str, unit: units.Unit, *, zero: bool = False) -> Number:
-        number, table = self.number(key, unit, zero=zero)
+    def plain(self, key: str, of: Declared) -> Number:
+        number, table = self.number(key, of.unit, zero=of.zero)
         table.done()
         return number
 
-    def optional(self, key: str, unit: units.Unit) -> Number | None:
+    def optional(self, key: str, of: Declared, default: Number | None) -> Number | None:
         if key in self.data:
-            return self.plain(key, unit)
+            return self.plain(key, of)
         self.known.append(key)
-        return None
+        return default
+
+    def record(self, of: type[_Row]) -> _Row:
+        """A record of words, whole numbers and plain quantities, all of which have to be there."""
+        values: list[Any] = []
+        for name in of.__struct_fields__:
+            field = declared(of).get(name)
+            if field is None:
+                values.append(self.text(name))
+            else:
+                whole = of.__annotations__[name].__origin__ is int
+                values.append(self.integer(name) if whole else self.quantity(name, field.unit))
+        self.done()
+        return of(*values)
 
     def table(self, key: str, wanted: str = "a table", default: Any = ...) -> _Table:
         return _Table(
@@ -121,25 +139,22 @@ class _Table:
 def _peak_table(parent: _Table, key: str, names: tuple[str, ...]) -> dict[str, Peak]:
     table = parent.table(key, f"a table of peaks ({', '.join(names)})", {})
     table.known.extend(names)
-    peaks = {}
+    peaks, of = {}, declared(Peak)
     for name in [n for n in table.data if n in names]:
-        number, row = table.number(name, "FLOP/s")
-        peaks[name] = Peak(
-            number.value, number.source, number.status, row.quantity("per_clock", "1", 0), row.quantity("clock", "Hz", 0),
-            number.nominal, number.spread,
-        )  # fmt: skip
+        number, row = table.number(name, of["value"].unit)
+        per_clock, clock = (row.quantity(key, of[key].unit, 0) for key in ("per_clock", "clock"))
+        peaks[name] = Peak(number.value, number.source, number.status, per_clock, clock, number.nominal, number.spread)
         row.done()
     table.done()
     return peaks
 
 
 def _level(row: _Table) -> Level:
-    name = row.text("name", among=LEVELS)
-    size = row.plain("size", "B", zero=True)
-    bandwidth = row.plain("bandwidth", "B/s")
+    name, of = row.text("name", among=LEVELS), declared(Level)
+    size, bandwidth = (row.plain(key, of[key]) for key in ("size", "bandwidth"))
     level = Level(
         name, int(size.value), bandwidth.value, bandwidth.source, bandwidth.status, size.source, size.status,
-        row.text("type", ""), row.integer("bus_bits"), row.quantity("rate", "Hz", 0),
+        row.text("type", ""), row.integer("bus_bits"), row.quantity("rate", of["rate"].unit, 0),
         bandwidth.nominal, bandwidth.spread, int(size.nominal),
     )  # fmt: skip
     row.done()
@@ -156,22 +171,24 @@ def _levels(top: _Table) -> tuple[Level, ...]:
     return levels
 
 
-def _cores(row: _Table) -> Cores:
-    cores = Cores(row.text("name"), row.integer("count"), row.quantity("clock", "Hz"), row.quantity("per_clock", "1"))
-    row.done()
-    return cores
-
-
-def _scaling(row: _Table) -> Scaling:
-    scaling = Scaling(row.integer("threads"), row.quantity("fp32", "FLOP/s"), row.quantity("dram", "B/s"))
-    row.done()
-    return scaling
-
-
-def _numbers(top: _Table, key: str, unit: units.Unit) -> dict[str, Number]:
+def _numbers(top: _Table, key: str, of: Declared) -> dict[str, Number]:
     """A table of sourced numbers by class of kernel; the classes are those that its writer measured."""
     table = top.table(key, "a table of numbers by class of kernel", {})
-    return {name: table.plain(name, unit) for name in list(table.data)}
+    return {name: table.plain(name, of) for name in list(table.data)}
+
+
+def _number(top: _Table, key: str, of: Declared) -> Number | None:
+    if key not in _DEFAULTS:
+        return top.plain(key, of)
+    return top.optional(key, of, _DEFAULTS[key])
+
+
+# Of numbers that a file may leave out.
+_DEFAULTS: dict[str, Number | None] = {
+    name: default
+    for name, default in zip(reversed(Device.__struct_fields__), reversed(Device.__struct_defaults__), strict=False)
+    if name in NUMBERS and default is not NODEFAULT
+}
 
 
 def read(path: str | Path) -> Device:
@@ -188,21 +205,17 @@ def read(path: str | Path) -> Device:
     if not isinstance(sources, dict) or not all(isinstance(text, str) for text in sources.values()):
         raise DeviceFileError(f'{path}: sources: expected a table of texts like ada = "NVIDIA Ada whitepaper"')
     top = _Table(path, "", data, sources)
+    by_name: dict[str, Any] = {name: _number(top, name, of) for name, of in NUMBERS.items()}
+    by_name |= {name: _numbers(top, name, of) for name, of in BY_CLASS.items()}
     device = Device(
         name=top.text("name"), title=top.text("title"), kind=top.text("kind", among=("gpu", "cpu")), vendor=top.text("vendor"),
         arch=top.text("arch"), aliases=top.texts("aliases"), released=top.integer("released", None),
         tier=top.text("tier", "datasheet", TIERS), notes=top.texts("notes"), sources=sources,
-        units=top.plain("units", "1"), clock=top.plain("clock", "Hz"),
         simd_bits=top.integer("simd_bits"), threads=top.integer("threads"),
-        tdp=top.optional("tdp", "W"),
-        sustained=top.optional("sustained", "1") or Number(1.0),
-        sustained_vector=top.optional("sustained_vector", "1"),
-        reached=top.optional("reached", "1") or Number(0.0),
-        launch=top.plain("launch", "s", zero=True), host=top.plain("host", "s", zero=True),
         tensor=_peak_table(top, "tensor", TENSOR_NAMES), vector=_peak_table(top, "vector", VECTOR_NAMES),
-        levels=_levels(top), cores=tuple(_cores(row) for row in top.tables("cores", [])),
-        scaling=tuple(_scaling(row) for row in top.tables("scaling", [])),
-        fixed=_numbers(top, "fixed", "s"), flops=_numbers(top, "flops", "FLOP/s"), bytes=_numbers(top, "bytes", "B/s"),
+        levels=_levels(top), cores=tuple(row.record(Cores) for row in top.tables("cores", [])),
+        scaling=tuple(row.record(Scaling) for row in top.tables("scaling", [])),
+        **by_name,
     )  # fmt: skip
     top.known.append("sources")
     top.done()
@@ -210,13 +223,10 @@ def read(path: str | Path) -> Device:
         raise top.fail(
             "vector.fp32", 'missing; expected a table like { value = "82.6 TFLOP/s", source = "...", status = "..." }'
         )
-    for key, number, most in (
-        ("sustained", device.sustained, _MOST_CLOCK),
-        ("sustained_vector", device.sustained_vector, _MOST_CLOCK),
-        ("reached", device.reached, 1.0),
-    ):
-        if number is not None and number.value > most:
-            raise top.fail(f"{key}.value", f"expected a fraction above 0 and up to {most:g}, got {number.value:g}")
+    for key, of in NUMBERS.items():
+        number = getattr(device, key)
+        if of.share and number is not None and number.value > of.most:
+            raise top.fail(f"{key}.value", f"expected a fraction above 0 and up to {of.most:g}, got {number.value:g}")
     for problem in lint.impossible(device):
         raise DeviceFileError(f"{path}: {problem}")
     return device

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from roofline.devices.device import Device, Peak
+from msgspec import Struct
+
+from roofline.devices.device import Declared, Device, Peak, declared
 from roofline.paths import LIBRARY
 from roofline.units import seconds, si
 
@@ -24,43 +26,45 @@ def _architectures() -> dict[str, dict[str, dict[str, float]]]:
     return data
 
 
-# Beyond these no device is, whatever is measured on it: FLOP/s and B/s, bytes of a level, seconds of an overhead, Hz.
-_MOST_RATE, _MOST_BYTES, _MOST_SECONDS, _MOST_CLOCK = 1e21, 2**60, 1.0, 1e12
 # A level that was measured may come out a little slower than the one behind it.
 _SLOWER = 0.5
 
 
 def impossible(device: Device) -> list[str]:
     """ "field: what is wrong" for each number of a file that no device has; those of `check` are only implausible."""
-    limits: list[tuple[str, float, str, float]] = [
-        ("clock", device.clock.value, "Hz", _MOST_CLOCK), ("units", device.units.value, "", 1e7),
-        ("host", device.host.value, "s", _MOST_SECONDS), ("launch", device.launch.value, "s", _MOST_SECONDS),
-    ]  # fmt: skip
-    for kind, peaks in (("tensor", device.tensor), ("vector", device.vector)):
-        for key, peak in peaks.items():
-            limits += [(f"{kind}.{key}.value", peak.value, "FLOP/s", _MOST_RATE),
-                       (f"{kind}.{key}.per_clock", peak.per_clock, "", 1e9),
-                       (f"{kind}.{key}.clock", peak.clock, "Hz", _MOST_CLOCK)]  # fmt: skip
-    for i, level in enumerate(device.levels, 1):
-        limits += [(f"level[{i}].bandwidth", level.bandwidth, "B/s", _MOST_RATE), (f"level[{i}].rate", level.rate, "T/s", 1e12),
-                   (f"level[{i}].size", level.size, "B", _MOST_BYTES)]  # fmt: skip
-    for i, core in enumerate(device.cores, 1):
-        limits += [(f"cores[{i}].clock", core.clock, "Hz", _MOST_CLOCK), (f"cores[{i}].per_clock", core.per_clock, "", 1e9)]
-    for table, numbers, unit, most in (
-        ("fixed", device.fixed, "s", _MOST_SECONDS), ("flops", device.flops, "FLOP/s", _MOST_RATE),
-        ("bytes", device.bytes, "B/s", _MOST_RATE),
-    ):  # fmt: skip
-        limits += [(f"{table}.{name}.value", number.value, unit, most) for name, number in numbers.items()]
-    found = [
-        f"{field}: {value:g} {unit}".rstrip() + f" cannot be; expected 0 to {most:g} {unit}".rstrip()
-        for field, value, unit, most in limits
-        if not 0 <= value <= most
-    ]
+    found = [line for at, value, of in _declared(device) if (line := _beyond(at, value, of))]
     for i, (near, far) in enumerate(zip(device.levels, device.levels[1:], strict=False), 1):
         if near.bandwidth < _SLOWER * far.bandwidth:
             rates = f"{si(near.bandwidth, 'B/s')}, but {far.name} behind it has {si(far.bandwidth, 'B/s')}"
             found.append(f"level[{i}].bandwidth: {near.name} has {rates}; a nearer level is the faster one")
     return found
+
+
+def _declared(device: Device) -> Iterator[tuple[str, float, Declared]]:
+    """(field, value, what is known of it) of each number of a device."""
+    for name, of in declared(Device).items():
+        value = getattr(device, name)
+        if isinstance(value, dict):
+            yield from ((f"{name}.{key}.value", number.value, of) for key, number in value.items())
+        elif value is not None:
+            yield name, getattr(value, "value", value), of
+    rows: list[tuple[str, Struct]] = []
+    for kind, peaks in (("tensor", device.tensor), ("vector", device.vector)):
+        rows += [(f"{kind}.{key}", peak) for key, peak in peaks.items()]
+    for kind, given in (("level", device.levels), ("cores", device.cores), ("scaling", device.scaling)):
+        rows += [(f"{kind}[{i}]", row) for i, row in enumerate(given, 1)]
+    for at, row in rows:
+        yield from ((f"{at}.{name}", getattr(row, name), of) for name, of in declared(type(row)).items())
+
+
+def _beyond(at: str, value: float, of: Declared) -> str:
+    if 0 <= value <= of.most:
+        return ""
+    # a rate of pins is in transfers
+    unit = "" if of.unit == "1" else "T/s" if at.endswith(".rate") else of.unit
+    # a file may hold a whole number of more digits than a float has
+    shown = f"{value:g}" if abs(value) < 1e300 else f"a number of {len(str(value))} digits"
+    return f"{at}: {shown} {unit}".rstrip() + f" cannot be; expected 0 to {of.most:g} {unit}".rstrip()
 
 
 def check(device: Device) -> list[str]:

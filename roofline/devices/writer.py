@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from roofline.devices.device import Device, Level, Number, Peak
+from msgspec import Struct
+
+from roofline.devices.device import BY_CLASS, Device, Level, Number, Peak, declared, numbers
 from roofline.units import Unit, si
 
 
@@ -17,28 +19,17 @@ def write(device: Device) -> str:
         lines.append(f"released = {device.released}")
     lines += ["notes = [", *(f"  {_text(note)}," for note in device.notes), "]"]
     lines += [f"{key} = {value}" for key in ("simd_bits", "threads") if (value := getattr(device, key))]
-    plain: list[tuple[str, Unit, Number | None]] = [
-        ("units", "1", device.units), ("clock", "Hz", device.clock), ("sustained", "1", device.sustained),
-        ("sustained_vector", "1", device.sustained_vector), ("reached", "1", device.reached if device.reached.value else None),
-        ("launch", "s", device.launch), ("host", "s", device.host), ("tdp", "W", device.tdp),
-    ]  # fmt: skip
-    lines += ["", *(f"{name} = {_number(number, unit)}" for name, unit, number in plain if number is not None)]
+    lines += ["", *(f"{name} = {_number(number, of.unit)}" for name, of, number in numbers(device))]
     for kind, table in (("tensor", device.tensor), ("vector", device.vector)):
         lines += ["", f"[{kind}]", *(f"{_text(key)} = {_peak(peak)}" for key, peak in table.items())]
     for level in device.levels:
         lines += ["", "[[level]]", *_level(level)]
-    for cores in device.cores:
-        lines += ["", "[[cores]]", f"name = {_text(cores.name)}", f"count = {cores.count}",
-                  f"clock = {_value(cores.clock, 'Hz')}", f"per_clock = {cores.per_clock:.10g}"]  # fmt: skip
-    for row in device.scaling:
-        lines += ["", "[[scaling]]", f"threads = {row.threads}", f"fp32 = {_value(row.fp32, 'FLOP/s')}",
-                  f"dram = {_value(row.dram, 'B/s')}"]  # fmt: skip
-    by_class: list[tuple[str, Unit, Mapping[str, Number]]] = [
-        ("fixed", "s", device.fixed), ("flops", "FLOP/s", device.flops), ("bytes", "B/s", device.bytes),
-    ]  # fmt: skip
-    for name, unit, numbers in by_class:
-        if numbers:
-            lines += ["", f"[{name}]", *(f"{_text(key)} = {_number(number, unit)}" for key, number in numbers.items())]
+    for name, rows in (("cores", device.cores), ("scaling", device.scaling)):
+        for row in rows:
+            lines += ["", f"[[{name}]]", *_record(row)]
+    for name, of in BY_CLASS.items():
+        if table := getattr(device, name):
+            lines += ["", f"[{name}]", *(f"{_text(key)} = {_number(number, of.unit)}" for key, number in table.items())]
     lines += ["", "[sources]", *(f"{_text(key)} = {_text(words)}" for key, words in device.sources.items())]
     return "\n".join(lines) + "\n"
 
@@ -54,6 +45,16 @@ def _value(value: float, unit: Unit) -> str:
     if unit in ("s", "1"):
         return _text(f"{value * 1e6:.10g} us") if unit == "s" else f"{value:.10g}"
     return _text(si(value, unit, 10))
+
+
+def _record(row: Struct) -> list[str]:
+    """A record of words, whole numbers and plain quantities."""
+    lines, of = [], declared(type(row))
+    for name in row.__struct_fields__:
+        value = getattr(row, name)
+        text = _text(value) if isinstance(value, str) else value if isinstance(value, int) else _value(value, of[name].unit)
+        lines.append(f"{name} = {text}")
+    return lines
 
 
 def _row(parts: Iterable[tuple[str, str]]) -> str:
@@ -73,11 +74,8 @@ def _number(n: Number, unit: Unit) -> str:
 
 
 def _peak(p: Peak) -> str:
-    more = [("per_clock", f"{p.per_clock:.10g}")] if p.per_clock else []
-    more += [("clock", _value(p.clock, "Hz"))] if p.clock else []
-    return _row(
-        [("value", _value(p.value, "FLOP/s")), *more, *_known(p.source, p.status), *_beside(p.nominal, p.spread, "FLOP/s")]
-    )
+    value, *more = [(name, _value(n, of.unit)) for name, of in declared(Peak).items() if (n := getattr(p, name))]
+    return _row([value, *more, *_known(p.source, p.status), *_beside(p.nominal, p.spread, "FLOP/s")])
 
 
 def _level(level: Level) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from roofline import units
 from roofline.analysis.metrics import BY_NAME, percent, text
+from roofline.devices.device import Declared, numbers
 
 if TYPE_CHECKING:
     from roofline.analysis.budgets import Verdict
@@ -142,20 +143,17 @@ def device(d: Device, paint: Painter = PLAIN) -> str:
         size = f"{units.binary(level.size)}, " if level.size else ""
         was = units.si(level.nominal, "B/s") if level.nominal else ""
         row(level.name, size + units.si(level.bandwidth, "B/s"), level, was)
-    row("units", units.si(d.units.value), d.units)
-    row("clock", units.si(d.clock.value, "Hz"), d.clock)
-    row("sustained", f"{d.sustained.value:.0%}", d.sustained)
-    if d.sustained_vector is not None:
-        row("of vector units", f"{d.sustained_vector.value:.0%}", d.sustained_vector)
-    if d.reached.value:
-        row("DRAM reached", f"{d.reached.value:.0%}", d.reached)
-    for name, number in (("launch", d.launch), ("host per op", d.host)):
-        row(name, units.seconds(number.value), number, units.seconds(number.nominal) if number.nominal else "")
-    if d.tdp is not None:
-        row("power", units.si(d.tdp.value, "W"), d.tdp)
-    numbers = columns(["NUMBER", "VALUE", "STATUS", "SOURCE"], rows, "lr", paint)
+    for _, of, number in numbers(d):
+        row(of.title, _shown(of, number.value), number, _shown(of, number.nominal) if number.nominal and of.unit == "s" else "")
+    listed = columns(["NUMBER", "VALUE", "STATUS", "SOURCE"], rows, "lr", paint)
     notes = "".join(f"note: {safe(note)}\n" for note in d.notes)
-    return "\n".join(out) + "\n\n" + numbers + _by_class(d, paint) + notes
+    return "\n".join(out) + "\n\n" + listed + _by_class(d, paint) + notes
+
+
+def _shown(of: Declared, value: float) -> str:
+    if of.share:
+        return f"{value:.0%}"
+    return units.seconds(value) if of.unit == "s" else units.si(value, "" if of.unit == "1" else of.unit)
 
 
 def _by_class(d: Device, paint: Painter) -> str:

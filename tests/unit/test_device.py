@@ -276,6 +276,25 @@ def test_a_file_is_a_device(tmp_path: Path) -> None:
         ('"1.28 TFLOP/s"', '"1e30 FLOP/s"', r"vector\.fp32\.value: 1e\+30 FLOP/s cannot be"),
         ('"1 TB/s"', '"100 GB/s"', r"level\[1\]\.bandwidth: L2 has 100 GB/s, but DRAM behind it has 256 GB/s"),
         (
+            'title = "Toy"',
+            'title = "Toy"\ntdp = { value = "1e9 W", status = "assumed" }',
+            r"tdp: 1e\+09 W cannot be; expected 0 to 1e\+06 W",
+        ),
+        (
+            'title = "Toy"',
+            f'title = "Toy"\nthreads = {10**400}',
+            r"threads: a number of 401 digits cannot be; expected 0 to 1e\+07",
+        ),
+        ('title = "Toy"', 'title = "Toy"\nsimd_bits = 100000000', r"simd_bits: 1e\+08 cannot be"),
+        ('title = "Toy"', 'title = "Toy"\nreleased = 20180913', r"released: 2\.01809e\+07 cannot be; expected 0 to 9999"),
+        ("bus_bits = 256", "bus_bits = 99999999", r"level\[2\]\.bus_bits: 1e\+08 cannot be"),
+        (
+            "[sources]",
+            '[[scaling]]\nthreads = 1\nfp32 = "1e25 FLOP/s"\ndram = "1 GB/s"\n[sources]',
+            r"scaling\[1\]\.fp32: 1e\+25 FLOP/s cannot be",
+        ),
+        ("[sources]", '[[cores]]\nname = "P"\ncount = 4\nclock = "1 GHz"\n[sources]', r"cores\[1\]\.per_clock: missing"),
+        (
             "[sources]",
             '[flops.gemm]\nvalue = "1e25 FLOP/s"\nstatus = "assumed"\n[sources]',
             r"flops\.gemm\.value: 1e\+25 FLOP/s cannot be",
@@ -289,6 +308,17 @@ def test_a_wrong_file_is_told_in_one_line(tmp_path: Path, old: str, new: str, sa
         file.read(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_number_is_declared_once() -> None:
+    """Every number of a record has a unit and a bound, but for those that say how another one is known."""
+    beside = {"nominal", "spread", "size_nominal", "value"}
+    for record in (Device, Level, Peak, Cores, device.Scaling):
+        known = device.declared(record)
+        for field in msgspec.structs.fields(record):
+            numeric = field.type in (int, float) or getattr(field.type, "__origin__", None) in (int, float)
+            assert not numeric or field.name in known or field.name in beside, (record, field.name)
+    assert all(of.most < float("inf") for of in device.declared(Device).values())
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
