@@ -6,7 +6,7 @@ from roofline.cli.options import Debug
 from roofline.cli.terminal import out
 
 SHORT = "Traces and analyses kept on disk: info, clear."
-ORDER = 11
+ORDER = 12
 
 
 def info(debug: Debug = False) -> None:

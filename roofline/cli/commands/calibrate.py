@@ -13,7 +13,7 @@ from roofline.cli.terminal import note, out, out_json, painter, progress
 from roofline.errors import UsageError
 
 SHORT = "Measure this machine, so that -d cpu rests on it."
-ORDER = 8
+ORDER = 9
 
 
 def run(

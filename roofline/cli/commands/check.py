@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from roofline.analysis.budgets import Budget, Verdict
 
 SHORT = "Hold models to their budgets; exit 1 if one is broken."
-ORDER = 3
+ORDER = 4
 # what is worse where there is more of it, and then the rest
 LISTS = {"limits": lambda: sorted(by_limit(), key=lambda key: not by_limit()[key].cost)}
 

@@ -13,7 +13,7 @@ from roofline.errors import UsageError
 from roofline.request import made
 
 SHORT = "Our counts beside fvcore's, torch's and published ones."
-ORDER = 7
+ORDER = 8
 
 
 def run(

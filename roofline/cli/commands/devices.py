@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from roofline.devices.device import Device
 
 SHORT = "The GPUs and CPUs that can be given to -d."
-ORDER = 5
+ORDER = 6
 
 
 class Kind(StrEnum):

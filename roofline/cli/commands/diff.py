@@ -18,7 +18,7 @@ from roofline.records import Analysis
 from roofline.request import over
 
 SHORT = "What changed between two analyses or models."
-ORDER = 4
+ORDER = 5
 LISTS = {"metrics": lambda: BY_NAME}
 
 

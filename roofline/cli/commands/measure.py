@@ -11,7 +11,7 @@ from roofline.cli.steps import View, foreign, publish
 from roofline.request import made
 
 SHORT = "Run a model here: measured beside predicted, kernel by kernel."
-ORDER = 9
+ORDER = 10
 
 
 def run(

@@ -12,7 +12,7 @@ from roofline.cli.terminal import out, out_json, painter
 from roofline.errors import UnknownNameError
 
 SHORT = ""
-ORDER = 6
+ORDER = 7
 
 
 def run(

@@ -12,7 +12,7 @@ from roofline.cli.steps import devices_named
 from roofline.cli.tables import FileOptions, SampleOptions, TableOptions
 
 SHORT = "Predictions beside a table of measured times."
-ORDER = 10
+ORDER = 11
 
 
 def run(

@@ -1,0 +1,238 @@
+"""Models side by side: what each takes on each device, how many times faster that is than by FLOPs, and which to choose."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from roofline import files, pipeline
+from roofline.advice.terms import Book, say
+from roofline.analysis import metrics
+from roofline.devices import library
+from roofline.devices.device import Device
+from roofline.errors import ModelError, RooflineError, UsageError, nearest
+from roofline.records import Analysis
+from roofline.records.comparison import Compared, Comparison, Failed
+from roofline.records.explanation import Number, Run, Sentence
+from roofline.request import made
+
+# Models that are set beside the slowest in words, on one device.
+NAMED = 4
+
+
+class Front(NamedTuple):
+    """Two (or more) numbers of which a model should be best in one: metrics, or columns of the caller's table."""
+
+    names: tuple[str, ...]
+    # of each: whether less of it is better
+    least: tuple[bool, ...]
+
+
+class Table(NamedTuple):
+    """The caller's own numbers: model -> column -> value."""
+
+    columns: tuple[str, ...]
+    rows: dict[str, dict[str, float | str]]
+
+
+def table(path: str) -> Table:
+    """A CSV file whose first column names the models. Raises UsageError that says what is wrong in which line."""
+    try:
+        text = files.text(path, files.TABLE, "utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--with {path}: it cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    lines = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]
+    if not lines or len(lines[0]) < 2:
+        raise UsageError(f"--with {path}: expected a CSV table: a column of models, and columns of numbers with a name each")
+    head = tuple(cell.strip() for cell in lines[0])
+    if len(set(head)) < len(head) or "" in head[1:]:
+        raise UsageError(f"--with {path}: its columns need a name each, all different: {', '.join(head)}")
+    if taken := [name for name in head[1:] if name in metrics.BY_NAME]:
+        raise UsageError(f"--with {path}: {taken[0]} is a metric of roofline; give the column another name")
+    found: dict[str, dict[str, float | str]] = {}
+    for number, row in enumerate(lines[1:], 2):
+        if len(row) != len(head):
+            raise UsageError(f"--with {path}, row {number}: {len(row)} cells under {len(head)} names")
+        if row[0].strip() in found:
+            raise UsageError(f"--with {path}, row {number}: {row[0].strip()} is there twice")
+        found[row[0].strip()] = {name: _cell(cell) for name, cell in zip(head[1:], row[1:], strict=True)}
+    return Table(head[1:], found)
+
+
+def _cell(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip()
+
+
+def front(text: str, own: Sequence[str]) -> Front:
+    """ "time,accuracy": metrics know which way is better, of own columns more is, unless they are given as min:NAME.
+
+    Raises UsageError for a name that nobody knows, and for fewer than two.
+    """
+    names, least = [], []
+    for part in (part.strip() for part in text.split(",")):
+        way, colon, name = part.rpartition(":")
+        if colon and way not in ("min", "max"):
+            raise UsageError(f"--pareto {part}: expected NAME, min:NAME or max:NAME")
+        known = [*metrics.BY_NAME, *own]
+        if name not in known:
+            raise UsageError(f"--pareto: no number {name!r}{nearest(name, known)}\nknown: {', '.join(known)}")
+        names.append(name)
+        least.append(way == "min" if colon else name in metrics.BY_NAME and metrics.BY_NAME[name].cost)
+    if len(set(names)) < 2:
+        raise UsageError(f"--pareto {text}: expected two numbers or more, such as time,params")
+    return Front(tuple(names), tuple(least))
+
+
+def compare(
+    models: Sequence[str],
+    devices: Sequence[Device],
+    batches: Sequence[int | None],
+    given: Mapping[str, Any],
+    *,
+    own: Table | None = None,
+    pareto: Front | None = None,
+    cache: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Every model on every device at every batch; what cannot be analysed is a row of `failed`, and the others are there."""
+    book, runs = Book(), dict[str, Run]()
+    failed: list[Failed] = []
+    for device in devices:
+        for batch in batches:
+            for model in models:
+                options = {**given, **({} if batch is None else {"batch": batch})}
+                key = f"{model} on {device.name}" + ("" if batch is None else f", batch {batch}")
+                try:
+                    a = _analysed(model, device, options, cache, progress)
+                except RooflineError as error:
+                    why = str(error).replace("\n", "; ")
+                    failed.append(Failed(model, device.name, batch, error.exit_code, why))
+                    continue
+                book.runs[key] = a
+                options = {"model": model, **options, "device": device.name}
+                samples = a.language.tokens if a.language else a.setting.batch
+                runs[key] = Run(options, key, a.totals.time_s, samples)
+    rows = [_row(key, str(runs[key].options["model"]), a) for key, a in book.runs.items()]
+    rows = _beside_first(rows, models)
+    notes = []
+    if own:
+        rows = [replace(row, own=own.rows.get(row.model, {})) for row in rows]
+        if missing := [m for m in models if m not in own.rows]:
+            notes.append(f"the table of your own says nothing of {', '.join(missing)}")
+    if pareto:
+        rows = _fronted(rows, pareto)
+    return Comparison(
+        runs=runs,
+        rows=rows,
+        failed=failed,
+        sentences=_sentences(book, rows),
+        pareto=pareto.names if pareto else (),
+        notes=notes,
+    )
+
+
+def _analysed(
+    model: str, device: Device, options: Mapping[str, Any], cache: bool, progress: Callable[[str], None] | None
+) -> Analysis:
+    asked = dict(options)
+    (target,) = library.with_host([device], asked.pop("host", None), asked.get("runtime", "eager"))
+    if progress:
+        progress(f"{model} on {device.name}")
+    return pipeline.run(made(model, {**asked, "device": target}, cache=cache, progress=progress))
+
+
+def _row(key: str, model: str, a: Analysis) -> Compared:
+    t = a.totals
+    return Compared(
+        run=key, model=model, device=a.device.name, batch=a.setting.batch, params=a.model.params, macs=t.macs, flops=t.flops,
+        bytes=t.bytes, intensity=t.intensity, time_s=t.time_s,
+        throughput=a.language.tokens_per_s if a.language else t.throughput, peak_memory_bytes=t.peak_memory_bytes,
+        bound=t.bound, fits=t.fits,
+    )  # fmt: skip
+
+
+def _groups(rows: Sequence[Compared]) -> list[list[Compared]]:
+    """The rows of one device and batch, in their order."""
+    return [list(group) for _, group in groupby(rows, key=lambda row: (row.device, row.batch))]
+
+
+def _beside_first(rows: Sequence[Compared], models: Sequence[str]) -> list[Compared]:
+    """With the speed-up over the first model, where there is more than one."""
+    out = []
+    for group in _groups(rows):
+        first = next((row for row in group if row.model == models[0]), None)
+        ratio = first.throughput if first and len(models) > 1 else 0.0
+        out += [replace(row, speed_up=row.throughput / ratio) if ratio else row for row in group]
+    return out
+
+
+def _fronted(rows: Sequence[Compared], pareto: Front) -> list[Compared]:
+    """With whether each is on the front of its device and batch; None where a number is missing, or where it does not fit."""
+
+    def numbers(row: Compared) -> tuple[float, ...] | None:
+        found = []
+        for name, least in zip(pareto.names, pareto.least, strict=True):
+            value = row.own.get(name) if name not in metrics.BY_NAME else _metric(row, name)
+            if isinstance(value, str) or value is None:
+                return None
+            found.append(value if least else -value)
+        return tuple(found)
+
+    out = []
+    for group in _groups(rows):
+        found = [numbers(row) if row.fits is not False else None for row in group]
+        there = [n for n in found if n is not None]
+        for row, mine in zip(group, found, strict=True):
+            beaten = mine is not None and any(n != mine and all(x <= y for x, y in zip(n, mine, strict=True)) for n in there)
+            out.append(replace(row, front=None if mine is None else not beaten))
+    return out
+
+
+def _metric(row: Compared, name: str) -> float | None:
+    field = {"time": "time_s", "peak_memory": "peak_memory_bytes"}.get(name, name)
+    return getattr(row, field, None)
+
+
+# ------------------------------------------------------------------------------------------------ in words
+
+
+def _sentences(book: Book, rows: Sequence[Compared]) -> list[Sentence]:
+    """Each beside the slowest on its device: the time, and what FLOPs and bytes would have said."""
+    found: list[Sentence] = []
+    for group in _groups(rows):
+        slow = min(group, key=lambda row: row.throughput)
+        for row in sorted((r for r in group if r is not slow), key=lambda r: -r.throughput)[:NAMED]:
+            times = book.ratio("times", row.run, slow.run, "totals.throughput")
+            more = {
+                "macs": ("multiply-accumulates", "totals.macs"), "bytes": ("bytes", "totals.bytes"),
+            }  # fmt: skip
+            words, numbers = [], list[Number]()
+            for name, (what, path) in more.items():
+                lighter = getattr(row, name) <= getattr(slow, name)
+                numbers.append(book.ratio("times", *((slow.run, row.run) if lighter else (row.run, slow.run)), path))
+                words.append(f"{{{name}}} {'fewer' if lighter else 'more'} {what}")
+            batch = f" at batch {row.batch}" if len({r.batch for r in rows}) > 1 else ""
+            found += say(
+                "On {device}{batch} {model} is {times} as fast as {slow}, with " + " and ".join(words) + ".",
+                device=row.device, batch=batch, model=row.model, slow=slow.model, times=times,
+                macs=numbers[0], bytes=numbers[1],
+            )  # fmt: skip
+    return found
+
+
+def failure(found: Comparison) -> RooflineError | None:
+    """What to raise where something could not be analysed: its exit code is the gravest of theirs."""
+    if not found.failed:
+        return None
+    first, asked = found.failed[0], len(found.failed) + len(found.rows)
+    more = f" (and {len(found.failed) - 1} more, above)" if len(found.failed) > 1 else ""
+    kind = ModelError if any(f.exit_code == ModelError.exit_code for f in found.failed) else UsageError
+    return kind(f"{len(found.failed)} of {asked} could not be analysed{more}: {first.model} on {first.device}: {first.why}")

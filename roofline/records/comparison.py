@@ -1,0 +1,61 @@
+"""Models side by side on devices: a row for each, and what the ratios between them are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+from roofline.records.explanation import Run, Sentence
+
+
+class Compared(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One model on one device at one batch. Base units."""
+
+    # key of `Comparison.runs`
+    run: str
+    model: str
+    device: str
+    batch: int
+    params: int
+    macs: int
+    flops: int
+    bytes: int
+    intensity: float
+    time_s: float
+    # samples (tokens of a language model) per second, and how many times that of the first model there
+    throughput: float
+    speed_up: float | None = None
+    peak_memory_bytes: int
+    bound: str
+    # None: the device's memory is not known
+    fits: bool | None = None
+    # from the caller's own table
+    own: dict[str, float | str] = {}
+    # not beaten in all of `Comparison.pareto` by another model on this device at this batch
+    front: bool | None = None
+
+
+class Failed(Struct, frozen=True):
+    """What could not be analysed, and why."""
+
+    model: str
+    device: str
+    batch: int | None
+    exit_code: int
+    why: str
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """The answer of `roofline compare`."""
+
+    SCHEMA: ClassVar[int] = 1
+
+    schema: int = 1
+    runs: dict[str, Run]
+    rows: list[Compared]
+    failed: list[Failed]
+    sentences: list[Sentence]
+    # what the front was asked for by: "time", "accuracy"
+    pareto: tuple[str, ...] = ()
+    notes: list[str] = []

@@ -1,0 +1,116 @@
+"""Comparisons: rows are analyses, ratios are theirs, and what fails costs its own row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import roofline
+from roofline import cli
+from roofline.advice import comparison
+from roofline.devices.library import lookup
+from roofline.errors import UsageError
+from roofline.records.comparison import Comparison
+
+MODELS = ("resnet18", "mobilenet_v3_small", "vgg11")
+
+
+@cache
+def answer() -> Comparison:
+    return comparison.compare(MODELS, [lookup("rtx-4090"), lookup("raspberry-pi-5")], [1, 32], {})
+
+
+def test_rows_are_analyses() -> None:
+    found = answer()
+    assert len(found.rows) == len(found.runs) == 12
+    for row in found.rows:
+        asked = dict(found.runs[row.run].options)
+        a = roofline.analyze(asked.pop("model"), **asked)
+        assert (row.macs, row.bytes, row.params) == (a.totals.macs, a.totals.bytes, a.model.params)
+        assert (row.time_s, row.throughput, row.bound) == (a.totals.time_s, a.totals.throughput, a.totals.bound)
+        first = next(r for r in found.rows if (r.model, r.device, r.batch) == (MODELS[0], row.device, row.batch))
+        assert row.speed_up == pytest.approx(row.throughput / first.throughput)
+
+
+def test_fewer_flops_are_not_always_faster_and_a_sentence_says_so() -> None:
+    text = "\n".join(s.text for s in answer().sentences)
+    rows = {(r.model, r.device, r.batch): r for r in answer().rows}
+    small, vgg = rows["mobilenet_v3_small", "rtx-4090", 1], rows["vgg11", "rtx-4090", 1]
+    assert small.macs < vgg.macs / 50
+    assert small.time_s > vgg.time_s
+    assert "On rtx-4090 at batch 1 vgg11 is " in text
+    assert "times more multiply-accumulates" in text
+    for s in answer().sentences:
+        for number in s.numbers.values():
+            assert number.text in s.text
+            runs = answer().runs
+            assert number.over.run in runs
+
+
+def test_a_front(tmp_path: Path) -> None:
+    """Beaten in both: not on it. Without a number of its own: not known."""
+    path = tmp_path / "own.csv"
+    path.write_text("model,accuracy,note\nresnet18,69.8,a\nvgg11,69.0,b\n", encoding="utf-8")
+    own = comparison.table(str(path))
+    front = comparison.front("time,accuracy", own.columns)
+    assert front.least == (True, False)
+    found = comparison.compare(MODELS, [lookup("raspberry-pi-5")], [None], {}, own=own, pareto=front)
+    assert {row.model: row.front for row in found.rows} == {"resnet18": True, "mobilenet_v3_small": None, "vgg11": False}
+    assert found.notes == ["the table of your own says nothing of mobilenet_v3_small"]
+    assert next(row.own for row in found.rows if row.model == "vgg11") == {"accuracy": 69.0, "note": "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model\nresnet18\n", "a column of models, and columns of numbers"),
+        ("model,a\nx,1\nx,2\n", "row 3: x is there twice"),
+        ("model,a\nx\n", "row 2: 1 cells under 2 names"),
+        ("model,a,a\nx,1,2\n", "a name each, all different"),
+        ("model,time\nx,1\n", "time is a metric of roofline"),
+        ("", "expected a CSV table"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=words):
+        comparison.table(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("time,acuracy", "no number 'acuracy'; did you mean 'accuracy'"),
+        ("time", "two numbers or more"),
+        ("best:time,macs", "min:NAME"),
+    ],
+)
+def test_a_front_that_is_none_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        comparison.front(text, ["accuracy"])
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A model that is unknown costs its row: the others are there, and the exit code says so."""
+    files = [tmp_path / f"x.{suffix}" for suffix in ("csv", "md", "json")]
+    asked = ["compare", *MODELS, "resnet1B", "-d", "rtx-4090", *(part for f in files for part in ("-o", str(f)))]
+    assert cli.main(asked) == 2
+    out, err = capsys.readouterr()
+    assert "did you mean resnet18" in " ".join(out.split())
+    assert "1 of 4 could not be analysed: resnet1B on rtx-4090" in err
+    rows = list(csv.DictReader(io.StringIO(files[0].read_text())))
+    assert [row["model"] for row in rows] == list(MODELS)
+    assert float(rows[0]["time_s"]) == next(r.time_s for r in answer().rows if r.model == "resnet18" and r.device == "rtx-4090")
+    assert files[1].read_text().startswith("| Model | Params | MACs |")
+    assert msgspec.json.decode(files[2].read_bytes(), type=Comparison).failed[0].exit_code == 2
+    assert cli.main(["compare", "resnet18", "-d", "rtx-4090", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["model"] == "resnet18"
+    assert cli.main(["compare", "resnet18", "resnet18", "-d", "rtx-4090"]) == 2
+    assert cli.main(["compare", "resnet18", "-d", "rtx-4090", "-o", str(tmp_path / "x.png")]) == 2
