@@ -31,9 +31,13 @@ PACKAGES = ("torch", "torchvision", "timm", "transformers")
 # what meets other people's code: every metadata rule against torch itself, totals of every kind of model, dropout, prefill and
 # decode, the refusals of what is too old, predicted times
 CANARY = (
-    "tests/trace/test_metadata.py", "tests/trace/test_totals.py", "tests/trace/test_dropout.py", "tests/trace/test_language.py",
-    "tests/trace/test_compat.py", "tests/frozen/test_times.py",
-)  # fmt: skip
+    "tests/trace/test_metadata.py",
+    "tests/trace/test_totals.py",
+    "tests/trace/test_dropout.py",
+    "tests/trace/test_language.py",
+    "tests/trace/test_compat.py",
+    "tests/frozen/test_times.py",
+)
 BINARY = ("--only-binary", ":all:", "--no-binary", "fvcore", "--no-binary", "iopath")
 RESOLUTION = {
     "oldest": ("--resolution", "lowest-direct"),
@@ -94,8 +98,10 @@ def run(leg: str, python: str, paths: Sequence[str], install_limit: float, limit
         uv("venv", "--quiet", "--python", python, str(Path(name) / "venv"))
         uv("pip", "install", "--quiet", "--python", interpreter, *BINARY, *RESOLUTION[leg],
            "--build-constraint", "locks/packages.txt", "-e", ".[test]", limit=install_limit)  # fmt: skip
-        ask = "import json, platform, sys; from importlib.metadata import version as v; " \
-              "print(json.dumps([platform.python_version(), *map(v, sys.argv[1:])]))"  # fmt: skip
+        ask = (
+            "import json, platform, sys; from importlib.metadata import version as v; "
+            "print(json.dumps([platform.python_version(), *map(v, sys.argv[1:])]))"
+        )
         found = subprocess.run([interpreter, "-c", ask, *PACKAGES], capture_output=True, text=True, check=True).stdout
         start = time.monotonic()
         tests = [interpreter, "-m", "pytest", "-q", "-n", "2", "-m", "not slow", "-p", "no:cacheprovider", *paths]

@@ -152,10 +152,15 @@ def sweeps(
             continue
         done.append(
             Sweep(
-                model, dtype, layout, [p.batch for p in found], [p.measured_s for p in found], [p.predicted_s for p in found],
+                model,
+                dtype,
+                layout,
+                [p.batch for p in found],
+                [p.measured_s for p in found],
+                [p.predicted_s for p in found],
                 [p.bound for p in found],
             )
-        )  # fmt: skip
+        )
     return done, out
 
 
@@ -190,9 +195,14 @@ def report(found: Sequence[Sweep], out: dict[str, str], target: device.Device) -
 def as_json(s: Sweep) -> dict[str, object]:
     seen, ours = s.knees
     return s._asdict() | {
-        "knee_measured": seen, "knee_predicted": ours, "ratio": s.ratio, "flat": s.batches[: s.flat],
-        "level_error": s.level_error, "errors": s.errors, "held": s.held,
-    }  # fmt: skip
+        "knee_measured": seen,
+        "knee_predicted": ours,
+        "ratio": s.ratio,
+        "flat": s.batches[: s.flat],
+        "level_error": s.level_error,
+        "errors": s.errors,
+        "held": s.held,
+    }
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:

@@ -54,9 +54,15 @@ class Case(NamedTuple):
 # ------------------------------------------------------------------------------------------------ what is called
 
 ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
-    "neg": lambda x: x.neg(), "relu_": lambda x: x.relu_(), "mul_scalar": lambda x: x * 2.0, "gelu": F.gelu,
-    "hardswish": F.hardswish, "silu": F.silu, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
-}  # fmt: skip
+    "neg": lambda x: x.neg(),
+    "relu_": lambda x: x.relu_(),
+    "mul_scalar": lambda x: x * 2.0,
+    "gelu": F.gelu,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
 IMAGES = ((64, 112), (256, 56), (512, 28), (1024, 14), (2048, 7), (24, 56), (16, 112), (960, 7))
 # in, out, taps, stride, side, groups
 CONVOLUTIONS = (
@@ -78,9 +84,13 @@ PRODUCTS = (
     (4096, 4096, 4096), (2048, 2048, 2048), (1024, 1024, 1024), (512, 512, 512),
 )  # fmt: skip
 BATCHED = (
-    (24576, 49, 49, 32), (24576, 49, 32, 49), (1536, 197, 197, 64), (1536, 197, 64, 197), (768, 128, 128, 64),
+    (24576, 49, 49, 32),
+    (24576, 49, 32, 49),
+    (1536, 197, 197, 64),
+    (1536, 197, 64, 197),
+    (768, 128, 128, 64),
     (96, 512, 512, 64),
-)  # fmt: skip
+)
 # batch, heads, queries and keys, width, causal
 ATTENTION = ((128, 12, 197, 64, 0), (64, 12, 128, 64, 1), (1, 32, 2048, 128, 1), (1, 32, 8192, 128, 1), (8, 16, 1024, 64, 0))
 
@@ -166,9 +176,11 @@ def call(case: Case, device: str) -> Call:
     if case.op == "mul_channel":
         return Call(lambda x, m: x * m.view(1, -1, 1, 1), [x], [m])
     images: dict[str, Callable[[Tensor], Tensor]] = {
-        "max_pool": lambda x: F.max_pool2d(x, 3, 2, 1), "adaptive_avg": lambda x: F.adaptive_avg_pool2d(x, 1),
-        "avg_pool": lambda x: F.avg_pool2d(x, 2, 2), "cat": lambda x: torch.cat([x, x], 1),
-    }  # fmt: skip
+        "max_pool": lambda x: F.max_pool2d(x, 3, 2, 1),
+        "adaptive_avg": lambda x: F.adaptive_avg_pool2d(x, 1),
+        "avg_pool": lambda x: F.avg_pool2d(x, 2, 2),
+        "cat": lambda x: torch.cat([x, x], 1),
+    }
     return Call(images[case.op], [x], [])
 
 

@@ -45,10 +45,14 @@ def run(model: str, batch: int, seconds: float, hold: bool) -> tuple[Analysis, M
     of = found.measurement
     assert of is not None
     kept = {
-        "model": model, "batch": batch, "time_s": of.time_s, "spread": of.spread, "whole": of.whole,
+        "model": model,
+        "batch": batch,
+        "time_s": of.time_s,
+        "spread": of.spread,
+        "whole": of.whole,
         "classes": {g.klass: g.measured_s for g in of.gap},
         "kernels": [[k.layer, k.op, k.measured_s] for k in found.kernels],
-    }  # fmt: skip
+    }
     return found, kept
 
 
@@ -78,10 +82,18 @@ def report(rows: list[tuple[Analysis, Measured]]) -> float:
         error = found.totals.time_s / seen["time_s"] - 1
         errors[seen["batch"]].append(error)
         mark = "" if seen["whole"] else " (sum of ops)"
-        print(line([
-            seen["model"], str(seen["batch"]), f"{found.totals.time_s * 1e3:.2f} ms", f"{seen['time_s'] * 1e3:.2f} ms{mark}",
-            f"{error:+.0%}", f"{worst} {1e3 * (predicted[worst] - seen['classes'][worst]):+.2f} ms",
-        ]))  # fmt: skip
+        print(
+            line(
+                [
+                    seen["model"],
+                    str(seen["batch"]),
+                    f"{found.totals.time_s * 1e3:.2f} ms",
+                    f"{seen['time_s'] * 1e3:.2f} ms{mark}",
+                    f"{error:+.0%}",
+                    f"{worst} {1e3 * (predicted[worst] - seen['classes'][worst]):+.2f} ms",
+                ]
+            )
+        )
     every = [e for found_errors in errors.values() for e in found_errors]
     print()
     for batch, of in [*errors.items(), ("all", every)]:

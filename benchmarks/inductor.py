@@ -60,7 +60,7 @@ def ours(module: nn.Module, args: list[Any], kwargs: Mapping[str, Any] | None = 
     return Schedule(
         [Generated(k.bytes, k.op) for k in found if is_generated(k)],
         [k.op for k in found if not is_generated(k)],
-    )  # fmt: skip
+    )
 
 
 def is_generated(kernel: Kernel) -> bool:

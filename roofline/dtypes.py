@@ -9,9 +9,14 @@ NOT_INT8 = "int8 needs a quantized model, whose own ops are int8: name one (its 
 # What devices have peaks for: operand type -> keys of matrix units (operand and accumulate type), the one that PyTorch's
 # libraries use by default first.
 TENSOR_KEYS = {
-    "fp64": ("fp64/fp64",), "fp32": ("fp32/fp32",), "tf32": ("tf32/fp32",), "fp16": ("fp16/fp32", "fp16/fp16"),
-    "bf16": ("bf16/fp32",), "int8": ("int8/int32",), "fp8": ("fp8/fp32", "fp8/fp16"),
-}  # fmt: skip
+    "fp64": ("fp64/fp64",),
+    "fp32": ("fp32/fp32",),
+    "tf32": ("tf32/fp32",),
+    "fp16": ("fp16/fp32", "fp16/fp16"),
+    "bf16": ("bf16/fp32",),
+    "int8": ("int8/int32",),
+    "fp8": ("fp8/fp32", "fp8/fp16"),
+}
 PEAKS = tuple(TENSOR_KEYS)
 TENSOR_NAMES = tuple(key for keys in TENSOR_KEYS.values() for key in keys)
 VECTOR_NAMES = ("fp64", "fp32", "fp16", "bf16", "int8")
@@ -25,9 +30,14 @@ SHORT = {
 }  # fmt: skip
 # The name of a setting or peak -> torch's name of the type that its tensors have.
 TORCH = {
-    "fp32": "float32", "tf32": "float32", "amp": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64",
+    "fp32": "float32",
+    "tf32": "float32",
+    "amp": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "fp64": "float64",
     "int8": "int8",
-}  # fmt: skip
+}
 
 # Bits per element by dtype name (torch's names without the `torch.`). Sub-byte types are packed.
 DTYPE_BITS: dict[str, int] = {

@@ -55,8 +55,12 @@ def toml(source: str) -> dict[str, Any]:
         raise tomllib.TOMLDecodeError(str(error)) from None
     level: list[Any] = [found]
     for _ in range(DEPTH):
-        level = [v for holder in level for v in (holder.values() if isinstance(holder, dict) else holder)
-                 if isinstance(v, (dict, list))]  # fmt: skip
+        level = [
+            v
+            for holder in level
+            for v in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(v, (dict, list))
+        ]
         if not level:
             return found
     raise tomllib.TOMLDecodeError(f"tables or lists nested more than {DEPTH} deep")

@@ -99,9 +99,14 @@ def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
     ask = request.ask
     texts = {name: value if isinstance(value, str) else repr(value) for name, value in ask.settings.items()}
     setting = msgspec.structs.replace(
-        result.setting, asked=True, asked_batch=ask.batch, inputs=ask.inputs, resolution=ask.resolution,
-        set=texts, constants=constants_digest(),
-    )  # fmt: skip
+        result.setting,
+        asked=True,
+        asked_batch=ask.batch,
+        inputs=ask.inputs,
+        resolution=ask.resolution,
+        set=texts,
+        constants=constants_digest(),
+    )
     known = msgspec.structs.replace(result.device, fingerprint=device_digest(target))
     return msgspec.structs.replace(result, setting=setting, device=known)
 

@@ -123,8 +123,9 @@ class Net:
         self.kernel(path, "conv2d", klass, (self.batch, o, out, out), 2 * macs, macs, moved * self.width, weights * self.width)
         return out
 
-    def pointwise(self, path: str, type_: str, op: str, klass: str, c: int, hw: int, flops: int = 1, params: int = 0,
-                  known: bool = True) -> None:  # fmt: skip
+    def pointwise(
+        self, path: str, type_: str, op: str, klass: str, c: int, hw: int, flops: int = 1, params: int = 0, known: bool = True
+    ) -> None:
         n = self.batch * c * hw * hw
         self.module(path, type_, params)
         moved = (2 * n + params) * self.width
@@ -181,8 +182,9 @@ def _bound(rows: Iterable[KernelRow]) -> tuple[str, dict[str, float]]:
     return max(by, key=lambda b: by[b]), by
 
 
-def sample(kind: Literal["gpu", "cpu"] = "gpu", blocks: int = 13, batch: int = 1, name: str = "mobilenet_v1",
-           unknown: bool = False) -> Analysis:  # fmt: skip
+def sample(
+    kind: Literal["gpu", "cpu"] = "gpu", blocks: int = 13, batch: int = 1, name: str = "mobilenet_v1", unknown: bool = False
+) -> Analysis:
     """`blocks` = 13 gives 84 kernels; 1 gives 12; 66 gives 402."""
     device = GPU if kind == "gpu" else CPU
     net = Net(device, batch, "float16" if kind == "gpu" else "float32")

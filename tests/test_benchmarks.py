@@ -50,9 +50,10 @@ def test_fits_without_a_device_start_from_round_values() -> None:
 
 
 OLD: dict[str, Any] = {
-    "tool": {"roofline": "0.1.0", "torch": "2.14"}, "notes": ["one", "two"],
+    "tool": {"roofline": "0.1.0", "torch": "2.14"},
+    "notes": ["one", "two"],
     "kernels": [{"op": "conv2d", "time_s": 1e-5}, {"op": "relu", "time_s": 2.0}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

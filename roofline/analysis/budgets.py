@@ -304,10 +304,19 @@ def unchecked(budget: Budget, error: Exception) -> Verdict:
     request = budget.request or Request(Ask(""))
     what, place = request.what, request.place
     return Verdict(
-        budget=budget.label, model=request.ask.model, device=str(place.device), batch=request.ask.batch or 0,
-        dtype=what.dtype or "", runtime=place.runtime, mode="training" if what.training else "inference", ok=False, findings=[],
-        error=" ".join(text.split())[:600], exit_code=code, line=budget.line,
-    )  # fmt: skip
+        budget=budget.label,
+        model=request.ask.model,
+        device=str(place.device),
+        batch=request.ask.batch or 0,
+        dtype=what.dtype or "",
+        runtime=place.runtime,
+        mode="training" if what.training else "inference",
+        ok=False,
+        findings=[],
+        error=" ".join(text.split())[:600],
+        exit_code=code,
+        line=budget.line,
+    )
 
 
 class _Fault(RooflineError):

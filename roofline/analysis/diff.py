@@ -118,14 +118,17 @@ def _settings(base: Analysis, head: Analysis) -> list[str]:
             **{key: value for key, value in msgspec.structs.asdict(a.setting).items() if key not in _HOW},
             "dtype": a.setting.precision,
             "host": f"{units.seconds(a.setting.host_s)} {a.setting.host_status}" if a.setting.host_s else "",
-            "pass": _pass(a), "roofline": a.tool.roofline, "torch": a.tool.torch,
-            "inputs": _shapes(a), "set": " ".join(f"{name}={value}" for name, value in a.setting.set.items()),
+            "pass": _pass(a),
+            "roofline": a.tool.roofline,
+            "torch": a.tool.torch,
+            "inputs": _shapes(a),
+            "set": " ".join(f"{name}={value}" for name, value in a.setting.set.items()),
             # a document of an older version does not say which
             "numbers of the device": a.device.fingerprint if known else "",
             "constants": a.setting.constants if known else "",
         }
         for a in (base, head)
-    ]  # fmt: skip
+    ]
     # documents of older versions say no host
     differ = [key for key in sides[0] if sides[0][key] != sides[1][key] and (key != "host" or all(s["host"] for s in sides))]
     return [f"{key}: {sides[0][key] or 'none'} -> {sides[1][key] or 'none'}" for key in differ]

@@ -21,19 +21,28 @@ def summary(trace: Trace, kernels: Sequence[Kernel], time_s: float, prefill: int
     grown = written if decode is None else sum(n for whole, n in writes if n < whole)
     flops, macs = sum(k.flops for k in kernels), sum(k.macs for k in kernels)
     return LanguageInfo(
-        mode="prefill" if decode is None else "decode", sequences=trace.batch, tokens=tokens, context=end,
-        flops_per_token=flops // tokens, macs_per_token=macs // tokens, weight_bytes=sum(k.weight_bytes for k in kernels),
-        cache_bytes=held, cache_read_bytes=read, cache_written_bytes=written, cache_bytes_per_token=grown // tokens,
+        mode="prefill" if decode is None else "decode",
+        sequences=trace.batch,
+        tokens=tokens,
+        context=end,
+        flops_per_token=flops // tokens,
+        macs_per_token=macs // tokens,
+        weight_bytes=sum(k.weight_bytes for k in kernels),
+        cache_bytes=held,
+        cache_read_bytes=read,
+        cache_written_bytes=written,
+        cache_bytes_per_token=grown // tokens,
         tokens_per_s=tokens / time_s if time_s else 0.0,
-    )  # fmt: skip
+    )
 
 
 def sentence(info: LanguageInfo) -> str:
     """The same for people."""
     start = (
-        f"prefill of {info.context:,} tokens" if info.mode == "prefill"
+        f"prefill of {info.context:,} tokens"
+        if info.mode == "prefill"
         else f"decode of one token with {info.context - 1:,} in the KV cache"
-    )  # fmt: skip
+    )
     many = f" ({info.sequences} sequences)" if info.sequences > 1 else ""
     return (
         f"{start}{many}: {si(info.flops_per_token, 'FLOP')} and {si(info.cache_bytes_per_token, 'B')} of cache for each token; "

@@ -14,10 +14,16 @@ from roofline.devices.device import Device
 from roofline.records import Trace
 
 _NAMES = {
-    "parameter": "parameters", "buffer": "buffers", "input": "inputs", "activation": "activations", "constant": "constants",
-    "gradient": "gradients", "state": "optimizer_state", "workspace": "workspace",
+    "parameter": "parameters",
+    "buffer": "buffers",
+    "input": "inputs",
+    "activation": "activations",
+    "constant": "constants",
+    "gradient": "gradients",
+    "state": "optimizer_state",
+    "workspace": "workspace",
     "cache": "kv_cache",
-}  # fmt: skip
+}
 
 
 class Peak(Struct, frozen=True):

@@ -21,9 +21,16 @@ NOTABLE = 0.03
 
 
 def notes(
-    kernels: Sequence[Kernel], points: Sequence[Point], device: Device, paths: Sequence[str], *,
-    setting: str, runtime: str, footprint: int, constants: Constants | None = None,
-) -> list[str]:  # fmt: skip
+    kernels: Sequence[Kernel],
+    points: Sequence[Point],
+    device: Device,
+    paths: Sequence[str],
+    *,
+    setting: str,
+    runtime: str,
+    footprint: int,
+    constants: Constants | None = None,
+) -> list[str]:
     """A sentence where sizes that are no multiple of 16 bytes cost a notable part of the time; torch.compile pads by itself."""
     odd = [i for i, k in enumerate(kernels) if 0 < k.access.aligned < LOAD and k.klass == "gemm"]
     if not odd or device.kind != "gpu" or runtime != "eager":

@@ -160,10 +160,13 @@ def _dispatch(a: Analysis) -> str:
     found = components(a)
     host, launch, pages = (found.get(name, 0.0) for name in ("host", "launch", "pages"))
     what = "operators" if a.setting.runtime == "eager" else "kernels"
-    return _costs([
-        (host, f"dispatching {a.totals.kernels:,} {what} in Python and PyTorch"), (launch, "starting threads"),
-        (pages, "faulting in the pages of large fresh buffers"),
-    ])  # fmt: skip
+    return _costs(
+        [
+            (host, f"dispatching {a.totals.kernels:,} {what} in Python and PyTorch"),
+            (launch, "starting threads"),
+            (pages, "faulting in the pages of large fresh buffers"),
+        ]
+    )
 
 
 def _costs(parts: Sequence[tuple[float, str]]) -> str:

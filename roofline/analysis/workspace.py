@@ -32,9 +32,14 @@ _SMALL = 24_576
 # an image with fewer elements than this, alone in its batch, is not worth oneDNN to PyTorch
 _WORTH = 20_480
 _FORWARD = {
-    "aten.conv1d": False, "aten.conv2d": False, "aten.conv3d": False, "aten.conv_transpose1d": True,
-    "aten.conv_transpose2d": True, "aten.conv_transpose3d": True, "aten.convolution": False,
-}  # fmt: skip
+    "aten.conv1d": False,
+    "aten.conv2d": False,
+    "aten.conv3d": False,
+    "aten.conv_transpose1d": True,
+    "aten.conv_transpose2d": True,
+    "aten.conv_transpose3d": True,
+    "aten.convolution": False,
+}
 
 
 # operator by identity, and what is asked of the device -> the operator, and its scratch
@@ -200,9 +205,14 @@ def _call(spec: OpSpec) -> _Conv | None:
         return None
     n = len(x.shape) - 2
     return _Conv(
-        x, w, y, _each(named.get("stride", 1), n), _each(named.get("dilation", 1), n), groups,
+        x,
+        w,
+        y,
+        _each(named.get("stride", 1), n),
+        _each(named.get("dilation", 1), n),
+        groups,
         bool(named.get("transposed", transposed)),
-    )  # fmt: skip
+    )
 
 
 def _each(value: object, n: int) -> tuple[int, ...]:

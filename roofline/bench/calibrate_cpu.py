@@ -134,14 +134,24 @@ class _Cpu:
         version = self.torch.__version__
         words = f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
         return replace(
-            base, tier="calibrated", tensor=tensor, vector=vector, levels=levels, scaling=tuple(scaling), fixed=fixed,
-            flops=flops, bytes=moved, units=replace(base.units, value=float(min(base.units.value, self.threads))),
+            base,
+            tier="calibrated",
+            tensor=tensor,
+            vector=vector,
+            levels=levels,
+            scaling=tuple(scaling),
+            fixed=fixed,
+            flops=flops,
+            bytes=moved,
+            units=replace(base.units, value=float(min(base.units.value, self.threads))),
             launch=Number(_round(launch), "calibrate", "measured", base.launch.value),
             host=replace(fixed["pointwise"], nominal=base.host.value),
-            notes=(f"Measured by roofline calibrate on {date.today()} with torch {version} on {words}.",
-                   *_kept(base, tensor, vector)),
+            notes=(
+                f"Measured by roofline calibrate on {date.today()} with torch {version} on {words}.",
+                *_kept(base, tensor, vector),
+            ),
             sources={**base.sources, "calibrate": f"roofline calibrate on this machine, torch {version}, {words}"},
-        )  # fmt: skip
+        )
 
     # ---------------------------------------------------------------- arithmetic
 
@@ -245,13 +255,20 @@ class _Cpu:
         image, two, row = torch.ones(1, width, 4, 4), torch.ones(2, width, 4, 4), torch.ones(1, width)
         head = torch.ones(1, 1, 4, width)
         modules: dict[str, tuple[Any, Any]] = {
-            "conv": (nn.Conv2d(width, width, 3, padding=1), two), "conv_small": (nn.Conv2d(width, width, 3, padding=1), image),
+            "conv": (nn.Conv2d(width, width, 3, padding=1), two),
+            "conv_small": (nn.Conv2d(width, width, 3, padding=1), image),
             "grouped_conv": (nn.Conv2d(width, width, 3, groups=2), two),
-            "depthwise_conv": (nn.Conv2d(width, width, 3, groups=width), two), "gemm": (nn.Linear(width, width), row),
-            "norm": (nn.BatchNorm2d(width), image), "layer_norm": (nn.LayerNorm(width), row), "softmax": (nn.Softmax(-1), row),
-            "pointwise": (nn.ReLU(), row), "gelu": (nn.GELU(), row), "hardswish": (nn.Hardswish(), row),
-            "pool": (nn.MaxPool2d(2), image), "adaptive_avg_pool2d": (nn.AdaptiveAvgPool2d(1), image),
-        }  # fmt: skip
+            "depthwise_conv": (nn.Conv2d(width, width, 3, groups=width), two),
+            "gemm": (nn.Linear(width, width), row),
+            "norm": (nn.BatchNorm2d(width), image),
+            "layer_norm": (nn.LayerNorm(width), row),
+            "softmax": (nn.Softmax(-1), row),
+            "pointwise": (nn.ReLU(), row),
+            "gelu": (nn.GELU(), row),
+            "hardswish": (nn.Hardswish(), row),
+            "pool": (nn.MaxPool2d(2), image),
+            "adaptive_avg_pool2d": (nn.AdaptiveAvgPool2d(1), image),
+        }
         calls: dict[str, Callable[[], object]] = {name: _bound(m.eval(), x) for name, (m, x) in modules.items()}
         return calls | {
             "attention": lambda: nn.functional.scaled_dot_product_attention(head, head, head),
@@ -287,16 +304,22 @@ class _Cpu:
         image = torch.ones(1, 64, 56, 56)
         return {
             "gemm": (_bound(linear, torch.ones(1, 196, 768)), 2.0 * 196 * 768 * 768, "FLOP/s"),
-            "attention": (lambda: nn.functional.scaled_dot_product_attention(heads, heads, heads),
-                          4.0 * 12 * 196 * 196 * 64, "FLOP/s"),
-            "norm": over(nn.BatchNorm2d(64), 1, 64, 56, 56), "layer_norm": over(nn.LayerNorm(768), 1, 196, 768),
-            "softmax": over(nn.Softmax(-1), 12, 196, 196), "pointwise": over(nn.ReLU(), 1, 64, 56, 56),
-            "gelu": over(nn.GELU(), 1, 196, 768), "hardswish": over(nn.Hardswish(), 1, 64, 56, 56),
+            "attention": (
+                lambda: nn.functional.scaled_dot_product_attention(heads, heads, heads),
+                4.0 * 12 * 196 * 196 * 64,
+                "FLOP/s",
+            ),
+            "norm": over(nn.BatchNorm2d(64), 1, 64, 56, 56),
+            "layer_norm": over(nn.LayerNorm(768), 1, 196, 768),
+            "softmax": over(nn.Softmax(-1), 12, 196, 196),
+            "pointwise": over(nn.ReLU(), 1, 64, 56, 56),
+            "gelu": over(nn.GELU(), 1, 196, 768),
+            "hardswish": over(nn.Hardswish(), 1, 64, 56, 56),
             # a maximum branches on its values, and equal ones are foreseen
             "pool": over(nn.MaxPool2d(3, 2, 1), 1, 64, 56, 56, ratio=0.25, values=True),
             "adaptive_avg_pool2d": over(nn.AdaptiveAvgPool2d(1), 1, 512, 14, 14, ratio=0.0),
             "layout": (lambda: image.permute(0, 2, 3, 1).contiguous(), 8.0 * image.numel(), "B/s"),
-        }  # fmt: skip
+        }
 
 
 def _visible_cache() -> int:
@@ -336,14 +359,25 @@ def _level(base: Level, got: Fit, samples: Sequence[Sample], size: int) -> Level
     measured = size != base.size
     spreads = sorted(s.spread for s in samples)
     return replace(
-        base, bandwidth=_round(got.b), source="calibrate", status="measured", nominal=base.bandwidth, size=size,
-        spread=_round(sampling.quantile(spreads, 0.5), 2) if spreads else 0.0, size_nominal=base.size if measured else 0,
-        size_source="calibrate" if measured else base.size_source, size_status="measured" if measured else base.size_status,
-    )  # fmt: skip
+        base,
+        bandwidth=_round(got.b),
+        source="calibrate",
+        status="measured",
+        nominal=base.bandwidth,
+        size=size,
+        spread=_round(sampling.quantile(spreads, 0.5), 2) if spreads else 0.0,
+        size_nominal=base.size if measured else 0,
+        size_source="calibrate" if measured else base.size_source,
+        size_status="measured" if measured else base.size_status,
+    )
 
 
 def _kept(base: Device, tensor: Mapping[str, Peak], vector: Mapping[str, Peak]) -> list[str]:
     """Which peaks are still estimates."""
-    old = [f"{kind} {key}" for kind, table in (("tensor", tensor), ("vector", vector))
-           for key, peak in table.items() if peak.status != "measured"]  # fmt: skip
+    old = [
+        f"{kind} {key}"
+        for kind, table in (("tensor", tensor), ("vector", vector))
+        for key, peak in table.items()
+        if peak.status != "measured"
+    ]
     return [f"Not measured, still estimates: {', '.join(old)}."] if old else []

@@ -59,13 +59,24 @@ def _base() -> Device:
         told = "cuda"
         unknown = Number(1.0, told, "assumed")
         return Device(
-            name="gpu", title=found.name, kind="gpu", vendor="NVIDIA", arch=f"sm_{found.major}{found.minor}", tensor={},
-            vector={"fp32": Peak(1.0)}, units=Number(float(found.multi_processor_count), told, "read"), clock=unknown,
-            levels=(Level("L2", int(found.L2_cache_size), 1.0, size_source=told, size_status="read"),
-                    Level("DRAM", int(found.total_memory), 1.0, size_source=told, size_status="read")),
-            launch=Number(0.0), host=Number(0.0), notes=("Not in the device library; its clock is not known.",),
+            name="gpu",
+            title=found.name,
+            kind="gpu",
+            vendor="NVIDIA",
+            arch=f"sm_{found.major}{found.minor}",
+            tensor={},
+            vector={"fp32": Peak(1.0)},
+            units=Number(float(found.multi_processor_count), told, "read"),
+            clock=unknown,
+            levels=(
+                Level("L2", int(found.L2_cache_size), 1.0, size_source=told, size_status="read"),
+                Level("DRAM", int(found.total_memory), 1.0, size_source=told, size_status="read"),
+            ),
+            launch=Number(0.0),
+            host=Number(0.0),
+            notes=("Not in the device library; its clock is not known.",),
             sources={told: "CUDA's properties of the device"},
-        )  # fmt: skip
+        )
 
 
 def _measure(bench: Bench, base: Device, progress: Report) -> Device:
@@ -86,7 +97,13 @@ def _measure(bench: Bench, base: Device, progress: Report) -> Device:
     launch, host = _launch(bench), _host(bench)
     version = torch.__version__
     return replace(
-        base, name=f"{base.name}-here", aliases=(), tier="calibrated", tensor=tensor, vector=vector, levels=levels,
+        base,
+        name=f"{base.name}-here",
+        aliases=(),
+        tier="calibrated",
+        tensor=tensor,
+        vector=vector,
+        levels=levels,
         sustained=Number(1.0, "calibrate", "measured", base.sustained.value),
         sustained_vector=None,
         reached=Number(1.0, "calibrate", "measured", base.reached.value),
@@ -94,7 +111,7 @@ def _measure(bench: Bench, base: Device, progress: Report) -> Device:
         host=Number(host, "calibrate", "measured", base.host.value),
         notes=(f"Measured by roofline calibrate on {date.today()} with torch {version}.", *base.notes),
         sources={**base.sources, "calibrate": f"roofline calibrate on this machine, torch {version}"},
-    )  # fmt: skip
+    )
 
 
 def _elapsed(call: Callable[[], object], repeats: int = REPEATS) -> list[float]:
@@ -163,9 +180,13 @@ def _level(bench: Bench, base: Device, level: Level, progress: Report) -> Level:
     if level.name == "DRAM":
         bench.key["DRAM"] = samples[-1]
     return replace(
-        level, bandwidth=float(_four(fit(points).b)), source="calibrate", status="measured", spread=round(spread, 3),
+        level,
+        bandwidth=float(_four(fit(points).b)),
+        source="calibrate",
+        status="measured",
+        spread=round(spread, 3),
         nominal=level.bandwidth if level.bandwidth > 1 else 0.0,
-    )  # fmt: skip
+    )
 
 
 def _four(value: float) -> str:

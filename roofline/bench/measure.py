@@ -83,8 +83,17 @@ def measure(
         trace, predicted = pipeline.with_trace(found, request)
         progress(f"building {found.name} with random weights")
         module = build.build(found, real=True)
-        timed = run(module, build.inputs(found), trace, target, request.what.dtype, threads=threads, seconds=seconds,
-                    hold=hold, progress=progress)  # fmt: skip
+        timed = run(
+            module,
+            build.inputs(found),
+            trace,
+            target,
+            request.what.dtype,
+            threads=threads,
+            seconds=seconds,
+            hold=hold,
+            progress=progress,
+        )
     if (timed.whole.clean < 2 and timed.whole.spread > LIMIT and _unsure(timed.ops) > len(timed.ops) / 4) and not force:
         raise TooBusy(
             f"this machine is too busy to measure {found.name}: its runs spread by {timed.whole.spread:.0%} "
@@ -132,12 +141,18 @@ def attach(predicted: Analysis, ops: Sequence[Sequence[int]], timed: Timed) -> A
         layers=[replace(layer, measured_s=by_layer[layer.path]) for layer in predicted.layers],
         ops=[replace(op, measured_s=by_op[op.op, op.klass]) for op in predicted.ops],
         measurement=Measurement(
-            time_s=whole, throughput=predicted.setting.batch / whole, spread=timed.whole.spread if direct else 0.0,
-            runs=timed.whole.taken, undisturbed=timed.whole.clean, whole=direct, threads=timed.threads,
-            unsure_kernels=unsure, gap=gaps(rows),
+            time_s=whole,
+            throughput=predicted.setting.batch / whole,
+            spread=timed.whole.spread if direct else 0.0,
+            runs=timed.whole.taken,
+            undisturbed=timed.whole.clean,
+            whole=direct,
+            threads=timed.threads,
+            unsure_kernels=unsure,
+            gap=gaps(rows),
         ),
         notes=[*notes, *predicted.notes],
-    )  # fmt: skip
+    )
 
 
 def shares(shown: Sequence[float], whole: float) -> list[float]:
@@ -359,6 +374,8 @@ def _together(samples: Sequence[Sample]) -> Sample:
         return samples[0]
     total = sum(s.median for s in samples)
     return Sample(
-        total, sum(s.spread * s.median for s in samples) / total if total else 0.0, min((s.taken for s in samples), default=0),
+        total,
+        sum(s.spread * s.median for s in samples) / total if total else 0.0,
+        min((s.taken for s in samples), default=0),
         min((s.clean for s in samples), default=0),
-    )  # fmt: skip
+    )

@@ -29,10 +29,14 @@ def command(
     """What the command line asks for."""
     fit, plot, limit, seed, jobs = more.fit, more.plot, sample.limit, sample.seed, sample.jobs
     how = Reading(
-        dtype=table.dtype and table.dtype.value, layout=table.layout and table.layout.value,
-        runtime=table.runtime and table.runtime.value, columns=pairs(table.column or (), "--column", "model=name"),
-        own=table.own, limit=limit, seed=seed or 0,
-    )  # fmt: skip
+        dtype=table.dtype and table.dtype.value,
+        layout=table.layout and table.layout.value,
+        runtime=table.runtime and table.runtime.value,
+        columns=pairs(table.column or (), "--column", "model=name"),
+        own=table.own,
+        limit=limit,
+        seed=seed or 0,
+    )
     if len(devices) not in (1, len(paths)):
         raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
     if seed is not None and limit is None and fit is None:

@@ -153,10 +153,20 @@ def _level(row: _Table) -> Level:
     name, of = row.text("name", among=LEVELS), declared(Level)
     size, bandwidth = (row.plain(key, of[key]) for key in ("size", "bandwidth"))
     level = Level(
-        name, int(size.value), bandwidth.value, bandwidth.source, bandwidth.status, size.source, size.status,
-        row.text("type", ""), row.integer("bus_bits"), row.quantity("rate", of["rate"].unit, 0),
-        bandwidth.nominal, bandwidth.spread, int(size.nominal),
-    )  # fmt: skip
+        name,
+        int(size.value),
+        bandwidth.value,
+        bandwidth.source,
+        bandwidth.status,
+        size.source,
+        size.status,
+        row.text("type", ""),
+        row.integer("bus_bits"),
+        row.quantity("rate", of["rate"].unit, 0),
+        bandwidth.nominal,
+        bandwidth.spread,
+        int(size.nominal),
+    )
     row.done()
     return level
 
@@ -208,15 +218,25 @@ def read(path: str | Path) -> Device:
     by_name: dict[str, Any] = {name: _number(top, name, of) for name, of in NUMBERS.items()}
     by_name |= {name: _numbers(top, name, of) for name, of in BY_CLASS.items()}
     device = Device(
-        name=top.text("name"), title=top.text("title"), kind=top.text("kind", among=("gpu", "cpu")), vendor=top.text("vendor"),
-        arch=top.text("arch"), aliases=top.texts("aliases"), released=top.integer("released", None),
-        tier=top.text("tier", "datasheet", TIERS), notes=top.texts("notes"), sources=sources,
-        simd_bits=top.integer("simd_bits"), threads=top.integer("threads"),
-        tensor=_peak_table(top, "tensor", TENSOR_NAMES), vector=_peak_table(top, "vector", VECTOR_NAMES),
-        levels=_levels(top), cores=tuple(row.record(Cores) for row in top.tables("cores", [])),
+        name=top.text("name"),
+        title=top.text("title"),
+        kind=top.text("kind", among=("gpu", "cpu")),
+        vendor=top.text("vendor"),
+        arch=top.text("arch"),
+        aliases=top.texts("aliases"),
+        released=top.integer("released", None),
+        tier=top.text("tier", "datasheet", TIERS),
+        notes=top.texts("notes"),
+        sources=sources,
+        simd_bits=top.integer("simd_bits"),
+        threads=top.integer("threads"),
+        tensor=_peak_table(top, "tensor", TENSOR_NAMES),
+        vector=_peak_table(top, "vector", VECTOR_NAMES),
+        levels=_levels(top),
+        cores=tuple(row.record(Cores) for row in top.tables("cores", [])),
         scaling=tuple(row.record(Scaling) for row in top.tables("scaling", [])),
         **by_name,
-    )  # fmt: skip
+    )
     top.known.append("sources")
     top.done()
     if "fp32" not in device.vector:

@@ -55,19 +55,32 @@ def build(found: Machine) -> Device:
         notes.insert(1, f"A CPU quota of {found.quota:g} limits this process; {cores} cores are visible.")
     levels = [
         Level(name, size, cycles * family[key], "family", "estimated", "detected", "read")
-        for name, size, key in (("L2", found.l2, "l2_bytes"), ("L3", found.l3, "l3_bytes")) if size
-    ]  # fmt: skip
+        for name, size, key in (("L2", found.l2, "l2_bytes"), ("L3", found.l3, "l3_bytes"))
+        if size
+    ]
     levels = [level for level in levels if level.bandwidth > dram]
     levels.append(Level("DRAM", found.memory, dram, "family", "estimated", "detected", "read" if found.memory else "assumed"))
     return Device(
-        name="cpu", title=found.title, kind="cpu", vendor=found.vendor, arch=family["name"], tier="estimated",
-        tensor=_tensor(found, cycles, fp32), vector=_vector(found, fp32), levels=tuple(levels),
-        units=Number(used, "detected", "read"), clock=Number(cycles / used, "detected", "estimated"),
-        simd_bits=found.simd_bits, threads=found.threads, sustained=Number(1.0, "assumed", "assumed"),
+        name="cpu",
+        title=found.title,
+        kind="cpu",
+        vendor=found.vendor,
+        arch=family["name"],
+        tier="estimated",
+        tensor=_tensor(found, cycles, fp32),
+        vector=_vector(found, fp32),
+        levels=tuple(levels),
+        units=Number(used, "detected", "read"),
+        clock=Number(cycles / used, "detected", "estimated"),
+        simd_bits=found.simd_bits,
+        threads=found.threads,
+        sustained=Number(1.0, "assumed", "assumed"),
         cores=tuple(Cores(k.name, k.count, k.clock, k.fp32) for k in found.kinds) if hybrid else (),
-        launch=Number(launch, "family", "estimated"), host=Number(parse(family["host"], "s"), "family", "estimated"),
-        notes=tuple(notes), sources=SOURCES,
-    )  # fmt: skip
+        launch=Number(launch, "family", "estimated"),
+        host=Number(parse(family["host"], "s"), "family", "estimated"),
+        notes=tuple(notes),
+        sources=SOURCES,
+    )
 
 
 def _peak(value: float) -> Peak:

@@ -58,9 +58,11 @@ def _index() -> dict[str, Path]:
     """Names and aliases -> file, read without parsing the files."""
     files = _files()
     index = {
-        _key(alias): path for path in files
-        for found in re.findall(_ALIASES, path.read_text(encoding="utf-8")) for alias in re.findall(r'"([^"]*)"', found)
-    }  # fmt: skip
+        _key(alias): path
+        for path in files
+        for found in re.findall(_ALIASES, path.read_text(encoding="utf-8"))
+        for alias in re.findall(r'"([^"]*)"', found)
+    }
     return index | {_key(path.stem): path for path in files}
 
 
@@ -150,11 +152,15 @@ def _first_gpu() -> Device:
     found = cuda_device_name()
     if found is None:
         gpus = [d.name for d in everything() if d.kind == "gpu"]
-        raise UnknownNameError(f"no CUDA device was found here; name the GPU to predict for, e.g. {', '.join(gpus[:3])}\n"
-                               "`roofline devices` lists all names")  # fmt: skip
+        raise UnknownNameError(
+            f"no CUDA device was found here; name the GPU to predict for, e.g. {', '.join(gpus[:3])}\n"
+            "`roofline devices` lists all names"
+        )
     index = _index()
     path = index.get(_key(found)) or index.get(_without_vendor(found))
     if path is None:
-        raise UnknownNameError(f"this machine's GPU {found!r} is not in the device library; give the nearest name "
-                               "(`roofline devices` lists them) or a device file with -d FILE.toml")  # fmt: skip
+        raise UnknownNameError(
+            f"this machine's GPU {found!r} is not in the device library; give the nearest name "
+            "(`roofline devices` lists them) or a device file with -d FILE.toml"
+        )
     return _shipped(path)

@@ -82,8 +82,10 @@ def _peaks(device: Device) -> Iterator[str]:
         for key, peak in table.items():
             known = rates.get(kind, {}).get(key, 0.0)
             if peak.per_clock and known and _far(peak.per_clock, known):
-                yield (f"{kind} {key}: {peak.per_clock:g} FLOP per unit and cycle, but {device.arch} does {known:g} dense"
-                       f"{_sparse(peak.per_clock, known)}")  # fmt: skip
+                yield (
+                    f"{kind} {key}: {peak.per_clock:g} FLOP per unit and cycle, but {device.arch} does {known:g} dense"
+                    f"{_sparse(peak.per_clock, known)}"
+                )
             elif (rate := peak.per_clock or known) and not device.cores:
                 yield from _product(device, f"{kind} {key}", peak, rate)
     if device.cores:

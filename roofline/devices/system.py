@@ -260,12 +260,19 @@ def _linux(root: Path, machine: str, allowed: set[int] | None) -> Machine:
     return Machine(
         title=_title(root, first, family),
         vendor=VENDORS.get(first.get("vendor_id", ""), "ARM" if arm else "unknown"),
-        family=family, kinds=kinds, threads=len(cpus), flags=flags,
+        family=family,
+        kinds=kinds,
+        threads=len(cpus),
+        flags=flags,
         simd_bits=8 * int(_number(_read(root / "proc/sys/abi/sve_default_vector_length"))) or simd if "sve" in flags else simd,
-        l2=caches.get(2, 0), l3=l3, memory=_memory(root), sockets=max(len(sockets), 1), quota=cgroup_quota(root),
+        l2=caches.get(2, 0),
+        l3=l3,
+        memory=_memory(root),
+        sockets=max(len(sockets), 1),
+        quota=cgroup_quota(root),
         dram=parse(family["dram_server" if server else "dram"], "B/s"),
         notes=tuple(dict.fromkeys([*notes.values(), *l3_note, *([_VIRTUAL] if virtual else [])])),
-    )  # fmt: skip
+    )
 
 
 _VIRTUAL = "This is a virtual machine: if its CPUs are threads of shared cores, the true peak is about half."
@@ -305,11 +312,17 @@ def macos(settings: dict[str, str]) -> Machine:
         family = _x86_family(info, flags)
         clock = _number(settings.get("hw.cpufrequency_max", "")) or parse(family["clock"], "Hz")
         return Machine(
-            **common, vendor="Intel", family=family, flags=flags, simd_bits=simd, dram=parse(family["dram"], "B/s"),
-            kinds=(Kind(family["name"], cores, min(family["fp32"], limit), clock),), l3=whole("hw.l3cachesize"),
+            **common,
+            vendor="Intel",
+            family=family,
+            flags=flags,
+            simd_bits=simd,
+            dram=parse(family["dram"], "B/s"),
+            kinds=(Kind(family["name"], cores, min(family["fp32"], limit), clock),),
+            l3=whole("hw.l3cachesize"),
             l2=whole("hw.l2cachesize") * cores,
             notes=("The clock is the one that the system gives; the one under load may differ.",),
-        )  # fmt: skip
+        )
     family = _family("apple", lambda row: brand.startswith(row["name"]))
     large = min(whole("hw.perflevel0.physicalcpu") or cores, cores)
     kinds = [Kind("P", large, family["fp32"], parse(family["clock"], "Hz"))]
@@ -323,11 +336,19 @@ def macos(settings: dict[str, str]) -> Machine:
         for kind in (0, 1)
     )
     return Machine(
-        **common, vendor="Apple", family=family, kinds=tuple(kinds), simd_bits=128, l2=l2,
-        flags=frozenset({"asimdhp", "asimddp"}), dram=parse(family.get(tier, family["dram"]), "B/s"),
-        notes=("The clocks are those of this chip's data sheet under load on all cores.",
-               "The AMX/SME matrix unit, which Accelerate uses, comes on top of these NEON peaks."),
-    )  # fmt: skip
+        **common,
+        vendor="Apple",
+        family=family,
+        kinds=tuple(kinds),
+        simd_bits=128,
+        l2=l2,
+        flags=frozenset({"asimdhp", "asimddp"}),
+        dram=parse(family.get(tier, family["dram"]), "B/s"),
+        notes=(
+            "The clocks are those of this chip's data sheet under load on all cores.",
+            "The AMX/SME matrix unit, which Accelerate uses, comes on top of these NEON peaks.",
+        ),
+    )
 
 
 def _sysctl() -> dict[str, str]:
@@ -348,11 +369,16 @@ def elsewhere(processor: str, machine: str, threads: int) -> Machine:
     limit, simd = (1e9, 128) if arm else _x86_limit(flags)
     cores = threads if arm else max(threads // 2, 1)
     return Machine(
-        title=processor or machine or "CPU", vendor=VENDORS.get(info.get("vendor_id", ""), "unknown"),
-        family=family, threads=threads, flags=flags, simd_bits=simd, dram=parse(family["dram"], "B/s"),
+        title=processor or machine or "CPU",
+        vendor=VENDORS.get(info.get("vendor_id", ""), "unknown"),
+        family=family,
+        threads=threads,
+        flags=flags,
+        simd_bits=simd,
+        dram=parse(family["dram"], "B/s"),
         kinds=(Kind(family["name"], cores, min(family["fp32"], limit), parse(family["clock"], "Hz")),),
         notes=("Cores, clock, caches and instruction sets are not told by this system; usual ones are assumed.",),
-    )  # fmt: skip
+    )
 
 
 # ------------------------------------------------------------------------------------------------ which one

@@ -17,9 +17,20 @@ class Facts:
     """All that an OpSpec tells by itself, worked out once for every call that shares it."""
 
     __slots__ = (
-        "access", "dtype", "klass", "launches", "mutated", "name", "products", "reads", "shape", "spec", "whole", "work",
+        "access",
+        "dtype",
+        "klass",
+        "launches",
+        "mutated",
+        "name",
+        "products",
+        "reads",
+        "shape",
+        "spec",
+        "whole",
+        "work",
         "writes",
-    )  # fmt: skip
+    )
 
     def __init__(self, spec: OpSpec) -> None:
         self.spec = spec
@@ -85,6 +96,18 @@ def kernel(index: int, op: Op, f: Facts, operands: tuple[Operand, ...]) -> Kerne
     """What an operator launches by itself."""
     work = f.work
     return Kernel(
-        op.layer, f.name, f.klass, (index,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0,
-        operands, f.access, work is not None, op.phase, f.products, f.whole,
-    )  # fmt: skip
+        op.layer,
+        f.name,
+        f.klass,
+        (index,),
+        f.dtype,
+        f.shape,
+        work.flops if work else 0,
+        work.macs if work else 0,
+        operands,
+        f.access,
+        work is not None,
+        op.phase,
+        f.products,
+        f.whole,
+    )

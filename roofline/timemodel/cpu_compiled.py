@@ -91,9 +91,13 @@ def _rnn(p: RecurrentSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> V
 
 # Seconds of one product.
 _PRODUCTS: dict[type[Sizes], Callable[..., Value]] = {
-    GemmSizes: _gemm, ConvSizes: _conv, GroupedSizes: _conv, DepthwiseSizes: _depthwise, AttentionSizes: _attention,
+    GemmSizes: _gemm,
+    ConvSizes: _conv,
+    GroupedSizes: _conv,
+    DepthwiseSizes: _depthwise,
+    AttentionSizes: _attention,
     RecurrentSizes: _rnn,
-}  # fmt: skip
+}
 
 
 def _loops(klass: str, f: Features, c: Cpu, machine: Machine, rate: Value, xp: Any) -> tuple[Value, Value]:

@@ -151,9 +151,13 @@ def rnn(p: RecurrentSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) 
 
 # Seconds of one product of a library call.
 _PRODUCTS: dict[type[Sizes], Callable[..., Value]] = {
-    GemmSizes: gemm, ConvSizes: conv, GroupedSizes: grouped, DepthwiseSizes: depthwise, AttentionSizes: attention,
+    GemmSizes: gemm,
+    ConvSizes: conv,
+    GroupedSizes: grouped,
+    DepthwiseSizes: depthwise,
+    AttentionSizes: attention,
     RecurrentSizes: rnn,
-}  # fmt: skip
+}
 
 
 def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:

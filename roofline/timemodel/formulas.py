@@ -83,14 +83,24 @@ class Machine(Struct, frozen=True):
 
         half = ("bf16", "fp16") if setting == "bf16" else ("fp16", "bf16")
         return cls(
-            device.kind == "gpu", max(best(*half), vector), best("tf32") if setting == "tf32" else vector,
-            best("fp64") if device.has("fp64") else vector / 2, vector, units, max(device.simd_bits // 32, 1),
-            device.sustained.value, (device.sustained_vector or device.sustained).value, device.reached.value,
-            tuple((float(x.size), x.bandwidth) for x in device.levels), device.launch.value, device.host.value, clock,
+            device.kind == "gpu",
+            max(best(*half), vector),
+            best("tf32") if setting == "tf32" else vector,
+            best("fp64") if device.has("fp64") else vector / 2,
+            vector,
+            units,
+            max(device.simd_bits // 32, 1),
+            device.sustained.value,
+            (device.sustained_vector or device.sustained).value,
+            device.reached.value,
+            tuple((float(x.size), x.bandwidth) for x in device.levels),
+            device.launch.value,
+            device.host.value,
+            clock,
             bool(device.tensor),
             device.levels[-1].status == "measured",
             *({name: number.value for name, number in t.items()} for t in (device.fixed, device.flops, device.bytes)),
-        )  # fmt: skip
+        )
 
     def shared(self, names: Sequence[str]) -> Machine:
         """The same machine in numbers that remember their roof (shares.py); `names` are those of the memory levels.
@@ -98,15 +108,20 @@ class Machine(Struct, frozen=True):
         "matrix" and "vector" units, one of which a CPU has; "loop" is the pace of its loops where it was measured.
         """
         unit = "matrix" if self.gpu else "vector"
-        return replace(self,
-            half=rate(self.half, unit), single=rate(self.single, unit), double=rate(self.double, unit),
-            vector=rate(self.vector, "vector"), clock=rate(self.clock, "loop"),
+        return replace(
+            self,
+            half=rate(self.half, unit),
+            single=rate(self.single, unit),
+            double=rate(self.double, unit),
+            vector=rate(self.vector, "vector"),
+            clock=rate(self.clock, "loop"),
             levels=tuple((size, rate(b, f"memory:{n}")) for (size, b), n in zip(self.levels, names, strict=True)),
-            launch=seconds(self.launch, "launch"), host=seconds(self.host, "host"),
+            launch=seconds(self.launch, "launch"),
+            host=seconds(self.host, "host"),
             fixed={k: seconds(v, "host") for k, v in self.fixed.items()},
             flops={k: rate(v, "vector") for k, v in self.flops.items()},
             rates={k: rate(v, "loop") for k, v in self.rates.items()},
-        )  # fmt: skip
+        )
 
     def at(self, peak: float) -> Machine:
         """The same machine with one rate for every matrix type."""

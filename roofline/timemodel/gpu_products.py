@@ -37,9 +37,11 @@ class Products(NamedTuple):
 
 # as profiles of fp32 operators show them: from Volta on, and before (no tensor cores)
 VOLTA = Products(
-    ((64, 128), (128, 128), (128, 32), (32, 128), (32, 64), (64, 64)), ((64, 64), (128, 32), (64, 128)),
-    ((128, 128), (128, 64), (128, 32)), ((64, 64), (128, 32), (64, 128)),
-)  # fmt: skip
+    ((64, 128), (128, 128), (128, 32), (32, 128), (32, 64), (64, 64)),
+    ((64, 64), (128, 32), (64, 128)),
+    ((128, 128), (128, 64), (128, 32)),
+    ((64, 64), (128, 32), (64, 128)),
+)
 PASCAL = Products(((128, 32), (64, 64), (32, 128)), ((64, 128),), ((128, 128), (128, 64), (128, 32)), ((128, 32), (64, 64)))
 
 # bytes of the widest load of a thread
@@ -251,6 +253,10 @@ def _rnn(p: RecurrentSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> V
 
 # Seconds of one product, by the type of its sizes.
 FORMULAS: dict[type[Sizes], Callable[..., Value]] = {
-    GemmSizes: _gemm, ConvSizes: _conv, GroupedSizes: _grouped, DepthwiseSizes: _depthwise, AttentionSizes: _attention,
+    GemmSizes: _gemm,
+    ConvSizes: _conv,
+    GroupedSizes: _grouped,
+    DepthwiseSizes: _depthwise,
+    AttentionSizes: _attention,
     RecurrentSizes: _rnn,
-}  # fmt: skip
+}

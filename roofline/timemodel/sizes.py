@@ -142,9 +142,14 @@ class PoolSizes(Sizes, frozen=True, gc=False):
 
 # The record of a class of kernel, of those whose formulas read the call's own shape.
 OF_CLASS: dict[str, type[Sizes]] = {
-    "gemm": GemmSizes, "conv": ConvSizes, "grouped_conv": GroupedSizes, "depthwise_conv": DepthwiseSizes,
-    "attention": AttentionSizes, "rnn": RecurrentSizes, "pool": PoolSizes,
-}  # fmt: skip
+    "gemm": GemmSizes,
+    "conv": ConvSizes,
+    "grouped_conv": GroupedSizes,
+    "depthwise_conv": DepthwiseSizes,
+    "attention": AttentionSizes,
+    "rnn": RecurrentSizes,
+    "pool": PoolSizes,
+}
 
 
 def of(shape: Shape, klass: str) -> Sizes:
@@ -170,9 +175,17 @@ def _conv(shape: Conv, klass: str) -> Sizes:
 
 def _attention(shape: Attention, klass: str) -> Sizes:
     return AttentionSizes(
-        shape.b, shape.h, shape.l, shape.s, shape.e, shape.v, int(shape.causal), shape.products_e, shape.products_v,
+        shape.b,
+        shape.h,
+        shape.l,
+        shape.s,
+        shape.e,
+        shape.v,
+        int(shape.causal),
+        shape.products_e,
+        shape.products_v,
         times=shape.times,
-    )  # fmt: skip
+    )
 
 
 def _recurrent(shape: Recurrent, klass: str) -> Sizes:
@@ -184,7 +197,11 @@ def _pool(shape: Pool, klass: str) -> Sizes:
 
 
 _OF: dict[type[Shape], Callable[[Any, str], Sizes]] = {
-    Gemm: _gemm, Conv: _conv, Attention: _attention, Recurrent: _recurrent, Pool: _pool,
-}  # fmt: skip
+    Gemm: _gemm,
+    Conv: _conv,
+    Attention: _attention,
+    Recurrent: _recurrent,
+    Pool: _pool,
+}
 # Every record that there is.
 RECORDS = tuple(OF_CLASS.values())

@@ -36,9 +36,12 @@ def errors(predicted: Sequence[float], measured: Sequence[float]) -> Errors:
         raise ValueError("no rows to compare")
     ape = sorted(abs(p - m) / m for p, m in zip(predicted, measured, strict=True))
     return Errors(
-        median(ape), fmean(ape), quantile(ape, 0.9), spearman(predicted, measured),
+        median(ape),
+        fmean(ape),
+        quantile(ape, 0.9),
+        spearman(predicted, measured),
         median(p / m for p, m in zip(predicted, measured, strict=True)),
-    )  # fmt: skip
+    )
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -141,10 +144,18 @@ def summarise(
     worst = sorted(found, key=lambda p: -max(p.ratio, 1 / p.ratio))[:_WORST]
     impossible = [p for p in found if p.flops_s > _IMPOSSIBLE * p.measured_s]
     return Validation(
-        table=name, device=target.name, tier=target.tier, runtime=how.runtime, dtype=how.dtype, layout=how.layout,
+        table=name,
+        device=target.name,
+        tier=target.tier,
+        runtime=how.runtime,
+        dtype=how.dtype,
+        layout=how.layout,
         rows=len(found),
         skipped=[{"model": model, "why": why} for model, why in skipped],
-        median_ape=ours.median_ape, mean_ape=ours.mean_ape, p90_ape=ours.p90_ape, spearman=ours.spearman,
+        median_ape=ours.median_ape,
+        mean_ape=ours.mean_ape,
+        p90_ape=ours.p90_ape,
+        spearman=ours.spearman,
         median_ratio=ours.median_ratio,
         baselines={
             "roofline": errors([p.roofline_s for p in found], measured),
@@ -154,7 +165,7 @@ def summarise(
         impossible=[_named(p) | {"times_peak": p.flops_s / p.measured_s} for p in impossible],
         by_class=_by_class(found),
         notes=[*notes, *_doubts(found, ours.median_ratio)],
-    )  # fmt: skip
+    )
 
 
 def _doubts(found: Sequence[Prediction], ratio: float) -> list[str]:
@@ -170,9 +181,13 @@ def _doubts(found: Sequence[Prediction], ratio: float) -> list[str]:
 
 def _named(p: Prediction) -> dict[str, Any]:
     return {
-        "model": p.model, "size": p.size, "batch": p.batch, "measured_s": p.measured_s, "predicted_s": p.predicted_s,
+        "model": p.model,
+        "size": p.size,
+        "batch": p.batch,
+        "measured_s": p.measured_s,
+        "predicted_s": p.predicted_s,
         "ratio": p.ratio,
-    }  # fmt: skip
+    }
 
 
 def _reason(p: Prediction) -> str:

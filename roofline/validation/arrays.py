@@ -32,10 +32,16 @@ READS = 4
 _SIZES = tuple(dict.fromkeys(name for record in sizes.RECORDS for name in record.__struct_fields__))
 _NUMBERS = ("bits", "double", "flops", "macs", "footprint", "static", "write", "fresh", "read", "untold", "generated")
 _COLUMNS = (
-    "model", "count", "klass", "kind", *_NUMBERS, *(f"{what}{i}" for i in range(READS) for what in ("bytes", "apart")),
-    *(f"access.{name}" for name in Access.__struct_fields__), *(f"loop.{name}" for name in Loop.__struct_fields__),
+    "model",
+    "count",
+    "klass",
+    "kind",
+    *_NUMBERS,
+    *(f"{what}{i}" for i in range(READS) for what in ("bytes", "apart")),
+    *(f"access.{name}" for name in Access.__struct_fields__),
+    *(f"loop.{name}" for name in Loop.__struct_fields__),
     *(f"shape.{name}" for name in _SIZES),
-)  # fmt: skip
+)
 
 
 class _Products:
@@ -87,9 +93,12 @@ class Table:
         return Features(
             op=kind,
             reads=[(self.columns[f"bytes{i}"][at], self.columns[f"apart{i}"][at]) for i in range(READS)],
-            access=taken(Access, "access."), loop=taken(Loop, "loop."), shape=shape and taken(shape, "shape."),
-            products=products, **{name: self.columns[name][at] for name in _NUMBERS},
-        )  # fmt: skip
+            access=taken(Access, "access."),
+            loop=taken(Loop, "loop."),
+            shape=shape and taken(shape, "shape."),
+            products=products,
+            **{name: self.columns[name][at] for name in _NUMBERS},
+        )
 
 
 # columns of one kernel, the last of them the sizes of its products
@@ -116,10 +125,15 @@ def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> Row:
     reads[-1] = (reads[-1][0] + rest, reads[-1][1])
     told = features.products(kernel)
     return (
-        float(KLASSES.index(kernel.klass)), KINDS.index(cpu_eager.kind(kernel.op)), *(getattr(f, name) for name in _NUMBERS),
-        *(x for pair in reads for x in pair), *astuple(f.access), *astuple(f.loop), *_flat(f.shape),
+        float(KLASSES.index(kernel.klass)),
+        KINDS.index(cpu_eager.kind(kernel.op)),
+        *(getattr(f, name) for name in _NUMBERS),
+        *(x for pair in reads for x in pair),
+        *astuple(f.access),
+        *astuple(f.loop),
+        *_flat(f.shape),
         tuple((sizes.RECORDS.index(type(p)), *_flat(p)) for p in told),
-    )  # fmt: skip
+    )
 
 
 def _flat(of: sizes.Sizes | None) -> tuple[int, ...]:

@@ -20,8 +20,12 @@ from roofline.errors import UsageError, close, nearest
 
 # what we call a column -> timm's names for it
 _TIMM = {
-    "model": "model", "size": "infer_img_size", "batch": "infer_batch_size", "ms": "infer_step_time", "params": "param_count",
-}  # fmt: skip
+    "model": "model",
+    "size": "infer_img_size",
+    "batch": "infer_batch_size",
+    "ms": "infer_step_time",
+    "params": "param_count",
+}
 _NEEDED = ("model", "ms")
 # time columns by unit: the name of the mapping -> seconds
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}

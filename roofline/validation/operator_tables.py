@@ -198,6 +198,16 @@ def _kernel(spec: OpSpec) -> Kernel:
     operands = [Operand(n, i, "input") for i, n in enumerate(f.reads)] + [Operand(n, 9, "activation", True) for n in f.writes]
     work = f.work
     return Kernel(
-        0, f.name, f.klass, (0,), f.dtype, f.shape, work.flops if work else 0, work.macs if work else 0, tuple(operands),
-        f.access, products=f.products, whole=f.whole,
-    )  # fmt: skip
+        0,
+        f.name,
+        f.klass,
+        (0,),
+        f.dtype,
+        f.shape,
+        work.flops if work else 0,
+        work.macs if work else 0,
+        tuple(operands),
+        f.access,
+        products=f.products,
+        whole=f.whole,
+    )

@@ -149,15 +149,28 @@ def _place(t: Trace, job: _Job, row: Row) -> Prediction:
             bounds[bound] = bounds.get(bound, 0.0) + part
     ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
     return Prediction(
-        row.model, row.size, row.batch, row.seconds, total, sum(p.time_s for p in ideal), sum(p.compute_s for p in ideal),
-        ordered, max(bounds, key=bounds.__getitem__),
-    )  # fmt: skip
+        row.model,
+        row.size,
+        row.batch,
+        row.seconds,
+        total,
+        sum(p.time_s for p in ideal),
+        sum(p.compute_s for p in ideal),
+        ordered,
+        max(bounds, key=bounds.__getitem__),
+    )
 
 
 def run(
-    path: Path, target: Device, how: Reading = AS_NAMED, *, cache: bool = True, jobs: int | None = None,
-    progress: Progress | None = None, constants: Constants | None = None,
-) -> tuple[Validation, list[Prediction]]:  # fmt: skip
+    path: Path,
+    target: Device,
+    how: Reading = AS_NAMED,
+    *,
+    cache: bool = True,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    constants: Constants | None = None,
+) -> tuple[Validation, list[Prediction]]:
     """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""
     measured = model_tables.setting(path.name, how)
     table = model_tables.read(path, how.columns, how.own)

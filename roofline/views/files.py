@@ -76,8 +76,14 @@ def _page(analyses: Sequence[Analysis], shown: Shown) -> bytes:
 
 # Suffix -> what renders it. A new output is a file in views/ and a line here.
 FORMATS: dict[str, Renderer] = {
-    ".json": _json, ".csv": _csv, ".md": _markdown, ".png": _chart, ".svg": _chart, ".pdf": _chart, ".html": _page,
-}  # fmt: skip
+    ".json": _json,
+    ".csv": _csv,
+    ".md": _markdown,
+    ".png": _chart,
+    ".svg": _chart,
+    ".pdf": _chart,
+    ".html": _page,
+}
 
 # ------------------------------------------------------------------------------------------------ files
 

@@ -28,9 +28,19 @@ def place(ax: Axes, words: list[Bbox], marks: list[Bbox], labels: Sequence[Label
     inside = ax.get_window_extent()
     scale = ax.figure.dpi / 72
     for label in labels:
-        text = ax.annotate(label.words, (label.x, label.y), (0, 0), textcoords="offset points", va="bottom", linespacing=1.3,
-                           fontsize=9.8 if label.bold else 9.2, color=INK if label.bold else darker(label.colour), zorder=8,
-                           fontweight="bold" if label.bold else "normal", path_effects=halo())  # fmt: skip
+        text = ax.annotate(
+            label.words,
+            (label.x, label.y),
+            (0, 0),
+            textcoords="offset points",
+            va="bottom",
+            linespacing=1.3,
+            fontsize=9.8 if label.bold else 9.2,
+            color=INK if label.bold else darker(label.colour),
+            zorder=8,
+            fontweight="bold" if label.bold else "normal",
+            path_effects=halo(),
+        )
         x, y = ax.transData.transform((label.x, label.y)) / scale
         size = text.get_window_extent()
         width, height = size.width / scale, size.height / scale
@@ -45,22 +55,45 @@ def place(ax: Axes, words: list[Bbox], marks: list[Bbox], labels: Sequence[Label
         words.append(box)
         end = min(max(0.0, dx), dx + width), min(max(0.0, dy), dy + height)
         if math.hypot(*end) > label.radius + 9:
-            ax.annotate("", (label.x, label.y), end, textcoords="offset points", zorder=2.5,
-                        arrowprops={"arrowstyle": "-", "color": label.colour, "linewidth": 0.9, "shrinkA": 0,
-                                    "shrinkB": label.radius * 0.7})  # fmt: skip
+            ax.annotate(
+                "",
+                (label.x, label.y),
+                end,
+                textcoords="offset points",
+                zorder=2.5,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": label.colour,
+                    "linewidth": 0.9,
+                    "shrinkA": 0,
+                    "shrinkB": label.radius * 0.7,
+                },
+            )
 
 
-def _free(at: tuple[float, float], radius: float, size: tuple[float, float], inside: Bbox, taken: Sequence[Bbox], scale: float,
-          rings: int) -> tuple[float, float, Bbox] | None:  # fmt: skip
+def _free(
+    at: tuple[float, float],
+    radius: float,
+    size: tuple[float, float],
+    inside: Bbox,
+    taken: Sequence[Bbox],
+    scale: float,
+    rings: int,
+) -> tuple[float, float, Bbox] | None:
     """The nearest offset (in points) of a box around a point that stays inside the axes and off every taken box."""
     width, height = size
     for ring in range(rings):
         out = radius + 3.0 + 8.0 * ring
         for dx, dy in (
-            (out, -height / 2), (-out - width, -height / 2), (out * 0.8, out * 0.6), (out * 0.8, -out * 0.6 - height),
-            (-width / 2, out), (-width / 2, -out - height),
-            (-out * 0.8 - width, out * 0.6), (-out * 0.8 - width, -out * 0.6 - height),
-        ):  # fmt: skip
+            (out, -height / 2),
+            (-out - width, -height / 2),
+            (out * 0.8, out * 0.6),
+            (out * 0.8, -out * 0.6 - height),
+            (-width / 2, out),
+            (-width / 2, -out - height),
+            (-out * 0.8 - width, out * 0.6),
+            (-out * 0.8 - width, -out * 0.6 - height),
+        ):
             left, low = (at[0] + dx) * scale, (at[1] + dy) * scale
             box = Bbox.from_extents(left - 2, low - 1, left + width * scale + 2, low + height * scale + 1)
             if box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0 or box.y1 > inside.y1:

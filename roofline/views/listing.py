@@ -86,18 +86,30 @@ ORDERS: dict[str, Callable[[Device], float]] = {
 def compare(found: Sequence[Device], paint: Painter = PLAIN) -> str:
     """Devices side by side, one fact a line; numbers with their ratio to the first device's."""
     numbers: list[tuple[str, units.Unit, Callable[[Device], float]]] = [
-        ("fp32", "FLOP/s", lambda d: _best(d, "fp32")), ("tf32", "FLOP/s", lambda d: _best(d, "tf32")),
-        ("fp16 or bf16", "FLOP/s", _half), ("int8", "FLOP/s", lambda d: _best(d, "int8")),
-        ("fp8", "FLOP/s", lambda d: _best(d, "fp8")), ("DRAM", "B/s", lambda d: d.bandwidth),
+        ("fp32", "FLOP/s", lambda d: _best(d, "fp32")),
+        ("tf32", "FLOP/s", lambda d: _best(d, "tf32")),
+        ("fp16 or bf16", "FLOP/s", _half),
+        ("int8", "FLOP/s", lambda d: _best(d, "int8")),
+        ("fp8", "FLOP/s", lambda d: _best(d, "fp8")),
+        ("DRAM", "B/s", lambda d: d.bandwidth),
         ("last cache", "B", lambda d: d.levels[-2].size if len(d.levels) > 1 else 0),
-        ("fp32 ridge, FLOP/B", "1", ORDERS["ridge"]), ("half ridge, FLOP/B", "1", lambda d: _half(d) / d.bandwidth),
-        ("units", "1", lambda d: d.units.value), ("clock", "Hz", lambda d: d.clock.value), ("power", "W", ORDERS["power"]),
-        ("launch", "s", lambda d: d.launch.value), ("host per op", "s", lambda d: d.host.value),
-    ]  # fmt: skip
-    rows = [[name, *(get(d) for d in found)] for name, get in (
-        ("kind", lambda d: d.kind), ("arch", lambda d: d.arch), ("released", lambda d: str(d.released or "")),
-        ("DRAM size", lambda d: units.binary(d.levels[-1].size) if d.levels[-1].size else ""),
-    )]  # fmt: skip
+        ("fp32 ridge, FLOP/B", "1", ORDERS["ridge"]),
+        ("half ridge, FLOP/B", "1", lambda d: _half(d) / d.bandwidth),
+        ("units", "1", lambda d: d.units.value),
+        ("clock", "Hz", lambda d: d.clock.value),
+        ("power", "W", ORDERS["power"]),
+        ("launch", "s", lambda d: d.launch.value),
+        ("host per op", "s", lambda d: d.host.value),
+    ]
+    rows = [
+        [name, *(get(d) for d in found)]
+        for name, get in (
+            ("kind", lambda d: d.kind),
+            ("arch", lambda d: d.arch),
+            ("released", lambda d: str(d.released or "")),
+            ("DRAM size", lambda d: units.binary(d.levels[-1].size) if d.levels[-1].size else ""),
+        )
+    ]
     for name, unit, get in numbers:
         values = [get(d) for d in found]
         if any(values):
@@ -187,11 +199,14 @@ def calibration(found: Calibration, paint: Painter = PLAIN) -> str:
 def describe(d: Device) -> list[list[str]]:
     """(number, measured, what was detected or published, spread) of what was measured."""
     rows: list[tuple[str, float, float, float, units.Unit]] = [
-        *((f"{kind} {key}", p.value, p.nominal, p.spread, "FLOP/s")
-          for kind, table in (("tensor", d.tensor), ("vector", d.vector))
-          for key, p in table.items() if p.status == "measured"),
+        *(
+            (f"{kind} {key}", p.value, p.nominal, p.spread, "FLOP/s")
+            for kind, table in (("tensor", d.tensor), ("vector", d.vector))
+            for key, p in table.items()
+            if p.status == "measured"
+        ),
         *((x.name, x.bandwidth, x.nominal, x.spread, "B/s") for x in d.levels if x.status == "measured"),
-    ]  # fmt: skip
+    ]
     out = [[n, units.si(v, unit), units.si(was, unit) if was else "", f"{spread:.0%}"] for n, v, was, spread, unit in rows]
     out += [[f"{x.name} size", units.binary(x.size), units.binary(x.size_nominal), ""] for x in d.levels if x.size_nominal]
     for name, number in (("launch", d.launch), ("host per op", d.host)):
@@ -276,10 +291,17 @@ def diff(d: Diff, paint: Painter = PLAIN, top: int = 20) -> str:
     layers = [c for c in d.layers if not c.inherited]
     if layers:
         rows = [
-            [{"added": "+", "removed": "-", "changed": "~"}[c.what], c.path, c.type, units.si(c.flops[0]), units.si(c.flops[1]),
-             units.seconds(c.time_s[0]), units.seconds(c.time_s[1])]
+            [
+                {"added": "+", "removed": "-", "changed": "~"}[c.what],
+                c.path,
+                c.type,
+                units.si(c.flops[0]),
+                units.si(c.flops[1]),
+                units.seconds(c.time_s[0]),
+                units.seconds(c.time_s[1]),
+            ]
             for c in layers[:top]
-        ]  # fmt: skip
+        ]
         head = ["", "LAYER", "TYPE", "FLOPS", "->", "TIME", "->"]
         out += ["", columns(head, rows, "lllrrrr", paint).rstrip("\n")]
         if len(layers) > top:

@@ -30,14 +30,18 @@ def render(analyses: Sequence[Analysis]) -> str:
     if not analyses:
         raise ValueError("a page needs at least one analysis")
     views = [_view(a, i, analyses) for i, a in enumerate(analyses)]
-    return _environment().get_template("page.html.j2").render(
-        views=views,
-        title=_title(analyses),
-        ranking=" ".join(filter(None, (compare(analyses), _sentence(hosts(analyses))))),
-        tool=analyses[0].tool,
-        data=_script_json([_data(a) for a in analyses]),
-        bound_colours=BOUND_COLOUR,
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            views=views,
+            title=_title(analyses),
+            ranking=" ".join(filter(None, (compare(analyses), _sentence(hosts(analyses))))),
+            tool=analyses[0].tool,
+            data=_script_json([_data(a) for a in analyses]),
+            bound_colours=BOUND_COLOUR,
+        )
+    )
 
 
 def _sentence(text: str) -> str:
@@ -53,8 +57,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters.update(si=lambda v, unit="", digits=3: si(v, unit, digits), count=count, binary=binary, rate=rate,
-                       seconds=_seconds, percent=percent, micro=_micro)  # fmt: skip
+    env.filters.update(
+        si=lambda v, unit="", digits=3: si(v, unit, digits),
+        count=count,
+        binary=binary,
+        rate=rate,
+        seconds=_seconds,
+        percent=percent,
+        micro=_micro,
+    )
     return env
 
 

@@ -27,8 +27,14 @@ def side_one(part: SubFigure, a: Analysis) -> None:
     if a.measurement:
         words = f"{rate(a.measurement.throughput)} measured; predicted {seconds(t.time_s)}"
     part.text(LEFT, 0.900, words, fontsize=10.5, color=SOFT, va="center")
-    figures = [("FLOPs", si(t.flops)), ("MACs", si(t.macs)), ("kernels", f"{t.kernels:,}"), ("traffic", si(t.bytes, "B")),
-               ("parameters", count(a.model.params)), ("peak memory", binary(t.peak_memory_bytes))]  # fmt: skip
+    figures = [
+        ("FLOPs", si(t.flops)),
+        ("MACs", si(t.macs)),
+        ("kernels", f"{t.kernels:,}"),
+        ("traffic", si(t.bytes, "B")),
+        ("parameters", count(a.model.params)),
+        ("peak memory", binary(t.peak_memory_bytes)),
+    ]
     for i, (name, value) in enumerate(figures):
         x, y = LEFT + 0.088 * (i % 3), 0.848 - 0.082 * (i // 3)
         part.text(x, y, name, fontsize=9, color=SOFT, va="center")
@@ -56,8 +62,14 @@ def side_many(part: SubFigure, group: Sequence[Analysis]) -> None:
         for bound, value in fullest(t.time_by_bound):
             ax.barh(i + 0.48, value / longest, 0.2, left=at, color=BOUND_COLOUR.get(bound, FAINT))
             at += value / longest
-        ax.text(0, i + 0.74, f"{si(t.flops, 'FLOP')} · {si(t.bytes, 'B')} · {count(a.model.params)} parameters", fontsize=8.5,
-                color=SOFT, va="center")  # fmt: skip
+        ax.text(
+            0,
+            i + 0.74,
+            f"{si(t.flops, 'FLOP')} · {si(t.bytes, 'B')} · {count(a.model.params)} parameters",
+            fontsize=8.5,
+            color=SOFT,
+            va="center",
+        )
     for at, (bound, colour) in zip((0.0, 0.062, 0.135, 0.191), BOUND_COLOUR.items(), strict=True):
         part.text(LEFT + at, 0.105, "■", color=colour, fontsize=8.2)
         part.text(LEFT + at + 0.011, 0.105, bound, color=SOFT, fontsize=8.2)
@@ -81,8 +93,16 @@ def _bound_bar(ax: Axes, by_bound: dict[str, float], whole: float) -> None:
         colour = BOUND_COLOUR.get(bound, FAINT)
         ax.barh(0.5, share, 1.0, left=at, color=colour, edgecolor="white", linewidth=1)
         if share > 0.13:
-            ax.text(at + share / 2, 0.47, percent(value, whole), ha="center", va="center", color=BOUND_TEXT.get(bound, "white"),
-                    fontsize=9.5, fontweight="bold")  # fmt: skip
+            ax.text(
+                at + share / 2,
+                0.47,
+                percent(value, whole),
+                ha="center",
+                va="center",
+                color=BOUND_TEXT.get(bound, "white"),
+                fontsize=9.5,
+                fontweight="bold",
+            )
         legend.append((bound if share > 0.13 else f"{bound} {percent(value, whole)}", colour))
         at += share
     x, y = 0.0, -0.3

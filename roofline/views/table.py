@@ -121,8 +121,14 @@ def gaps(analysis: Analysis, console: Console) -> None:
     for g in analysis.measurement.gap:
         off = g.measured_s - g.predicted_s
         ratio = f"{g.predicted_s / g.measured_s:.2f}" if g.measured_s else ""
-        table.add_row(class_style(g.klass).title, f"{g.kernels:,}", seconds(g.predicted_s), seconds(g.measured_s), ratio,
-                      f"{'+' if off >= 0 else '-'}{seconds(abs(off))}")  # fmt: skip
+        table.add_row(
+            class_style(g.klass).title,
+            f"{g.kernels:,}",
+            seconds(g.predicted_s),
+            seconds(g.measured_s),
+            ratio,
+            f"{'+' if off >= 0 else '-'}{seconds(abs(off))}",
+        )
     console.print()
     console.print(table)
 
@@ -179,10 +185,12 @@ def _bounds(analysis: Analysis, console: Console, glyphs: Glyphs) -> None:
 
 _EXTRA: dict[By, tuple[Column, ...]] = {
     "layer": (Column("Params", _params, 92),),
-    "op": (Column("Class", lambda r: class_style(r.klass).title if isinstance(r, OpRow) else "", 104),
-           Column("Kernels", lambda r: f"{r.kernels:,}" if isinstance(r, OpRow) else "")),
+    "op": (
+        Column("Class", lambda r: class_style(r.klass).title if isinstance(r, OpRow) else "", 104),
+        Column("Kernels", lambda r: f"{r.kernels:,}" if isinstance(r, OpRow) else ""),
+    ),
     "kernel": (Column("Op", lambda r: _safe(r.op) if isinstance(r, KernelRow) else ""), Column("Output", _shape, 110)),
-}  # fmt: skip
+}
 
 
 def _table(

@@ -116,10 +116,18 @@ def _level(path: str) -> int:
 def _rows(title: str, rows: Sequence[R], whole: float, name: Callable[[R], str]) -> str:
     head = [title, "MACs", "FLOPs", "Traffic", "FLOP/B", "Time", "Share", "Bound"]
     body = [
-        [name(r), count(r.macs), count(r.flops), si(r.bytes, "B", 3), si(r.intensity, digits=3), seconds(r.time_s),
-         percent(r.time_s, whole), r.bound]
+        [
+            name(r),
+            count(r.macs),
+            count(r.flops),
+            si(r.bytes, "B", 3),
+            si(r.intensity, digits=3),
+            seconds(r.time_s),
+            percent(r.time_s, whole),
+            r.bound,
+        ]
         for r in rows
-    ]  # fmt: skip
+    ]
     if any(r.measured_s is not None for r in rows):
         head.append("Measured")
         for cells, r in zip(body, rows, strict=True):

@@ -18,8 +18,9 @@ def test_a_difference_is_a_line_of_the_table() -> None:
     new = {"relu": row | {"t4": [2.516e-4, 1.0049e-5, 0.0]}, "added": row}
     lines = times.table(old, new)
     assert [line.split() for line in lines[:2]] == [
-        ["kernel", "device", "of", "frozen", "now", "ratio"], ["relu", "t4", "time", "0.00025", "0.000252", "1.006"]
-    ]  # fmt: skip
+        ["kernel", "device", "of", "frozen", "now", "ratio"],
+        ["relu", "t4", "time", "0.00025", "0.000252", "1.006"],
+    ]
     assert len(lines) == 2 + 2 * len(times.DEVICES)
     assert times.table(old, old) == []
 

@@ -112,20 +112,26 @@ KERNELS: dict[str, Kernel] = {
     "fft fp32": _call(torch.fft.rfft2, (64, 512, 512)),
     "lstm 512 fp32": _kernel(lambda: nn.LSTM(512, 512), (50, 16, 512)),
     "gru 256 fp16": _kernel(lambda: nn.GRU(256, 256), (20, 64, 256), dtype="fp16"),
-    "linear step sgd fp32": _kernel(_layers(lambda: nn.Linear(512, 2048), lambda: nn.Linear(2048, 512)), (256, 512),
-                                    training=True, optimizer="sgd"),
-    "conv2d step adam fp32": _kernel(_layers(lambda: nn.Conv2d(8, 32, 3, padding=1), lambda: nn.Conv2d(32, 32, 3, padding=1)),
-                                     (16, 8, 56, 56), training=True),
+    "linear step sgd fp32": _kernel(
+        _layers(lambda: nn.Linear(512, 2048), lambda: nn.Linear(2048, 512)), (256, 512), training=True, optimizer="sgd"
+    ),
+    "conv2d step adam fp32": _kernel(
+        _layers(lambda: nn.Conv2d(8, 32, 3, padding=1), lambda: nn.Conv2d(32, 32, 3, padding=1)), (16, 8, 56, 56), training=True
+    ),
     "norm+gelu compiled fp32": _kernel(_layers(lambda: nn.LayerNorm(1024), nn.GELU), (8, 512, 1024), runtime="compiled"),
     "conv+norm+relu compiled fp16": _kernel(
-        _layers(lambda: nn.Conv2d(64, 64, 3, padding=1), lambda: nn.BatchNorm2d(64), nn.ReLU), _IMAGE,
-        runtime="compiled", dtype="fp16"),
+        _layers(lambda: nn.Conv2d(64, 64, 3, padding=1), lambda: nn.BatchNorm2d(64), nn.ReLU),
+        _IMAGE,
+        runtime="compiled",
+        dtype="fp16",
+    ),
     "depthwise compiled fp32": _kernel(lambda: nn.Conv2d(96, 96, 3, padding=1, groups=96), (1, 96, 56, 56), runtime="compiled"),
     "softmax compiled fp32": _call(lambda x: (x * 0.125).softmax(-1), (96, 512, 512), runtime="compiled"),
     "attention compiled fp32": _call(_attention(False), *[(8, 12, 197, 64)] * 3, runtime="compiled"),
-    "norm+linear ideal fp32": _kernel(_layers(lambda: nn.LayerNorm(768), lambda: nn.Linear(768, 768)), (8, 197, 768),
-                                      runtime="ideal"),
-}  # fmt: skip
+    "norm+linear ideal fp32": _kernel(
+        _layers(lambda: nn.LayerNorm(768), lambda: nn.Linear(768, 768)), (8, 197, 768), runtime="ideal"
+    ),
+}
 
 
 def now(names: Iterable[str] = KERNELS) -> dict[str, dict[str, Seconds]]:

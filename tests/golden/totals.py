@@ -58,9 +58,13 @@ def totals(name: str) -> Iterator[tuple[str, Totals]]:
 def _of(a: Analysis) -> Totals:
     t = a.totals
     return {
-        "kernels": t.kernels, "flops": t.flops, "macs": t.macs, "bytes": t.bytes, "params": a.model.params,
+        "kernels": t.kernels,
+        "flops": t.flops,
+        "macs": t.macs,
+        "bytes": t.bytes,
+        "params": a.model.params,
         "peak": t.peak_memory_bytes,
-    }  # fmt: skip
+    }
 
 
 def known() -> dict[str, Any]:

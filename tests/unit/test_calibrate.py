@@ -134,10 +134,21 @@ def test_fit_without_a_slope_takes_the_rate_of_the_largest() -> None:
 
 def device(units: float = 8.0, threads: int = 16) -> Device:
     return Device(
-        name="cpu", title="A CPU", kind="cpu", vendor="Intel", arch="Ice Lake", tensor={}, vector={"fp32": Peak(1e12)},
-        levels=(Level("DRAM", 0, 5e10),), units=Number(units), clock=Number(3e9), launch=Number(2e-6), host=Number(3e-6),
-        threads=threads, notes=("as measured",),
-    )  # fmt: skip
+        name="cpu",
+        title="A CPU",
+        kind="cpu",
+        vendor="Intel",
+        arch="Ice Lake",
+        tensor={},
+        vector={"fp32": Peak(1e12)},
+        levels=(Level("DRAM", 0, 5e10),),
+        units=Number(units),
+        clock=Number(3e9),
+        launch=Number(2e-6),
+        host=Number(3e-6),
+        threads=threads,
+        notes=("as measured",),
+    )
 
 
 def bench(**key: Sample) -> calibration.Bench:

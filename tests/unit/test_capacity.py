@@ -82,7 +82,7 @@ def untried(batch: int) -> int:
         (small(8 * GiB, 13 * GiB, parameters=9 * GiB), untried, "has 8 GiB; its parameters alone take 9 GiB."),
         (small(8 * GiB, 13 * GiB, batch=1), untried, "1 sample needs 13 GiB, and NVIDIA GeForce RTX 3090 has 8 GiB."),
     ],
-)  # fmt: skip
+)
 def test_the_first_sentence_says_that_it_does_not_fit(analysis: Analysis, peak: Callable[[int], int], words: str) -> None:
     found = checked(analysis, peak)
     first, second = verdict(found)[:2]

@@ -58,11 +58,14 @@ def test_the_shipped_ones_are_within(kind: str) -> None:
         ("[cpu_eager]\noverlap = 0.5\n", "[cpu_eager] overlap: expected a number from 1 to 16 (an exponent), got 0.5"),
         ("[gpu]\nsource = 3\n", "[gpu] source: expected a text, got 3"),
         # every one of them, by the file's order
-        ("[gpu]\ngem = 1\nconv = 2\n[cpu]\nrnn = 7\n", "[gpu] has unknown constants: gem; did you mean 'gemv' or 'gemm'?\n"
-         "[gpu] conv: expected a number from 1e-06 to 1 (a fraction), got 2\n"
-         "[cpu] rnn: expected a number from 1e-06 to 1 (a fraction), got 7"),
+        (
+            "[gpu]\ngem = 1\nconv = 2\n[cpu]\nrnn = 7\n",
+            "[gpu] has unknown constants: gem; did you mean 'gemv' or 'gemm'?\n"
+            "[gpu] conv: expected a number from 1e-06 to 1 (a fraction), got 2\n"
+            "[cpu] rnn: expected a number from 1e-06 to 1 (a fraction), got 7",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_none_is_refused_by_its_name(text: str, said: str, tmp_path: Path) -> None:
     assert refused(tmp_path, text) == said
 

@@ -30,8 +30,10 @@ def loop(elements: int, klass: str = "pointwise", **of: int) -> Kernel:
 def conv(channels: int, side: int, **of: int) -> Kernel:
     weights, image = 4 * channels**2, 4 * channels * side**2
     operands = (
-        Operand(image, 0, "activation", False, 0), Operand(weights, 1, "parameter"), Operand(image, 2, "activation", True),
-    )  # fmt: skip
+        Operand(image, 0, "activation", False, 0),
+        Operand(weights, 1, "parameter"),
+        Operand(image, 2, "activation", True),
+    )
     macs = channels**2 * side**2
     shape = Conv(1, channels, channels, 1, (side, side), (side, side), (1, 1))
     return Kernel(0, "conv2d", "conv", (0,), "float32", (1,), 2 * macs, macs, operands, Access(**of), products=(shape,))

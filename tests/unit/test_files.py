@@ -116,10 +116,12 @@ def test_a_saved_analysis_is_typed_data() -> None:
 
 # Where code is run because a person named it, and where modules of torch and transformers are imported by names of ours.
 RUNS = {
-    "sources/loading.py": {"importlib.import_module"}, "isolation/modules.py": {"loader.exec_module"},
-    "isolation/watching.py": {"compile"}, "compat.py": {"importlib.import_module"},
+    "sources/loading.py": {"importlib.import_module"},
+    "isolation/modules.py": {"loader.exec_module"},
+    "isolation/watching.py": {"compile"},
+    "compat.py": {"importlib.import_module"},
     "cli/app.py": {"importlib.import_module"},  # a command, among the files of our own folder
-}  # fmt: skip
+}
 
 
 def test_the_library_has_no_other_way_to_run_what_it_reads() -> None:

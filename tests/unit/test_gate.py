@@ -194,12 +194,17 @@ def test_limits_are_inclusive(tmp_path: Path) -> None:
     assert len(verdict.findings) == len(exact) == len(metrics.METRICS)
 
     tight = [
-        f"max_params = {a.model.params - 1}", f"max_macs = {t.macs - 1}", f"max_flops = {t.flops - 1}",
-        f"max_bytes = {t.bytes - 1}", f"max_kernels = {t.kernels - 1}",
-        f"max_time = {t.time_s * 0.999!r}", f"max_peak_memory = {t.peak_memory_bytes - 1}",
-        f"min_intensity = {t.intensity * 1.001!r}", f"min_throughput = {t.throughput * 1.001!r}",
+        f"max_params = {a.model.params - 1}",
+        f"max_macs = {t.macs - 1}",
+        f"max_flops = {t.flops - 1}",
+        f"max_bytes = {t.bytes - 1}",
+        f"max_kernels = {t.kernels - 1}",
+        f"max_time = {t.time_s * 0.999!r}",
+        f"max_peak_memory = {t.peak_memory_bytes - 1}",
+        f"min_intensity = {t.intensity * 1.001!r}",
+        f"min_throughput = {t.throughput * 1.001!r}",
         f"max_weight_bytes = {t.weight_bytes - 1}",
-    ]  # fmt: skip
+    ]
     verdict = gate.check(limits(tmp_path, *tight), a)
     assert not verdict.ok
     assert not any(f.ok for f in verdict.findings)
@@ -216,8 +221,11 @@ def test_an_op_without_a_rule_breaks_what_depends_on_it(tmp_path: Path) -> None:
     lines = ["max_flops = 1e18", "max_time = 1e9", "max_params = 1e18", "max_bytes = 1e18"]
     verdict = gate.check(limits(tmp_path, *lines), a)
     assert {f.key: f.ok for f in verdict.findings} == {
-        "max_flops": False, "max_time": False, "max_params": True, "max_bytes": True,
-    }  # fmt: skip
+        "max_flops": False,
+        "max_time": False,
+        "max_params": True,
+        "max_bytes": True,
+    }
     assert "mylib.warp" in next(f.why for f in verdict.findings if f.key == "max_flops")
     assert gate.check(limits(tmp_path, "allow_unknown = true", *lines), a).ok
 
@@ -226,7 +234,7 @@ def test_a_pass_that_does_not_fit_is_said(tmp_path: Path) -> None:
     a = sample()
     small = replace(
         a, device=replace(a.device, memory=2**30), totals=replace(a.totals, peak_memory_bytes=3 * 2**30, fits=False)
-    )  # fmt: skip
+    )
     verdict = gate.check(limits(tmp_path, "max_params = 1e12"), small)
     assert verdict.ok  # it is no limit
     assert verdict.note == f"It does not fit: one pass over 1 sample needs 3 GiB, and {a.device.title} has 1 GiB."
@@ -241,9 +249,17 @@ def test_a_pass_that_does_not_fit_is_said(tmp_path: Path) -> None:
 def test_parse_counts() -> None:
     macs = metrics.metric("macs")
     for text, value in (
-        ("216.6 M", 216.6e6), ("216.6 MMACs", 216.6e6), ("4.089G", 4.089e9), ("5.483032 M", 5483032), ("0.0041 k", 4.1),
-        ("1,000", 1000.0), ("1e6", 1e6), ("1.5e3 k", 1.5e6), (7, 7.0), ("7", 7.0),
-    ):  # fmt: skip
+        ("216.6 M", 216.6e6),
+        ("216.6 MMACs", 216.6e6),
+        ("4.089G", 4.089e9),
+        ("5.483032 M", 5483032),
+        ("0.0041 k", 4.1),
+        ("1,000", 1000.0),
+        ("1e6", 1e6),
+        ("1.5e3 k", 1.5e6),
+        (7, 7.0),
+        ("7", 7.0),
+    ):
         assert metrics.parse(macs, text) == value
     assert metrics.parse(metrics.metric("throughput"), "250 samples/s") == 250
 

@@ -43,9 +43,10 @@ class Tree:
     ) -> Tree:
         rows = [
             f"processor\t: {i}\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {number}\nmodel name\t: {model}\n"
-            + (f"cpu MHz\t\t: {mhz}\n" if mhz else "") + f"flags\t\t: {flags}"
+            + (f"cpu MHz\t\t: {mhz}\n" if mhz else "")
+            + f"flags\t\t: {flags}"
             for i in range(cpus)
-        ]  # fmt: skip
+        ]
         return self.put("proc/cpuinfo", "\n\n".join(rows)).put("proc/meminfo", "MemTotal:       16000000 kB")
 
     def arm(self, parts: list[str], features: str, maker: str = "0x41") -> Tree:
@@ -58,9 +59,11 @@ class Tree:
     def cache(self, cpu: int, level: int, size: str, shared: str, kind: str = "Unified") -> Tree:
         folder = f"sys/devices/system/cpu/cpu{cpu}/cache/index{level}"
         return (
-            self.put(f"{folder}/level", str(level)).put(f"{folder}/size", size)
-            .put(f"{folder}/shared_cpu_list", shared).put(f"{folder}/type", kind)
-        )  # fmt: skip
+            self.put(f"{folder}/level", str(level))
+            .put(f"{folder}/size", size)
+            .put(f"{folder}/shared_cpu_list", shared)
+            .put(f"{folder}/type", kind)
+        )
 
     def siblings(self, *groups: str) -> Tree:
         for group in groups:
@@ -245,11 +248,17 @@ APPLE = {
     "hw.perflevel1.physicalcpu": "2", "hw.perflevel1.cpusperl2": "2", "hw.perflevel1.l2cachesize": str(4 * 2**20),
 }  # fmt: skip
 INTEL_MAC = {
-    "machdep.cpu.brand_string": "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz", "hw.physicalcpu": "6", "hw.logicalcpu": "12",
-    "machdep.cpu.features": "FPU SSE2 FMA AVX1.0", "machdep.cpu.leaf7_features": "AVX2 BMI2",
+    "machdep.cpu.brand_string": "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz",
+    "hw.physicalcpu": "6",
+    "hw.logicalcpu": "12",
+    "machdep.cpu.features": "FPU SSE2 FMA AVX1.0",
+    "machdep.cpu.leaf7_features": "AVX2 BMI2",
     "hw.cpufrequency_max": "2600000000",
-    "hw.l2cachesize": "262144", "hw.l3cachesize": "12582912", "machdep.cpu.model": "158", "hw.memsize": "17179869184",
-}  # fmt: skip
+    "hw.l2cachesize": "262144",
+    "hw.l3cachesize": "12582912",
+    "machdep.cpu.model": "158",
+    "hw.memsize": "17179869184",
+}
 
 
 def test_macs() -> None:

@@ -42,12 +42,14 @@ def shape(*sizes: int) -> Input:
         ("h=(1,8; 1,8)", Input("h", (), value=Group((shape(1, 8), shape(1, 8)), "tuple"))),
         ("s=(5, 3)", Input("s", (), value=Group((Input("", (), value=Plain(5)), Input("", (), value=Plain(3))), "tuple"))),
         ("x=[]", Input("x", (), value=Group(()))),
-        ("b={a=1,2; c={d=5}}",
-         Input("b", (), value=Table((Input("a", (1, 2)), Input("c", (), value=Table((Input("d", (), value=Plain(5)),))))))),
+        (
+            "b={a=1,2; c={d=5}}",
+            Input("b", (), value=Table((Input("a", (1, 2)), Input("c", (), value=Table((Input("d", (), value=Plain(5)),)))))),
+        ),
         ("x=@a.npz", Input("x", (), value=Stored("a.npz"))),
         ("x=@a.b/c.pt:k:1", Input("x", (), value=Stored("a.b/c.pt", "k:1"))),
     ],
-)  # fmt: skip
+)
 def test_a_text_means(text: str, means: Input) -> None:
     assert read(text) == means
 

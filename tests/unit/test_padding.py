@@ -17,9 +17,7 @@ def notes(n: int) -> list[str]:
     f = Facts(spec)
     assert f.work is not None
     operands = (*(Operand(size, i, "parameter") for i, size in enumerate(f.reads)), Operand(f.writes[0], 9, "activation", True))
-    kernel = Kernel(
-        0, f.name, f.klass, (0,), f.dtype, f.shape, *f.work, operands, f.access, products=f.products, whole=f.whole
-    )  # fmt: skip
+    kernel = Kernel(0, f.name, f.klass, (0,), f.dtype, f.shape, *f.work, operands, f.access, products=f.products, whole=f.whole)
     device = lookup("h100-sxm")
     how = {"setting": "fp16", "runtime": "eager"}
     points = roof.place([kernel], device, footprint=2**30, **how)

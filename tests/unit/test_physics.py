@@ -37,9 +37,21 @@ def kernel(spec: OpSpec) -> Kernel:
     operands = (*reads, *(Operand(n, 90 + i, "activation", True) for i, n in enumerate(f.writes)))
     flops, macs = f.work or (0, 0)
     return Kernel(
-        0, f.name, f.klass, (0,), f.dtype, f.shape, flops, macs, operands, f.access, f.work is not None, "forward", f.products,
+        0,
+        f.name,
+        f.klass,
+        (0,),
+        f.dtype,
+        f.shape,
+        flops,
+        macs,
+        operands,
+        f.access,
+        f.work is not None,
+        "forward",
+        f.products,
         f.whole,
-    )  # fmt: skip
+    )
 
 
 BEFORE = Kernel(0, "relu", "pointwise", (0,), "float32", (1,), 1, 0, (Operand(4, 0, "activation", True),))
@@ -113,8 +125,19 @@ def test_both_gradients_take_about_two_forwards(name: str, runtime: str) -> None
     device = lookup(name)
     forward = work(kernel(op("convolution", x, w, None, *low, False, [0, 0], 1, out=y)), device, runtime)
     for mask, least, most in (([True, True], 1.5, 3.5), ([True, False], 0.7, 1.7), ([False, True], 0.7, 1.9)):
-        spec = op("convolution_backward", y, x, w, None, *low, False, [0, 0], 1, [*mask, False],
-                  out=[s for s, yes in zip((x, w), mask, strict=True) if yes])  # fmt: skip
+        spec = op(
+            "convolution_backward",
+            y,
+            x,
+            w,
+            None,
+            *low,
+            False,
+            [0, 0],
+            1,
+            [*mask, False],
+            out=[s for s, yes in zip((x, w), mask, strict=True) if yes],
+        )
         assert least * forward < work(kernel(spec), device, runtime) < most * forward, mask
 
 
@@ -240,9 +263,15 @@ def convolutions(draw: st.DrawFn) -> dict[str, int]:
     c = draw(st.sampled_from((8, 16, 48, 64, 256)))
     groups = groups or c
     return {
-        "n": draw(st.integers(1, 16)), "c": c, "o": c * draw(st.integers(1, 2)), "g": groups, "rank": draw(st.integers(1, 3)),
-        "side": draw(st.integers(4, 20)), "taps": draw(st.sampled_from((1, 3, 5))), "stride": draw(st.integers(1, 2)),
-    }  # fmt: skip
+        "n": draw(st.integers(1, 16)),
+        "c": c,
+        "o": c * draw(st.integers(1, 2)),
+        "g": groups,
+        "rank": draw(st.integers(1, 3)),
+        "side": draw(st.integers(4, 20)),
+        "taps": draw(st.sampled_from((1, 3, 5))),
+        "stride": draw(st.integers(1, 2)),
+    }
 
 
 def convolution(c: dict[str, int], kind: str) -> Kernel:
@@ -258,9 +287,12 @@ def convolution(c: dict[str, int], kind: str) -> Kernel:
 
 @few
 @given(
-    st.sampled_from(SOME), st.sampled_from(["eager", "compiled"]), convolutions(), st.sampled_from(["n", "o", "side"]),
+    st.sampled_from(SOME),
+    st.sampled_from(["eager", "compiled"]),
+    convolutions(),
+    st.sampled_from(["n", "o", "side"]),
     st.sampled_from(["forward", "backward"]),
-)  # fmt: skip
+)
 def test_a_larger_convolution_never_takes_less(name: str, runtime: str, c: dict[str, int], axis: str, kind: str) -> None:
     """Twice the batch, the result's channels or the resolution."""
     device = lookup(name)
@@ -286,12 +318,15 @@ def better(d: Device, factor: float) -> dict[str, Device]:
         return replace(number, value=number.value / factor)
 
     parts: dict[str, dict[str, object]] = {
-        "peaks": {"tensor": scaled(d.tensor), "vector": scaled(d.vector),
-                  "cores": tuple(replace(c, per_clock=c.per_clock * factor) for c in d.cores)},
+        "peaks": {
+            "tensor": scaled(d.tensor),
+            "vector": scaled(d.vector),
+            "cores": tuple(replace(c, per_clock=c.per_clock * factor) for c in d.cores),
+        },
         "bandwidths": {"levels": tuple(replace(x, bandwidth=x.bandwidth * factor) for x in d.levels)},
         "caches": {"levels": tuple(replace(x, size=int(x.size * factor)) for x in d.levels)},
         "host": {"host": less(d.host), "launch": less(d.launch)},
-    }  # fmt: skip
+    }
     everything = {k: v for part in ("peaks", "bandwidths", "host") for k, v in parts[part].items()}
     return {name: replace(d, **fields) for name, fields in {**parts, "all": everything}.items()}
 

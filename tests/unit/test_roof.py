@@ -22,9 +22,10 @@ MiB = 2**20
 def gemm(m: int, n: int, k: int, dtype: str = "float16") -> Kernel:
     size = 2 if dtype == "float16" else 4
     operands = (
-        Operand(m * k * size, 0, "activation", False, 0), Operand(n * k * size, 1, "parameter"),
+        Operand(m * k * size, 0, "activation", False, 0),
+        Operand(n * k * size, 1, "parameter"),
         Operand(m * n * size, 2, "activation", True),
-    )  # fmt: skip
+    )
     shape = Gemm(1, m, n, k)
     return Kernel(
         0, "linear", "gemm", (0,), dtype, (m, n), 2 * shape.macs, shape.macs, operands, products=(shape,), whole=shape
@@ -116,8 +117,10 @@ def test_a_fresh_result_costs_a_cpu_more_than_one_in_place(cpu: Device) -> None:
 def test_measured_overheads_are_looked_up_by_operator_then_class_then_host(cpu: Device) -> None:
     measured = replace(cpu, fixed={"gelu": Number(5e-4), "norm": Number(3e-4)})
     step = measured.host.value
-    found = {op: point(image(op, 2, klass=klass), measured).overhead_s for op, klass in (
-        ("gelu", "pointwise"), ("batch_norm", "norm"), ("relu", "pointwise"))}  # fmt: skip
+    found = {
+        op: point(image(op, 2, klass=klass), measured).overhead_s
+        for op, klass in (("gelu", "pointwise"), ("batch_norm", "norm"), ("relu", "pointwise"))
+    }
     assert found["gelu"] - 5e-4 == pytest.approx(found["batch_norm"] - 3e-4)
     assert found["gelu"] - 5e-4 == pytest.approx(found["relu"] - step)
 

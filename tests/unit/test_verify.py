@@ -68,7 +68,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "nothing": (lambda d: d["totals"].pop("time_s"), r"missing required field `time_s`"),
     "without end": (lambda d: d["totals"].update(time_s=1e400), r"JSON is malformed|not an analysis|without end"),
     "a training step": (lambda d: d["setting"].update(optimizer="sgd"), r"setting.optimizer is 'sgd', but setting.mode"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", EDITS)

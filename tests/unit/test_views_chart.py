@@ -132,8 +132,12 @@ def test_the_roofs_drawn_are_those_that_times_rest_on(monkeypatch: pytest.Monkey
     levels = [msgspec.structs.replace(lv, reached=0.8 * lv.bandwidth) for lv in a.device.levels]
     a = msgspec.structs.replace(a, device=msgspec.structs.replace(a.device, levels=levels, reached_flops=0.9 * 71e12))
     figure = drawn(monkeypatch, [a])
-    flat = {(float(line.get_ydata()[0]), line.get_linestyle()) for ax in figure.findobj(lambda o: hasattr(o, "lines"))
-            for line in ax.lines if len(line.get_ydata()) == 2 and line.get_ydata()[0] == line.get_ydata()[1]}  # fmt: skip
+    flat = {
+        (float(line.get_ydata()[0]), line.get_linestyle())
+        for ax in figure.findobj(lambda o: hasattr(o, "lines"))
+        for line in ax.lines
+        if len(line.get_ydata()) == 2 and line.get_ydata()[0] == line.get_ydata()[1]
+    }
     assert {(0.9 * 71e12, "-"), (71e12, "--")} <= flat
     said = texts(figure)
     # 0.8 x 936 GB/s

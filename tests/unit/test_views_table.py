@@ -13,8 +13,9 @@ from roofline.records import Analysis
 from roofline.views.table import By, render
 
 
-def show(a: Analysis, width: int = 80, *, by: By = "layer", depth: int | None = 2, top: int | None = None,
-         terminal: bool = False) -> str:  # fmt: skip
+def show(
+    a: Analysis, width: int = 80, *, by: By = "layer", depth: int | None = 2, top: int | None = None, terminal: bool = False
+) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=terminal, color_system="truecolor" if terminal else None)
     render(a, console, by, depth, top)

@@ -104,9 +104,18 @@ def _weight_copy(conv: Kernel) -> Iterator[Kernel]:
     if weight is not None and weight.producer < 0:
         copied = (Operand(weight.bytes, weight.storage, weight.role), Operand(weight.bytes, weight.storage, "weight", True))
         yield Kernel(
-            conv.layer, "channels_last", "layout", conv.ops, conv.dtype, conv.shape, 0, 0, copied,
-            phase=conv.phase, loop=Loop(weight.bytes * 8 // DTYPE_BITS[conv.dtype]),
-        )  # fmt: skip
+            conv.layer,
+            "channels_last",
+            "layout",
+            conv.ops,
+            conv.dtype,
+            conv.shape,
+            0,
+            0,
+            copied,
+            phase=conv.phase,
+            loop=Loop(weight.bytes * 8 // DTYPE_BITS[conv.dtype]),
+        )
 
 
 def _library(graph: Graph, node: Node, operands: tuple[Operand, ...]) -> Kernel:
@@ -147,6 +156,17 @@ def _fused(members: list[Launch], operands: tuple[Operand, ...]) -> Kernel:
     flops, macs = (sum(counts) for counts in zip(*(f.work or Work(0, 0) for f in facts), strict=True))
     access, whole = (biggest.access, biggest.whole) if len(facts) == 1 else (Access(), None)
     return Kernel(
-        members[0].op.layer, label, klass, tuple(m.number for m in members), dtype, biggest.shape, flops, macs, operands,
-        access, all(f.work is not None for f in facts), members[0].op.phase, whole=whole,
-    )  # fmt: skip
+        members[0].op.layer,
+        label,
+        klass,
+        tuple(m.number for m in members),
+        dtype,
+        biggest.shape,
+        flops,
+        macs,
+        operands,
+        access,
+        all(f.work is not None for f in facts),
+        members[0].op.phase,
+        whole=whole,
+    )
