@@ -35,6 +35,8 @@ ONE_ON_GPU = frozenset({"aten.rms_norm", "aten._fused_rms_norm"})
 # Dropout: where it is off, its input is its result. Torch's own decomposition copies it below 2.14.
 _DROPOUT = frozenset(f"aten.{kind}dropout{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("", "_"))
 
+_RECURRENT = frozenset({"aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu"})
+
 # Operators that only ask something of the tensor, never touching its data.
 _QUERIES = {
     "prim.device",
@@ -79,7 +81,7 @@ class Func:
         key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
         self.explicit = getattr(torch._C.DispatchKey, key) if key else None
         self.expand = EXPANSIONS.get(self.name)
-        self.infer = meta.rule_for(func) or GRADIENTS.get(str(func))
+        self.infer = meta.rule_for(func) or GRADIENTS.get(str(func)) or (_recurrent(func) if self.name in _RECURRENT else None)
         # a write to these can change the tensor's shape, strides or storage
         self.tracks = (
             torch.Tag.inplace_view in func.tags
@@ -93,6 +95,12 @@ def _functional(func: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
     name = func._schema.name.partition("::")[2]
     packet = getattr(torch.ops.aten, name[:-1], None) if name.endswith("_") and not name.endswith("__") else None
     return getattr(packet, func._overloadname, None) if packet is not None else None
+
+
+def _recurrent(func: torch._ops.OpOverload) -> meta.Rule | None:
+    from roofline.tracing import meta_recurrent  # for the models that have such layers: a first trace is quick to start
+
+    return meta_recurrent.RULES.get(str(func))
 
 
 _funcs: dict[torch._ops.OpOverload, Func] = {}

@@ -148,7 +148,8 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
             return self.param_layer.get(id(variable), 0)
         while number >= 0 and number not in self.node_layer:
             number -= 1
-        return self.node_layer.get(number, 0)
+        # without a node it is the first gradient; what ran before the first node of a process stands under -1
+        return self.node_layer.get(number, 0) if number >= 0 else 0
 
 
 def _node_number(node: Any) -> int:
