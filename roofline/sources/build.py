@@ -20,7 +20,7 @@ from roofline.errors import BuildError, RooflineError, SourceError, UsageError, 
 from roofline.isolation import failures
 from roofline.sources.calls import call_with as call_with
 from roofline.sources.calls import remarks as remarks
-from roofline.tracing.arguments import packed_in
+from roofline.tracing.arguments import is_quantized as is_quantized
 
 if TYPE_CHECKING:
     from roofline.sources.source import Source
@@ -210,11 +210,6 @@ def _check_arguments(make: Callable[..., Any], source: Source) -> None:
 
 def _meant(name: str, names: Iterable[str], lead: str = "") -> str:
     return nearest(name, names, cutoff=0.6, lead=lead, show=str)
-
-
-def is_quantized(module: nn.Module) -> bool:
-    """Whether its weights are packed for quantized kernels, which run on real CPU tensors only."""
-    return any(True for m in module.modules() for _ in packed_in(m))
 
 
 # ------------------------------------------------------------------------------------------------ inputs

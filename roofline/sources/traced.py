@@ -51,7 +51,9 @@ def trace_source(
 
 def trace_module(request: Request, target: Device) -> Trace:
     from roofline.tracing import trace
+    from roofline.tracing.arguments import is_quantized
     from roofline.tracing.given import tensors_of
+    from roofline.tracing.ways import Way
 
     ask, what = request.ask, request.what
     module: nn.Module = ask.model
@@ -67,6 +69,8 @@ def trace_module(request: Request, target: Device) -> Trace:
             way=way,
         )  # fmt: skip
 
+    if is_quantized(module):
+        return noted(run_on(module, Way(real=True), None), QUANTIZED)
     values = "with the values given" if any(not t.is_meta for t in tensors) else "random inputs"
     others = partial(_others, module, lambda: (args, kwargs), what)
     return attempts.traced(run_on, module, type(module).__name__, values, request.progress, lambda: module, others)

@@ -52,6 +52,11 @@ def packed_in(m: torch.nn.Module) -> list[Any]:
     return [v for v in m.__dict__.values() if type(v) is torch.ScriptObject and is_packed(v)]
 
 
+def is_quantized(module: torch.nn.Module) -> bool:
+    """Whether its weights are packed for quantized kernels, which run on real CPU tensors only."""
+    return any(True for m in module.modules() for _ in packed_in(m))
+
+
 def alike(t: torch.Tensor) -> torch.Tensor:
     """Another tensor of the same shape, strides and type, without storage."""
     return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")

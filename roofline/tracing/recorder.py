@@ -79,6 +79,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.by_storage: dict[int, Store] = {}
         self.kept: list[Any] = []
         self.swapped: dict[int, torch.Tensor] = {}
+        # real tensors that the pass found and writes to, and what was in them
+        self.spared: list[tuple[torch.Tensor, torch.Tensor]] = []
         # packed weights of quantized operators by identity, as tensors
         self.packed: dict[int, list[torch.Tensor | None]] = {}
 
@@ -89,7 +91,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     # ---------------------------------------------------------------- tensors
 
     def close(self) -> None:
-        """Let go of every tensor: stores point back here, and a cycle would wait for the garbage collector."""
+        """Let go of every tensor: stores point back here, and a cycle would wait for the garbage collector. What was written to
+        tensors that were there before is undone."""
+        for t, before in reversed(self.spared):
+            with torch.inference_mode() if t.is_inference() else torch.no_grad():
+                t.copy_(before)
+        self.spared.clear()
         for held in (self.known, self.by_storage, self.swapped, self.casts.weights, self.packed):
             held.clear()
         self.kept.clear()
@@ -275,6 +282,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self._remember(key, Entry(spec, None, True, 0))
             self._record(spec, tags, (tags[0][1].id,))
             return tensors[0]
+        if key is None and info.mutates and not info.tracks:
+            for i in mutated(func, info, args, kwargs, tensors):
+                if not tensors[i].is_meta and tags[i][1].kind != "activation":
+                    self.spared.append((tensors[i], tensors[i].clone()))
         before = {id(t): tag for t, tag in zip(tensors, tags, strict=True)}
         loaded = "torch._dynamo" in sys.modules
         result = self._call(func, args, kwargs)

@@ -19,6 +19,7 @@ from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
 from roofline.tracing import built, drawn, regions
 from roofline.tracing.arguments import packed_in, tensors_in
+from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.given import Call, kept
 from roofline.tracing.recorder import META, Recorder
 from roofline.tracing.ways import NeedsValues as NeedsValues
@@ -84,9 +85,11 @@ def trace(  # long: one context inside the other, and what was recorded in them
         module = cast(nn.Module, module._orig_mod)
     modules = _Modules(module, recorder)
     training = [m.training for _, m in modules.named]
+    fixed: list[str] = []
     with ExitStack() as stack:
         stack.callback(recorder.close)
-        stack.enter_context(_left_as_found(modules))
+        stack.callback(AsFound(m for _, m in modules.named).restore)
+        stack.enter_context(interpreted())
         stack.enter_context(torch.enable_grad() if optimizer else torch.inference_mode())
         swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, bool(optimizer), way.values)
         params, buffers = swap.module(modules)
@@ -103,7 +106,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         for path, t in inputs:
             recorder.adopt(t, "input", path)
         if optimizer or any(training):
-            module.train(bool(optimizer))
+            fixed = set_mode(module, bool(optimizer))
         if optimizer:
             step = steps.Step(recorder, params, optimizer)
             step.prepare(modules.owners())
@@ -144,7 +147,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         inputs=tuple(InputInfo(tuple(t.shape), str(t.dtype)[6:], path) for path, t in inputs),
     )
     mode, notes = ("training", [steps.NOTE.format(optimizer)]) if optimizer else ("inference", [])
-    notes += [note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note]
+    notes += [*fixed, *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note)]
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)
     return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own)
@@ -175,9 +178,10 @@ def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:
 
 
 def _table(m: nn.Module, name: str) -> dict[str, Any]:
-    """A module's own parameters or buffers; those of a TorchScript module are a copy, since they live in C++."""
+    """A module's own parameters or buffers; those of a TorchScript module lie in C++, behind something like a dict."""
     own = m.__dict__.get(name)
-    return own if own is not None else dict(getattr(m, name).items())
+    table: dict[str, Any] = own if own is not None else getattr(m, name)
+    return table
 
 
 class _Swap:
@@ -406,24 +410,3 @@ def _paths(root: nn.Module, modules: int) -> Iterator[tuple[str, nn.Module]]:
         ]
         open_ += reversed(children)
     return iter(found) if not open_ else root.named_modules()
-
-
-_CONTAINERS = frozenset({dict, list, set})
-
-
-@contextmanager
-def _left_as_found(modules: _Modules) -> Iterator[None]:
-    """Put every module's attributes back: swapped tensors, the training flag, caches that a forward pass fills."""
-    saved = [
-        (m, m.__dict__.copy(), [(v, v.copy()) for v in m.__dict__.values() if type(v) in _CONTAINERS]) for _, m in modules.named
-    ]
-    try:
-        yield
-    finally:
-        for m, attributes, containers in saved:
-            m.__dict__.clear()
-            m.__dict__.update(attributes)
-            for now, before in containers:
-                if now or before:
-                    now.clear()
-                    now.extend(before) if type(now) is list else now.update(before)

@@ -1,0 +1,202 @@
+"""What a pass may change in a model, noted before it and put back after it, whether it failed or not.
+
+That is the attributes of every module (parameters, buffers, hooks, the training flag), what hangs on them (containers, plain
+objects, modules that are no children, random generators, arrays) however deep, what a TorchScript module holds in C++, and the
+attributes of the model's own classes. Tensors that a pass writes to are the recorder's (`Recorder.spare`).
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+_ATOMS = frozenset({
+    int, float, complex, bool, str, bytes, type(None), type(Ellipsis), range, type, torch.Tensor, nn.Parameter, torch.Size,
+    torch.dtype, torch.device, torch.layout, torch.memory_format, types.FunctionType, types.BuiltinFunctionType,
+    types.MethodType, types.ModuleType,
+})  # fmt: skip
+_TENSORS_AND_CHILDREN = frozenset({"_parameters", "_buffers", "_modules"})
+_CONTAINERS = frozenset({dict, list, set, OrderedDict, defaultdict, deque})
+_TABLES = (dict, OrderedDict, defaultdict)
+# A container of more is noted and not looked into: nobody keeps state by the ten thousand but data. Bytes of an array, and what
+# is looked at in all.
+_MOST_ITEMS, _MOST_BYTES, _MOST_SEEN = 10_000, 2**24, 100_000
+# Classes whose objects hold nothing of a model's own, by the package that they are from.
+_FOREIGN = ("torch", "builtins", "functools", "weakref", "threading", "_thread", "logging", "re", "pathlib")
+_MISSING = object()
+
+
+class AsFound:
+    """The state of some modules: noted when it is made, put back by `restore`."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self.modules = [(m, m.__dict__.copy()) for m in modules]
+        self.empty: list[Any] = []
+        self.containers: list[tuple[Any, Any]] = []
+        self.objects: list[tuple[Any, dict[str, Any]]] = []
+        self.others: list[Callable[[], Any]] = []
+        self.seen = {id(m) for m, _ in self.modules}
+        self.classes: dict[type, dict[str, Any] | None] = {}
+        empty, containers, odd = self.empty, self.containers, []
+        for m, attributes in self.modules:
+            if type(m) not in self.classes:
+                self._class(type(m))
+            # in line: of the two dozen attributes of a module nearly all are empty tables of hooks and tables of tensors
+            for key, value in attributes.items():
+                kind = type(value)
+                if kind in _ATOMS:
+                    continue
+                if kind not in _CONTAINERS:
+                    odd.append(value)
+                elif not value:
+                    empty.append(value)
+                elif key in _TENSORS_AND_CHILDREN:
+                    containers.append((value, value.copy()))
+                else:
+                    odd.append(value)
+        if any(issubclass(kind, torch.jit.ScriptModule) for kind in self.classes):
+            for m, _ in self.modules:
+                if isinstance(m, torch.jit.ScriptModule):
+                    self._script(m)
+        self._look(odd)
+
+    def _look(self, values: Iterable[Any]) -> None:
+        """Note what can change in these values, and in what they hold."""
+        seen, open_ = self.seen, [v for v in values if type(v) not in _ATOMS]
+        while open_ and len(seen) < _MOST_SEEN:
+            value = open_.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            kind = type(value)
+            if kind in _CONTAINERS:
+                self.containers.append((value, value.copy() if value else None))
+                if not 0 < len(value) <= _MOST_ITEMS:
+                    continue
+                inside: Iterable[Any] = value.values() if kind in _TABLES else value
+            else:
+                inside = value if kind is tuple else self._object(value)
+            open_ += [v for v in inside if type(v) not in _ATOMS]
+
+    def _object(self, value: Any) -> Iterable[Any]:
+        """Note an object that is no container; what it holds."""
+        kind = type(value)
+        package = kind.__module__.partition(".")[0]
+        if isinstance(value, torch.Generator):
+            state = value.get_state()
+            self.others.append(partial(value.set_state, state))
+        elif package == "numpy" and hasattr(value, "nbytes") and value.ndim and value.nbytes <= _MOST_BYTES:
+            self.others.append(partial(value.__setitem__, ..., value.copy()) if value.flags.writeable else lambda: None)
+        elif isinstance(value, (dict, list)) and package != "torch":  # somebody's own kind of container
+            held: Any = dict(value) if isinstance(value, dict) else list(value)
+            self.containers.append((value, held))
+            return held.values() if isinstance(held, dict) else held
+        if isinstance(value, (type, enum.Enum, torch.Tensor)) or (package in _FOREIGN and not isinstance(value, nn.Module)):
+            return ()
+        attributes = getattr(value, "__dict__", None)
+        slots = self._slots(value)
+        if type(attributes) is not dict:
+            return slots
+        self.objects.append((value, attributes.copy()))
+        if isinstance(value, nn.Module):
+            self._class(kind)
+        return [*attributes.values(), *slots]
+
+    def _slots(self, value: Any) -> list[Any]:
+        """What an object holds in slots."""
+        named = [vars(base).get("__slots__", ()) for base in type(value).__mro__]
+        names = [n for slots in named for n in ((slots,) if isinstance(slots, str) else slots) if not n.startswith("__")]
+        held = {name: getattr(value, name, _MISSING) for name in names}
+
+        def again() -> None:
+            for name, before in held.items():
+                if getattr(value, name, _MISSING) is not before:
+                    with suppress(AttributeError):  # frozen: then nobody changed it
+                        delattr(value, name) if before is _MISSING else setattr(value, name, before)
+
+        if held:
+            self.others.append(again)
+        return [v for v in held.values() if v is not _MISSING]
+
+    def _class(self, kind: type) -> None:
+        """The attributes of a class of the model's own, and what they hold."""
+        for base in kind.__mro__:
+            if base in self.classes:
+                continue
+            if base.__module__.partition(".")[0] in _FOREIGN:
+                self.classes[base] = None
+                continue
+            own = {k: v for k, v in vars(base).items() if not (k.startswith("__") and k.endswith("__")) and k != "_abc_impl"}
+            self.classes[base] = own
+            self._look([v for v in own.values() if type(v) in _CONTAINERS])
+
+    def _script(self, m: Any) -> None:
+        """What a TorchScript module holds in C++: tensors, the training flag, attributes. Lists and dicts come as copies."""
+        names = [*m._concrete_type.get_attributes(), *(n for n, _ in (*m._parameters.items(), *m._buffers.items()))]
+        held = {}
+        for name in dict.fromkeys(names):
+            with suppress(RuntimeError):  # of a type that Python has no word for
+                held[name] = m._c.getattr(name)
+
+        def again() -> None:
+            for name, value in held.items():
+                with suppress(RuntimeError):
+                    m._c.setattr(name, value)
+
+        self.others.append(again)
+
+    def restore(self) -> None:
+        """Make it so again; what did not change is left alone."""
+        for m, attributes in (*self.modules, *self.objects):
+            now = m.__dict__
+            now.clear()
+            now.update(attributes)
+        if any(self.empty):
+            for value in self.empty:
+                value.clear()
+        for value, before in self.containers:
+            if before or value:
+                value.clear()
+                if before:
+                    value.update(before) if isinstance(value, (dict, set)) else value.extend(before)
+        for again in self.others:
+            again()
+        for kind, own in self.classes.items():
+            if own is None:  # not the model's
+                continue
+            now = {k: v for k, v in vars(kind).items() if k in own or not k.startswith("__")}
+            for name in now.keys() | own.keys():
+                if now.get(name, _MISSING) is not own.get(name, _MISSING) and name != "_abc_impl":
+                    with suppress(AttributeError, TypeError):
+                        setattr(kind, name, own[name]) if name in own else delattr(kind, name)
+
+
+def set_mode(module: nn.Module, training: bool) -> list[str]:
+    """Set the training flags as `module.train()` does; a note where a part has a mode that cannot be changed."""
+    try:
+        module.train(training)
+    except NotImplementedError:  # a program of torch.export's among them, which has the mode that it was exported in
+        for m in module.modules():
+            if "train" not in vars(m):
+                m.training = training
+        return ["a part of it is an exported program, which runs in the mode that it was exported in"]
+    return []
+
+
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """TorchScript runs as it is written: what its optimiser learns from meta tensors would stay with the module."""
+    before = torch._C._get_graph_executor_optimize()
+    torch._C._set_graph_executor_optimize(False)
+    try:
+        yield
+    finally:
+        torch._C._set_graph_executor_optimize(before)
