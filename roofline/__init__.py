@@ -24,6 +24,21 @@ if TYPE_CHECKING:
 __all__ = ["Analysis", "Device", "Explanation", "RooflineError", "Work", "__version__", "analyze", "explain", "register_flops"]
 
 
+def _text(analysis: Analysis) -> str:
+    from roofline.views.table import text
+
+    return text(analysis)
+
+
+def _html(analysis: Analysis) -> str:
+    from roofline.views.table import html
+
+    return html(analysis)
+
+
+Analysis.VIEWS.update(text=_text, html=_html)
+
+
 def __getattr__(name: str) -> Any:
     if name == "register_flops":
         from roofline.cost import register_flops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from msgspec import Struct, field
@@ -276,6 +277,8 @@ class Analysis(Struct, frozen=True, kw_only=True):
     """
 
     SCHEMA: ClassVar[int] = 1
+    # how it is shown, "text" and "html": the package sets them, since a record knows no view
+    VIEWS: ClassVar[dict[str, Callable[[Analysis], str]]] = {}
 
     schema: int
     tool: ToolInfo
@@ -292,3 +295,21 @@ class Analysis(Struct, frozen=True, kw_only=True):
     measurement: Measurement | None = None
     # of a prefill or decode pass
     language: LanguageInfo | None = None
+
+    def __repr__(self) -> str:
+        """One line: all of it is as long as a book, and stands in `msgspec.to_builtins(analysis)`."""
+        m, s, t = self.model, self.setting, self.totals
+        return (
+            f"<Analysis of {m.name!r} on {s.device}, batch {s.batch}, {s.precision}, {s.runtime}, {s.mode}: "
+            f"{t.macs:,} MACs, {t.flops:,} FLOPs, {t.bytes:,} B, {t.time_s:.3g} s; print() shows the table>"
+        )
+
+    def __str__(self) -> str:
+        """The table that the command line prints, in plain text."""
+        view = self.VIEWS.get("text")
+        return view(self) if view else repr(self)
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook."""
+        view = self.VIEWS.get("html")
+        return view(self) if view else repr(self)

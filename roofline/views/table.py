@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from io import StringIO
+from shutil import get_terminal_size
 from typing import Literal, NamedTuple
 
 from rich.console import Console
@@ -83,6 +86,22 @@ def render(analysis: Analysis, console: Console, by: By = "layer", depth: int | 
     with console.capture() as captured:
         _render(analysis, console, by, depth, top, _ASCII)
     console.file.write(captured.get().replace("…", "~").encode("ascii", "replace").decode("ascii"))
+
+
+def text(analysis: Analysis, width: int | None = None) -> str:
+    """The table by layer in plain text, `width` columns wide (None: as the terminal, 80 where there is none)."""
+    console = Console(
+        file=StringIO(), width=width or get_terminal_size((80, 24)).columns, color_system=None, force_terminal=False,
+        legacy_windows=False,
+    )  # fmt: skip
+    render(analysis, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # a StringIO
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def html(analysis: Analysis) -> str:
+    """The same for a notebook: a block of text, its names escaped."""
+    return f'<pre style="line-height: 1.2">{escape(text(analysis, 100))}</pre>'
 
 
 def _render(analysis: Analysis, console: Console, by: By, depth: int | None, top: int | None, glyphs: Glyphs) -> None:

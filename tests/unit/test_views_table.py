@@ -30,6 +30,26 @@ def test_plain_text_fits_and_has_no_codes(width: int, by: By) -> None:
     assert max(cell_len(line) for line in text.splitlines()) <= width
 
 
+def test_an_analysis_prints_as_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    a = sample()
+    lines = [line.rstrip() for line in show(a).splitlines()]
+    assert str(a).splitlines() == lines
+    assert repr(a).count("\n") == 0
+    assert len(repr(a)) < 300
+    assert f"{a.totals.macs:,} MACs" in repr(a)
+
+
+def test_a_notebook_shows_the_table_with_names_escaped() -> None:
+    shown = hostile()._repr_html_()
+    assert shown.startswith("<pre")
+    assert "MACs" in shown
+    inside = shown[shown.index(">") + 1 : -len("</pre>")]
+    assert "<" not in inside
+    assert ">" not in inside
+    assert len(shown) < 20_000
+
+
 def test_colour_on_a_terminal() -> None:
     assert "\x1b[" in show(sample(), terminal=True)
 
