@@ -35,7 +35,7 @@ from roofline.errors import UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Point, Trace
 from roofline.request import Ask, Pass, Place, Request
-from roofline.sources import reference
+from roofline.sources.reference import reference_models
 from roofline.sources.resolve import resolve
 from roofline.sources.traced import trace_module, trace_source
 from roofline.timemodel import roof
@@ -166,7 +166,7 @@ def main() -> int:
     asked = parser.parse_args()
     import nets
 
-    names = asked.models or [*reference.names(), *(f"hf:{name}" for name in nets.LANGUAGE)]
+    names = asked.models or [*reference_models(), *(f"hf:{name}" for name in nets.LANGUAGE)]
     start, tried, out, all_found = time.monotonic(), 0, 0, []
     with ProcessPoolExecutor(asked.jobs) as pool:
         for one in pool.map(over, names, [asked.every] * len(names)):
