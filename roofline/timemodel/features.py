@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from roofline.classes import PRODUCTS
+from roofline.classes import CONVS, PRODUCTS
 from roofline.dtypes import DOUBLES, DTYPE_BITS
 from roofline.records import Kernel
 from roofline.shapes import Access, Loop
@@ -15,6 +16,8 @@ from roofline.timemodel import sizes
 from roofline.timemodel.sizes import Value
 
 NO_LOOP = Loop()
+# FLOPs for each result that a convolution does on the way out (bias, folded norm, activation), hidden behind its products.
+EPILOGUE = 32
 
 
 class Moved(NamedTuple):
@@ -123,9 +126,13 @@ def shape(kernel: Kernel) -> sizes.Sizes | None:
 
 
 def untold(kernel: Kernel) -> int:
-    """FLOPs of products that no sizes tell: they run at the rate of their class, so that nothing is free."""
+    """FLOPs of products that no sizes tell, and those beside a convolution's products that are more than an epilogue (the
+    samples that a deformable one draws): they run at the rate of their class, so that nothing is free."""
     if kernel.klass not in PRODUCTS:
         return 0
     if not kernel.products:
         return max(kernel.flops, 2 * kernel.macs)
-    return max(2 * (kernel.macs - sum([p.macs for p in kernel.products])), 0)
+    found = max(2 * (kernel.macs - sum([p.macs for p in kernel.products])), 0)
+    if kernel.klass in CONVS:
+        found += max(kernel.flops - 2 * kernel.macs - EPILOGUE * prod(kernel.shape), 0)
+    return found

@@ -199,7 +199,8 @@ def executed(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> floa
     if klass != "conv" or not f.macs:
         return 1.0
     done = f.total(lambda p, f: gpu_products.executed(p, f, c, machine, xp))
-    return float((done + f.untold / 2) / f.macs)
+    # what is untold may be arithmetic beside the products
+    return min(float((done + f.untold / 2) / f.macs), 1.0)
 
 
 def overhead(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Overhead:

@@ -123,6 +123,30 @@ def test_no_kernel_of_a_model_is_above_a_roof(names: Any) -> None:
     assert tried > len(names) / 2
 
 
+@pytest.mark.parametrize("name", ["jetson-nano", "raspberry-pi-4"])
+def test_what_a_convolution_does_beside_its_products_takes_time(name: str) -> None:
+    """A deformable one draws its samples: on narrow layers that is a tenth of its FLOPs."""
+    ops = pytest.importorskip("torchvision").ops
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = ops.DeformConv2d(64, 32, 3, padding=1)
+
+        def forward(self, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+            return self.conv(x, offset)
+
+    with torch.device("meta"):
+        net, args = Net().eval(), [torch.empty(2, 64, 128, 128), torch.empty(2, 18, 128, 128)]
+    dtype = "fp16" if name == "jetson-nano" else "fp32"
+    a = roofline.analyze(net, args=args, device=name, dtype=dtype)
+    assert a.totals.flops > 1.05 * 2 * a.totals.macs
+    (kernel,) = [k for k in a.kernels if "deform" in k.op]
+    assert kernel.efficiency <= 1
+    assert kernel.executed == 1
+    assert physics.broken(a.notes) == []
+
+
 @pytest.mark.parametrize("name", ["rtx-3090", "t4", "h100-sxm", "i9-10940x", "raspberry-pi-4"])
 def test_a_training_step_takes_about_three_forwards(name: str) -> None:
     """Each product has two gradients. Published steps are 3 to 6 forwards."""
@@ -178,7 +202,7 @@ def test_bytes_are_unknown_where_no_rule_and_no_shape_tells_them() -> None:
     assert found.coverage.bytes_known == 1
     (row,) = found.kernels
     rows = [row, replace(row, known=False), replace(row, known=False, bytes=0), row]
-    coverage = summary._coverage(rows)
+    coverage = summary._coverage(rows, [])
     assert (coverage.flops_known, coverage.bytes_known) == (0.5, 0.75)
 
 
