@@ -82,7 +82,7 @@ def expected(table: dict[str, Any], name: str, what: str) -> Totals:
 
 def _within(package: str, wanted: str) -> bool:
     """`<2.10` or `>=2.10` of an installed package."""
-    sign, version = re.fullmatch(r"(<|>=)([\d.]+)", wanted).groups()  # type: ignore[union-attr]
+    sign, version = re.fullmatch(r"(<|>=)([\d.]+)", wanted).groups()
     return compat.older(compat.version(package), version) == (sign == "<")
 
 

@@ -109,7 +109,7 @@ def visit(tmp_path: Path, page: str, script: str = "", *, dark: bool = False, wi
 @browser
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])
 def test_chart_is_drawn_without_errors(tmp_path: Path, kind: str) -> None:
-    dom, console = visit(tmp_path, render([sample(kind, 66)]))  # type: ignore[arg-type]
+    dom, console = visit(tmp_path, render([sample(kind, 66)]))
     assert console == ""
     assert 'data-ready="true"' in dom
     assert dom.count('class="dot') > 10

@@ -147,14 +147,14 @@ def test_a_decoder_under_either_spelling() -> None:
     """The installed transformers has one of the names; a model with the other is the same to us."""
     transformers = pytest.importorskip("transformers")
 
-    class Other(transformers.LlamaForCausalLM):  # type: ignore[name-defined,misc]
+    class Other(transformers.LlamaForCausalLM):
         if "cache" in inspect.signature(transformers.LlamaForCausalLM.forward).parameters:
 
-            def forward(self, input_ids=None, past_key_values=None, use_cache=None, logits_to_keep=0):  # type: ignore[no-untyped-def]
+            def forward(self, input_ids=None, past_key_values=None, use_cache=None, logits_to_keep=0):
                 return super().forward(input_ids, cache=past_key_values, use_cache=use_cache, logits_to_keep=logits_to_keep)
         else:
 
-            def forward(self, input_ids=None, cache=None, use_cache=None, logits_to_keep=0):  # type: ignore[no-untyped-def]
+            def forward(self, input_ids=None, cache=None, use_cache=None, logits_to_keep=0):
                 return super().forward(input_ids, past_key_values=cache, use_cache=use_cache, logits_to_keep=logits_to_keep)
 
     config = transformers.LlamaConfig(

@@ -341,8 +341,8 @@ def test_damage(archive: Path, tmp_path: Path, way: str) -> None:
             path.write_bytes(damaged(archive.read_bytes(), r))
         elif way == "document":
             member = r.choice(["models/model.json"] * 4 + ["model_weights_config.json"])
-            edited(archive, path, lambda d, r=r: wrong(d, r), member)  # type: ignore[misc]
+            edited(archive, path, lambda d, r=r: wrong(d, r), member)
         else:
-            rewritten(archive, path, lambda n, d, r=r: damaged(d, r) if n.endswith("models/model.json") else d)  # type: ignore[misc]
+            rewritten(archive, path, lambda n, d, r=r: damaged(d, r) if n.endswith("models/model.json") else d)
         refused += bool(refused_or_fine(str(path), (way, seed)))
     assert refused > 100

@@ -29,7 +29,7 @@ KERNELS, BYTES, FEW = 0.10, 0.05, 1
 def vision(name: str, *args: object, **settings: object) -> nn.Module:
     from torchvision import models
 
-    return getattr(models, name)(*args, **settings)  # type: ignore[no-any-return]
+    return getattr(models, name)(*args, **settings)
 
 
 def mobilenet() -> nn.Module:

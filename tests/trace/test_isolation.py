@@ -25,7 +25,7 @@ NET = "from torch import nn\nfrom layers import layer\n\ndef Net():\n    return 
 
 
 def params(model: str, width: int = 4, **more: object) -> int:
-    return roofline.analyze(model, inputs=(f"1,{width}",), device="t4", cache=False, **more).model.params  # type: ignore[arg-type]
+    return roofline.analyze(model, inputs=(f"1,{width}",), device="t4", cache=False, **more).model.params
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -261,7 +261,7 @@ def test_centernet_heads(name: str, channels: int) -> None:
     found = {key: tuple(out.shape) for key, out in model(image(name)).items()}
     assert found == {"hm": (1, 10, 128, 128), "wh": (1, 2, 128, 128), "reg": (1, 2, 128, 128)}
     if channels:
-        assert model.hm.in_channels == channels  # type: ignore[union-attr]
+        assert model.hm.in_channels == channels
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_autocast_against_torch_itself_on_the_cpu() -> None:
     seen: list[tuple[str, torch.dtype]] = []
 
     class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
             first = out[0] if isinstance(out, tuple) else out
             seen.append((func._schema.name.removeprefix("aten::"), first.dtype))
@@ -360,7 +360,7 @@ class Outer(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x)  # type: ignore[no-any-return]
+        return self.inner(x)
 
 
 def test_work_of_a_shared_module_stands_where_it_was_called() -> None:
@@ -411,7 +411,7 @@ class Masked(nn.Module):
         self.linear = nn.Linear(16, 4)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.linear(x[mask])  # type: ignore[no-any-return]
+        return self.linear(x[mask])
 
 
 def test_masks_keep_their_values_and_are_true_without_any() -> None:

@@ -173,7 +173,7 @@ def test_attention_stays_one_kernel_each_way_on_a_gpu() -> None:
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_recurrent_layers_are_one_kernel_each_way_on_a_gpu(kind: Callable[..., nn.Module]) -> None:
     found = [k for k in launched(Recurrent(kind, num_layers=2), image(5, 3, 12), device_kind="gpu") if k.klass == "rnn"]
-    gates = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}[kind]  # type: ignore[index]
+    gates = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}[kind]
     forward = 5 * 3 * gates * (12 * 16 + 3 * 16 * 16)
     assert [(k.phase, k.macs) for k in found] == [("forward", forward), ("backward", 2 * forward)]
 

@@ -141,7 +141,7 @@ class Graph(nn.Module):
         if float(self.table(ids).sum()) > 1e30:
             return x
         kept = x[:, : int(lengths.max())][:, : len(ids.unique())]
-        return self.lin(kept) * mask[:, None, None]  # type: ignore[no-any-return]
+        return self.lin(kept) * mask[:, None, None]
 
 
 def test_inputs_without_values_are_drawn_in_range_and_named() -> None:

@@ -16,7 +16,7 @@ from roofline.views.style import CLASSES, class_style, fullest, roof_title, roof
 
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])
 def test_sample_adds_up(kind: str) -> None:
-    a = sample(kind)  # type: ignore[arg-type]
+    a = sample(kind)
     assert a.totals.flops == sum(k.flops for k in a.kernels) == sum(o.flops for o in a.ops) == a.layers[0].flops
     assert sum(a.totals.time_by_bound.values()) == pytest.approx(a.totals.time_s)
     # the stem: 32 filters of 3 x 3 x 3 at 112 x 112
