@@ -88,7 +88,7 @@ def _measured(rows: Sequence[model_tables.Row], how: model_tables.Setting, targe
     counted, seconds = [], []
     for number, row in enumerate(rows, 1):
         try:
-            counted.append(arrays.rows(validate.trace(row, how, target, store), how.runtime, target))
+            counted.append(arrays.rows(validate.trace(row, validate.asked(row, how, target), store), how.runtime, target))
         except RooflineError:
             continue
         seconds.append(row.seconds)

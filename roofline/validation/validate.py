@@ -24,7 +24,7 @@ from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Trace, by_bound
-from roofline.request import Ask, Pass
+from roofline.request import Ask, Pass, Place, Request
 from roofline.sources.alone import alone
 from roofline.sources.resolve import resolve
 from roofline.sources.timm import TIMM
@@ -36,11 +36,24 @@ from roofline.validation.accuracy import Prediction, Validation, summarise
 from roofline.validation.model_tables import AS_NAMED, Reading, Row, Setting
 
 
+class Asked(Struct, frozen=True):
+    """A row as a request, and what a request does not say: the layout of the images."""
+
+    request: Request
+    layout: str
+
+    @property
+    def device(self) -> Device:
+        """The device itself, of which tables have more than a name."""
+        assert isinstance(self.request.place.device, Device)
+        return self.request.place.device
+
+
 class _Job(Struct, frozen=True):
+    """One row to predict."""
+
     row: Row
-    setting: Setting
-    device: Device
-    cache: bool
+    asked: Asked
     constants: Constants
 
 
@@ -59,7 +72,7 @@ def predict(
 ) -> tuple[list[Prediction], list[tuple[str, str]]]:
     """Every row predicted, in order, and (model, why) for those that could not be."""
     show = progress or (lambda text: None)
-    work = [_Job(row, how, target, cache, constants or shipped()) for row in rows]
+    work = [_Job(row, asked(row, how, target, cache=cache), constants or shipped()) for row in rows]
     wanted = min(jobs or min(os.cpu_count() or 1, 4), max(len(work) // 20, 1))
     done, skipped = [], []
     pool = ProcessPoolExecutor(wanted) if wanted > 1 else nullcontext()
@@ -76,15 +89,16 @@ def predict(
 
 def _predict(job: _Job) -> Prediction | str:
     """One row, from the cache where it is there. A row that cannot be predicted is a sentence that says why."""
-    row, how, target = job.row, job.setting, job.device
-    asked = repr((row.model, row.size, row.batch, row.millions, how))
+    row, request = job.row, job.asked.request
+    what = repr((row.model, row.size, row.batch, row.millions, request.what, request.place.runtime, job.asked.layout))
     # any other model may be a person's own file, which can change
-    store = Cache(enabled=job.cache and TIMM.has(row.model))
-    key = digest(fingerprints.program(), compat.version("timm"), repr(job.constants), asked, msgspec.json.encode(target))
+    store = Cache(enabled=request.cache and TIMM.has(row.model))
+    device = msgspec.json.encode(job.asked.device)
+    key = digest(fingerprints.program(), compat.version("timm"), repr(job.constants), what, device)
     saved = store.load("prediction", key)
     if saved is None:
         try:
-            t = trace(row, how, target, store)
+            t = trace(row, job.asked, store)
             found = _place(t, job, row if row.size else msgspec.structs.replace(row, size=_size(t)))
         except RooflineError as error:
             return str(error).splitlines()[0]
@@ -94,15 +108,22 @@ def _predict(job: _Job) -> Prediction | str:
     return msgspec.structs.replace(prediction, measured_s=row.seconds)
 
 
-def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
+def asked(row: Row, how: Setting, target: Device, *, cache: bool = True) -> Asked:
+    """What a row of a table that was measured so asks for, on a device."""
+    ask = Ask(row.model, batch=row.batch, resolution=row.size or None)
+    return Asked(Request(ask, Pass(how.dtype), Place(target, how.runtime), cache=cache), how.layout)
+
+
+def trace(row: Row, asked: Asked, store: Cache) -> Trace:
     """The row's trace. Raises RooflineError where the model is unknown or cannot be built or run."""
     import zlib
 
     name = row.model.partition(".")[0]
     if not TIMM.has(name):
-        return _trace_other(row, how, target)
-    asked = repr((name, row.size, row.batch, row.millions, how.dtype, how.layout, target.kind))
-    key = digest(fingerprints.tracing(), asked, compat.version("timm"), compat.place("timm"))
+        return _trace_other(row, asked)
+    dtype, kind = asked.request.what.dtype or "fp32", asked.device.kind
+    what = repr((name, row.size, row.batch, row.millions, dtype, asked.layout, kind))
+    key = digest(fingerprints.tracing(), what, compat.version("timm"), compat.place("timm"))
     saved = store.load("table-trace", key)
     if saved is not None:
         return msgspec.msgpack.decode(zlib.decompress(saved), type=Trace)
@@ -110,21 +131,21 @@ def trace(row: Row, how: Setting, target: Device, store: Cache) -> Trace:
 
     size = row.size or timm_benchmark.default_size(name)
     module = timm_benchmark.make(name, size, row.millions or None)
-    result = timm_benchmark.record(module, name, size, row.batch, dtype=how.dtype, kind=target.kind, layout=how.layout)
+    result = timm_benchmark.record(module, name, size, row.batch, dtype=dtype, kind=kind, layout=asked.layout)
     store.store("table-trace", key, zlib.compress(msgspec.msgpack.encode(result), 1))
     return result
 
 
-def _trace_other(row: Row, how: Setting, target: Device) -> Trace:
+def _trace_other(row: Row, asked: Asked) -> Trace:
     """A model that is not timm's: anything that `analyze` takes, in row-major layout."""
-    if how.layout != "nchw":
+    if asked.layout != "nchw":
         compat.needs("timm", row.model)
         raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
-    found = resolve(Ask(row.model, batch=row.batch, resolution=row.size or None))
+    found = resolve(asked.request.ask)
     if found.kind.code == "person" and not row.own:
         raise UsageError(f"{row.model} is code, which a table does not run; give --own-models if the table is your own")
     with alone(found):
-        return trace_source(found, target, Pass(how.dtype))
+        return trace_source(found, asked.device, asked.request.what)
 
 
 def _size(t: Trace) -> int:
@@ -133,11 +154,11 @@ def _size(t: Trace) -> int:
 
 
 def _place(t: Trace, job: _Job, row: Row) -> Prediction:
-    how, target = job.setting, job.device
-    launched = kernels.build(t, how.runtime, target.kind)
+    target, dtype, runtime = job.asked.device, job.asked.request.what.dtype or "fp32", job.asked.request.place.runtime
+    launched = kernels.build(t, runtime, target.kind)
     footprint = memory.peak(t, target).total
-    points = roof.place(launched, target, setting=how.dtype, runtime=how.runtime, footprint=footprint, constants=job.constants)
-    ideal = roof.place(launched, target, setting=how.dtype, runtime="ideal")
+    points = roof.place(launched, target, setting=dtype, runtime=runtime, footprint=footprint, constants=job.constants)
+    ideal = roof.place(launched, target, setting=dtype, runtime="ideal")
     total = sum(p.time_s for p in points)
     if not total > 0:
         raise UsageError(f"{row.model} launches no kernel at batch {row.batch}, so there is no time to compare")
