@@ -239,6 +239,16 @@ def offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
+def hub_offline(offline: bool) -> bool | None:
+    """Have huggingface_hub ask nobody (or ask again), where it is imported; whether it did before, None where it is not."""
+    constants: Any = sys.modules.get("huggingface_hub.constants")
+    if constants is None:
+        return None
+    before = bool(getattr(constants, "HF_HUB_OFFLINE", False))
+    constants.HF_HUB_OFFLINE = offline
+    return before
+
+
 def rejections() -> tuple[type[Exception], ...]:
     """What a configuration class may raise for values that it rejects."""
     from huggingface_hub import errors

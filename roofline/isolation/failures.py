@@ -82,9 +82,15 @@ _watch: dict[str, str] = {}
 _hooked: list[bool] = []
 
 
+# Further audit events -> who hears of them, by what else closes something while a model's code runs.
+HEARD: dict[str, Callable[[str, tuple[Any, ...]], None]] = {}
+
+
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "ctypes.dlsym" and _watch:
         _asked(arguments[1])
+    elif (hears := HEARD.get(event)) is not None:
+        hears(event, arguments)
 
 
 def _asked(function: Any) -> None:

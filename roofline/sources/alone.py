@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from roofline.cache import places
@@ -68,15 +68,14 @@ def guarded(name: str, own_code: bool = True) -> Iterator[None]:
 def alone(found: Source) -> Iterator[Run]:
     """Around what builds and runs a model by name: as `guarded`, and its modules are its own, and it starts from torch's
     defaults."""
-    from roofline.isolation import failures, leftovers, modules
+    from roofline.isolation import leftovers, modules, network
 
     if found.kind.torch:
         import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
 
     own_code = found.kind.code != "ours"
-    if own_code:
-        failures.audited()
-    with guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(found.places) as loaded:
+    shut = network.closed() if own_code else nullcontext()
+    with shut, guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(found.places) as loaded:
         if found.kind.torch:
             leftovers.defaults(own_code)
         if found.kind.code == "person":

@@ -34,6 +34,7 @@ def trace_source(
         return found.kind.checked(found, found.kind.trace(found, what, progress))
     compat.needs("torch")
     progress("importing torch")
+    from roofline.isolation import network
     from roofline.sources import build
     from roofline.sources.resolve import also_known
     from roofline.tracing import regions
@@ -46,7 +47,7 @@ def trace_source(
     inputs = build.inputs(found)
     result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True))
     result = found.kind.checked(found, result)
-    return noted(result, *found.notes, *builder.notes, *also_known(found))
+    return noted(result, *found.notes, *builder.notes, *also_known(found), *network.notes())
 
 
 def trace_module(request: Request, target: Device) -> Trace:
