@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import util
@@ -321,3 +321,75 @@ def fast_norms(stand_in: Callable[[Callable[..., Any]], Callable[..., Any]]) -> 
         fast_norm.set_fast_norm(before)
         for module, name, function in saved:
             setattr(module, name, function)
+
+
+@contextmanager
+def flex_anywhere(modules: Iterable[Any], device: Any) -> Iterator[None]:
+    """Meanwhile flex_attention takes tensors without memory, and makes no graph of its gradient, where the model has imported
+    it. Masks of blocks that modules hold go to `device`, where there is one.
+    """
+    ours: Any = sys.modules.get("torch.nn.attention.flex_attention")
+    inside: Any = sys.modules.get("torch._higher_order_ops.flex_attention")
+    stand_ins: dict[tuple[Any, str], Any] = {}
+    if ours is not None:
+        stand_ins[ours, "_validate_device"] = lambda *_: None
+        stand_ins[ours, "_warn_once"] = lambda *_, **__: None  # that nothing was compiled
+        stand_ins[inside, "create_fw_bw_graph"] = lambda score, *_: (score, None)
+        for m in modules if device is not None else ():
+            held = [(name, value) for name, value in vars(m).items() if isinstance(value, ours.BlockMask)]
+            m.__dict__.update({name: value.to(device) for name, value in held})
+    before = {place: getattr(*place, None) for place in stand_ins}
+    for (module, name), stand_in in stand_ins.items():
+        setattr(module, name, stand_in)
+    try:
+        yield
+    finally:
+        for (module, name), value in before.items():
+            setattr(module, name, value)
+
+
+def flex_results(args: Any, kwargs: Any) -> Any:
+    """What flex_attention gives for tensors without memory, as many tensors as this torch has: the result first."""
+    flex = importlib.import_module("torch._higher_order_ops.flex_attention")
+    found = getattr(flex, "flex_attention_fake_impl", None)
+    if found is None:
+        raise _unknown("torch", "flex_attention")
+    return found(*args, **kwargs)
+
+
+def triton_kernel(index: Any) -> str:
+    """The name of a Triton kernel that torch keeps under a number."""
+    table = importlib.import_module("torch._higher_order_ops.triton_kernel_wrap").kernel_side_table
+    kernel = table.get_kernel(index)
+    return _kernel_name(kernel)
+
+
+@contextmanager
+def triton_anywhere(launched: Callable[[str, Any], None], recorder: Any) -> Iterator[None]:
+    """Meanwhile kernels of Triton are not launched: `launched` hears a name and the arguments while `recorder` watches.
+
+    A launch inside an operator of the model's own is a part of that operator.
+    """
+    kinds: list[Any] = []
+    for module, kind in (("triton.runtime.jit", "JITFunction"), ("triton.runtime.autotuner", "Autotuner")):
+        kinds += [found] if (found := getattr(sys.modules.get(module), kind, None)) is not None else []
+    modes = sys.modules["torch.utils._python_dispatch"]
+
+    def run(kernel: Any, *args: Any, grid: Any = None, warmup: Any = None, **kwargs: Any) -> None:
+        if modes._get_current_dispatch_mode() is recorder:
+            launched(_kernel_name(kernel), (args, kwargs))
+
+    before = [(kind, kind.run) for kind in kinds]
+    for kind in kinds:
+        kind.run = run
+    try:
+        yield
+    finally:
+        for kind, own in before:
+            kind.run = own
+
+
+def _kernel_name(kernel: Any) -> str:
+    while hasattr(kernel, "fn"):  # configurations to choose from, around the kernel, around the function
+        kernel = kernel.fn
+    return str(getattr(kernel, "__name__", "kernel"))

@@ -116,6 +116,7 @@ def made(model: Any, given: Mapping[str, Any], *, cache: bool = True, progress: 
     Raises UsageError for a name that is no option and for a value of a wrong type; `check` looks at the rest.
     """
     values = dict(given)
+    model = _of_program(model, values)
     for name in values:
         if name not in OPTIONS:
             raise UsageError(f"unknown option {name!r}{nearest(name, OPTIONS)}; use one of {', '.join(OPTIONS)}")
@@ -137,6 +138,17 @@ def made(model: Any, given: Mapping[str, Any], *, cache: bool = True, progress: 
 def _short(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+
+def _of_program(model: Any, values: dict[str, Any]) -> Any:
+    """The module of a program of torch.export in memory, called as it was exported where nobody says otherwise."""
+    export = sys.modules.get("torch.export")
+    if export is None or not isinstance(model, export.ExportedProgram):
+        return model
+    said = any(values.get(name) for name in ("inputs", "args", "kwargs", "batch", "resolution"))
+    if not said and model.example_inputs is not None:
+        values["args"], values["kwargs"] = model.example_inputs
+    return model.module()
 
 
 def _named(model: Any) -> bool:

@@ -231,15 +231,18 @@ def compute_dtype(spec: OpSpec) -> str:
     return max((t.dtype for t in tensors if t.dtype != "bool"), key=DTYPE_BITS.__getitem__, default="bool")
 
 
-def register_flops(*names: Any, kind: str | None = None) -> Callable[[Callable[..., Count]], Callable[..., Count]]:
+def register_flops(
+    *names: Any, kind: str | None = None, override: bool = False
+) -> Callable[[Callable[..., Count]], Callable[..., Count]]:
     """Decorator: count your own operators.
 
     `names` are operators as text ("mylib.fused_mlp", "mylib::fused_mlp", or with an overload "mylib.op.default") or as torch
     objects (torch.ops.mylib.fused_mlp). The function is called with the operator's arguments, tensors as TensorSpec (shape,
     dtype), and `out=` the result (a tuple where there are several); it returns FLOPs, or Work(flops, macs), or None where
     shapes do not tell. `kind` is the class of kernel (records.Kernel.klass), "other" if not given.
+    With `override` the rule takes the place of one that there is, for the life of the process.
 
-    Raises UsageError where a name has a rule already, or `kind` is no class.
+    Raises UsageError where a name has a rule already and `override` is not said, or `kind` is no class.
     """
     if kind is not None and kind not in KLASSES:
         raise UsageError(f"kind {kind!r} is no class of kernel; use one of {', '.join(sorted(KLASSES))}")
@@ -249,7 +252,7 @@ def register_flops(*names: Any, kind: str | None = None) -> Callable[[Callable[.
     complete()
 
     def enter(count: Callable[..., Count]) -> Callable[..., Count]:
-        add([_text(n) for n in names], Rule(count, kind or "other"))
+        add([_text(n) for n in names], Rule(count, kind or "other"), override)
         return count
 
     return enter

@@ -98,6 +98,13 @@ def efficient(
     return _forward(_of(query, key, value, _rows(first(out)), causal=is_causal), attn_bias is not None, dropout_p)
 
 
+@rule("higher_order.flex_attention", klass="attention")
+def flex_attention(query: T, key: T, value: T, weight: int = 0, *_: Any, out: Out, **__: Any) -> Cost:
+    # q [b, h, l, e], k [b, h_kv, s, e], v [b, h_kv, s, v] -> [b, h, l, v]; the model's own function takes `weight` per score
+    a = _of(query, key, value, _rows(first(out)))
+    return Cost.of(a, extra=around(a, False, 0.0) + weight * a.scores)
+
+
 def _causal(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """`is_causal`, the only bool (or the first) among an operator's arguments; a mask of gradients is a list."""
     return bool(kwargs.get("is_causal", next((a for a in args if isinstance(a, bool)), False)))
@@ -186,6 +193,7 @@ def _backward(a: Attention) -> Cost:
     "_scaled_dot_product_efficient_attention_backward",
     "_scaled_dot_product_cudnn_attention_backward",
     "_scaled_dot_product_fused_attention_overrideable_backward",
+    "higher_order.flex_attention_backward",
     klass="attention",
 )
 def attention_backward(grad_out: T, query: T, key: T, value: T, *args: Any, out: Out, **kwargs: Any) -> Cost:

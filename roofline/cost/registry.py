@@ -90,11 +90,13 @@ def qualified(name: str) -> str:
     return name if "." in name else "aten." + name
 
 
-def add(names: Iterable[str], rule: Rule) -> None:
-    """Enter one rule under several names. Raises UsageError where a name is taken."""
+def add(names: Iterable[str], rule: Rule, override: bool = False) -> None:
+    """Enter one rule under several names. Raises UsageError where a name is taken, unless the rule may take its place."""
     for name in map(qualified, names):
-        if name in RULES:
-            raise UsageError(f"a FLOP rule for {name} is registered already: an operator has one rule")
+        if name in RULES and not override:
+            raise UsageError(
+                f"a FLOP rule for {name} is registered already: an operator has one rule; override=True takes its place"
+            )
         RULES[name] = rule
     changed()
 

@@ -5,8 +5,8 @@ What is one kernel in eager PyTorch is recorded as one op; here stands which ope
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -62,7 +62,7 @@ class Func:
         self.overload = func._overloadname
         functional = _functional(func) or func
         self.pointwise = torch.Tag.pointwise in functional.tags or str(functional.overloadpacket) in meta.UNTAGGED_POINTWISE
-        self.query = self.name in _QUERIES
+        self.query: Callable[..., Any] | None = _ask if self.name in _QUERIES else None
         self.dropout = self.name in _DROPOUT
         self.mutates = tuple(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write)
         full = func.name()  # type: ignore[no-untyped-call]  # torch's own
@@ -90,6 +90,19 @@ class Func:
         )
 
 
+class _Higher:
+    """Of an operator that takes functions: only what the recorder does with it."""
+
+    __slots__ = ("query",)
+
+    def __init__(self, query: Callable[..., Any]) -> None:
+        self.query = query
+
+
+def _ask(recorder: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return func(*args, **kwargs)
+
+
 def _functional(func: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
     """`aten.relu.default` for `aten.relu_.default`: torch does not tag the in-place twins."""
     name = func._schema.name.partition("::")[2]
@@ -109,7 +122,13 @@ _funcs: dict[torch._ops.OpOverload, Func] = {}
 def func_of(func: torch._ops.OpOverload) -> Func:
     info = _funcs.get(func)
     if info is None:
-        info = _funcs[func] = Func(func)
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            from roofline.tracing import higher
+
+            info = cast(Func, _Higher(higher.handler(func)))  # nothing else of it is asked
+        else:
+            info = Func(func)
+        _funcs[func] = info
     return info
 
 

@@ -57,6 +57,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def __init__(self, amp: str | None = None, gpu: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
         self.gpu = gpu
+        # what a person should know of how the pass was taken
+        self.notes: list[str] = []
         # nothing was cast: operands that do not go together fail as they would on a device
         self.exact = False
         self.ops: list[Op] = []
@@ -83,6 +85,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.spared: list[tuple[torch.Tensor, torch.Tensor]] = []
         # packed weights of quantized operators by identity, as tensors
         self.packed: dict[int, list[torch.Tensor | None]] = {}
+
+    # operators that take functions come to `__torch_dispatch__` too
+    supports_higher_order_operators = True
+    # whether the pass has a backward
+    trains = False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -176,8 +183,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     ) -> Any:
         kwargs = kwargs or {}
         info = func_of(func)
-        if info.query:
-            return func(*args, **kwargs)
+        if info.query is not None:
+            return info.query(self, func, args, kwargs)
         if info.dropout and switched_off(*args, **kwargs):
             return args[0]
         if self.policy is not None and (cast := self.policy.get(info.name)) is not None:

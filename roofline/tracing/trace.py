@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -17,7 +17,7 @@ from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
-from roofline.tracing import built, drawn, regions
+from roofline.tracing import built, drawn, higher, regions
 from roofline.tracing.arguments import packed_in, tensors_in
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.given import Call, kept
@@ -114,6 +114,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         stack.enter_context(_uncompiled())
         stack.enter_context(regions.honoured(recorder, way.real))
         asked = stack.enter_context(surroundings(way))
+        stack.enter_context(higher.at_hand(recorder, (m for _, m in modules.named), None if way.real else META))
         try:
             if before is not None:
                 with Recorder(amp, device_kind == "gpu") as aside:
@@ -148,6 +149,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     )
     mode, notes = ("training", [steps.NOTE.format(optimizer)]) if optimizer else ("inference", [])
     notes += [*fixed, *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note)]
+    notes += dict.fromkeys(recorder.notes)
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)
     return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own)
@@ -167,10 +169,18 @@ def _recorder(way: Way, training: bool, amp: str | None, gpu: bool) -> Recorder:
     return kind(amp, gpu)
 
 
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Runs what torch.compile has wrapped as it was written: kernels after fusion are a matter of the runtime."""
-    # set_stance imports dynamo, and without dynamo nothing is wrapped
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Runs what torch.compile wraps as it was written: kernels after fusion are a matter of the runtime."""
+    compiles = torch.compile
+    # what is wrapped meanwhile: set_stance would import dynamo
+    plain: Any = lambda model=None, **_: model if model is not None else lambda function: function  # noqa: E731
+    torch.compile = plain
+    try:
+        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+            yield
+    finally:
+        torch.compile = compiles
 
 
 def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:

@@ -50,6 +50,8 @@ _SOLE_STORAGE = 2
 class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's own
     """The recorder for a pass with gradients."""
 
+    trains = True
+
     def __init__(self, amp: str | None, gpu: bool) -> None:
         super().__init__(amp, gpu)
         # autocast works above autograd (see `whole`), not in the dispatch mode

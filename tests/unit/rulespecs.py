@@ -53,6 +53,7 @@ CALLS: list[OpSpec] = [
     op("onnxruntime.Attention", t(2, 5, 9), t(9, 96), Q, K, V, True, False, out=YL),
     op("onnxruntime.MoE", t(5, 8), 2, 8, 12, 3, out=t(5, 8)),
     op("scaled_dot_product_attention", Q, K, V, out=Y),
+    op("higher_order.flex_attention", Q, K, V, 2, out=Y),
     op("_scaled_dot_product_flash_attention", Q, K, V, 0.0, True, out=[Y]),
     op("_scaled_dot_product_flash_attention_for_cpu", Q, K, V, out=[Y]),
     op("_scaled_dot_product_efficient_attention", Q, K, V, None, True, out=[Y]),
