@@ -43,6 +43,7 @@ STARTS_HEAVY = {
     "sources.build": "it makes modules",
     "sources.calls": "it makes tensors",
     "sources.exported": "it runs programs of torch.export",
+    "sources.hf_calls": "it runs modules",
     "sources.loading": "it makes modules",
     "sources.onnx.fold": "it works constants out with numpy",
     "sources.onnx.known": "it holds those constants",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from roofline import units
-from roofline.errors import ModelError, SourceError
+from roofline.errors import ModelError, RooflineError, SourceError
 from roofline.records import Trace
 
 if TYPE_CHECKING:
@@ -88,6 +88,15 @@ def traced(
             return found
         raise
     return noted(result, f"{_why(first)}: traced on real tensors, {values}", *_said(way), *_saw(result))
+
+
+def on_meta(run: Run, module: nn.Module) -> Trace | None:
+    """The trace where the pass goes through without a real run; None where it does not."""
+    try:
+        why, found = _meta(run, module, None)
+    except RooflineError:
+        return None
+    return found if why is None else None
 
 
 def _words(error: Exception | None) -> str:

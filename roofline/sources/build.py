@@ -9,13 +9,15 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from roofline import units
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures
 from roofline.sources.calls import call_with as call_with
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from roofline.sources.values import Input
 
 META = torch.device("meta")
+# A model that meta tensors are not enough to build is built for real: up to this many bytes of parameters.
+REAL_LIMIT = 3 * 2**30
 # Filling a tensor that holds nothing: skipped while a model is built.
 _FILLS = {
     "uniform_",
@@ -72,6 +76,30 @@ class _Build(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         return func(*args, **kwargs)
 
 
+class _TooLarge(Exception):
+    """A model built for real has more parameters than memory should hold."""
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Ends a build whose parameters, real ones, pass the limit: a build that failed on meta for another reason would fail here
+    too, after it had taken all memory."""
+    taken = 0
+
+    def registered(module: nn.Module, name: str, value: Any) -> None:
+        nonlocal taken
+        if isinstance(value, torch.Tensor) and not value.is_meta:
+            taken += value.nbytes
+            if taken > REAL_LIMIT:
+                raise _TooLarge
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(registered)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def build(source: Source, real: bool = False) -> nn.Module:
     """The module, in eval mode; with `real`, on the CPU with random weights (seed 0).
 
@@ -107,7 +135,7 @@ class Builder:
 
 def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.device | None, bool | None]]) -> nn.Module:
     """The module, in the first way that works: (device, whether values are real while it is built; None: everything is)."""
-    first: BaseException | None = None
+    first, large = None, False
     for device, hybrid in ways:
         try:
             module = _construct(make, source.args, device, hybrid)
@@ -116,6 +144,7 @@ def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.
         except BaseException as error:
             if failures.interrupted(error) or isinstance(error, SystemExit):
                 raise
+            large |= isinstance(error, _TooLarge)
             first = first or error
             continue
         if not isinstance(module, nn.Module):
@@ -127,6 +156,8 @@ def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.
     if unexpected and unexpected[1] in source.args:
         raise UsageError(f"{source.name} takes no argument {unexpected[1]!r}") from first
     words = f"{failures.said(first)}{failures.place(first)}"
+    if large:
+        words += f"\nit was not built on real memory, which more than {units.binary(REAL_LIMIT)} of parameters would take"
     if wrong := _wrong_settings(make, source, ways):
         raise UsageError(f"{source.name} cannot be built with {wrong}: {words}") from first
     raise BuildError(f"the model failed: {source.name} could not be built: {words}") from first
@@ -186,7 +217,8 @@ def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.dev
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if hybrid is None:
-            return make(**args)
+            with _limited():
+                return make(**args)
         with _Build(hybrid):
             if device is None:
                 return make(**args)

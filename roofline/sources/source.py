@@ -5,7 +5,7 @@ Nothing outside those files asks which kind a source is of; it asks the kind wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -101,6 +101,8 @@ class Kind:
     code: ClassVar[Literal["package", "ours", "person"]] = "package"
     # False: it needs no torch and builds no module; `trace` makes the Trace
     torch: ClassVar[bool] = True
+    # whether `default` is guessed from the model, so that a model that fails with it may not be to blame
+    guesses: ClassVar[bool] = False
 
     # ---------------------------------------------------------------------------------------- finding, without torch
 
@@ -166,6 +168,15 @@ class Kind:
     def inputs(self, source: Source) -> tuple[Input, ...]:
         """The inputs as asked for, of a source whose `inputs` are None. Raises UsageError for what it cannot take."""
         return sized(parsed(self.default(source)), source.asked)
+
+    def calls(self, source: Source, module: Any) -> Iterator[tuple[Input, ...]]:
+        """What the module that was built is called with, the likeliest first: the first that goes through is taken."""
+        yield source.inputs if source.inputs is not None else self.inputs(source)
+
+    def assumed(self, source: Source) -> str:
+        """Of a kind that `guesses`: a line on what was assumed of a model that failed, and what to say instead."""
+        shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape)) or 'of values'}" for i in self.inputs(source))
+        return f"its inputs were assumed ({shapes}): give others with --input NAME=SHAPE"
 
     def remarks(self, source: Source, made: Any) -> tuple[str, ...]:
         """What a person should know of how it was built; `made` is what `load` gave."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from roofline import compat
 from roofline.devices.device import Device
+from roofline.errors import ModelError
 from roofline.records import Trace
 from roofline.request import FORWARD, Pass, Request
 from roofline.sources import attempts
@@ -44,8 +46,20 @@ def trace_source(
         builder = build.Builder(found)
         module = builder()
     progress(f"tracing {found.name}")
-    inputs = build.inputs(found)
-    result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True))
+    language = what.prefill or what.decode
+    calls = iter([build.inputs(found)]) if language else found.kind.calls(found, module)
+    guessed = found.kind.guesses and not found.asked.inputs and not language
+    try:
+        inputs = next(calls)
+        more = chain([inputs], calls) if found.kind.guesses else ()
+        result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True), more)
+    except ModelError as error:
+        if not guessed:
+            raise
+        raise ModelError(f"{error}\n{found.kind.assumed(found)}") from error
+    if guessed:
+        shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape))}" for i in result.model.inputs)
+        result = noted(result, f"inputs assumed: {shapes}; give others with --input NAME=SHAPE")
     result = found.kind.checked(found, result)
     return noted(result, *found.notes, *builder.notes, *also_known(found), *network.notes())
 
@@ -93,12 +107,16 @@ def _traced(
     what: Pass,
     progress: Callable[[str], None],
     with_values: Callable[[], nn.Module],
+    more: Iterable[tuple[Input, ...]] = (),
 ) -> Trace:
-    """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so."""
+    """Trace on meta tensors; a model whose shapes depend on data is run once on real ones, and the notes say so.
+
+    `more` are inputs to choose from: the first that go through on meta; `inputs` tell why where none do.
+    """
     from roofline.sources import build
     from roofline.tracing import trace, ways
 
-    def run_on(m: nn.Module, way: Way, floats: torch.dtype | None = None) -> Trace:
+    def run_on(m: nn.Module, way: Way, floats: torch.dtype | None = None, inputs: Sequence[Input] = inputs) -> Trace:
         notes: list[str] = []
         before = None
         if what.prefill or what.decode:
@@ -127,6 +145,9 @@ def _traced(
     if build.is_quantized(module):
         return noted(run_on(module, ways.Way(real=True)), QUANTIZED)
     others = partial(_others, module, lambda: build.call_with(module, inputs), what)
+    for other in more:
+        if (found := attempts.on_meta(partial(run_on, inputs=other), module)) is not None:
+            return noted(found, *build.remarks(other))
     result = attempts.traced(run_on, module, name, "random weights, seed 0", progress, with_values, others)
     return noted(result, *build.remarks(inputs))
 

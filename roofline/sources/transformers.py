@@ -4,24 +4,25 @@ no weights are read, and a configuration that brings its own code (`auto_map`) i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from roofline import compat
 from roofline.errors import SourceError, UnknownNameError, UsageError, nearest
+from roofline.sources import hf_inputs
+from roofline.sources.inputs import given, sized
 from roofline.sources.source import Kind, Source, installed, needs
-
-# Tokens of a text input where nothing else is said.
-TOKENS = 128
-# Samples of an audio input: one second at 16 kHz.
-SAMPLES = 16_000
+from roofline.sources.values import Input
 
 
 class Transformers(Kind):
     """`hf:LlamaForCausalLM`, `hf:config.json`; a name of the hub would be a download, so it is refused."""
 
     name = prefix = "hf"
+    guesses = True
     package = "transformers"
 
     def named(self, name: str) -> Source:
@@ -55,50 +56,51 @@ class Transformers(Kind):
 
         return make
 
-    def default(self, source: Source) -> Mapping[str, Any]:
-        return _inputs(source.where, source.args)
+    def inputs(self, source: Source) -> tuple[Input, ...]:
+        return self._ways(source)[0]
+
+    def calls(self, source: Source, module: Any) -> Iterator[tuple[Input, ...]]:
+        from roofline.sources import hf_calls
+
+        _, config = _configured(source.where, source.args)
+        sizes = hf_inputs.Sizes(config, source.asked.batch or 1, source.asked.resolution)
+        filled = hf_calls.Filled(module, sizes, frozenset(i.name for i in given(source.asked.inputs)))
+        seen = []
+        for way in self._ways(source):
+            inputs = filled.call(way)
+            if inputs not in seen:
+                seen.append(inputs)
+                yield inputs
+
+    def assumed(self, source: Source) -> str:
+        said = super().assumed(source)
+        return (
+            said
+            if source.where.endswith(".json")
+            else f"{said}; its configuration is transformers' default: or give a config.json"
+        )
+
+    def _ways(self, source: Source) -> list[tuple[Input, ...]]:
+        """The inputs in each way to call it, sized as asked for."""
+        ask = source.asked
+        said = {i.name for i in given(ask.inputs)}
+        cls, config = _configured(source.where, source.args)
+        ways = []
+        for layout in hf_inputs.called_with(cls, hf_inputs.Sizes(config, ask.batch or 1, ask.resolution)):
+            # the sizes hold the batch and the resolution of what nobody said; patches of an image tell no height and width
+            shaped = ask.resolution is None or any(len(layout[n].shape) >= 4 for n in hf_inputs.IMAGE if n in layout)
+            resolution = ask.resolution if shaped or not set(hf_inputs.IMAGE) & set(layout) else None
+            inputs = sized(hf_inputs.inputs(layout), replace(ask, batch=None, resolution=resolution))
+            ways.append(inputs if ask.batch is None else tuple(_rows(i, ask.batch) if i.name in said else i for i in inputs))
+        return ways
 
 
 TRANSFORMERS = Transformers()
 
 
-def _inputs(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The default call: names of forward()'s parameters -> shapes, or text with a dtype."""
-    import inspect
-
-    cls, config = _configured(where, settings)
-    text, vision = getattr(config, "text_config", None), getattr(config, "vision_config", None)
-    known = inspect.signature(cls.forward).parameters
-    main = cls.main_input_name
-    names = [main if main in known else next(n for n in known if n != "self")]
-    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in known:
-        names.append("decoder_input_ids")
-    # two towers side by side; where the image becomes tokens of the text, text alone is a whole call
-    if text is not None and vision is not None and not any(hasattr(config, f"image_token_{n}") for n in ("id", "index")):
-        names += [n for n in ("input_ids", "pixel_values") if n in known and n not in names]
-    return {name: _default(name, config) for name in names}
-
-
-def _default(name: str, config: Any) -> Any:
-    def field(*keys: str, default: Any) -> Any:
-        for part in (config, getattr(config, "text_config", None), getattr(config, "vision_config", None)):
-            for key in keys:
-                value = getattr(part, key, None)
-                if value is not None:
-                    return value
-        return default
-
-    if name in ("input_ids", "decoder_input_ids"):
-        tokens = min(TOKENS, field("max_position_embeddings", "n_positions", default=TOKENS))
-        return f"1,{tokens}:int64"
-    if name == "input_values":
-        return [1, SAMPLES]
-    if name == "input_features":
-        return [1, field("num_mel_bins", "input_feat_per_channel", default=80), 2 * field("max_source_positions", default=1500)]
-    size = field("image_size", "input_size", default=224)
-    height, width = (size, size) if isinstance(size, int) else size
-    frames = [config.num_frames] if hasattr(config, "num_frames") else []
-    return [1, *frames, field("num_channels", "in_channels", default=3), height, width]
+def _rows(i: Input, batch: int) -> Input:
+    """An input by its shape, with another batch."""
+    return replace(i, shape=(batch, *i.shape[1:])) if i.value is None and i.shape else i
 
 
 def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
