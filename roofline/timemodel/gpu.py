@@ -10,7 +10,7 @@ from roofline.timemodel.constants import Gpu
 from roofline.timemodel.features import Features
 from roofline.timemodel.formulas import Machine, Overhead, Work, attended, join, missed, resident
 from roofline.timemodel.gpu_products import FORMULAS, LOAD, narrow_rate, peak_of, vector_of
-from roofline.timemodel.sizes import Value, one
+from roofline.timemodel.sizes import ConvSizes, Value, one
 
 # the constant that is a class' fraction of the peak, where it is not named like the class
 _FRACTION = {"rnn": "gemm"}
@@ -66,6 +66,8 @@ def _gathered(klass: str, f: Features, xp: Any) -> Value:
         return 0.0
 
     def passes(p: Any, f: Features) -> Value:
+        if not isinstance(p, ConvSizes):
+            return 0.0 * f.bits
         planes = p.n * p.c * one(p.d) * p.h * p.w + p.n * p.o * one(p.z) * p.p * p.q
         return xp.where((p.gradient == 2) & (f.access.last == 0), (p.taps - 1) * planes * f.bits / 8, 0.0)
 

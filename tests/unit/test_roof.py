@@ -260,6 +260,20 @@ def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, o
     assert np.isclose(work[0], single.time_s - single.overhead_s, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("name", "runtime"), [("rtx-4090", "eager"), ("i9-10940x", "eager"), ("i9-10940x", "compiled")])
+@pytest.mark.parametrize("klass", sorted(PRODUCTS))
+@pytest.mark.parametrize("other", ["gemm", "conv", "attention", "rnn"])
+def test_a_product_inside_another_class_takes_its_time(name: str, runtime: str, klass: str, other: str) -> None:
+    """A registered rule may tell a product of any kind: its formula is that of its shape, whatever class the kernel has."""
+    device, shape = lookup(name), shape_of(other)
+    assert shape is not None
+    operands = (Operand(MiB, 0, "activation", False, 0), Operand(MiB, 2, "activation", True))
+    kernel = Kernel(0, "mine", klass, (0,), "float32", (1,), 2 * shape.macs, shape.macs, operands, products=(shape,))
+    point = roof.place([stream(MiB), kernel], device, runtime=runtime, footprint=10**9)[1]
+    # a causal mask may hide half of the scores, Winograd's algorithm spare 3 of 4 multiplications
+    assert point.compute_s >= kernel.flops * point.executed / device.peak("fp32", "best") / 1.2
+
+
 @pytest.mark.parametrize(("apart", "share"), [(0, 1.0), (50, 1.0), (100, 0.5), (150, 0.0), (1e9, 0.0)])
 def test_residency_fades_over_one_capacity(apart: float, share: float) -> None:
     assert formulas.resident(apart, 100, formulas.Plain) == share
