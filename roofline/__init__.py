@@ -122,9 +122,17 @@ def explain(
     """
     from roofline.advice import explanation
     from roofline.devices import library
+    from roofline.records.explanation import Explanation
 
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
     names = [device] if isinstance(device, (str, os.PathLike, Device)) else device
     found = [one if isinstance(one, Device) else library.lookup(one) for one in names]
+    Explanation.VIEWS["text"] = _explained
     return explanation.explain(explanation.Asker(model, options, cache, progress), found)
+
+
+def _explained(found: Explanation) -> str:
+    from roofline.views.explanation import render
+
+    return render(found)

@@ -5,6 +5,7 @@ Every number names the run and the sum that it is, so that anybody can compute i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from msgspec import Struct, field
@@ -107,6 +108,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """The answer of `roofline explain`."""
 
     SCHEMA: ClassVar[int] = 1
+    # how it is shown: the package sets it, since a record knows no view
+    VIEWS: ClassVar[dict[str, Callable[[Explanation], str]]] = {}
 
     schema: int = 1
     model: str
@@ -126,3 +129,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     batches: list[Sentence]
     unknown: list[str]
     notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """What the command line prints, in plain text."""
+        view = self.VIEWS.get("text")
+        return view(self) if view else repr(self)

@@ -74,6 +74,12 @@ def _page(analyses: Sequence[Analysis], shown: Shown) -> bytes:
     return page.render(analyses).encode()
 
 
+def _timeline(analyses: Sequence[Analysis], shown: Shown) -> bytes:
+    from roofline.views import timeline
+
+    return timeline.render(analyses)
+
+
 # Suffix -> what renders it. A new output is a file in views/ and a line here.
 FORMATS: dict[str, Renderer] = {
     ".json": _json,
@@ -83,9 +89,16 @@ FORMATS: dict[str, Renderer] = {
     ".svg": _chart,
     ".pdf": _chart,
     ".html": _page,
+    ".trace.json": _timeline,
 }
 
 # ------------------------------------------------------------------------------------------------ files
+
+
+def suffix_of(path: Path) -> str:
+    """What names the format: the last suffix, or two that are one of FORMATS together (x.trace.json)."""
+    two = "".join(path.suffixes[-2:]).lower()
+    return two if two in FORMATS else path.suffix.lower()
 
 
 def targets(paths: Iterable[Path]) -> list[Path]:
@@ -96,7 +109,7 @@ def targets(paths: Iterable[Path]) -> list[Path]:
     seen: set[Path] = set()
     found = []
     for path in paths:
-        suffix = path.suffix.lower()
+        suffix = suffix_of(path)
         if suffix not in FORMATS:
             near = close(suffix, FORMATS)
             hint = f"; did you mean {path.stem}{near[0]}?" if near else ""
@@ -131,7 +144,7 @@ def render(analyses: Sequence[Analysis], path: Path, by: By, depth: int, rows: B
 
     Raises OutputError if a chart cannot be drawn.
     """
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     return FORMATS[suffix](analyses, Shown(suffix, by, depth, rows or ("kernel" if by == "layer" else by)))
 
 

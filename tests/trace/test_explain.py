@@ -201,6 +201,11 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*asked, "-d", "t4"]) == 2
 
 
+def test_an_explanation_prints_as_the_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "resnet18", "-d", "t4", "-b", "32"]) == 0
+    assert str(answer("resnet")) == capsys.readouterr().out
+
+
 def test_a_term_names_what_an_analysis_has() -> None:
     from roofline.advice.terms import value
 
