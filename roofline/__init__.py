@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
 
 
 def analyze(  # long: an option each
-    model: str | os.PathLike[str] | nn.Module,
+    model: str | os.PathLike[str] | nn.Module | Callable[..., Any],
     *,
     device: str | Device = "cpu",
     host: str | float | None = None,
@@ -77,9 +77,10 @@ def analyze(  # long: an option each
 ) -> Analysis:
     """Analyse one pass of a model on a device, without running it.
 
-    `model` is what the command line takes ("mobilenet_v3_large", "timm:resnet50", "net.py:Net") or an nn.Module, which
-    is left as it was found. `inputs` are shapes as text ("1,3,224,224", "ids=1,128:int64"); for a module, `args` and
-    `kwargs` may give its call as it is, with any nesting of tensors in it (real or meta: only metadata is used).
+    `model` is what the command line takes ("mobilenet_v3_large", "timm:resnet50", "net.py:Net"), an nn.Module, which
+    is left as it was found, or a function to call: a loop, a loss, a method of a model. `inputs` are what `--input` takes
+    ("1,3,224,224", "ids=1,128:int64", "lengths=[5,3,2]"); for a module or function, `args` and `kwargs` may give its call as
+    it is, with tensors anywhere in it, real or meta. Its values are used where the model asks for them.
     `batch` and `resolution` resize the inputs, also those given. `settings` are arguments for the constructor of a model
     that is given by name.
     `host` is what the machine around a GPU needs to issue one operator ("10 us", or seconds), instead of the device file's.
@@ -106,7 +107,7 @@ def analyze(  # long: an option each
 
 
 def explain(
-    model: str | os.PathLike[str] | nn.Module,
+    model: str | os.PathLike[str] | nn.Module | Callable[..., Any],
     *,
     device: str | Device | Sequence[str | Device] = "cpu",
     cache: bool = True,

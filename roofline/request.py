@@ -28,7 +28,7 @@ DEFAULT_OPTIMIZER = "adam"
 class Ask(Struct, frozen=True):
     """Which model, made and called how."""
 
-    # what the command line takes ("resnet50", "net.py:Net"), or an nn.Module
+    # what the command line takes ("resnet50", "net.py:Net"), an nn.Module, or a function to call
     model: Any
     # shapes as text: "1,3,224,224", "ids=1,128:int64"
     inputs: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ def _of_program(model: Any, values: dict[str, Any]) -> Any:
 
 
 def _named(model: Any) -> bool:
-    """Whether the model is given by name. Raises UsageError for what is neither a name nor a module."""
+    """Whether the model is given by name. Raises UsageError for what is neither a name, a module nor a function."""
     if isinstance(model, str):
         return True
     torch = sys.modules.get("torch")  # whoever has a module has imported it
@@ -160,8 +160,8 @@ def _named(model: Any) -> bool:
         return False
     if isinstance(model, type):
         raise UsageError(f"the model is the class {model.__name__}: give an instance of it, {model.__name__}(...)")
-    if callable(model):
-        raise UsageError(f"the model is a function or another callable ({_short(model)}): give the nn.Module that it makes")
+    if torch is not None and callable(model):
+        return False
     raise UsageError(f"the model is a {type(model).__name__}: give a name such as 'resnet50' or 'net.py:Net', or an nn.Module")
 
 
@@ -278,6 +278,11 @@ def _together(ask: Ask, what: Pass) -> None:
     called = [name for name in ("args", "kwargs") if getattr(ask, name) is not None]
     asked = [name for name in ("batch", "resolution", "inputs") if getattr(ask, name) not in (None, ())]
     asked += [name for name in ("prefill", "decode") if getattr(what, name) is not None]
+    if not called and not named and not hasattr(ask.model, "parameters"):
+        raise UsageError(
+            f"the model is a function ({_short(ask.model)}): give its call with args=[...] or kwargs={{...}}, or the nn.Module "
+            "that it makes"
+        )
     if called and named:
         raise UsageError(f"{called[0]}: a model by name takes inputs=[...]; give the nn.Module to call it with {called[0]}")
     if called and asked:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from roofline.sources.calls import Example
     from roofline.sources.values import Input
 
 # Seconds of running, about; runs that are thrown away first.
@@ -196,7 +197,7 @@ def _unsure(ops: Sequence[Sample]) -> int:
 
 def run(
     module: nn.Module,
-    inputs: Sequence[Input],
+    inputs: Sequence[Input] | Example,
     trace: Trace,
     target: Device,
     dtype: str | None = None,
@@ -241,7 +242,7 @@ def run(
 
 
 def _call(
-    module: nn.Module, inputs: Sequence[Input], dtype: str | None, place: torch.device, stack: ExitStack
+    module: nn.Module, inputs: Sequence[Input] | Example, dtype: str | None, place: torch.device, stack: ExitStack
 ) -> Callable[[], object]:
     """The model on random inputs: floats uniform, integers zero."""
     import torch

@@ -119,9 +119,14 @@ def inside(places: Sequence[str]) -> Iterator[Loaded]:
             yield loaded
 
 
+def name_of(path: Path) -> str:
+    """The name in sys.modules of a file that is run by itself."""
+    return f"{_MODEL}{path.stem}"
+
+
 def run_file(path: Path) -> ModuleType:
     """A Python file as a module by itself."""
-    name = f"{_MODEL}{path.stem}"
+    name = name_of(path)
     loader = _Fresh(name, str(path))
     loader.loaded = _current[-1]
     spec = spec_from_file_location(name, path, loader=loader)

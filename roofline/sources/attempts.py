@@ -57,37 +57,43 @@ def traced(
     if first is None:
         assert found is not None
         return found
-    size = sum(t.numel() * t.element_size() for t in module.parameters())
-    needs = isinstance(first, ways.NeedsValues) or found is not None
-    if size > REAL_LIMIT or not (needs or (size <= SMALL_MODEL and first.made <= SMALL_PASS)):
+    try:
+        real = _with_values(module, first, found is not None, lambda: _begun(progress, name, with_values))
+        way = ways.Way(real=True, here=first.asked.accelerator, limits=first.limits)
+        result = run(real, way, floats)
+    except (ModelError, SourceError):
         if found is not None:
             return found
-        if isinstance(first, ways.NeedsValues):
-            raise ModelError(
-                f"{first}\nits shapes depend on data, and {units.binary(size)} of parameters are too much to run for real"
-            ) from first
-        raise first
+        raise
+    return noted(result, f"{_why(first)}: traced on real tensors, {values}", *_said(way), *_saw(result))
+
+
+def _begun(progress: Callable[[str], None], name: str, with_values: Callable[[], nn.Module]) -> nn.Module:
     progress(f"{name} depends on data: running it once on real tensors")
+    return with_values()
+
+
+def _with_values(module: nn.Module, first: Stopped, swallowed: bool, with_values: Callable[[], nn.Module]) -> nn.Module:
+    """The module for a real run. Raises what stopped the first pass, with why there is none, where it is too large for one or
+    has no weights."""
+    from torch.nn.parameter import is_lazy
+
+    from roofline.tracing import ways
+
+    needs = isinstance(first, ways.NeedsValues)
+    size = sum(t.numel() * t.element_size() for t in module.parameters() if not is_lazy(t))
+    small = size <= SMALL_MODEL and first.made <= SMALL_PASS
+    if size > REAL_LIMIT or not (needs or swallowed or small):
+        why = f"its shapes depend on data, and {units.binary(size)} of parameters are too much to run for real"
+        raise ModelError(f"{first}\n{why}") if needs else first
     try:
         real = with_values()
     except SourceError:
         raise first from None
     if any(t.is_meta for t in real.parameters()):
-        if found is not None:
-            return found
-        if not isinstance(first, ways.NeedsValues):
-            raise first
-        raise ModelError(
-            f"{first}\nits shapes depend on data, so it needs real weights: give a module that is not on meta"
-        ) from first
-    way = ways.Way(real=True, here=first.asked.accelerator, limits=first.limits)
-    try:
-        result = run(real, way, floats)
-    except ModelError:
-        if found is not None:
-            return found
-        raise
-    return noted(result, f"{_why(first)}: traced on real tensors, {values}", *_said(way), *_saw(result))
+        why = "its shapes depend on data, so it needs real weights: give a module that is not on meta"
+        raise ModelError(f"{first}\n{why}") if needs else first
+    return real
 
 
 def on_meta(run: Run, module: nn.Module) -> Trace | None:

@@ -10,19 +10,22 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from roofline import units
+from roofline import compat, units
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures
+from roofline.sources.calls import Example, made_by
 from roofline.sources.calls import call_with as call_with
 from roofline.sources.calls import remarks as remarks
+from roofline.sources.inputs import ASSUMED
 from roofline.tracing.arguments import is_quantized as is_quantized
+from roofline.tracing.here import Here
 
 if TYPE_CHECKING:
     from roofline.sources.source import Source
@@ -214,16 +217,35 @@ def _check_whole(module: nn.Module, source: Source) -> None:
 
 
 def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.device | None, hybrid: bool | None) -> Any:
-    with warnings.catch_warnings():
+    """What `make` gives; where it asks for an accelerator that is not here, the host stands for that."""
+    with compat.asked(traced=False, accelerators=False) as asked:
+        try:
+            return _constructed(make, args, device, hybrid, nullcontext())
+        except Exception:
+            if not asked.accelerator:
+                raise
+    with compat.asked(traced=False, accelerators=True):
+        return _constructed(make, args, device, hybrid, Here())
+
+
+def _constructed(
+    make: Callable[..., Any],
+    args: dict[str, Any],
+    device: torch.device | None,
+    hybrid: bool | None,
+    inside: AbstractContextManager[Any],
+) -> Any:
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         if hybrid is None:
-            with _limited():
-                return make(**args)
-        with _Build(hybrid):
-            if device is None:
-                return make(**args)
-            with device:
-                return make(**args)
+            stack.enter_context(_limited())
+        else:
+            stack.enter_context(_Build(hybrid))
+            if device is not None:
+                stack.enter_context(device)
+        stack.enter_context(inside)
+        return make(**args)
 
 
 def _check_arguments(make: Callable[..., Any], source: Source) -> None:
@@ -247,6 +269,9 @@ def _meant(name: str, names: Iterable[str], lead: str = "") -> str:
 # ------------------------------------------------------------------------------------------------ inputs
 
 
-def inputs(source: Source) -> tuple[Input, ...]:
-    """What the model is called with: as resolved, or the kind's own, sized as asked."""
+def inputs(source: Source) -> Sequence[Input] | Example:
+    """What the model is called with: as resolved, or the kind's own, sized as asked; what the example() beside it gives, where
+    nobody said anything."""
+    if ASSUMED in source.notes and (example := source.kind.example(source)) is not None:
+        return made_by(example, source)
     return source.kind.inputs(source) if source.inputs is None else source.inputs

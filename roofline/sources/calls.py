@@ -9,17 +9,18 @@ from __future__ import annotations
 import inspect
 import math
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import Struct
 from torch import nn
 
 from roofline import units
-from roofline.errors import UsageError, nearest
+from roofline.errors import BuildError, UsageError, nearest
 from roofline.isolation import failures
-from roofline.sources.source import file_at
+from roofline.sources.source import Source, file_at
 from roofline.sources.values import Array, Group, Input, Plain, Stored, Table
 from roofline.tracing import built
 
@@ -28,7 +29,39 @@ META = torch.device("meta")
 _LARGEST_FILE, _MOST_DRAWN = 4 * 2**30, 2**28
 
 
-def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], dict[str, Any]]:
+class Example(Struct, frozen=True):
+    """What an example() gave: the arguments of forward(), (arguments, keywords), or a dict by name."""
+
+    value: Any
+
+
+def made_by(example: Callable[..., Any], source: Source) -> Example:
+    """What the function beside a model gives. Raises UsageError where it does not take a size that was asked for, SourceError
+    with its own words where it fails."""
+    sizes = {n: v for n in ("batch", "resolution") if (v := getattr(source.asked, n)) is not None}
+    for name in sizes:
+        if name not in inspect.signature(example).parameters:
+            raise UsageError(
+                f"--{name}: example() of {source.where} says the inputs: give it a parameter {name}, or use --input"
+            )
+    try:
+        return Example(example(**sizes))
+    except Exception as error:
+        words = f"{failures.said(error)}{failures.place(error)}"
+        raise BuildError(f"the model failed: example() of {source.where}: {words}") from error
+
+
+def _from_example(value: Any, parameters: Mapping[str, inspect.Parameter]) -> tuple[list[Any], dict[str, Any]]:
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], (list, tuple)) and isinstance(value[1], dict):
+        return list(value[0]), dict(value[1])
+    if isinstance(value, Mapping):
+        anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        by_name = all(isinstance(n, str) and (anything or n in parameters) for n in value)
+        return ([], dict(value)) if by_name else ([value], {})
+    return list(value) if isinstance(value, (list, tuple)) else [value], {}
+
+
+def call_with(module: nn.Module, inputs: Sequence[Input] | Example) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of module(...): an input whose name forward() does not know goes by position; several names that it does
     not know are the dict that its one argument is. A floating tensor of which no more is said has the dtype of the module.
 
@@ -38,6 +71,8 @@ def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], di
         parameters: Mapping[str, inspect.Parameter] = inspect.signature(module.forward).parameters
     except ValueError:  # a forward() of TorchScript's tells no names
         parameters = {}
+    if isinstance(inputs, Example):
+        return _from_example(inputs.value, parameters)
     said = list(_spread(inputs, built.own(module)))
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if (holder := _holder(said, parameters)) and not anything:
@@ -56,8 +91,10 @@ def call_with(module: nn.Module, inputs: Sequence[Input]) -> tuple[list[Any], di
     return args, kwargs
 
 
-def remarks(inputs: Iterable[Input]) -> tuple[str, ...]:
+def remarks(inputs: Sequence[Input] | Example) -> tuple[str, ...]:
     """What a person should know of how their inputs were read."""
+    if isinstance(inputs, Example):
+        return ("inputs: as the example() beside the model gives them",)
     return tuple(
         f"--input {i.name} is the number {i.value.value}; a tensor of {i.value.value} elements is {i.name}={i.value.value},"
         for i in inputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -34,6 +35,15 @@ def from_file(source: Source) -> Any:
 def from_module(source: Source) -> Any:
     """What the source names in a module, which is imported."""
     return _named(_run(source, lambda: importlib.import_module(source.where)), source)
+
+
+def example(source: Source) -> Callable[..., Any] | None:
+    """The function `example` of the file or module that was run for a source: it gives the arguments of its models. None where
+    it has none of its own."""
+    path = Path(source.where)
+    name = (places.package_of(path)[1] or modules.name_of(path)) if path.suffix == ".py" else source.where
+    own = vars(sys.modules[name]).get("example") if name in sys.modules else None
+    return own if inspect.isfunction(own) and own.__module__ == name else None
 
 
 def _named(module: ModuleType, source: Source) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,11 @@ class File(Kind):
 
         return loading.from_file(source)
 
+    def example(self, source: Source) -> Callable[..., Any] | None:
+        from roofline.sources import loading
+
+        return loading.example(source)
+
     def remarks(self, source: Source, made: Any) -> tuple[str, ...]:
         from roofline.sources import loading
 
@@ -101,6 +106,11 @@ class Module(Kind):
         from roofline.sources import loading
 
         return loading.from_module(source)
+
+    def example(self, source: Source) -> Callable[..., Any] | None:
+        from roofline.sources import loading
+
+        return loading.example(source)
 
     def remarks(self, source: Source, made: Any) -> tuple[str, ...]:
         from roofline.sources import loading

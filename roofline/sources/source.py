@@ -178,6 +178,10 @@ class Kind:
         shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape)) or 'of values'}" for i in self.inputs(source))
         return f"its inputs were assumed ({shapes}): give others with --input NAME=SHAPE"
 
+    def example(self, source: Source) -> Callable[..., Any] | None:
+        """The function beside the model that gives its arguments; None where there is none."""
+        return None
+
     def remarks(self, source: Source, made: Any) -> tuple[str, ...]:
         """What a person should know of how it was built; `made` is what `load` gave."""
         return ()

@@ -14,12 +14,13 @@ from roofline.records import Trace
 from roofline.request import FORWARD, Pass, Request
 from roofline.sources import attempts
 from roofline.sources.attempts import noted
-from roofline.sources.inputs import default_image, rows
+from roofline.sources.inputs import ASSUMED, default_image, rows
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from roofline.sources.calls import Example
     from roofline.sources.source import Source
     from roofline.sources.values import Input
     from roofline.tracing.ways import Way
@@ -47,11 +48,12 @@ def trace_source(
         module = builder()
     progress(f"tracing {found.name}")
     language = what.prefill or what.decode
-    calls = iter([build.inputs(found)]) if language else found.kind.calls(found, module)
-    guessed = found.kind.guesses and not found.asked.inputs and not language
+    guesses = found.kind.guesses and not language
+    guessed = guesses and not found.asked.inputs
     try:
-        inputs = next(calls)
-        more = chain([inputs], calls) if found.kind.guesses else ()
+        calls = found.kind.calls(found, module) if guesses else iter(())
+        inputs: Sequence[Input] | Example = next(calls) if guesses else build.inputs(found)
+        more = chain([inputs], calls) if isinstance(inputs, tuple) and found.kind.guesses else ()
         result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True), more)
     except ModelError as error:
         if not guessed:
@@ -61,10 +63,13 @@ def trace_source(
         shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape))}" for i in result.model.inputs)
         result = noted(result, f"inputs assumed: {shapes}; give others with --input NAME=SHAPE")
     result = found.kind.checked(found, result)
-    return noted(result, *found.notes, *builder.notes, *also_known(found), *network.notes())
+    said = [note for note in found.notes if note != ASSUMED or isinstance(inputs, Sequence)]
+    return noted(result, *said, *builder.notes, *also_known(found), *network.notes())
 
 
 def trace_module(request: Request, target: Device) -> Trace:
+    import torch
+
     from roofline.tracing import trace
     from roofline.tracing.arguments import is_quantized
     from roofline.tracing.given import tensors_of
@@ -72,23 +77,29 @@ def trace_module(request: Request, target: Device) -> Trace:
 
     ask, what = request.ask, request.what
     module: nn.Module = ask.model
+    name, source = type(module).__name__, ""
+    if not isinstance(module, torch.nn.Module):
+        from roofline.tracing.functions import Function
+
+        module = Function(ask.model)
+        name, source = module.title, str(getattr(ask.model, "__module__", ""))
     if ask.args is None and ask.kwargs is None:
-        return _traced(module, default_image(ask), type(module).__name__, "", target, what, request.progress, lambda: module)
+        return _traced(module, default_image(ask), name, "", target, what, request.progress, lambda: module)
     args, kwargs = list(ask.args or ()), dict(ask.kwargs or {})
     tensors = [t for _, t in tensors_of((args, kwargs))]
     batch = next((t.shape[0] for t in tensors if t.dim()), 1)
 
     def run_on(m: nn.Module, way: Way, floats: torch.dtype | None) -> Trace:
         return trace.trace(
-            m, args, kwargs, dtype=what.dtype, floats=floats, device_kind=target.kind, batch=batch, optimizer=what.update,
-            way=way,
+            m, args, kwargs, name=name, source=source, dtype=what.dtype, floats=floats, device_kind=target.kind, batch=batch,
+            optimizer=what.update, way=way,
         )  # fmt: skip
 
     if is_quantized(module):
         return noted(run_on(module, Way(real=True), None), QUANTIZED)
     values = "with the values given" if any(not t.is_meta for t in tensors) else "random inputs"
     others = partial(_others, module, lambda: (args, kwargs), what)
-    return attempts.traced(run_on, module, type(module).__name__, values, request.progress, lambda: module, others)
+    return attempts.traced(run_on, module, name, values, request.progress, lambda: module, others)
 
 
 def _others(module: nn.Module, call: Callable[[], Any], what: Pass) -> list[torch.dtype]:
@@ -100,7 +111,7 @@ def _others(module: nn.Module, call: Callable[[], Any], what: Pass) -> list[torc
 
 def _traced(
     module: nn.Module,
-    inputs: Sequence[Input],
+    inputs: Sequence[Input] | Example,
     name: str,
     label: str,
     target: Device,
@@ -116,7 +127,7 @@ def _traced(
     from roofline.sources import build
     from roofline.tracing import trace, ways
 
-    def run_on(m: nn.Module, way: Way, floats: torch.dtype | None = None, inputs: Sequence[Input] = inputs) -> Trace:
+    def run_on(m: nn.Module, way: Way, floats: torch.dtype | None = None, inputs: Sequence[Input] | Example = inputs) -> Trace:
         notes: list[str] = []
         before = None
         if what.prefill or what.decode:
@@ -152,9 +163,9 @@ def _traced(
     return noted(result, *build.remarks(inputs))
 
 
-def _batch(inputs: Sequence[Input], call: Any = ()) -> int:
+def _batch(inputs: Sequence[Input] | Example, call: Any = ()) -> int:
     """Rows of a call: as its inputs were said, else as the first tensor among the arguments has them."""
-    said = rows(inputs)
+    said = rows(inputs) if isinstance(inputs, Sequence) else None
     if said is not None:
         return said
     from roofline.tracing.given import tensors_of

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from roofline.dtypes import SETTINGS, SHORT
 from roofline.tracing.arguments import tensors_in
@@ -27,7 +28,7 @@ def floats(tensors: Iterable[torch.Tensor]) -> dict[torch.dtype, int]:
     """Bytes of the floating tensors by dtype, the most first."""
     found: dict[torch.dtype, int] = {}
     for t in tensors:
-        if t.dtype.is_floating_point:
+        if t.dtype.is_floating_point and not is_lazy(t):
             found[t.dtype] = found.get(t.dtype, 0) + t.numel() * t.dtype.itemsize
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 

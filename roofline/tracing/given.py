@@ -163,6 +163,11 @@ def _copy(value: Any, memo: dict[int, Any]) -> Any:
     try:
         return copy.deepcopy(value, memo)
     except Exception as error:  # an object's own copying may raise anything
+        if isinstance(value, dict) and type(value).__new__ is dict.__new__:  # a dict that gives its keys as attributes
+            new = dict.__new__(kind)
+            new.__dict__.update({k: _copy(v, memo) for k, v in getattr(value, "__dict__", {}).items()})
+            dict.update(new, {k: _copy(v, memo) for k, v in value.items()})
+            return new
         raise UsageError(f"an argument of the call, a {kind.__name__}, cannot be copied: {failures.said(error)}") from error
 
 

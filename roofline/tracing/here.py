@@ -22,13 +22,15 @@ class Here(TorchFunctionMode):
         if name in _MOVES and args and isinstance(args[0], torch.Tensor):
             return args[0]
         device = kwargs.get("device")
-        if _elsewhere(device) or (name in ("tensor", "as_tensor") and str(device) == "meta"):
-            kwargs["device"] = CPU
         if name == "to" and args and isinstance(args[0], torch.Tensor):
             own = args[0].device
             args = (args[0], *(own if _elsewhere(a) else a for a in args[1:]))
-            if "device" in kwargs and kwargs["device"] == CPU:
+            if _elsewhere(device):
                 kwargs["device"] = own
+        elif _elsewhere(device):
+            del kwargs["device"]  # where everything else is made
+        elif name in ("tensor", "as_tensor") and str(device) == "meta":
+            kwargs["device"] = CPU
         return func(*args, **kwargs)
 
 

@@ -25,7 +25,7 @@ class Call(NamedTuple):
 
     kwargs: dict[str, Any]
     notes: list[str]
-    before: Callable[[], None] | None
+    before: Callable[[dict[str, Any]], None] | None
 
 
 def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int) -> Call:
@@ -61,11 +61,11 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
         if prefill:
             notes.append("prefill: logits of the last position only, as generate() asks for")
     recurrent = past and any(map(compat.is_recurrent, cache.layers))
-    return Call(kwargs, notes, partial(_begin, module, kwargs, takes) if recurrent else None)
+    return Call(kwargs, notes, partial(_begin, module, takes) if recurrent else None)
 
 
-def _begin(module: nn.Module, kwargs: dict[str, Any], takes: str) -> None:
-    """Make the states of recurrent layers, by a first token after nothing."""
+def _begin(module: nn.Module, takes: str, kwargs: dict[str, Any]) -> None:
+    """Make the states of recurrent layers in the cache of a call, by a first token after nothing."""
     import torch
 
     cache, begun = kwargs[takes], _cache(module.config, 0)

@@ -17,9 +17,10 @@ from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
-from roofline.tracing import built, drawn, higher, regions
+from roofline.tracing import built, drawn, higher, lazy, regions
 from roofline.tracing.arguments import packed_in, tensors_in
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
+from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
 from roofline.tracing.recorder import META, Recorder
 from roofline.tracing.ways import NeedsValues as NeedsValues
@@ -57,7 +58,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     batch: int = 1,
     real: bool = False,
     optimizer: str = "",
-    before: Callable[[], None] | None = None,
+    before: Callable[[dict[str, Any]], None] | None = None,
     way: Way | None = None,
 ) -> Trace:
     """Run `module(*args, **kwargs)` once and record it.
@@ -83,7 +84,11 @@ def trace(  # long: one context inside the other, and what was recorded in them
     recorder.exact = dtype is None
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
         module = cast(nn.Module, module._orig_mod)
-    modules = _Modules(module, recorder)
+    try:
+        modules = _Modules(module, recorder)
+    except lazy.Unknown:
+        module = lazy.woken(module, Call(module, args, kwargs or {}), way)
+        modules = _Modules(module, recorder)
     training = [m.training for _, m in modules.named]
     fixed: list[str] = []
     with ExitStack() as stack:
@@ -105,12 +110,13 @@ def trace(  # long: one context inside the other, and what was recorded in them
         inputs = list(call.inputs)
         for path, t in inputs:
             recorder.adopt(t, "input", path)
-        if optimizer or any(training):
+        if optimizer or (any(training) and not isinstance(module, Function)):  # a function has its modes as it sets them
             fixed = set_mode(module, bool(optimizer))
         if optimizer:
-            step = steps.Step(recorder, params, optimizer)
+            step = steps.Step(recorder, params, optimizer, isinstance(module, Function))
             step.prepare(modules.owners())
             stack.enter_context(steps.whole(recorder))
+            stack.enter_context(steps.gradients_left(m.__dict__ for _, m in modules.named))
         stack.enter_context(_uncompiled())
         stack.enter_context(regions.honoured(recorder, way.real))
         asked = stack.enter_context(surroundings(way))
@@ -119,7 +125,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             if before is not None:
                 with Recorder(amp, device_kind == "gpu") as aside:
                     stack.callback(aside.close)
-                    before()
+                    before(run_kwargs)
             stack.enter_context(modules.tracked())
             with recorder:
                 output = module(*run_args, **run_kwargs)
@@ -147,7 +153,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         buffer_bytes=_bytes(buffers),
         inputs=tuple(InputInfo(tuple(t.shape), str(t.dtype)[6:], path) for path, t in inputs),
     )
-    mode, notes = ("training", [steps.NOTE.format(optimizer)]) if optimizer else ("inference", [])
+    mode, notes = ("training", [step.note]) if step else ("inference", [])
     notes += [*fixed, *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note)]
     notes += dict.fromkeys(recorder.notes)
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
@@ -280,6 +286,8 @@ class _Modules:
         owned = [0] * len(self.paths)
         for path, m in self.named:
             own = 0
+            if lazy.is_unknown(m):
+                raise lazy.Unknown
             for key, p in _table(m, "_parameters").items():
                 if is_lazy(p):
                     name = f"{path}.{key}" if path else key

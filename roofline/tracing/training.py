@@ -11,7 +11,7 @@ hangs on the storage itself; and a backward op belongs to the layer whose forwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -28,12 +28,14 @@ from roofline.records import OpSpec
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.autocast import POLICIES
 from roofline.tracing.composites import IMPLICIT, attention, recurrent
+from roofline.tracing.given import tensors_of
 from roofline.tracing.memo import meta_of
 from roofline.tracing.operators import switched_off
 from roofline.tracing.recorder import Recorder, Store, plain
 
 aten = torch.ops.aten
 NOTE = "training step: loss is the sum of the model's floating outputs; {} with its state in place before the step"
+OWN = "training step: loss is what the function returns; {} with its state in place before the step"
 # What a gradient is added to or placed in, where autograd holds it alone: it then works in place, which it does not do (ATen's
 # isTensorSubclassLike) while a dispatch mode is on. With each the C++ references to the tensor, seen from the dispatch mode,
 # that stand for one holder: of a value passed on, and of a variable of index_backward.
@@ -175,8 +177,13 @@ def _on_host(args: tuple[Any, ...]) -> bool:
 class Step:
     """What surrounds the forward pass: the optimizer's state before it, backward and the update after it."""
 
-    def __init__(self, recorder: TrainingRecorder, params: Sequence[tuple[str, torch.Tensor]], optimizer: str) -> None:
+    def __init__(
+        self, recorder: TrainingRecorder, params: Sequence[tuple[str, torch.Tensor]], optimizer: str, loss: bool = False
+    ) -> None:
         self.recorder, self.optimizer = recorder, optimizer
+        # whether what is returned may be the loss itself
+        self.loss = loss
+        self.note = NOTE.format(optimizer)
         self.params = [(path, p) for path, p in params if p.requires_grad]
         if not self.params:
             raise UsageError("nothing to train: no parameter of the model requires a gradient")
@@ -207,12 +214,18 @@ class Step:
         """Backward and the optimizer's step; returns the loss, which stays alive as it does in a training loop."""
         recorder = self.recorder
         recorder.layer = 0
+        # in what tuples and dicts hold, else wherever an output's class has its tensors
         floats = [t for t in tensors_in(output) if t.requires_grad]
+        floats = floats or [t for _, t in tensors_of(output) if t.requires_grad]
         if not floats:
             raise UsageError("nothing to train: no floating output of the model depends on its parameters")
-        loss = floats[0].sum()
-        for t in floats[1:]:
-            loss = loss + t.sum()
+        if self.loss and len(floats) == 1 and not floats[0].dim():
+            loss, self.note = floats[0], OWN.format(self.optimizer)
+        else:
+            parts = [(torch.view_as_real(t) if t.is_complex() else t).sum() for t in floats]
+            loss = parts[0]
+            for part in parts[1:]:
+                loss = loss + part
         recorder.phase = "backward"
         recorder.casts.weights.clear()  # autocast forgets its casts where the forward pass ends
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
@@ -241,6 +254,17 @@ class Step:
             params, grads, state["exp_avg"], state["exp_avg_sq"], [], state["step"], foreach=self.recorder.gpu, fused=False,
             amsgrad=False, beta1=0.9, beta2=0.999, lr=0.001, weight_decay=0.01 if decoupled else 0.0, eps=1e-8, maximize=False,
         )  # fmt: skip
+
+
+@contextmanager
+def gradients_left(tables: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+    """Tensors that a module holds beside its parameters have the gradients afterwards that they had before."""
+    held = [(t, t.grad) for table in tables for t in table.values() if isinstance(t, torch.Tensor) and t.requires_grad]
+    try:
+        yield
+    finally:
+        for t, grad in held:
+            t.grad = grad
 
 
 # ------------------------------------------------------------------------------------------------ kept whole

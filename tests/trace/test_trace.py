@@ -322,9 +322,14 @@ def test_compiled_and_scripted_modules_are_traced_as_written() -> None:
         assert names(trace(form, (x,))) == expected
 
 
-def test_lazy_parameters_are_refused_with_the_way_out() -> None:
+def test_a_lazy_parameter_of_no_lazy_layer_is_refused_with_the_way_out() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.UninitializedParameter()
+
     with pytest.raises(UsageError, match="call the model once on an example first"):
-        trace(nn.Sequential(nn.LazyLinear(8)), (torch.empty(3, 4),))
+        trace(Bare(), (torch.empty(3, 4),))
 
 
 def test_parameters_held_in_a_list_as_well_stay_parameters() -> None:
