@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from roofline.sources.checkpoints import CHECKPOINT
 from roofline.sources.exported import EXPORTED
 from roofline.sources.onnx import ONNX
 from roofline.sources.python import FILE, MODULE
@@ -12,4 +13,4 @@ from roofline.sources.torchvision import TORCHVISION
 from roofline.sources.transformers import TRANSFORMERS
 
 # What a suffix or a colon tells goes before what has to be looked up among a package's names: "resnet50.pt" is a file.
-KINDS: tuple[Kind, ...] = (REFERENCE, EXPORTED, ONNX, FILE, MODULE, TORCHVISION, TIMM, TRANSFORMERS)
+KINDS: tuple[Kind, ...] = (REFERENCE, EXPORTED, ONNX, CHECKPOINT, FILE, MODULE, TORCHVISION, TIMM, TRANSFORMERS)

@@ -50,6 +50,11 @@ def _find(model: str) -> Source:
     for kind in kinds.KINDS:
         if (found := kind.find(model)) is not None:
             return found
+    if ("-" in model or model.count("/") == 1) and not model.endswith((".py", ".json")):  # as models of the hub are called
+        raise UnknownNameError(
+            f"unknown model {model!r}: nothing is downloaded, so a model of the Hugging Face hub is given by its class "
+            "(hf:BertModel) or its config.json (hf:config.json)\n`roofline models` lists the names"
+        )
     near = nearest(model, [name for kind in kinds.KINDS for name in kind.names()], n=3, lead="", show=str)
     hint = f"{near} " if near else ""
     missing = [kind.package for kind in kinds.KINDS if kind.meant and kind.package and not compat.version(kind.package)]

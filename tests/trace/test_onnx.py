@@ -234,7 +234,7 @@ def test_results_as_long_as_data_say(write: Any) -> None:
     trace = traced(write(boxes, {"boxes": [2, 50, 4], "scores": [2, 3, 50]}, "y", {"most": fixed([10])}))
     assert shape_of(trace, "aten._to_copy") == (2 * 3 * 10, 3)
     assert counted(trace)["onnx.NonMaxSuppression"] == (13 * 2 * 3 * 50 * 49 // 2, 0)
-    assert any("NonMaxSuppression 'NonMaxSuppression_0': how much it finds depends on data; 60x3 was" in n for n in trace.notes)
+    assert any("NonMaxSuppression: how much it finds depends on data; 60x3 was taken" in n for n in trace.notes)
     found = [("NonZero", ["x"], ["i"], {}), ("Transpose", ["i"], ["t"], {}), ("GatherND", ["x", "t"], ["v"], {})]
     trace = traced(write(found, {"x": [4, 5]}, "v"))
     assert shape_of(trace, "aten.index") == (20,)

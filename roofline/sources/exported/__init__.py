@@ -1,4 +1,4 @@
-"""`net.pt2`: a program saved by torch.export. Pickled models are refused here, since this is what to save instead."""
+"""`net.pt2`: a program saved by torch.export."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from roofline.errors import UsageError
 from roofline.records import Trace
 from roofline.sources.inputs import only_tensors
 from roofline.sources.source import Kind, Source, file_at
 from roofline.sources.values import Input
-
-PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
 class Exported(Kind):
@@ -22,11 +19,6 @@ class Exported(Kind):
     package = "torch"
 
     def find(self, text: str) -> Source | None:
-        if text.endswith(PICKLES):
-            raise UsageError(
-                f"{text}: a pickled model runs code when it is loaded, so it is refused; "
-                "name the Python file and class instead (net.py:Net), or torch.export.save it and give the .pt2 file"
-            )
         if not text.endswith(".pt2"):
             return None
         path = file_at(text)

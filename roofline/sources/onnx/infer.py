@@ -31,6 +31,8 @@ class Shapes(Known):
 
     def __init__(self, graph: Graph, sizes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__(graph, sizes)
+        # operators that return what they find in data -> the shapes that were taken
+        self.searches: dict[str, list[str]] = {}
         try:
             with little_memory(graph.size):  # onnx's tables are as long as a number in the file says
                 for node in graph.model.graph.node:
@@ -39,6 +41,10 @@ class Shapes(Known):
             raise SourceError(
                 f"{self.where}: working out its shapes takes more than {MEMORY_LIMIT // 2**30} GiB, the limit for a graph"
             ) from None
+        for kind, shapes in self.searches.items():
+            of = kind if len(shapes) == 1 else f"{kind} ({len(shapes)} nodes, the first {shapes[0]})"
+            taken = f"{shapes[0]} was taken, " if len(shapes) == 1 else ""
+            self.notes.append(f"{of}: how much it finds depends on data; {taken}the most that there can be was counted")
 
     def take(self, node: onnx.NodeProto) -> None:
         """One node: its results get shapes, and it joins those that run unless it is worked out now.
@@ -115,10 +121,7 @@ class Shapes(Known):
         longest = most(node, [self.specs.get(n) for n in node.input], self.constants)
         if longest and node.output[0] not in found:
             found |= {n: s for n, s in zip(node.output, longest, strict=False) if n}
-            of = f"{node.op_type} {node.name!r}" if node.name else node.op_type
-            self.notes.append(
-                f"{of}: how much it finds depends on data; {_text(longest[0])} was taken, the most that it can be"
-            )
+            self.searches.setdefault(node.op_type, []).append(_text(longest[0]))
         return found
 
     def inferred(self, node: onnx.NodeProto) -> dict[str, TensorSpec]:
