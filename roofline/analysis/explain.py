@@ -205,6 +205,7 @@ def totals(a: Analysis) -> list[tuple[str, str, str]]:
     """The figures that head every view: (name, value, what it means or is made of)."""
     t, m = a.totals, a.model
     peak = ", ".join(f"{k} {binary(v)}" for k, v in sorted(t.peak_memory.items(), key=lambda kv: -kv[1])[:2] if v)
+    trains = f", {m.trainable:,} of them trainable" if m.trainable is not None and m.trainable != m.params else ""
     if t.fits is False:
         peak = f"of {binary(a.device.memory)}: does not fit"
     return [
@@ -213,7 +214,7 @@ def totals(a: Analysis) -> list[tuple[str, str, str]]:
         ("MACs", si(t.macs), "of convolution, matmul, attention, RNN"),
         ("Traffic", si(t.bytes, "B"), f"{si(t.weight_bytes, 'B', 3)} of it weights"),
         ("Intensity", f"{si(t.intensity, digits=3)} FLOP/B", f"ridge {si(a.device.ridge, digits=3)} FLOP/B"),
-        ("Parameters", count(m.params), f"{si(m.param_bytes, 'B', 3)}, {m.params:,}"),
+        ("Parameters", count(m.params), f"{si(m.param_bytes, 'B', 3)}, {m.params:,}{trains}"),
         ("Peak memory", binary(t.peak_memory_bytes), peak),
         ("Kernels", f"{t.kernels:,}", f"{percent(a.coverage.flops_known, 1.0)} with known FLOPs"),
     ]

@@ -106,18 +106,7 @@ def summarise(
         total.add(row)
         by_layer[kernel.layer].add(row)
         by_op.setdefault((row.op, row.klass), _Sum()).add(row)
-    params = [layer.params for layer in trace.layers]
-    for i in range(len(trace.layers) - 1, 0, -1):  # children come after their parents
-        parent = trace.layers[i].parent
-        by_layer[parent].merge(by_layer[i])
-        params[parent] += params[i]
-    layers = [
-        LayerRow(
-            path=layer.path, type=layer.type, params=n, flops=s.flops, macs=s.macs, bytes=s.bytes, weight_bytes=s.weight_bytes,
-            intensity=s.intensity, time_s=s.time, bound=bound, kernels=s.kernels, time_by_bound=split,
-        )
-        for layer, s, n in zip(trace.layers, by_layer, params, strict=True) for bound, split in (s.bounds(),)
-    ]  # fmt: skip
+    layers = _layer_rows(trace, by_layer, peak)
     ops = [
         OpRow(
             op=op, klass=klass, kernels=s.kernels, flops=s.flops, macs=s.macs, bytes=s.bytes, intensity=s.intensity,
@@ -145,6 +134,28 @@ def summarise(
         kernels=rows,
         notes=[*trace.notes, *idle.notes(never_ran), *notes],
     )  # fmt: skip
+
+
+def _layer_rows(trace: Trace, by_layer: list[_Sum], peak: Peak) -> list[LayerRow]:
+    """A row for each module, of the sums of what ran in itself: each is merged into its parent's."""
+    params, trainable = [layer.params for layer in trace.layers], [layer.trainable or 0 for layer in trace.layers]
+    held = [peak.by_layer.get(i, 0) for i in range(len(trace.layers))]
+    for i in range(len(trace.layers) - 1, 0, -1):  # children come after their parents
+        parent = trace.layers[i].parent
+        by_layer[parent].merge(by_layer[i])
+        params[parent] += params[i]
+        trainable[parent] += trainable[i]
+        held[parent] += held[i]
+    return [
+        LayerRow(
+            path=layer.path, type=layer.type, params=n, flops=s.flops, macs=s.macs, bytes=s.bytes, weight_bytes=s.weight_bytes,
+            intensity=s.intensity, time_s=s.time, bound=bound, kernels=s.kernels, time_by_bound=split,
+            calls=layer.calls, trainable=None if layer.trainable is None else train, output=layer.output, kernel=layer.kernel,
+            memory_bytes=alive,
+        )
+        for layer, s, n, train, alive in zip(trace.layers, by_layer, params, trainable, held, strict=True)
+        for bound, split in (s.bounds(),)
+    ]  # fmt: skip
 
 
 def _setting(trace: Trace, device: Device, runtime: str) -> Setting:

@@ -200,6 +200,7 @@ def _layers(a: Analysis) -> Iterator[Mismatch]:
         return
     inside: dict[str, list[KernelRow]] = {}
     children: dict[str, int] = {}
+    held: dict[str, int] = {}
     for i, row in enumerate(a.layers):
         if row.path in inside:
             yield Mismatch(f"layers[{i}].path", row.path, "another layer has it")
@@ -207,6 +208,7 @@ def _layers(a: Analysis) -> Iterator[Mismatch]:
     for row in a.layers[1:]:
         above = next(path for path in _above(row.path) if path in inside)
         children[above] = children.get(above, 0) + row.params
+        held[above] = held.get(above, 0) + row.memory_bytes
     for k in a.kernels:
         for path in (k.layer, *_above(k.layer)):
             if path in inside:
@@ -217,6 +219,12 @@ def _layers(a: Analysis) -> Iterator[Mismatch]:
         yield from _row(f"layers[{i}]", row, inside[row.path])
         if children.get(row.path, 0) > row.params:
             yield Mismatch(f"layers[{i}].params", row.params, "the layers in it have", children[row.path])
+        if held.get(row.path, 0) > row.memory_bytes:
+            yield Mismatch(f"layers[{i}].memory_bytes", row.memory_bytes, "the layers in it hold", held[row.path])
+        if row.trainable is not None and row.trainable > row.params:
+            yield Mismatch(f"layers[{i}].trainable", row.trainable, "of parameters it has", row.params)
+    if a.layers[0].memory_bytes:  # documents of older versions have none
+        yield from _same("layers[0].memory_bytes", a.layers[0].memory_bytes, a.totals.peak_memory_bytes, "the peak is")
     yield from _same("model.params", a.model.params, a.layers[0].params, "layers[0].params is")
 
 

@@ -166,6 +166,15 @@ class LayerRow(Struct, frozen=True, kw_only=True, gc=False):
     # s, where the model was run (`roofline measure`)
     measured_s: float | None = None
     time_by_bound: dict[str, float] = {}
+    # how often the module was called; 0 also in documents of older versions
+    calls: int = 0
+    # those of `params` that require a gradient; None: nobody says
+    trainable: int | None = None
+    # shape of the first tensor that its first call returned, and the kernel of a convolution or a pool
+    output: tuple[int, ...] | None = None
+    kernel: tuple[int, ...] = ()
+    # bytes of `totals.peak_memory_bytes` that it holds: its parameters and buffers, their gradients and state, and what it made
+    memory_bytes: int = 0
 
 
 class OpRow(Struct, frozen=True, kw_only=True, gc=False):

@@ -122,6 +122,12 @@ class Layer(Struct, frozen=True, omit_defaults=True, gc=False):
     parent: int = -1
     # how often it was called
     calls: int = 0
+    # those of `params` that require a gradient; None: nobody says (a graph of a file)
+    trainable: int | None = None
+    # shape of the first tensor that its first call returned; None: it was not called, or returned none
+    output: tuple[int, ...] | None = None
+    # the kernel of a convolution or a pool
+    kernel: tuple[int, ...] = ()
 
 
 class InputInfo(Struct, frozen=True, omit_defaults=True):
@@ -144,6 +150,8 @@ class ModelInfo(Struct, frozen=True, omit_defaults=True):
     buffers: int
     buffer_bytes: int
     inputs: tuple[InputInfo, ...]
+    # those of `params` that require a gradient; None: nobody says
+    trainable: int | None = None
 
 
 class Trace(Struct, frozen=True, omit_defaults=True):

@@ -152,6 +152,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         buffers=sum(t.numel() for _, t in buffers),
         buffer_bytes=_bytes(buffers),
         inputs=tuple(InputInfo(tuple(t.shape), str(t.dtype)[6:], path) for path, t in inputs),
+        trainable=sum(modules.trainable),
     )
     mode, notes = ("training", [step.note]) if step else ("inference", [])
     notes += [*fixed, *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note)]
@@ -275,9 +276,12 @@ class _Modules:
         for i, (_, m) in enumerate(self.paths):
             self.index.setdefault(id(m), []).append(i)
         self.calls = [0] * len(self.paths)
+        self.outputs: dict[int, tuple[int, ...]] = {}
         self.stack = recorder.stack
         # packed weights of quantized modules: (index of the module, the object)
         self.packed: list[tuple[int, Any]] = [(self.index[id(m)][0], v) for _, m in self.named for v in packed_in(m)]
+        # own parameters, and those of them that require a gradient
+        self.trainable = [0] * len(self.paths)
         self.owned = self._own_params()
         self.parents = self._parents()
 
@@ -295,6 +299,7 @@ class _Modules:
                 if p is not None and id(p) not in seen:
                     seen.add(id(p))
                     own += p.numel()
+                    self.trainable[self.index[id(m)][0]] += p.numel() if p.requires_grad else 0
             owned[self.index[id(m)][0]] = own
         for i, packed in self.packed:
             owned[i] += sum(t.numel() for t in packed.unpack()[:2] if t is not None)
@@ -340,6 +345,8 @@ class _Modules:
                 # a module that caught an exception of a child's has left it on the stack
                 while recorder.layer not in places:
                     recorder.layer = stack.pop()[0]
+                if calls[recorder.layer] == 1 and (t := next(tensors_in(output), None)) is not None:
+                    self.outputs.setdefault(recorder.layer, tuple(t.shape))
                 recorder.layer = stack.pop()[0]
 
         handles = [
@@ -393,12 +400,20 @@ class _Modules:
                 above = self.parents[above]
         place = {old: new for new, old in enumerate(sorted(kept))} | {-1: -1}
         layers = tuple(
-            Layer(self.paths[i][0], type(self.paths[i][1]).__name__, self.owned[i], place[self.parents[i]], self.calls[i])
-            for i in sorted(kept)
-        )
+            Layer(path, type(m).__name__, self.owned[i], place[self.parents[i]], self.calls[i], self.trainable[i],
+                  self.outputs.get(i), _kernel(m))
+            for i in sorted(kept) for path, m in (self.paths[i],)
+        )  # fmt: skip
         if len(kept) == len(self.paths):
             return layers, tuple(ops)
         return layers, tuple([op if place[op.layer] == op.layer else replace(op, layer=place[op.layer]) for op in ops])
+
+
+def _kernel(m: nn.Module) -> tuple[int, ...]:
+    """The kernel of a convolution or a pool, whoever wrote it."""
+    size: Any = m.__dict__.get("kernel_size", ())
+    size = (size,) if type(size) is int else size
+    return tuple(size) if type(size) in (list, tuple) and all(type(k) is int for k in size) else ()
 
 
 def _arguments_of(m: nn.Module, error: BaseException) -> Iterator[torch.Tensor]:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from roofline.analysis.explain import facts, totals, verdict
 from roofline.records import Analysis, KernelRow, LayerRow, OpRow
-from roofline.units import count, percent, seconds, si
+from roofline.units import binary, count, percent, seconds, si
 from roofline.views.style import BOUND_SIGN, BOUND_STYLE, class_style, fullest
 
 By = Literal["layer", "op", "kernel"]
@@ -54,7 +54,11 @@ def _params(r: Row) -> str:
 
 
 def _shape(r: Row) -> str:
-    return "x".join(map(str, r.shape)) if isinstance(r, KernelRow) else ""
+    return _sizes(r.shape) if isinstance(r, KernelRow) else ""
+
+
+def _sizes(sizes: Sequence[int] | None) -> str:
+    return "x".join(map(str, sizes or ()))
 
 
 _FIGURES = (
@@ -203,7 +207,12 @@ def _bounds(analysis: Analysis, console: Console, glyphs: Glyphs) -> None:
 
 
 _EXTRA: dict[By, tuple[Column, ...]] = {
-    "layer": (Column("Params", _params, 92),),
+    "layer": (
+        Column("Output", lambda r: _sizes(r.output) if isinstance(r, LayerRow) else "", 128),
+        Column("Kernel", lambda r: _sizes(r.kernel) if isinstance(r, LayerRow) else "", 136),
+        Column("Params", _params, 92),
+        Column("Memory", lambda r: binary(r.memory_bytes) if isinstance(r, LayerRow) and r.memory_bytes else "", 144),
+    ),
     "op": (
         Column("Class", lambda r: class_style(r.klass).title if isinstance(r, OpRow) else "", 104),
         Column("Kernels", lambda r: f"{r.kernels:,}" if isinstance(r, OpRow) else ""),
