@@ -8,6 +8,7 @@ Importing this imports none of them.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -169,11 +170,13 @@ _IDLE = {
 
 # transformers 5.24 calls it `cache`, earlier ones `past_key_values`, and `cache_params` where it keeps states
 _CACHE = ("cache", "past_key_values", "cache_params")
+# ... and this where it takes the states themselves, which it returned under the same name
+STATES = "state"
 
 
 def cache_argument(parameters: Mapping[str, Any]) -> str:
     """The parameter of a language model's forward() that takes its KV cache; empty where none does."""
-    return next((name for name in _CACHE if name in parameters), "")
+    return next((name for name in (*_CACHE, STATES) if name in parameters), "")
 
 
 def growing_cache(config: Any) -> Any:
@@ -185,6 +188,32 @@ def growing_cache(config: Any) -> Any:
     if not hasattr(cache, "layers"):
         raise _unknown("transformers", "its cache has no layers")
     return cache
+
+
+def own_cache(module: Any, takes: str, layer: Callable[[], Any]) -> Any:
+    """An empty cache of the class that a language model has for itself, as its code is annotated; None where it takes
+    transformers' own. Its layers are made by `layer` when they are first asked for."""
+    import typing
+
+    from transformers import cache_utils
+
+    inner = getattr(module, getattr(module, "base_model_prefix", ""), module)
+    annotation = getattr(inspect.signature(inner.forward).parameters.get(takes), "annotation", None)
+    for kind in typing.get_args(annotation) or (annotation,):
+        if isinstance(kind, type) and issubclass(kind, cache_utils.DynamicCache) and kind.__module__ != cache_utils.__name__:
+            cache = kind()
+            if not hasattr(cache, "layer_class_to_replicate"):
+                raise _unknown("transformers", f"{kind.__name__} does not say how it makes its layers")
+            cache.layer_class_to_replicate = layer
+            return cache
+    return None
+
+
+def plain_layer() -> Any:
+    """A layer of a cache that keeps all keys and values, with none in it."""
+    from transformers import cache_utils
+
+    return cache_utils.DynamicLayer()
 
 
 def cache_layer(layer: Any) -> str:

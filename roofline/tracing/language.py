@@ -50,31 +50,61 @@ def call(module: nn.Module, prefill: int | None, decode: int | None, batch: int)
     notes = []
     if longest is not None and past + tokens > longest:
         notes.append(f"{past + tokens:,} tokens are more than the {longest:,} positions that the configuration allows")
-    cache = _cache(config, past)
-    kwargs: dict[str, Any] = {
-        "input_ids": torch.empty((batch, tokens), dtype=torch.int64, device="meta"), takes: cache,
-    }  # fmt: skip
+    kwargs: dict[str, Any] = {"input_ids": torch.empty((batch, tokens), dtype=torch.int64, device="meta")}
+    begin: Callable[..., None] | None = None
+    if takes == compat.STATES:
+        begin = _begin_states
+    elif (own := compat.own_cache(module, takes, partial(_layer, past))) is not None:
+        kwargs[takes], begin = own, _begin_own
+    else:
+        kwargs[takes] = cache = _cache(config, past)
+        begin = _begin if any(map(compat.is_recurrent, cache.layers)) else None
     if "use_cache" in parameters:
         kwargs["use_cache"] = True
     if "logits_to_keep" in parameters:
         kwargs["logits_to_keep"] = 1
         if prefill:
             notes.append("prefill: logits of the last position only, as generate() asks for")
-    recurrent = past and any(map(compat.is_recurrent, cache.layers))
-    return Call(kwargs, notes, partial(_begin, module, takes) if recurrent else None)
+    return Call(kwargs, notes, partial(begin, module, takes) if past and begin else None)
+
+
+def _first(module: nn.Module, kwargs: dict[str, Any], **others: Any) -> Any:
+    """What the model gives for a first token after nothing, in a call like the pass's with `others` in place of its own."""
+    import torch
+
+    place = next(module.parameters()).device
+    token = torch.zeros(kwargs["input_ids"].shape, dtype=torch.int64, device=place)
+    return module(**kwargs | {"input_ids": token} | others)
 
 
 def _begin(module: nn.Module, takes: str, kwargs: dict[str, Any]) -> None:
-    """Make the states of recurrent layers in the cache of a call, by a first token after nothing."""
-    import torch
-
+    """Make the states of recurrent layers, by a first token."""
     cache, begun = kwargs[takes], _cache(module.config, 0)
-    place = next(module.parameters()).device
-    token = torch.zeros(kwargs["input_ids"].shape, dtype=torch.int64, device=place)
-    module(**kwargs | {"input_ids": token, takes: begun})
+    _first(module, kwargs, **{takes: begun})
     for layer, after in zip(cache.layers, begun.layers, strict=True):
         if compat.is_recurrent(layer):
             compat.take_state(layer, after, _kept)
+
+
+def _begin_own(module: nn.Module, takes: str, kwargs: dict[str, Any]) -> None:
+    """The same of a model with a cache class of its own: whatever that holds besides layers of keys and values is state."""
+    from torch.utils import _pytree as pytree
+
+    cache = kwargs[takes]
+    begun = compat.own_cache(module, takes, partial(_layer, 0))
+    _first(module, kwargs, **{takes: begun})
+    for name, value in vars(begun).items():
+        if name == "layers":
+            cache.layers = [cache.layer_class_to_replicate() for _ in value]
+        elif not callable(value):
+            setattr(cache, name, pytree.tree_map(_kept, value))
+
+
+def _begin_states(module: nn.Module, takes: str, kwargs: dict[str, Any]) -> None:
+    """The same of a model that takes the states which it returned."""
+    from torch.utils import _pytree as pytree
+
+    kwargs[takes] = pytree.tree_map(_kept, getattr(_first(module, kwargs), takes))
 
 
 def _kept(value: Any) -> Any:
@@ -93,15 +123,38 @@ def _kept(value: Any) -> Any:
 def _cache(config: Any, past: int) -> Any:
     """transformers' cache for this configuration with `past` tokens in it."""
     cache = compat.growing_cache(config)
-    for layer in cache.layers:
-        keeps = compat.cache_layer(layer)
-        if keeps == "window":
-            layer.cumulative_length = past
-            layer.update = partial(_update_window, layer)
-        elif keeps:
-            layer.update = partial(_update, layer, past)
-            layer.get_seq_length = partial(_length, layer, past)
+    found = [_filled(layer, past) for layer in cache.layers]
+    if not any(found):  # states alone have no length, and some models ask for one all the same
+        cache.get_seq_length, cache.get_mask_sizes = partial(_tokens, past), partial(_seen, past)
     return cache
+
+
+def _layer(past: int) -> Any:
+    """A layer of a cache with `past` tokens in it."""
+    layer = compat.plain_layer()
+    _filled(layer, past)
+    return layer
+
+
+def _filled(layer: Any, past: int) -> bool:
+    """Put `past` tokens into a layer of a cache; whether it keeps keys and values."""
+    keeps = compat.cache_layer(layer)
+    if keeps == "window":
+        layer.cumulative_length = past
+        layer.update = partial(_update_window, layer)
+    elif keeps:
+        layer.update = partial(_update, layer, past)
+        layer.get_seq_length = partial(_length, layer, past)
+    return bool(keeps)
+
+
+def _tokens(past: int, *_: Any, **__: Any) -> int:
+    return past
+
+
+def _seen(past: int, query: int, *_: Any, **__: Any) -> tuple[int, int]:
+    """Keys that a mask is made for, and the first of them."""
+    return past + query, 0
 
 
 def _length(layer: Any, past: int) -> int:

@@ -63,14 +63,14 @@ def trace(  # long: one context inside the other, and what was recorded in them
 ) -> Trace:
     """Run `module(*args, **kwargs)` once and record it.
 
-    Inputs are anything that holds tensors, real or meta; only their metadata is used, and the model gets copies.
-    Parameters, buffers and floating inputs take the dtype that `dtype` stands for, and keep their own where it is None (the
-    inputs may then be taken in `floats`); "amp" applies autocast's own lists for `device_kind` ("gpu" or "cpu").
-    `real=True` runs on real CPU tensors, for models whose shapes depend on data (inputs that have values keep them; else they
-    are drawn with seed 0, see `drawn`); `way` says how else to trace it. With an `optimizer` (sgd, adam, adamw) the pass is a
-    training step, in training mode: forward, backward, update. `before` runs the module for what the pass finds there, and is
-    not recorded. Raises ModelError, with the module's path and its input shapes, where the model itself fails; its subclass
-    Stopped where another way may do, and NeedsValues where meta tensors are not enough.
+    Inputs are anything that holds tensors, real or meta; only their metadata is used, and the model gets copies. Parameters,
+    buffers and floating inputs take the dtype that `dtype` stands for, and keep their own where it is None (the inputs may then
+    be taken in `floats`); "amp" applies autocast's own lists for `device_kind` ("gpu" or "cpu"). `real=True` runs on real CPU
+    tensors, for models whose shapes depend on data (inputs that have values keep them; else they are drawn with seed 0, see
+    `drawn`); `way` says how else to trace it. With an `optimizer` (sgd, adam, adamw) the pass is a training step, in training
+    mode: forward, backward, update. `before` gets the keyword arguments of the pass, runs the module for what the pass finds in
+    them, and is not recorded. Raises ModelError, with the module's path and its input shapes, where the model itself fails; its
+    subclass Stopped where another way may do, and NeedsValues where meta tensors are not enough.
     """
     compat.needs("torch")
     if dtype is not None and dtype not in FLOATS:

@@ -137,7 +137,7 @@ def test_torch_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("names", "found"),
-    [(["ids", "cache", "use_cache"], "cache"), (["ids", "past_key_values"], "past_key_values"), (["ids", "state"], "")],
+    [(["ids", "cache", "use_cache"], "cache"), (["ids", "past_key_values"], "past_key_values"), (["ids", "states"], "")],
 )
 def test_the_cache_goes_in_under_the_name_that_is_there(names: list[str], found: str) -> None:
     assert compat.cache_argument(dict.fromkeys(names)) == found

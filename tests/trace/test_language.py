@@ -216,6 +216,9 @@ RECURRENT: dict[str, dict[str, Any]] = {
         "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
         "layer_types": ["linear_attention", "full_attention"],
     },
+    "BambaForCausalLM": {
+        "mamba_d_state": 4, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_expand": 2, "attn_layer_indices": [1],
+    },
     "FalconH1ForCausalLM": {"mamba_d_state": 4, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64},
 }  # fmt: skip
 
@@ -260,3 +263,41 @@ def test_decode_of_recurrent_layers_is_that_of_a_real_model(kind: str, past: int
     again = a.language.cache_read_bytes - (states + before + token)
     assert again > 0 if OLD_ANGLES and kind != "Qwen3NextForCausalLM" else again == 0
     assert a.language.cache_bytes_per_token == token
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        (
+            "MiniMaxForCausalLM",
+            {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 4, "block_size": 8},
+        ),
+        ("RwkvForCausalLM", {"attention_hidden_size": 32}),
+    ],
+)
+def test_a_cache_of_the_models_own(kind: str, own: dict[str, Any]) -> None:
+    """A cache class that only this model has, and states that are handed on as they are."""
+    cls = getattr(transformers, kind)
+    config = cls.config_class(
+        **({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 50} if "Rwkv" in kind else _SMALL) | own
+    )
+    config._attn_implementation = config._experts_implementation = "eager"
+    torch.manual_seed(0)
+    model = cls(config).eval()
+    takes = compat.cache_argument(inspect.signature(model.forward).parameters)
+    with torch.no_grad():
+        first = model(torch.zeros(1, 5, dtype=torch.int64), use_cache=True)
+        given = {takes: getattr(first, takes), "use_cache": True}
+        counted = counter.flops(lambda: model(torch.ones(1, 1, dtype=torch.int64), **given))
+    config._experts_implementation = "grouped_mm"
+    a = roofline.analyze(model, device="t4", decode=5)
+    assert 2 * a.totals.macs == counted
+    assert roofline.analyze(model, device="t4", prefill=5).totals.macs > 0
+
+
+def test_states_alone_have_prefill_and_decode() -> None:
+    """Bamba asks a cache without keys for its length, which transformers refuses; its states are there all the same."""
+    small = _SMALL | RECURRENT["BambaForCausalLM"] | {"attn_layer_indices": []}
+    model = transformers.BambaForCausalLM(transformers.BambaConfig(**small)).eval()
+    short, long = (roofline.analyze(model, device="t4", decode=past).totals.macs for past in (5, 500))
+    assert short == long < roofline.analyze(model, device="t4", prefill=5).totals.macs
