@@ -218,3 +218,19 @@ def embedding(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> int:
 )
 def embedding_bag(packed: Any, indices: T, *_: Any, out: Out, **__: Any) -> int:
     return 3 * total(indices) * first(out).shape[-1]
+
+
+# --- weights stored in few bits (`sources/packed.py`): each number has its zero point taken off and is scaled
+
+
+@rule("roofline.dequantize", klass="pointwise")
+def dequantize(stored: list[T], *_: Any, out: Out, **__: Any) -> int:
+    # packed [o, i], scales, zero points -> [o, i]
+    return 2 * first(out).numel
+
+
+@rule("roofline.packed_linear", klass="gemm")
+def packed_linear(x: T, stored: list[T], bias: T | None, *_: Any, out: Out, **__: Any) -> Count:
+    # [*m, k], packed [n, k] -> [*m, n]
+    product = packed_mm(x, out)
+    return Cost.of(product, extra=2 * product.n * product.k + (first(out).numel if bias else 0))

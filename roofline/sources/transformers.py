@@ -52,9 +52,21 @@ class Transformers(Kind):
         def make(**settings: Any) -> Any:
             cls, config = _configured(source.where, settings)
             with compat.offline():
-                return cls._from_config(config)
+                model = cls._from_config(config)
+            stored = _stored(config)
+            if stored:
+                from roofline.sources import packed
 
+                model, note = packed.applied(model, stored, source.where)
+                notes[:] = [note]
+            return model
+
+        notes: list[str] = []
+        make.notes = notes  # type: ignore[attr-defined]  # what `remarks` tells
         return make
+
+    def remarks(self, source: Source, made: Any) -> tuple[str, ...]:
+        return tuple(made.notes)
 
     def inputs(self, source: Source) -> tuple[Input, ...]:
         return self._ways(source)[0]
@@ -101,6 +113,16 @@ TRANSFORMERS = Transformers()
 def _rows(i: Input, batch: int) -> Input:
     """An input by its shape, with another batch."""
     return replace(i, shape=(batch, *i.shape[1:])) if i.value is None and i.shape else i
+
+
+def _stored(config: Any) -> dict[str, Any]:
+    """How a configuration says that weights are quantised; nothing where it does not."""
+    table: Any = getattr(config, "quantization_config", None) or getattr(config.get_text_config(), "quantization_config", None)
+    if hasattr(table, "to_dict"):
+        table = table.to_dict()
+    if table is not None and not isinstance(table, dict):
+        raise SourceError(f"quantization_config is {str(table)[:60]!r}, not a table of how weights are quantised")
+    return dict(table or {})
 
 
 def _configured(where: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:

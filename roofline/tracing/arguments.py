@@ -57,6 +57,12 @@ def is_quantized(module: torch.nn.Module) -> bool:
     return any(True for m in module.modules() for _ in packed_in(m))
 
 
+def elements(p: torch.Tensor) -> int:
+    """Numbers in a parameter; of one that is stored packed, those that it stands for."""
+    count: int = getattr(p, "_roofline_elements", -1)
+    return p.numel() if count < 0 else count
+
+
 def alike(t: torch.Tensor) -> torch.Tensor:
     """Another tensor of the same shape, strides and type, without storage."""
     return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")

@@ -25,10 +25,10 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def floats(tensors: Iterable[torch.Tensor]) -> dict[torch.dtype, int]:
-    """Bytes of the floating tensors by dtype, the most first."""
+    """Bytes of the floating tensors by dtype, the most first; what weights are stored as in few bits is not computed in."""
     found: dict[torch.dtype, int] = {}
     for t in tensors:
-        if t.dtype.is_floating_point and not is_lazy(t):
+        if t.dtype.is_floating_point and not is_lazy(t) and not hasattr(t, "_roofline_elements"):
             found[t.dtype] = found.get(t.dtype, 0) + t.numel() * t.dtype.itemsize
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 

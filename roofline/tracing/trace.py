@@ -18,7 +18,7 @@ from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
 from roofline.tracing import built, drawn, higher, lazy, regions
-from roofline.tracing.arguments import packed_in, tensors_in
+from roofline.tracing.arguments import elements, packed_in, tensors_in
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -147,7 +147,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     info = ModelInfo(
         name=name or type(module).__name__,
         source=source or type(module).__module__,
-        params=sum(t.numel() for _, t in params),
+        params=sum(elements(t) for _, t in params),
         param_bytes=_bytes(params),
         buffers=sum(t.numel() for _, t in buffers),
         buffer_bytes=_bytes(buffers),
@@ -229,6 +229,8 @@ class _Swap:
             new = t.detach().to(dtype, copy=self.grad or not weights) if real else self._stand_in(t, dtype)
             if weights:
                 new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
+                if (stands_for := getattr(t, "_roofline_elements", None)) is not None:
+                    new._roofline_elements = stands_for  # type: ignore[attr-defined]  # our mark on torch's object
             self.done[id(t)] = new
             self.originals.append(t)
         return new
@@ -298,7 +300,7 @@ class _Modules:
                     raise UsageError(f"the lazy parameter {name} has no shape yet; call the model once on an example first")
                 if p is not None and id(p) not in seen:
                     seen.add(id(p))
-                    own += p.numel()
+                    own += elements(p)
                     self.trainable[self.index[id(m)][0]] += p.numel() if p.requires_grad else 0
             owned[self.index[id(m)][0]] = own
         for i, packed in self.packed:
