@@ -14,7 +14,7 @@ from roofline.records import IdlePart, Trace
 # Parts that a note names one by one, and from which share of the model's parameters a single parameter of a part that did run
 # is worth a word: mask tokens and the like are below it.
 NAMED, SINGLE = 4, 0.01
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+_NUMBER = r"(?<![^.])\d+(?![^.])"
 
 
 def parts(trace: Trace) -> list[IdlePart]:
@@ -63,7 +63,7 @@ def _outermost(trace: Trace, stored: dict[str, list[tuple[str, int, bool]]]) -> 
 def _merged(found: Sequence[tuple[str, str, int]], total: int) -> list[IdlePart]:
     groups: dict[tuple[str, str], list[tuple[str, int]]] = {}
     for path, kind, params in found:
-        groups.setdefault((_NUMBER.sub("*", path), kind), []).append((path, params))
+        groups.setdefault((re.sub(_NUMBER, "*", path), kind), []).append((path, params))
     out = []
     for (pattern, kind), members in groups.items():
         params = sum(n for _, n in members)

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from roofline.dtypes import INTEGERS
 from roofline.errors import UsageError
 from roofline.request import Ask
-from roofline.sources import grammar
 from roofline.sources.values import Array, Group, Input, Plain, Stored, Table
 
 DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
@@ -23,6 +22,8 @@ def parsed(table: Mapping[str, Any]) -> tuple[Input, ...]:
     out = []
     for name, value in table.items():
         if isinstance(value, str):
+            from roofline.sources import grammar  # where somebody wrote something
+
             out.append(replace(grammar.tensor(value), name=name))
         else:
             out.append(Input(name, tuple(value)))
@@ -41,6 +42,10 @@ def sized(default: tuple[Input, ...], ask: Ask) -> tuple[Input, ...]:
 
 def given(inputs: Sequence[str]) -> tuple[Input, ...]:
     """The inputs that a person wrote out. Raises UsageError for text that is no input."""
+    if not inputs:
+        return ()
+    from roofline.sources import grammar
+
     found = [grammar.read(text, i) for i, text in enumerate(inputs)]
     for name in (names := [i.name for i in found if not i.name.isdigit()]):
         if names.count(name) > 1:

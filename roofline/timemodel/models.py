@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from roofline.timemodel import cpu_compiled, cpu_eager, gpu
+from functools import cache
+
 from roofline.timemodel.constants import Cpu, CpuEager, Family, Gpu
 from roofline.timemodel.formulas import Model
-
-_MODELS: dict[type[Family], Model] = {Gpu: gpu, Cpu: cpu_compiled, CpuEager: cpu_eager}
 
 
 def of(constants: Family) -> Model:
     """The model of a device and runtime, whose constants these are (Constants.of)."""
-    return _MODELS[type(constants)]
+    return _model(type(constants))
+
+
+@cache
+def _model(kind: type[Family]) -> Model:
+    # each is read where it is asked for: a first analysis would wait for the others
+    if kind is Gpu:
+        from roofline.timemodel import gpu
+
+        return gpu
+    if kind is CpuEager:
+        from roofline.timemodel import cpu_eager
+
+        return cpu_eager
+    assert kind is Cpu
+    from roofline.timemodel import cpu_compiled
+
+    return cpu_compiled

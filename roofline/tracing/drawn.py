@@ -16,7 +16,7 @@ from roofline.records import Op, OpSpec
 
 # Where nothing tells how large an index may be.
 _FEW = 2
-_LENGTHS = re.compile(r"(^|_)(n|num|seq|sequence|input|target|text|src|tgt)?_?len(gth)?s?($|_)|lengths?$")
+_LENGTHS = r"(^|_)(n|num|seq|sequence|input|target|text|src|tgt)?_?len(gth)?s?($|_)|lengths?$"
 
 
 def limits(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> dict[int, int]:
@@ -56,7 +56,7 @@ class Drawn:
             return torch.ones(t.shape, dtype=dtype)
         if dtype.is_complex:
             return torch.zeros(t.shape, dtype=dtype)
-        if t.dim() <= 1 and _LENGTHS.search(name.lower()):
+        if t.dim() <= 1 and re.search(_LENGTHS, name.lower()):
             full = self._longest(t)
             self.said[name] = f"{full} everywhere"
             return torch.full(t.shape, full, dtype=dtype)

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import torch
 from msgspec import Struct
@@ -52,7 +53,7 @@ def surroundings(way: Way) -> Iterator[compat.Asked]:
             from roofline.tracing.here import Here
 
             stack.enter_context(Here())
-        stack.enter_context(_seeded())
+        stack.enter_context(_seeded(way.real))
         if way.real:
             # a path of its own for encoders, which meta tensors do not take: operators have to be the same
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
@@ -65,9 +66,13 @@ def _asked(way: Way) -> AbstractContextManager[compat.Asked]:
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
-    """Random numbers from seed 0, and the generators as they were afterwards."""
-    numpy = sys.modules.get("numpy")
+def _seeded(real: bool) -> Iterator[None]:
+    """Random numbers from seed 0, and the generators as they were afterwards.
+
+    numpy imports its generators when they are first asked for, which takes as long as the trace of a small model: of a pass on
+    meta tensors they are seeded where somebody has them.
+    """
+    numpy: Any = sys.modules.get("numpy") if real or "numpy.random" in sys.modules else None
     before = torch.get_rng_state(), random.getstate(), numpy.random.get_state() if numpy is not None else None
     torch.default_generator.manual_seed(0)
     random.seed(0)
