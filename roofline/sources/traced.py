@@ -73,6 +73,7 @@ def trace_module(request: Request, target: Device) -> Trace:
     from roofline.tracing import trace
     from roofline.tracing.arguments import is_quantized
     from roofline.tracing.given import tensors_of
+    from roofline.tracing.subclasses import dense
     from roofline.tracing.ways import Way
 
     ask, what = request.ask, request.what
@@ -86,7 +87,7 @@ def trace_module(request: Request, target: Device) -> Trace:
     if ask.args is None and ask.kwargs is None:
         return _traced(module, default_image(ask), name, "", target, what, request.progress, lambda: module)
     args, kwargs = list(ask.args or ()), dict(ask.kwargs or {})
-    tensors = [t for _, t in tensors_of((args, kwargs))]
+    tensors = [dense(t) for _, t in tensors_of((args, kwargs))]
     batch = next((t.shape[0] for t in tensors if t.dim()), 1)
 
     def run_on(m: nn.Module, way: Way, floats: torch.dtype | None) -> Trace:

@@ -180,15 +180,19 @@ class AsFound:
 
 
 def set_mode(module: nn.Module, training: bool) -> list[str]:
-    """Set the training flags as `module.train()` does; a note where a part has a mode that cannot be changed."""
+    """Set the training flags as `module.train()` does, and have gradients dense; notes on what is not as the module has it."""
+    tables = [m for m in module.modules() if training and isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse]
+    for table in tables:
+        table.sparse = False
+    notes = ["sparse gradients of embeddings are taken as dense ones, as large as their tables"] if tables else []
     try:
         module.train(training)
     except NotImplementedError:  # a program of torch.export's among them, which has the mode that it was exported in
         for m in module.modules():
             if "train" not in vars(m):
                 m.training = training
-        return ["a part of it is an exported program, which runs in the mode that it was exported in"]
-    return []
+        notes.append("a part of it is an exported program, which runs in the mode that it was exported in")
+    return notes
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from roofline.tracing.autocast import LOWER, POLICIES, Casts
 from roofline.tracing.composites import IMPLICIT
 from roofline.tracing.memo import Entry, Meta, meta_of
 from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, mutated, pointwise_in_place, switched_off
+from roofline.tracing.subclasses import dense
 
 aten = torch.ops.aten
 META = torch.device("meta")
@@ -117,7 +118,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def adopt(self, t: torch.Tensor, kind: str, name: str = "") -> None:
         """Take in a tensor that no recorded op made."""
-        storage = t.untyped_storage()
+        storage = dense(t).untyped_storage()
         store = self.by_storage.get(storage._cdata)
         if store is None:
             store = self.by_storage[storage._cdata] = Store(self, kind, storage.nbytes(), name)

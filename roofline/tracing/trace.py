@@ -17,7 +17,7 @@ from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, Layer, ModelInfo, Op, Storage, Trace
-from roofline.tracing import built, drawn, higher, lazy, regions
+from roofline.tracing import built, drawn, higher, lazy, regions, subclasses
 from roofline.tracing.arguments import elements, packed_in, tensors_in
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
@@ -119,6 +119,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             stack.enter_context(steps.gradients_left(m.__dict__ for _, m in modules.named))
         stack.enter_context(_uncompiled())
         stack.enter_context(regions.honoured(recorder, way.real))
+        stack.enter_context(subclasses.made(device_kind == "gpu"))
         asked = stack.enter_context(surroundings(way))
         stack.enter_context(higher.at_hand(recorder, (m for _, m in modules.named), None if way.real else META))
         try:
@@ -155,7 +156,11 @@ def trace(  # long: one context inside the other, and what was recorded in them
         trainable=sum(modules.trainable),
     )
     mode, notes = ("training", [step.note]) if step else ("inference", [])
-    notes += [*fixed, *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note)]
+    notes += [
+        *fixed,
+        *subclasses.left_out(modules.named),
+        *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note),
+    ]
     notes += dict.fromkeys(recorder.notes)
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)
@@ -236,9 +241,7 @@ class _Swap:
         return new
 
     def _stand_in(self, t: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        if t.layout != torch.strided:
-            return torch.empty_like(t, dtype=dtype, device=META)
-        storage = t.untyped_storage()
+        storage = subclasses.dense(t).untyped_storage()
         key = (storage._cdata, dtype)
         base = self.storages.get(key)
         if base is None:
@@ -254,7 +257,7 @@ class _Swap:
             tables = [(_table(m, "_parameters"), found[0]), (_table(m, "_buffers"), found[1])]
             for table, out in tables:
                 for key, t in table.items():
-                    if t is None:
+                    if t is None or (out is found[1] and t.layout != torch.strided):  # see `subclasses.left_out`
                         continue
                     new = self.tensor(t)
                     if new is not t:

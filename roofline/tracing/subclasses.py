@@ -1,0 +1,69 @@
+"""Tensor subclasses that a model makes while it is traced."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from roofline.errors import UsageError
+
+
+@contextmanager
+def made(gpu: bool) -> Iterator[None]:
+    """While a pass is traced: `Subclass(...)` without a `__new__` of its own gets a tensor that no dispatch mode has wrapped,
+    which torch refuses to make one of; and attention with a `CausalBias` takes the kernel of the device, not what meta tensors
+    allow."""
+    plain = torch.Tensor.__new__
+
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if cls is torch.Tensor:
+            return plain(cls, *args, **kwargs)
+        with _disable_current_modes():
+            return plain(cls, *args, **kwargs)
+
+    with ExitStack() as stack:
+        if "__new__" not in vars(torch.Tensor):
+            torch.Tensor.__new__ = staticmethod(new)  # type: ignore[method-assign]  # for a while
+            stack.callback(delattr, torch.Tensor, "__new__")
+        bias: Any = sys.modules.get("torch.nn.attention.bias")
+        if bias is not None and hasattr(bias, "can_use_flash_attention"):
+            halves = (torch.float16, torch.bfloat16)
+            taken = {
+                "can_use_flash_attention": lambda p, debug=False: gpu and p.query.dtype in halves and p.query.shape[-1] <= 256,
+                "can_use_efficient_attention": lambda p, debug=False: gpu,
+                "_raise_kernel_warnings": lambda p: None,
+            }
+            for name, answer in taken.items():
+                stack.callback(setattr, bias, name, getattr(bias, name))
+                setattr(bias, name, answer)
+        yield
+
+
+def dense(t: torch.Tensor) -> torch.Tensor:
+    """The tensor, if it has a storage. Raises UsageError for one that has not, which a trace cannot follow."""
+    if t.is_nested:
+        raise UsageError(
+            "a nested (jagged) tensor is not traced: its rows differ in length"
+            "\npad it (torch.nested.to_padded_tensor(x, 0.0)): the work is then that of the padded rows"
+        )
+    if t.layout != torch.strided:
+        layout = str(t.layout)[6:]
+        raise UsageError(
+            f"a tensor of shape {'x'.join(map(str, t.shape))} is sparse ({layout}), which is not traced: make it .to_dense()"
+            "\nthe work is then that of the dense tensor, zeros included"
+        )
+    return t
+
+
+def left_out(modules: Iterable[tuple[str, torch.nn.Module]]) -> list[str]:
+    """A note for sparse buffers: one that a pass does not use must not stop it, and nothing is counted of it."""
+    names = [
+        f"{path}.{key}".lstrip(".") for path, m in modules
+        for key, t in m._buffers.items() if t is not None and t.layout != torch.strided
+    ]  # fmt: skip
+    return [f"sparse buffers are left out of the bytes: {', '.join(names)}"] if names else []
