@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
+# Characters of a line of a message.
+LINE = 900
+
 
 class RooflineError(Exception):
     """Anything that a person can mend. The message is one or two lines: what was wrong, where, what to do."""
 
     exit_code: ClassVar[int] = 2
+
+    def __str__(self) -> str:
+        return "\n".join(map(_short, super().__str__().split("\n")))
+
+
+def _short(line: str) -> str:
+    """A line without its middle where it has no end: a name from a file may be a page long."""
+    return line if len(line) <= LINE else f"{line[: LINE - 300]} [...] {line[-250:]}"
 
 
 class UsageError(RooflineError):

@@ -35,7 +35,7 @@ _EXAMPLE = {
     "FLOP": "1.2 GFLOP",
     "1": "0.85",
 }
-_QUANTITY = r"\s*([+-]?(?:\d+(?:[_,]\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*\Z"
+_QUANTITY = r"\s*([+-]?(?:(?:\d{1,3}(?:[_,]\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*\Z"
 
 
 def _scales(unit: str) -> dict[str, float]:
@@ -65,7 +65,7 @@ def _accepted(unit: str) -> dict[str, float]:
 def parse(text: str | float, unit: Unit) -> float:
     """Value of `text` in the base unit; a plain number is in it already. Raises ValueError that says what was expected."""
     if not isinstance(text, str):
-        if isinstance(text, bool) or not isinstance(text, (int, float)) or not math.isfinite(text):
+        if isinstance(text, bool) or not isinstance(text, (int, float)) or not abs(text) <= 1e308:
             raise ValueError(f"expected {_wanted(unit)}, got {text!r}")
         return float(text)
     plain, _, suffix = text.partition(" ")
@@ -83,6 +83,8 @@ def parse(text: str | float, unit: Unit) -> float:
 
 def _finite(text: str, unit: str, value: float) -> float:
     if not math.isfinite(value):
+        raise ValueError(f"expected {_wanted(unit)}, got {text!r}: out of range")
+    if value == 0 and re.match(r"[^eE]*[1-9]", text.partition(" ")[0]):  # so small that it would be none
         raise ValueError(f"expected {_wanted(unit)}, got {text!r}: out of range")
     return value
 

@@ -125,9 +125,14 @@ def wrong_graph(model: Any, random_: random.Random) -> None:
 
 
 def refused_or_fine(model: str, what: object, codes: tuple[int, ...] = (2,), **asked: Any) -> str:
-    """The refusal of a file, empty where it was read: exit code 2 and lines that a person can read, never another exception."""
+    """The refusal of a model's file, empty where it was read and analysed."""
+    return refusal_of(lambda: document_.to_json(roofline.analyze(model, device="t4", cache=False, **asked)), what, codes)
+
+
+def refusal_of(ask: Callable[[], Any], what: object, codes: tuple[int, ...] = (2,)) -> str:
+    """The refusal of what is asked, empty where it was done: lines that a person can read, never another exception."""
     try:
-        document_.to_json(roofline.analyze(model, device="t4", cache=False, **asked))
+        ask()
         return ""
     except RooflineError as error:
         refusal = error
@@ -136,3 +141,12 @@ def refused_or_fine(model: str, what: object, codes: tuple[int, ...] = (2,), **a
     assert text.count("\n") <= 1, (what, text)
     assert all(len(line) < 1000 for line in text.split("\n")), (what, text)
     return text
+
+
+def damage(path: Path, write: Callable[[random.Random], None], count: int = 300) -> int:
+    """Writes seeded damage to a model's file so often, each read or refused in words; how many were refused."""
+    refused = 0
+    for seed in range(count):
+        write(random.Random(seed))
+        refused += bool(refused_or_fine(str(path), seed))
+    return refused

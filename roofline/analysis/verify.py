@@ -39,6 +39,10 @@ class Mismatch(NamedTuple):
         return f"{where}: {said[:400]}: the file was edited\n{again}"
 
 
+# Above this a number is without end: a document may hold integers of any length.
+_LARGEST = 1e300
+
+
 def check_text(data: bytes, where: str) -> None:
     """No key twice, and no number that cannot be. Raises UsageError with the field."""
 
@@ -55,7 +59,7 @@ def check_text(data: bytes, where: str) -> None:
     except (ValueError, RecursionError) as error:  # the decoder that follows says more, where it fails too
         raise UsageError(f"{where}: not an analysis: {error}"[:300]) from error
     for name, number in _numbers(document, ""):
-        if not math.isfinite(number) or number < (-_ROUNDING_S if name.endswith("_s") else 0):
+        if abs(number) > _LARGEST or math.isnan(number) or number < (-_ROUNDING_S if name.endswith("_s") else 0):
             raise UsageError(Mismatch(name, number, "it cannot be below zero or without end").text(where))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from hostile import damaged, edited, refused_or_fine, rewritten, traced, wrong
+from hostile import damage, damaged, edited, rewritten, traced, wrong
 from torch import nn
 
 from roofline.cli.terminal import guard
@@ -333,16 +333,15 @@ def _every(value: Any) -> Any:
 @pytest.mark.parametrize("way", ["bytes", "document", "text"])
 def test_damage(archive: Path, tmp_path: Path, way: str) -> None:
     """300 files each, cut, flipped or with wrong values: read, or refused in words."""
-    refused = 0
-    for seed in range(300):
-        r = random.Random(seed)
-        path = tmp_path / "damaged.pt2"
+    path = tmp_path / "damaged.pt2"
+
+    def write(r: random.Random) -> None:
         if way == "bytes":
             path.write_bytes(damaged(archive.read_bytes(), r))
         elif way == "document":
             member = r.choice(["models/model.json"] * 4 + ["model_weights_config.json"])
-            edited(archive, path, lambda d, r=r: wrong(d, r), member)
+            edited(archive, path, lambda d: wrong(d, r), member)
         else:
-            rewritten(archive, path, lambda n, d, r=r: damaged(d, r) if n.endswith("models/model.json") else d)
-        refused += bool(refused_or_fine(str(path), (way, seed)))
-    assert refused > 100
+            rewritten(archive, path, lambda n, d: damaged(d, r) if n.endswith("models/model.json") else d)
+
+    assert damage(path, write) > 100

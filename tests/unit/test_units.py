@@ -123,3 +123,14 @@ def test_what_is_printed_reads_back(value: float, unit: units.Unit) -> None:
 @given(st.floats(1e-9, 1e3))
 def test_a_printed_time_reads_back(value: float) -> None:
     assert units.parse(units.seconds(value), "s") == pytest.approx(value, rel=5.1e-3)
+
+
+@pytest.mark.parametrize("text", ["5483,032", "1,2", "12,34,567", "1e-400 ms", "0.5e-330 s", "1e999 s", 10**400, -(10**400)])
+def test_numbers_that_nobody_means(text: str | int) -> None:
+    """Commas that are no thousands, and what is no number of a machine: not read as something else."""
+    with pytest.raises(ValueError, match="expected a number in s"):
+        units.parse(text if not isinstance(text, str) or text.endswith("s") else f"{text} s", "s")
+
+
+def test_zero_and_thousands_are_numbers() -> None:
+    assert [units.parse(t, "s") for t in ("0 s", "0.0e5 ms", "5,483,032 s", "1_000 s")] == [0, 0, 5_483_032, 1000]
