@@ -186,3 +186,10 @@ def test_damage(tmp_path: Path, small: Any, way: str) -> None:
         path.write_bytes(model.SerializeToString())
 
     assert damage(path, write) > 50
+
+
+@pytest.mark.parametrize("text", [b"/stem/0/Conv", b"Relu", b"size", b"target"])
+def test_a_name_that_is_no_text(tmp_path: Path, small: Any, text: bytes) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(small.SerializeToString().replace(text, b"\xff" * len(text)))
+    assert "is not a whole ONNX file: a name in it is not text" in refused_or_fine(str(path), text)

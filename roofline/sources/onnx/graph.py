@@ -5,7 +5,7 @@ Weights are not read: external data stays on disk, wherever a file says that it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,7 +148,22 @@ def _read(where: str) -> onnx.ModelProto:
         raise SourceError(f"{path} is not a whole ONNX file: {line(error)}") from error
     if not model.graph.node and not model.graph.output:
         raise SourceError(f"{path} holds no ONNX graph")
+    if not all(isinstance(name, str) for name in _names(model)):  # protobuf gives what is no text as bytes
+        raise SourceError(f"{path} is not a whole ONNX file: a name in it is not text")
     return model
+
+
+def _names(model: onnx.ModelProto) -> Iterator[Any]:
+    """Every name that is read of a model, outside of graphs in nodes."""
+    graph = model.graph
+    yield from (v.name for v in (*graph.initializer, *graph.input, *graph.output, *graph.value_info))
+    yield from (d.dim_param for v in (*graph.input, *graph.value_info) for d in v.type.tensor_type.shape.dim)
+    yield from (o.domain for o in model.opset_import)
+    for holder in (graph, *model.functions):
+        for node in holder.node:
+            yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+            yield from (a.name for a in node.attribute)
+            yield from (text for p in node.metadata_props for text in (p.key, p.value))
 
 
 def line(error: object) -> str:
