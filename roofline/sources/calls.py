@@ -18,7 +18,7 @@ from msgspec import Struct
 from torch import nn
 
 from roofline import units
-from roofline.errors import BuildError, UsageError, nearest
+from roofline.errors import BuildError, ModelError, UsageError, nearest
 from roofline.isolation import failures
 from roofline.sources.source import Source, file_at
 from roofline.sources.values import Array, Group, Input, Plain, Stored, Table
@@ -100,6 +100,16 @@ def remarks(inputs: Sequence[Input] | Example) -> tuple[str, ...]:
         for i in inputs
         if isinstance(i.value, Plain) and type(i.value.value) is int and i.value.value > 0
     )
+
+
+def missing(error: ModelError, inputs: Sequence[Input] | Example) -> str:
+    """A line for a model that looked for a key in the dict that was said, and did not find it; else nothing."""
+    cause = error.__cause__
+    key = cause.args[0] if isinstance(cause, KeyError) and cause.args else None
+    said = [] if isinstance(inputs, Example) else [i for i in inputs if i.named]
+    if not isinstance(key, str) or not key.isidentifier() or not said or any(i.name == key for i in said):
+        return ""
+    return f"\n{key!r} is not among the inputs that were said: add --input {key}=0.5 for a number, {key}=1,16 for a tensor"
 
 
 def _spread(inputs: Sequence[Input], own: torch.dtype) -> Iterator[tuple[str, Any, bool]]:

@@ -125,7 +125,7 @@ def _traced(
 
     `more` are inputs to choose from: the first that go through on meta; `inputs` tell why where none do.
     """
-    from roofline.sources import build
+    from roofline.sources import build, calls
     from roofline.tracing import trace, ways
 
     def run_on(m: nn.Module, way: Way, floats: torch.dtype | None = None, inputs: Sequence[Input] | Example = inputs) -> Trace:
@@ -160,7 +160,12 @@ def _traced(
     for other in more:
         if (found := attempts.on_meta(partial(run_on, inputs=other), module)) is not None:
             return noted(found, *build.remarks(other))
-    result = attempts.traced(run_on, module, name, "random weights, seed 0", progress, with_values, others)
+    try:
+        result = attempts.traced(run_on, module, name, "random weights, seed 0", progress, with_values, others)
+    except ModelError as error:
+        if not (hint := calls.missing(error, inputs)):
+            raise
+        raise type(error)(f"{error}{hint}") from error
     return noted(result, *build.remarks(inputs))
 
 

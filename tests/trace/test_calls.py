@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import roofline
-from roofline.errors import UsageError
+from roofline.errors import ModelError, UsageError
 from roofline.sources.calls import call_with, load, remarks
 from roofline.sources.inputs import given
 from roofline.sources.values import Stored
@@ -97,3 +97,8 @@ def test_a_file_of_values_is_a_part_of_the_cache_key(tmp_path: Path, monkeypatch
         np.save("x.npy", np.zeros((rows, 4), np.float32))
         macs.append(roofline.analyze("net.py:Net", inputs=["@x.npy"]).totals.macs)
     assert macs == [3 * 4 * 8, 5 * 4 * 8]
+
+
+def test_a_key_that_the_model_looks_for_is_asked_for() -> None:
+    with pytest.raises(ModelError, match=r"KeyError: image.*\n'image' is not among the inputs .* add --input image="):
+        roofline.analyze(Batch(), device="t4", cache=False, inputs=["picture=2,3,8,8", "scale=0.5"])
