@@ -57,6 +57,12 @@ def dense(t: torch.Tensor) -> torch.Tensor:
             f"a tensor of shape {'x'.join(map(str, t.shape))} is sparse ({layout}), which is not traced: make it .to_dense()"
             "\nthe work is then that of the dense tensor, zeros included"
         )
+    if hasattr(t, "__tensor_flatten__"):
+        raise UsageError(
+            f"a {type(t).__name__} of {'x'.join(map(str, t.shape))} holds its numbers packed in others, which is not traced"
+            "\nanalyse the model as it is before its weights are quantised; the bytes of a format: give a config.json with its "
+            "quantization_config"
+        )
     return t
 
 

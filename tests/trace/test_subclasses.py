@@ -92,3 +92,29 @@ def test_a_sparse_gradient_is_taken_as_a_dense_one_and_a_note_says_so() -> None:
     assert found.totals.macs == 3 * 28 * 64
     assert any("sparse gradients" in note for note in found.notes)
     assert net[0].sparse
+
+
+class Packed(torch.Tensor):
+    """As torchao keeps a quantised weight: the bytes lie in another tensor."""
+
+    @staticmethod
+    def __new__(cls, data: torch.Tensor) -> Packed:
+        made: Packed = torch.Tensor._make_wrapper_subclass(cls, data.shape, dtype=torch.float32)  # type: ignore[attr-defined]
+        return made
+
+    def __init__(self, data: torch.Tensor) -> None:
+        self.data_of = data
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["data_of"], None
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return Packed(args[0].data_of) if "detach" in str(func) else NotImplemented
+
+
+def test_packed_weights_in_a_subclass_are_refused_and_not_counted_as_fp32() -> None:
+    net = nn.Linear(4, 4)
+    net.weight = nn.Parameter(Packed(torch.zeros(4, 4, dtype=torch.int8)), requires_grad=False)
+    with pytest.raises(UsageError, match="a Packed of 4x4 holds its numbers packed"):
+        analyze(net, args=[torch.rand(2, 4)], device="t4")
