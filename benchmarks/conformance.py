@@ -213,7 +213,9 @@ def main() -> None:
             sweep(torchvision_rows(args.only), state, args.resume)
         if args.zoo != "torchvision":
             sweep(timm_rows(args.only, table), state, args.resume)
-    PAGE.write_text(page(state, table, memory), encoding="utf-8")
+    # the part on transformers is transformers_zoo.py's
+    theirs = "".join(PAGE.read_text(encoding="utf-8").partition("<!-- transformers -->")[1:]) if PAGE.exists() else ""
+    PAGE.write_text(page(state, table, memory).rstrip() + f"\n\n{theirs}".rstrip() + "\n", encoding="utf-8")
     print(f"wrote {PAGE.relative_to(REPO)}", file=sys.stderr)
 
 

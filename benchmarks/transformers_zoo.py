@@ -6,11 +6,9 @@
     python benchmarks/transformers_zoo.py --write             the page's part alone, from the state file
 
 Each class is analysed in a process of its own, forked from one that has imported everything, with a limit of 4 GiB and 30 s of
-processor time. What
-came of it is one of: `whole` (every part with parameters ran), `part` (a note names what did not run), `refused` (one true
-sentence), and what must not be: `failed` (no sentence of ours), `limit`. Where torch's own counter can run the model on meta
-tensors with the same inputs, its matmul FLOPs stand beside ours. The state (one JSON line a class) lies in
-build/transformers_zoo.jsonl, so an interrupted sweep goes on where it stopped.
+processor time. What came of it is one of: `whole` (every part with parameters ran), `part` (a note names what did not run),
+`refused` (one sentence), and what must not be: `failed` (no sentence of ours), `limit`. The state (one JSON line a class)
+lies in build/transformers_zoo.jsonl, so an interrupted sweep goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import sys
 import time
@@ -148,7 +147,12 @@ def verdict(row: dict[str, Any]) -> str:
         return "failed"
     if "error" in row:
         return "refused"
-    return "part" if any("never ran" in note for note in row["notes"]) else "whole"
+    return "part" if any("never ran" in note and _worth(note) for note in row["notes"]) else "whole"
+
+
+def _worth(note: str) -> bool:
+    """Whether a part of more than a thousandth of the parameters is idle, and not a mask token."""
+    return any(not share.startswith("under") for share in re.findall(r", ([^,()]+ %)\)", note))
 
 
 # ------------------------------------------------------------------------------------------------ the state, the page
@@ -187,6 +191,41 @@ def sweep(todo: Iterable[str], file: Path) -> None:
             )
 
 
+def page(rows: dict[str, dict[str, Any]], total: int) -> str:
+    """The table of what is not whole, below the counts."""
+    found = Counter(verdict(row) for row in rows.values())
+    met = ", ".join(f"{p} {compat.version(p)}" for p in ("transformers", "torch"))
+    seconds = max((row.get("seconds", 0.0) for row in rows.values()), default=0.0)
+    peak = max((row.get("peak", 0) for row in rows.values()), default=0) / 2**30
+    kinds = ("whole", "part", "refused", "limit", "failed")
+    lines = [
+        BEGIN,
+        "## transformers: classes by name, with their default configurations",
+        "",
+        f"`python benchmarks/transformers_zoo.py`: {len(rows)} of the {total} classes without a head ({met}),",
+        f"each in a process of its own. At most {seconds:.0f} s of processor time and {peak:.1f} GiB. `whole`: every part with",
+        "parameters ran, but for those under a thousandth of them; `part`: a note names what never ran; `refused`: in one",
+        "sentence, most often",
+        "because a default configuration is not whole.",
+        "",
+        "| whole | part | refused | over a limit | failed otherwise |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+        f"| {' | '.join(str(found[kind]) for kind in kinds)} |",
+        "",
+        "| class | | inputs assumed, what never ran; or the reason |",
+        "| --- | --- | --- |",
+    ]
+    for name, row in sorted(rows.items()):
+        if (what := verdict(row)) != "whole":
+            note = next((n.partition(": ")[2] for n in row.get("notes", ()) if "never ran" in n), "")
+            text = (
+                f"{', '.join(row['inputs'])}: {note}" if note else row.get("error") or row.get("limit") or row.get("crash", "")
+            )
+            text = " ".join(text.replace("the model failed", "failed").split("\n")[0].split()).replace("|", "/")
+            lines.append(f"| {name} | {what} | {text[:200]} |")
+    return "\n".join([*lines, END, ""])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="CLASS")
@@ -205,6 +244,9 @@ def main() -> int:
             todo = [name for name in todo if name not in known]
         sweep(todo, asked.state)
     rows = state(asked.state)
+    if asked.write:
+        before = PAGE.read_text(encoding="utf-8").partition(BEGIN)[0].rstrip()
+        PAGE.write_text(f"{before}\n\n{page(rows, len(names(asked.heads)))}", encoding="utf-8")
     print(Counter(verdict(row) for row in rows.values()))
     return 0
 

@@ -133,6 +133,7 @@ def called_with(cls: Any, sizes: Sizes) -> list[Layout]:
     for name in names:
         if not any(name in layouts[0] for layouts in choices.values()):  # an image brings its grid along
             choices[name] = list(layouts_of(name, known, sizes))
+    choices = {name: layouts for name, layouts in choices.items() if layouts}
     likeliest = [layouts[0] for layouts in choices.values()]
     ways = [likeliest]
     for i, layouts in enumerate(choices.values()):  # another layout of one input at a time
@@ -162,6 +163,10 @@ def _wanted(cls: Any, known: Mapping[str, inspect.Parameter], sizes: Sizes) -> l
         of = [n for n in _KINDS.get(kind, ()) if n in plain]
         if of and not set(of) & set(names) and not (kind == "text" and "inputs_embeds" in names):
             names.append(of[0])
+    if "states" in names:  # what was done in them, and what came of it
+        names += [n for n in ("actions", "rewards", "returns_to_go", "timesteps") if n in plain]
+    if "bbox" in plain and "input_ids" in names:  # of words on a page; some models cannot do without
+        names.append("bbox")
     if getattr(sizes.config, "is_encoder_decoder", False) and "decoder_input_ids" in plain:
         names.append("decoder_input_ids")
     return list(dict.fromkeys(names))
@@ -229,7 +234,7 @@ def _images(name: str, known: frozenset[str], sizes: Sizes) -> Iterator[Layout]:
     if isinstance(frames := sizes.find("num_frames", "frames_per_clip", near="image"), int):
         yield {name: Given((b, frames, c, height, width)), **extra}
     yield from several[:2]
-    for side in (384, 512, 1024, 1536):
+    for side in (336, 384, 512, 1024, 1536):
         if side > height:
             yield {name: Given((b, c, side, side)), **extra}
 
@@ -243,6 +248,7 @@ def _videos(name: str, known: frozenset[str], sizes: Sizes) -> Iterator[Layout]:
                 yield {name: layout[name], "video_grid_thw": layout["image_grid_thw"]}
     yield {name: Given((b, frames, c, height, width))}
     yield {name: Given((b, c, frames, height, width))}
+    yield from ({name: Given((b, frames, c, side, side))} for side in (336, 384) if side > height)
 
 
 # ------------------------------------------------------------------------------------------------ sounds
@@ -272,6 +278,7 @@ def _sounds(name: str, known: frozenset[str], sizes: Sizes) -> Iterator[Layout]:
     early: Layout = {name: Given((b, mel, frames)), **_frames(b, frames, known)}
     yield from ((early, late) if isinstance(positions, int) else (late, early))
     yield {name: Given((b, 1, frames, mel))}
+    yield {name: Given((b, frames, 128)), **_frames(b, frames, known)}
     window = sizes.find("n_window", near="audio")
     if isinstance(window, int):
         yield {name: Given((mel, b * frames)), **_frames(b, frames, known)}
@@ -309,6 +316,8 @@ def _others(name: str, sizes: Sizes) -> Iterator[Given]:
     elif name in ("states", "actions", "rewards", "returns_to_go"):
         wide = {"states": "state_dim", "actions": "act_dim"}.get(name)
         yield Given((b, 20, sizes.find(wide, default=1) if wide else 1))
+    elif name == "timesteps":
+        yield Given((b, 20), "int64", 0)
     elif name == "bbox":
         yield Given((b, tokens, 4), "int64", 0)
     elif name.endswith("mask"):
@@ -323,8 +332,8 @@ def _others(name: str, sizes: Sizes) -> Iterator[Given]:
         yield Given((b, tokens, sizes.find("model_in_dim", "num_mel_bins", default=80)))
     elif name.endswith(("embeds", "hidden_states", "features")):
         yield Given((b, tokens, sizes.find("hidden_size", "d_model", "n_embd", "embed_dim", near="text", default=768)))
-    else:
-        yield Given((b, tokens), "int64")
+    elif "pixel_values" in name or name == "prompt_masks":
+        yield Given((b, sizes.channels, *sizes.image))
 
 
 def _series(name: str, sizes: Sizes) -> Iterator[Given]:

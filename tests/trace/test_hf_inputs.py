@@ -37,6 +37,14 @@ SPEECH = {
     "model_type": "wav2vec2-bert", "architectures": ["Wav2Vec2BertModel"], **TOWER, "feature_projection_input_dim": 20,
     "conv_depthwise_kernel_size": 3, "vocab_size": 30, "add_adapter": False,
 }  # fmt: skip
+DECISIONS = {
+    "model_type": "decision_transformer", "architectures": ["DecisionTransformerModel"], "hidden_size": 32, "n_layer": 1,
+    "n_head": 2, "state_dim": 5, "act_dim": 3,
+}  # fmt: skip
+STEPS = {
+    "states": torch.rand(1, 20, 5), "actions": torch.rand(1, 20, 3), "rewards": torch.rand(1, 20, 1),
+    "returns_to_go": torch.rand(1, 20, 1), "timesteps": torch.zeros(1, 20, dtype=torch.int64),
+}  # fmt: skip
 CHOICE = {"model_type": "bert", "architectures": ["BertForMultipleChoice"], **TEXT}
 
 
@@ -95,9 +103,10 @@ def test_what_a_person_says_stays(tmp_path: Path) -> None:
         (CLIP, {"input_ids": ids(1, 12), "pixel_values": torch.rand(1, 3, 28, 28)}),
         (SPECTRUM, {"input_values": torch.rand(1, 64, 32)}),
         (SPEECH, {"input_features": torch.rand(1, 3000, 20)}),
+        (DECISIONS, STEPS),
         (CHOICE, {"input_ids": ids(1, 2, 128)}),
     ],
-    ids=["two towers", "spectrogram", "time before mel", "two choices"],
+    ids=["two towers", "spectrogram", "time before mel", "states and actions", "two choices"],
 )
 def test_each_modality(config: dict[str, Any], inputs: dict[str, torch.Tensor], tmp_path: Path) -> None:
     a = roofline.analyze(saved(config, tmp_path), device="t4", cache=False)
