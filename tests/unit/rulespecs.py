@@ -148,6 +148,7 @@ CALLS: list[OpSpec] = [
        out=RESULT),
     op("torchvision._deform_conv2d_backward", RESULT, IMAGE, KERNEL, t(2, 12, 4, 7), t(2, 6, 4, 7), t(6), 2, 1, 0, 0, 1, 1, 2,
        1, True, out=[IMAGE, KERNEL]),
+    op("roofline.packed_linear", t(2, 4, 8), [t(6, 4, dtype="uint8"), t(6, 1)], t(6), 6, out=t(2, 4, 6)),
     op("quantized.conv1d", t(2, 4, 9, dtype=INT8), [t(6, 4, 3, dtype=INT8), None], 0.1, 0, out=t(2, 6, 7, dtype=INT8)),
     op("quantized.conv_transpose1d", t(2, 4, 9, dtype=INT8), [t(4, 3, 3, dtype=INT8), None], 0.1, 0,
        out=t(2, 6, 11, dtype=INT8)),
