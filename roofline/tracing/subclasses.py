@@ -20,11 +20,11 @@ def made(gpu: bool) -> Iterator[None]:
     allow."""
     plain = torch.Tensor.__new__
 
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if cls is torch.Tensor:
-            return plain(cls, *args, **kwargs)
+    def new(*args: Any, **kwargs: Any) -> Any:  # dynamo compares signatures when it is first imported: this one fits any
+        if args[0] is torch.Tensor:
+            return plain(*args, **kwargs)
         with _disable_current_modes():
-            return plain(cls, *args, **kwargs)
+            return plain(*args, **kwargs)
 
     with ExitStack() as stack:
         if "__new__" not in vars(torch.Tensor):
