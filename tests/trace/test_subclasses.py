@@ -99,7 +99,8 @@ class Packed(torch.Tensor):
 
     @staticmethod
     def __new__(cls, data: torch.Tensor) -> Packed:
-        made: Packed = torch.Tensor._make_wrapper_subclass(cls, data.shape, dtype=torch.float32)  # type: ignore[attr-defined]
+        make: Any = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]  # torch does not name it
+        made: Packed = make(cls, data.shape, dtype=torch.float32)
         return made
 
     def __init__(self, data: torch.Tensor) -> None:
