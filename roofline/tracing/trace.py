@@ -185,8 +185,7 @@ def _recorder(way: Way, training: bool, amp: str | None, gpu: bool) -> Recorder:
 def _uncompiled() -> Iterator[None]:
     """Runs what torch.compile wraps as it was written: kernels after fusion are a matter of the runtime."""
     higher.ready()
-    compiles = torch.compile
-    # what is wrapped meanwhile: set_stance would import dynamo
+    compiles = torch.compile  # what is wrapped meanwhile: set_stance would import dynamo
     plain: Any = lambda model=None, **_: model if model is not None else lambda function: function  # noqa: E731
     torch.compile = plain
     try:

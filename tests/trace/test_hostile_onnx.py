@@ -193,3 +193,10 @@ def test_a_name_that_is_no_text(tmp_path: Path, small: Any, text: bytes) -> None
     path = tmp_path / "net.onnx"
     path.write_bytes(small.SerializeToString().replace(text, b"\xff" * len(text)))
     assert "is not a whole ONNX file: a name in it is not text" in refused_or_fine(str(path), text)
+
+
+def test_a_split_whose_count_is_not_its_results(tmp_path: Path, small: Any) -> None:
+    """onnx's own rule for it ends the process."""
+    split = next(n for n in small.graph.node if n.op_type == "Split")
+    next(a for a in split.attribute if a.name == "num_outputs").i = 1
+    assert "a Split into 1 has 2 results" in refused_or_fine(saved(tmp_path, small), "split")

@@ -136,6 +136,9 @@ class Shapes(Known):
             schema = None
         if schema is None:
             return {}
+        pieces = next((a.i for a in node.attribute if a.name == "num_outputs"), len(node.output))
+        if node.op_type == "Split" and pieces != len(node.output):  # onnx's rule ends the process
+            raise SourceError(f"{self.where}: its shapes do not agree: a Split into {pieces} has {len(node.output)} results")
         known = onnx.NodeProto()
         known.CopyFrom(node)
         for a in [a for a in known.attribute if a.name not in schema.attributes]:
