@@ -86,7 +86,7 @@ def test_no_command_declares_a_shared_option_again(path: Path) -> None:
     shared, own = (set(DECLARED.findall(t)) for t in (Path(options.__file__).read_text(encoding="utf-8"), text))
     other = {
         "calibrate": {"--device", "--output"}, "measure": {"--device"}, "crosscheck": {"--top"},
-        "validate": {"--device", "--dtype", "--runtime", "--output"},
+        "validate": {"--device", "--dtype", "--runtime", "--output"}, "compare": {"--batch", "--output"},
     }  # fmt: skip
     assert own & shared == other.get(path.stem, set())
 

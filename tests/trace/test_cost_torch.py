@@ -96,6 +96,7 @@ def test_every_rule_takes_what_torch_passes() -> None:
     # operators are not torch's)
     late = (
         "prims.",
+        "roofline.",
         "quantized_decomposed.",
         "_quantized.",
         "rngprims.",

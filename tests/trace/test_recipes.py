@@ -173,7 +173,7 @@ def test_an_output_is_a_renderer_and_a_line(monkeypatch: pytest.MonkeyPatch, tmp
     assert cli.main(["analyze", "mobilenet_v1", "-o", "a.toyy"]) == 2
     refused = capsys.readouterr().err
     assert "did you mean a.toy?" in refused
-    assert ".html, .toy" in refused
+    assert ", .toy\n" in refused
 
 
 # ------------------------------------------------------------------------------------------------ a metric

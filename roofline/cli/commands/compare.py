@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from roofline.cli.options import Debug, Devices, Json, NoCache, PassOptions, PlaceOptions
+from roofline.cli.options import Debug, Devices, Json, NoCache, PassOptions, PlaceOptions, Resolution
 from roofline.cli.steps import devices_named, foreign
 from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import UsageError
@@ -27,9 +27,7 @@ def run(  # long: an option each
     batch: Annotated[
         list[int] | None, typer.Option("-b", "--batch", min=1, metavar="N", help="Batch size. Repeat for several.")
     ] = None,
-    resolution: Annotated[
-        int | None, typer.Option("--resolution", min=1, metavar="N", help="Height and width of images.")
-    ] = None,
+    resolution: Resolution = None,
     place: PlaceOptions,
     what: PassOptions,
     own: Annotated[
