@@ -7,6 +7,7 @@ never turned into a zero. Families live in the modules of this package; docs/add
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -42,10 +43,9 @@ _state = {"entry points read": False}
 def complete() -> None:
     """Have the rules of all families in the table, those too that are read late."""
     if not LATE:
-        before = dict(RULES)
-        for family in LATER:
-            import_module(f"{__name__}.{family}")
-        LATE.update({name: rule for name, rule in RULES.items() if before.get(name) is not rule})
+        late = {import_module(f"{__name__}.{family}").__name__ for family in LATER}
+        # by where they are written: somebody may have imported one of the families before
+        LATE.update({name: rule for name, rule in RULES.items() if rule.count.__module__ in late})
         _SHIPPED.update(LATE)
     # somebody may have put the table back to what it was before they were read
     RULES.update({name: rule for name, rule in LATE.items() if name not in RULES})
@@ -53,6 +53,8 @@ def complete() -> None:
 
 def added() -> dict[str, Rule]:
     """Rules that somebody entered in this process, those of installed packages left out."""
+    if not LATE and any(f"{__name__}.{family}" in sys.modules for family in LATER):
+        complete()  # one of ours that somebody imported is no rule of theirs
     return {name: rule for name, rule in RULES.items() if _SHIPPED.get(name) is not rule and INSTALLED.get(name) is not rule}
 
 

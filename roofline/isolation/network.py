@@ -75,6 +75,18 @@ def notes() -> tuple[str, ...]:
     return (f"its code asked for the network ({hosts}), which is closed while a model is built and traced",) if hosts else ()
 
 
+def _from_the_hub(error: BaseException) -> bool:
+    """Whether huggingface_hub raised something that led to this."""
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen:
+        if type(inner).__module__.partition(".")[0] == "huggingface_hub":
+            return True
+        seen.add(id(inner))
+        inner = inner.__cause__ or inner.__context__
+    return False
+
+
 @contextmanager
 def closed() -> Iterator[None]:
     """Close the network; an error that passes through says what was asked for."""
@@ -88,6 +100,8 @@ def closed() -> Iterator[None]:
     try:
         yield
     except RooflineError as error:
+        if not _state.asked and _from_the_hub(error):
+            _state.asked.append("huggingface.co")  # told to ask nobody, it says so itself and asks nobody
         if hosts := asked():
             error.args = (
                 f"{error}\nits code asked for the network ({hosts}), and nothing is downloaded: put the file where the code "

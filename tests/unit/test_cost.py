@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from importlib import metadata
 from typing import Any
 
@@ -639,3 +641,12 @@ class TestOwnOperators:
         monkeypatch.setattr(metadata, "entry_points", lambda group: [Point()])
         with pytest.raises(UsageError, match=r"roofline\.ops:mylib"):
             cost.work(self.spec)
+
+
+def test_a_family_that_somebody_imports_is_ours_all_the_same() -> None:
+    """Rules of somebody else's keep answers out of the cache: ours must not be taken for those."""
+    code = (
+        "import roofline.cost.fft, roofline.cost as cost; assert cost.added() == {}; cost.complete(); assert cost.added() == {}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
