@@ -10,16 +10,15 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from roofline import files, pipeline
-from roofline.advice.terms import Book, say
+from roofline import files
+from roofline.advice import runs
+from roofline.advice.terms import Book, pace_of, say, value
 from roofline.analysis import metrics
-from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import ModelError, RooflineError, UsageError, nearest
 from roofline.records import Analysis
 from roofline.records.comparison import Compared, Comparison, Failed
-from roofline.records.explanation import Number, Run, Sentence
-from roofline.request import made
+from roofline.records.explanation import Number, Sentence, Term
 
 # Models that are set beside the slowest in words, on one device.
 NAMED = 4
@@ -103,24 +102,24 @@ def compare(
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Every model on every device at every batch; what cannot be analysed is a row of `failed`, and the others are there."""
-    book, runs = Book(), dict[str, Run]()
+    runs.check_host(devices, given)
+    book, options = Book(), dict[str, dict[str, Any]]()
     failed: list[Failed] = []
     for device in devices:
         for batch in batches:
             for model in models:
-                options = {**given, **({} if batch is None else {"batch": batch})}
+                asked = runs.on(device, {**given, **({} if batch is None else {"batch": batch})})
                 key = f"{model} on {device.name}" + ("" if batch is None else f", batch {batch}")
+                if progress:
+                    progress(f"{model} on {device.name}")
                 try:
-                    a = _analysed(model, device, options, cache, progress)
+                    book.runs[key] = runs.ask(model, device, asked, cache, progress)
                 except RooflineError as error:
                     why = str(error).replace("\n", "; ")
                     failed.append(Failed(model, device.name, batch, error.exit_code, why))
                     continue
-                book.runs[key] = a
-                options = {"model": model, **options, "device": device.name}
-                samples = a.language.tokens if a.language else a.setting.batch
-                runs[key] = Run(options, key, a.totals.time_s, samples)
-    rows = [_row(key, str(runs[key].options["model"]), a) for key, a in book.runs.items()]
+                options[key] = {"model": model, **asked}
+    rows = [_row(key, options[key]["model"], a) for key, a in book.runs.items()]
     rows = _beside_first(rows, models)
     notes = []
     if own:
@@ -128,9 +127,9 @@ def compare(
         if missing := [m for m in models if m not in own.rows]:
             notes.append(f"the table of your own says nothing of {', '.join(missing)}")
     if pareto:
-        rows = _fronted(rows, pareto)
+        rows = _fronted(book, rows, pareto)
     return Comparison(
-        runs=runs,
+        runs={key: runs.kept(a, key, options[key]) for key, a in book.runs.items()},
         rows=rows,
         failed=failed,
         sentences=_sentences(book, rows),
@@ -139,22 +138,12 @@ def compare(
     )
 
 
-def _analysed(
-    model: str, device: Device, options: Mapping[str, Any], cache: bool, progress: Callable[[str], None] | None
-) -> Analysis:
-    asked = dict(options)
-    (target,) = library.with_host([device], asked.pop("host", None), asked.get("runtime", "eager"))
-    if progress:
-        progress(f"{model} on {device.name}")
-    return pipeline.run(made(model, {**asked, "device": target}, cache=cache, progress=progress))
-
-
 def _row(key: str, model: str, a: Analysis) -> Compared:
     t = a.totals
     return Compared(
         run=key, model=model, device=a.device.name, batch=a.setting.batch, params=a.model.params, macs=t.macs, flops=t.flops,
         bytes=t.bytes, intensity=t.intensity, time_s=t.time_s,
-        throughput=a.language.tokens_per_s if a.language else t.throughput, peak_memory_bytes=t.peak_memory_bytes,
+        throughput=value(a, Term(key, pace_of(a).rate)), peak_memory_bytes=t.peak_memory_bytes,
         bound=t.bound, fits=t.fits,
     )  # fmt: skip
 
@@ -174,16 +163,17 @@ def _beside_first(rows: Sequence[Compared], models: Sequence[str]) -> list[Compa
     return out
 
 
-def _fronted(rows: Sequence[Compared], pareto: Front) -> list[Compared]:
+def _fronted(book: Book, rows: Sequence[Compared], pareto: Front) -> list[Compared]:
     """With whether each is on the front of its device and batch; None where a number is missing, or where it does not fit."""
 
     def numbers(row: Compared) -> tuple[float, ...] | None:
         found = []
         for name, least in zip(pareto.names, pareto.least, strict=True):
-            value = row.own.get(name) if name not in metrics.BY_NAME else _metric(row, name)
-            if isinstance(value, str) or value is None:
+            known = metrics.BY_NAME.get(name)
+            number = known.of(book.runs[row.run]) if known else row.own.get(name)
+            if isinstance(number, str) or number is None:
                 return None
-            found.append(value if least else -value)
+            found.append(number if least else -number)
         return tuple(found)
 
     out = []
@@ -194,11 +184,6 @@ def _fronted(rows: Sequence[Compared], pareto: Front) -> list[Compared]:
             beaten = mine is not None and any(n != mine and all(x <= y for x, y in zip(n, mine, strict=True)) for n in there)
             out.append(replace(row, front=None if mine is None else not beaten))
     return out
-
-
-def _metric(row: Compared, name: str) -> float | None:
-    field = {"time": "time_s", "peak_memory": "peak_memory_bytes"}.get(name, name)
-    return getattr(row, field, None)
 
 
 # ------------------------------------------------------------------------------------------------ in words

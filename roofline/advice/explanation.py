@@ -5,21 +5,18 @@ Each number is a term of an analysis (`terms.Book`), and whatever is said to hel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from roofline import pipeline
-from roofline.advice import sentences, tables
+from roofline.advice import runs, sentences, tables
 from roofline.advice.alternatives import GROUPS, Alternative, alternatives, batches
-from roofline.advice.terms import Book
+from roofline.advice.terms import Book, pace_of
+from roofline.analysis.explain import facts
 from roofline.analysis.reasons import listed
-from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis
-from roofline.records.explanation import Explanation, Run, Saving
-from roofline.request import made
+from roofline.records.explanation import Explanation, Saving
 
 # What would save less than this share is not resolved: predictions are off by about as much at the median.
 RESOLVED = 0.05
@@ -36,13 +33,11 @@ class Asker:
 
     def run(self, key: str, device: Device, options: Mapping[str, Any]) -> Analysis:
         if key not in self.book.runs:
-            asked = {**self.given, **options}
             if self.progress:
                 self.progress(f"{key}: analysing")
-            (target,) = library.with_host([device], asked.pop("host", None), asked.get("runtime", "eager"))
-            request = made(self.model, {**asked, "device": target}, cache=self.cache, progress=self.progress)
-            self.book.runs[key] = pipeline.run(request)
-            self.options[key] = {**self.given, **options, "device": device.name}
+            asked = runs.on(device, {**self.given, **options})
+            self.book.runs[key] = runs.ask(self.model, device, asked, self.cache, self.progress)
+            self.options[key] = asked
         return self.book.runs[key]
 
     def maybe(self, key: str, device: Device, options: Mapping[str, Any]) -> Analysis | None:
@@ -64,20 +59,17 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
 
     Raises what `analyze` raises for the question itself; alternatives that cannot be are left out.
     """
+    runs.check_host(devices, asker.given)
     for device in devices:
         asker.run(device.name, device, {})
     names = [device.name for device in devices]
     advice = {device.name: _advice(asker, device) for device in devices}
     book, first = asker.book, asker.book.runs[names[0]]
-    runs = {
-        key: Run(asker.options[key], _title(a), a.totals.time_s, a.language.tokens if a.language else a.setting.batch)
-        for key, a in book.runs.items()
-    }
     said = [note for name in names for note in book.runs[name].notes]
     return Explanation(
         model=first.model.name,
         devices={name: book.runs[name].device.title or name for name in names},
-        runs=runs,
+        runs={key: runs.kept(a, _title(a), asker.options[key]) for key, a in book.runs.items()},
         takes=sentences.takes(book, names),
         classes=tables.classes(book, names),
         regions=tables.regions(book, names),
@@ -92,14 +84,15 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
 
 
 def _title(a: Analysis) -> str:
-    s = a.setting
-    return f"{a.device.title or a.device.name}, batch {s.batch}, {s.dtype}, {s.runtime}, {s.mode}"
+    return ", ".join([a.device.title or a.device.name, *facts(a)[:-1]])
 
 
 def _sweep(asker: Asker, name: str) -> list[str]:
-    """Keys of the runs of a device by batch, ascending."""
-    keys = [key for key in asker.book.runs if key == name or re.fullmatch(rf"{re.escape(name)}, batch \d+", key)]
-    return sorted(keys, key=lambda key: asker.book.runs[key].setting.batch)
+    """Keys of the runs of a device that differ in their batch alone, ascending."""
+    book, options = asker.book, asker.options
+    own = {**options[name], "batch": None}
+    keys = [k for k, a in book.runs.items() if a.device.name == name and {**options[k], "batch": None} == own]
+    return sorted(keys, key=lambda key: book.runs[key].setting.batch)
 
 
 def _advice(asker: Asker, device: Device) -> _Advice:
@@ -152,17 +145,16 @@ def _larger(asker: Asker, device: Device) -> list[Alternative]:
 
 def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
     book = asker.book
-    language = book.runs[base].language is not None
-    rate, each = ("language.tokens_per_s", "language.tokens") if language else ("totals.throughput", "setting.batch")
     a, b = book.runs[key], book.runs[base]
-    before, after = (book.of(run, "s", "totals.time_s", each) for run in (base, key))
+    pace = pace_of(b)
+    before, after = (book.of(run, "s", "totals.time_s", pace.number) for run in (base, key))
     note = ""
     if a.setting.batch != b.setting.batch:
         whole = book.of(key, "s", "totals.time_s"), book.of(base, "s", "totals.time_s")
         note = f"a pass then takes {whole[0].text} instead of {whole[1].text}"
     return Saving(
         name=one.name, what=one.what, effort=one.effort, base=base, run=key, before=before, after=after,
-        times=book.ratio("times", key, base, rate), note=note, each="token" if language else "sample",
+        times=book.ratio("times", key, base, pace.rate), note=note, each=pace.each,
     )  # fmt: skip
 
 

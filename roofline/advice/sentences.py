@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
-from roofline.advice.terms import Book, at_least, below, say
-from roofline.analysis.reasons import listed
-from roofline.classes import plural
+from roofline.advice.terms import Book, at_least, below, pace_of, say
+from roofline.analysis.reasons import inside, listed, most
 from roofline.records import BOUNDS, Analysis, bound_of_component
 from roofline.records.explanation import Evidence, Number, Sentence, Term
 
@@ -37,20 +35,10 @@ def _called(a: Analysis) -> str:
     return f"{step} over {'1 sample' if a.setting.batch == 1 else f'{a.setting.batch:,} samples'}"
 
 
-def _inside(klass: str) -> str:
-    name = plural(klass)
-    return name if name[1].isupper() else name[0].lower() + name[1:]
-
-
-def _main(a: Analysis, component: str) -> tuple[str, float]:
-    """The class of kernel with most seconds under a bound, and its share of them."""
-    found: dict[str, float] = defaultdict(float)
-    for k in a.kernels:
-        for name, part in k.time_by_component.items():
-            if bound_of_component(name) == component:
-                found[k.klass] += part
-    best = max(found, key=lambda c: found[c])
-    return best, found[best] / sum(found.values())
+def _led(book: Book, run: str, bound: str) -> tuple[Number, str] | None:
+    """The share of a bound, and the class of kernel with most of it; None where it is not worth a sentence."""
+    share = _share(book, run, f"totals.time_by_bound.{bound}")
+    return (share, most(book.runs[run], bound)) if share.value >= NAMED else None
 
 
 # ------------------------------------------------------------------------------------------------ what it takes
@@ -82,12 +70,12 @@ def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
 
 def _takes_on(book: Book, run: str) -> list[Sentence]:
     a = book.runs[run]
-    rate = ("tokens/s", "language.tokens_per_s") if a.language else ("samples/s", "totals.throughput")
+    pace = pace_of(a)
     text = "On {device} that should take about {time}, {rate}"
     if a.totals.fits is False:
         text = "On {device} it does not fit: it needs {need}, and there is {memory}. If it did, it would take {time}, {rate}"
     return say(
-        text + ".", device=_title(a), time=book.of(run, "s", "totals.time_s"), rate=book.of(run, *rate),
+        text + ".", device=_title(a), time=book.of(run, "s", "totals.time_s"), rate=book.of(run, pace.unit, pace.rate),
         need=book.of(run, "MiB", "totals.peak_memory_bytes"), memory=book.of(run, "MiB", "device.memory"),
     )  # fmt: skip
 
@@ -234,10 +222,9 @@ def _dispatching(book: Book, run: str) -> list[Sentence]:
 
 def _memory(book: Book, run: str) -> list[Sentence]:
     a = book.runs[run]
-    share = _share(book, run, "totals.time_by_bound.memory")
-    if share.value < NAMED:
+    if (led := _led(book, run, "memory")) is None:
         return []
-    klass, _ = _main(a, "memory")
+    share, klass = led
     levels = {n.partition(":")[2]: v for n, v in a.totals.time_by_component.items() if n.startswith("memory:")}
     level = max(levels, key=lambda name: levels[name])
     where = {"class": klass}
@@ -247,7 +234,7 @@ def _memory(book: Book, run: str) -> list[Sentence]:
         text += ": they do {intensity}, and only from {ridge} on arithmetic would be the limit"
     return say(
         text + ".", when=(at_least(share, NAMED),), evidence=(Evidence(run, where),), device=run, share=share,
-        level=level, klass=_inside(klass), intensity=_intensity(book, run, where), ridge=book.of(run, "FLOP/B", "device.ridge"),
+        level=level, klass=inside(klass), intensity=_intensity(book, run, where), ridge=book.of(run, "FLOP/B", "device.ridge"),
     )  # fmt: skip
 
 
@@ -256,31 +243,28 @@ def _intensity(book: Book, run: str, where: dict[str, str]) -> Number:
 
 
 def _compute(book: Book, run: str) -> list[Sentence]:
-    a = book.runs[run]
-    share = _share(book, run, "totals.time_by_bound.compute")
-    if share.value < NAMED:
+    if (led := _led(book, run, "compute")) is None:
         return []
-    klass, _ = _main(a, "compute")
+    share, klass = led
     where = {"class": klass}
     rate = book.number("FLOP/s", Term(run, "kernels.flops", where), Term(run, "kernels.time_s", where))
     return say(
         "On {device} arithmetic takes {share} of the time, most of it in {klass}, which run at {rate} of {peak}.",
-        when=(at_least(share, NAMED),), evidence=(Evidence(run, where),), device=run, share=share, klass=_inside(klass),
+        when=(at_least(share, NAMED),), evidence=(Evidence(run, where),), device=run, share=share, klass=inside(klass),
         rate=rate, peak=book.of(run, "FLOP/s", "device.peak_flops"),
     )  # fmt: skip
 
 
 def _instructions(book: Book, run: str) -> list[Sentence]:
     a = book.runs[run]
-    share = _share(book, run, "totals.time_by_bound.instructions")
-    if share.value < NAMED:
+    if (led := _led(book, run, "instructions")) is None:
         return []
-    klass, _ = _main(a, "instructions")
+    share, klass = led
     return say(
         "On {device} {share} of the time goes into instructions beside the FLOPs that count (loads, compares, index "
         "arithmetic), most of them in {klass}.",
         when=(at_least(share, NAMED),), evidence=(Evidence(run, {"class": klass}),), device=a.device.name, share=share,
-        klass=_inside(klass),
+        klass=inside(klass),
     )  # fmt: skip
 
 
@@ -325,7 +309,7 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
         return []
     return say(
         "From {slow} to {fast} {most} gain most ({up}) and {least} least ({down}).",
-        slow=book.runs[slow].device.name, fast=book.runs[fast].device.name, most=_inside(most), least=_inside(least),
+        slow=book.runs[slow].device.name, fast=book.runs[fast].device.name, most=inside(most), least=inside(least),
         up=book.ratio("times", slow, fast, "kernels.time_s", {"class": most}),
         down=book.ratio("times", slow, fast, "kernels.time_s", {"class": least}),
         evidence=(Evidence(fast, {"class": least}), Evidence(slow, {"class": most})),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from roofline.analysis.explain import rate
 from roofline.records import Analysis, KernelRow
 from roofline.records.explanation import Check, Evidence, Number, Sentence, Term
 from roofline.units import binary, count, percent, seconds, si
@@ -20,13 +21,25 @@ _TEXTS: dict[str, Callable[[float], str]] = {
     "count": lambda v: f"{v:,.0f}" if v < 1e5 else count(v),
     "times": lambda v: f"{si(v, digits=2)} times" if v < 100 else f"{float(f'{v:.3g}'):,.0f} times",
     "share": lambda v: percent(v, 1.0),
-    "samples/s": lambda v: f"{_rate(v)} samples/s",
-    "tokens/s": lambda v: f"{_rate(v)} tokens/s",
+    "samples/s": rate,
+    "tokens/s": lambda v: rate(v, "tokens"),
 }
 
 
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if 1000 <= value < 1e6 else count(value)
+class Pace(NamedTuple):
+    """How a pass is paced: by samples, that of a language model by tokens."""
+
+    # what one of them is called, the unit of their rate, and the paths of the rate and of their number in a pass
+    each: str
+    unit: str
+    rate: str
+    number: str
+
+
+def pace_of(a: Analysis) -> Pace:
+    if a.language:
+        return Pace("token", "tokens/s", "language.tokens_per_s", "language.tokens")
+    return Pace("sample", "samples/s", "totals.throughput", "setting.batch")
 
 
 def keeps(row: KernelRow, where: Mapping[str, str]) -> bool:

@@ -15,8 +15,8 @@ NAMED = 0.20
 NOTABLE = 0.10
 
 
-def _inside(klass: str) -> str:
-    """The same inside a sentence."""
+def inside(klass: str) -> str:
+    """The kernels of a class inside a sentence."""
     name = plural(klass)
     return name if name[1].isupper() else name[0].lower() + name[1:]
 
@@ -74,15 +74,15 @@ def _memory(a: Analysis) -> str:
     if below := _ridge(a, True):
         return below
     klass, rows, at, ridge = _main(a, "memory")
-    lie = f"most of the bytes' time is in {_inside(klass)}, which lie at {si(at, digits=3)} FLOP/B"
+    lie = f"most of the bytes' time is in {inside(klass)}, which lie at {si(at, digits=3)} FLOP/B"
     if at < ridge:
         return f"{lie}, below the ridge of {si(ridge, digits=3)} FLOP/B"
     reached = {lv.name: lv.reached or lv.bandwidth for lv in a.device.levels}
     moved = sum(k.memory_s * reached.get(k.level, a.device.bandwidth) for k in rows) / max(sum(k.bytes for k in rows), 1)
     if moved < 1.1:
-        return f"most of the bytes' time is in {_inside(klass)}"
+        return f"most of the bytes' time is in {inside(klass)}"
     return (
-        f"most of the bytes' time is in {_inside(klass)}, whose library kernels move {si(moved, digits=2)} times the bytes of "
+        f"most of the bytes' time is in {inside(klass)}, whose library kernels move {si(moved, digits=2)} times the bytes of "
         "their operands, in transforms and copies"
     )
 
@@ -93,24 +93,24 @@ def _compute(a: Analysis) -> str:
     klass, _, at, ridge = _main(a, "compute")
     side = "above" if at >= ridge else "below"
     return (
-        f"most of the compute is in {_inside(klass)}, which lie at {si(at, digits=3)} FLOP/B, {side} the ridge of "
+        f"most of the compute is in {inside(klass)}, which lie at {si(at, digits=3)} FLOP/B, {side} the ridge of "
         f"{si(ridge, digits=3)} FLOP/B"
     )
 
 
 def _main(a: Analysis, bound: str) -> tuple[str, list[KernelRow], float, float]:
     """The class of kernel with most of the seconds under a bound: its name, kernels and intensity; and the ridge."""
-    klass = _most(a, bound)
+    klass = most(a, bound)
     rows = [k for k in a.kernels if k.klass == klass]
     nbytes = sum(k.bytes for k in rows)
     return klass, rows, sum(k.flops for k in rows) / nbytes if nbytes else 0.0, a.device.ridge
 
 
 def _instructions(a: Analysis) -> str:
-    return f"what loops execute beside the FLOPs that count, most of them in {_inside(_most(a, 'instructions'))}"
+    return f"what loops execute beside the FLOPs that count, most of them in {inside(most(a, 'instructions'))}"
 
 
-def _most(a: Analysis, bound: str) -> str:
+def most(a: Analysis, bound: str) -> str:
     """The class of kernel with most of the seconds under a bound."""
     found: dict[str, float] = defaultdict(float)
     for k in a.kernels:
@@ -195,7 +195,7 @@ def where(a: Analysis) -> str:
     if not kept:
         return ""
     first, *rest = (f"{seconds(times[c])}{_reach(a, groups[c], times[c])}" for c in kept)
-    words = [f"{plural(kept[0])} take {first}", *(f"{_inside(c)} {text}" for c, text in zip(kept[1:], rest, strict=True))]
+    words = [f"{plural(kept[0])} take {first}", *(f"{inside(c)} {text}" for c, text in zip(kept[1:], rest, strict=True))]
     return "; ".join(words) + "."
 
 

@@ -181,7 +181,8 @@ class AsFound:
 
 def set_mode(module: nn.Module, training: bool) -> list[str]:
     """Set the training flags as `module.train()` does, and have gradients dense; notes on what is not as the module has it."""
-    tables = [m for m in module.modules() if training and isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse]
+    modules = module.modules() if training else ()
+    tables = [m for m in modules if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) and m.sparse]
     for table in tables:
         table.sparse = False
     notes = ["sparse gradients of embeddings are taken as dense ones, as large as their tables"] if tables else []

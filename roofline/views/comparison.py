@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import textwrap
 from collections.abc import Sequence
 
 from roofline.analysis.reasons import listed
 from roofline.records.comparison import Compared, Comparison
 from roofline.units import binary, count, seconds, si
-from roofline.views.explanation import WIDTH
-from roofline.views.listing import PLAIN, Painter, columns, safe
+from roofline.views.explanation import wrapped
+from roofline.views.listing import PLAIN, Painter, columns
+from roofline.views.text import cell, escape, grid
 
 # What CSV holds, in base units.
 FIELDS = (
@@ -23,15 +23,19 @@ FIELDS = (
 def render(found: Comparison, paint: Painter = PLAIN) -> str:
     """The table, the sentences under it, and what failed."""
     head, rows = _table(found)
-    text = columns(head, rows, "".join("l" if name in ("Model", "Device", "Bound", "Front") else "r" for name in head), paint)
+    text = columns(head, rows, _align(head), paint)
     lines = [f"- {s.text}" for s in found.sentences]
     reasons = dict.fromkeys((f.model, f.why) for f in found.failed)
     for model, why in reasons:
         where = dict.fromkeys(f.device for f in found.failed if (f.model, f.why) == (model, why))
         lines.append(f"- {model} on {listed(list(where))} could not be analysed: {why}")
     lines += [f"note: {note}" for note in found.notes]
-    said = "\n".join(textwrap.fill(safe(line), WIDTH, subsequent_indent="  ", break_long_words=False) for line in lines)
-    return f"{text}\n{said}\n" if said else text
+    said = "".join(wrapped(line, rest="  ") for line in lines)
+    return f"{text}\n{said}" if said else text
+
+
+def _align(head: Sequence[str]) -> str:
+    return "".join("l" if name in ("Model", "Device", "Bound", "Front") else "r" for name in head)
 
 
 def _own(found: Comparison) -> list[str]:
@@ -64,24 +68,13 @@ def to_csv(found: Comparison) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*FIELDS, *own])
     for row in found.rows:
-        writer.writerow([_plain(getattr(row, name)) for name in FIELDS] + [_plain(row.own.get(name)) for name in own])
+        writer.writerow([cell(getattr(row, name)) for name in FIELDS] + [cell(row.own.get(name)) for name in own])
     return out.getvalue()
-
-
-def _plain(value: object) -> object:
-    """A cell; one that a spreadsheet would run as a formula has a quote mark before it."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t"):
-        return f"'{value}"
-    return "" if value is None else value
 
 
 def to_markdown(found: Comparison) -> str:
     """The table, and the sentences as a list."""
     head, rows = _table(found)
-
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(safe(cell).replace('|', '/') for cell in cells)} |"
-
-    lines = [line(head), line(["---"] * len(head)), *map(line, rows)]
-    said = [f"- {safe(s.text)}" for s in found.sentences]
-    return "\n".join([*lines, *(["", *said] if said else [])]) + "\n"
+    table = grid(head, _align(head), [[escape(name) for name in row] for row in rows])
+    said = "\n".join(f"- {escape(s.text)}" for s in found.sentences)
+    return f"{table}\n" + (f"\n{said}\n" if said else "")

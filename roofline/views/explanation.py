@@ -35,19 +35,19 @@ def _blocks(e: Explanation, paint: Painter, analyses: Mapping[str, Analysis]) ->
         yield _head(f"What would help on {title}", paint) + _savings(e, name)
     yield _head("What this cannot know", paint) + "".join(_bullet(f"{text}.") for text in e.unknown)
     if e.notes:
-        yield "".join(_wrapped(f"note: {text}") for text in e.notes)
+        yield "".join(wrapped(f"note: {text}") for text in e.notes)
 
 
 def _head(text: str, paint: Painter) -> str:
     return paint(safe(text), "bold") + "\n"
 
 
-def _wrapped(text: str, first: str = "", rest: str = "") -> str:
+def wrapped(text: str, first: str = "", rest: str = "") -> str:
     return textwrap.fill(safe(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False) + "\n"
 
 
 def _bullet(text: str) -> str:
-    return _wrapped(text, "- ", "  ")
+    return wrapped(text, "- ", "  ")
 
 
 def _sentences(found: Sequence[Sentence], analyses: Mapping[str, Analysis]) -> str:

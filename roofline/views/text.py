@@ -18,9 +18,9 @@ By = Literal["layer", "op", "kernel"]
 R = TypeVar("R", LayerRow, OpRow, KernelRow)
 
 
-def to_json(analysis: Analysis) -> bytes:
-    """The analysis as one JSON document (schema 1), indented by two spaces, with a newline at the end."""
-    return msgspec.json.format(msgspec.json.encode(analysis), indent=2) + b"\n"
+def to_json(found: msgspec.Struct) -> bytes:
+    """An analysis, or another answer, as one JSON document (schema 1), indented by two spaces, with a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
 
 
 def many_to_json(analyses: Sequence[Analysis]) -> bytes:
@@ -51,7 +51,7 @@ def to_csv(analysis: Analysis, by: By = "kernel") -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([n for n in names if n not in _SPLIT] + split)
     for row in cells:
-        writer.writerow([_cell(row[n]) for n in names if n not in _SPLIT] + [row.get(n, 0.0) for n in split])
+        writer.writerow([cell(row[n]) for n in names if n not in _SPLIT] + [row.get(n, 0.0) for n in split])
     return out.getvalue()
 
 
@@ -67,7 +67,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return row | inside
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return "x".join(map(str, value))
     if isinstance(value, bool):
@@ -82,28 +82,28 @@ def to_markdown(analysis: Analysis, depth: int | None = 2, top: int = 20) -> str
     s, t = analysis.setting, analysis.totals
     device = analysis.device.title or analysis.device.name
     parts = [
-        f"# {_escape(analysis.model.name)} on {_escape(device)}",
+        f"# {escape(analysis.model.name)} on {escape(device)}",
         f"Batch {s.batch}, {s.precision}, {s.runtime}, {s.mode}; {ceilings(analysis)}. "
-        f"Model: {_escape(analysis.model.source)}.",
-        *(_escape(sentence) for sentence in verdict(analysis)),
-        _grid(["", "Value", ""], "lrl", [[name, value, _escape(meaning)] for name, value, meaning in totals(analysis)]),
+        f"Model: {escape(analysis.model.source)}.",
+        *(escape(sentence) for sentence in verdict(analysis)),
+        grid(["", "Value", ""], "lrl", [[name, value, escape(meaning)] for name, value, meaning in totals(analysis)]),
         "## Time by bound",
-        _grid(["Bound", "Time", "Share"], "lrr",
+        grid(["Bound", "Time", "Share"], "lrr",
               [[b, seconds(v), percent(v, t.time_s)] for b, v in sorted(t.time_by_bound.items(), key=lambda kv: -kv[1])]),
         "## Layers",
         _rows("Layer", [r for r in analysis.layers if depth is None or _level(r.path) <= depth], t.time_s,
-              lambda r: f"`{_code(r.path)}`" if r.path else f"**{_escape(analysis.model.name)}**"),
+              lambda r: f"`{_code(r.path)}`" if r.path else f"**{escape(analysis.model.name)}**"),
         "## Operators",
         _rows("Operator", sorted(analysis.ops, key=lambda r: -r.time_s), t.time_s,
               lambda r: f"`{_code(r.op)}` ({r.klass}), {r.kernels} x"),
         "## Longest kernels",
         _rows("Kernel", sorted(analysis.kernels, key=lambda r: -r.time_s)[:top], t.time_s,
-              lambda r: f"`{_code(r.layer)}` {_escape(r.op)}" if r.layer else _escape(r.op)),
+              lambda r: f"`{_code(r.layer)}` {escape(r.op)}" if r.layer else escape(r.op)),
     ]  # fmt: skip
     caveats = [f"FLOPs unknown: {u.op} x {u.count}" for u in analysis.coverage.unknown_ops]
     notes = [*caveats, *analysis.notes, *analysis.device.notes]
     if notes:
-        parts += ["## Notes", "\n".join(f"- {_escape(note)}" for note in notes)]
+        parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in notes)]
     tool = analysis.tool
     parts.append(f"Made by roofline {tool.roofline} with torch {tool.torch}. 1 MAC is 2 FLOPs; traffic in units of 1000.")
     return "\n\n".join(parts) + "\n"
@@ -132,16 +132,16 @@ def _rows(title: str, rows: Sequence[R], whole: float, name: Callable[[R], str])
         head.append("Measured")
         for cells, r in zip(body, rows, strict=True):
             cells.append(seconds(r.measured_s or 0.0))
-        return _grid(head, "lrrrrrrlr", body)
-    return _grid(head, "lrrrrrrl", body)
+        return grid(head, "lrrrrrrlr", body)
+    return grid(head, "lrrrrrrl", body)
 
 
-def _grid(head: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> str:
     rule = ["---:" if a == "r" else "---" for a in align]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """A name stays one line of plain text in Markdown. Underscores inside a word do no harm and stay readable."""
     text = _line(text)
     for sign in "\\`*[]<>|#":

@@ -66,6 +66,12 @@ def test_a_front(tmp_path: Path) -> None:
     assert next(row.own for row in found.rows if row.model == "vgg11") == {"accuracy": 69.0, "note": "b"}
 
 
+def test_a_front_by_a_metric_that_no_column_shows() -> None:
+    front = comparison.front("weight_bytes,params", ())
+    found = comparison.compare(MODELS, [lookup("t4")], [None], {"host": "10 us"}, pareto=front)
+    assert {row.model: row.front for row in found.rows} == {"resnet18": False, "mobilenet_v3_small": True, "vgg11": False}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -215,3 +215,12 @@ def test_a_term_names_what_an_analysis_has() -> None:
     assert value(a, Term("", "kernels.flops", {"layer": "layer1"})) == next(x.flops for x in a.layers if x.path == "layer1")
     assert value(a, Term("", "levels.L2.bandwidth")) == a.device.levels[0].bandwidth
     assert value(a, Term("", "totals.time_by_component.memory:DRAM")) == a.totals.time_by_component["memory:DRAM"]
+
+
+def test_a_host_is_that_of_the_gpus_and_a_cpu_beside_one_goes_without() -> None:
+    e = roofline.explain("mobilenet_v3_small", device=["rtx-4090", "raspberry-pi-5"], host="100 us")
+    assert e.runs["rtx-4090"].options["host"] == "100 us"
+    assert "host" not in e.runs["raspberry-pi-5"].options
+    assert e.runs["rtx-4090"].time_s > roofline.analyze("mobilenet_v3_small", device="rtx-4090").totals.time_s
+    with pytest.raises(UsageError, match="is a CPU, which is its own host"):
+        roofline.explain("mobilenet_v3_small", device="raspberry-pi-5", host="100 us")

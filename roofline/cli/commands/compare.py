@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from roofline.cli.options import Debug, Devices, Json, NoCache, PassOptions, PlaceOptions, Resolution
@@ -86,12 +85,13 @@ def run(  # long: an option each
 
 def _publish(found: Comparison, paths: list[Path], json: bool) -> None:
     from roofline.views import comparison as view
+    from roofline.views.text import to_json
 
     contents = {}
     for path in paths:
         suffix = path.suffix.lower()
         if suffix == ".json":
-            contents[path] = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
+            contents[path] = to_json(found)
         else:
             contents[path] = (view.to_csv(found) if suffix == ".csv" else view.to_markdown(found)).encode()
     if json:
