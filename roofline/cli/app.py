@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from roofline.cli import commands
+from roofline.cli import commands, terminal
 from roofline.cli.conversion import quicken, refuse_repeats
 from roofline.cli.groups import flat
 from roofline.cli.terminal import guard
@@ -134,6 +134,7 @@ def _finished(command: Any, parent: typer.Context | None = None) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program on `argv` (default: the process's own) and return its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    terminal.OWN_PROCESS = argv is None
     return guard(lambda: _run(args or ["--help"]), debug="--debug" in args)
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from roofline import units
+from roofline.cli import terminal
 from roofline.cli.groups import Group
 from roofline.dtypes import SETTINGS
 from roofline.errors import UsageError
@@ -168,6 +170,16 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, metavar="N", help="CPU threads.  [default: PyTorch's own number]", show_default=False),
 ]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option("--time-limit", metavar="T", help="How long a model's code may take to build and trace it.  [default: 600 s]"),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit", metavar="SIZE", help="How much memory it may take, like 4GiB.  [default: nine tenths of what is free]"
+    ),
+]
 Hold = Annotated[
     bool, typer.Option("--hold", help="Take the right of way over other programs, half of the time (Linux, needs the right).")
 ]
@@ -254,3 +266,31 @@ class HereOptions(Group, frozen=True):
         for option, given in (("--threads", self.threads is not None), ("--hold", self.hold)):
             if given and device is Here.gpu:
                 raise UsageError(f"{option} is about the threads of a CPU, and -d gpu runs on the GPU: leave it out")
+
+
+class LimitOptions(Group, frozen=True):
+    """What the code of a model may take, where it runs in a process of its own: see `isolation.supervision`."""
+
+    time_limit: TimeLimit = None
+    memory_limit: MemoryLimit = None
+
+    def apply(self) -> None:
+        """Watch over the models of this process if it is the command line's own. Raises UsageError for what is no limit."""
+        from roofline.isolation import supervision
+
+        time_s = _limit("--time-limit", self.time_limit, "s")
+        memory = _limit("--memory-limit", self.memory_limit, "B")
+        if terminal.OWN_PROCESS:
+            supervision.start(supervision.Limits(time_s or supervision.TIME_LIMIT_S, memory))
+
+
+def _limit(option: str, text: str | None, unit: Literal["s", "B"]) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = units.parse(text, unit)
+    except ValueError as e:
+        raise UsageError(f"{option}: {e}") from e
+    if value <= 0:
+        raise UsageError(f"{option}: expected more than 0, got {text!r}")
+    return value

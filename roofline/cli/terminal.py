@@ -15,6 +15,9 @@ from roofline.views.listing import Painter
 # What writing to stdout may raise; files are written elsewhere, and their errors are RooflineErrors by then.
 _CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF, errno.EINVAL)
 
+# Whether this process is the command line's own, started for it, and not that of somebody who calls `main`.
+OWN_PROCESS = False
+
 
 def out(text: str | bytes) -> None:
     """A result, on stdout."""

@@ -67,20 +67,23 @@ def guarded(name: str, own_code: bool = True) -> Iterator[None]:
 @contextmanager
 def alone(found: Source) -> Iterator[Run]:
     """Around what builds and runs a model by name: as `guarded`, and its modules are its own, and it starts from torch's
-    defaults."""
-    from roofline.isolation import leftovers, modules, network
-
-    if found.kind.torch:
-        import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
+    defaults. In the process of the command line a crash, a hang or too much memory is a ModelError too."""
+    from roofline.isolation import leftovers, modules, network, supervision
 
     own_code = found.kind.code != "ours"
-    shut = network.closed() if own_code else nullcontext()
-    with shut, guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(found.places) as loaded:
+    # before torch: a process without it forks at once
+    with supervision.over(found.name) if own_code else nullcontext():
         if found.kind.torch:
-            leftovers.defaults(own_code)
-        if found.kind.code == "person":
-            sys.argv = [found.where]
-        yield Run(found, loaded)
+            import torch  # noqa: F401  # before anything is noted, so that what torch sets up is not undone
+
+        supervision.begun()
+        shut = network.closed() if own_code else nullcontext()
+        with shut, guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(found.places) as loaded:
+            if found.kind.torch:
+                leftovers.defaults(own_code)
+            if found.kind.code == "person":
+                sys.argv = [found.where]
+            yield Run(found, loaded)
 
 
 def still(found: Source) -> Callable[[Any], bool]:

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli.options import AskOptions, Debug, Devices, Model, NoCache, PassOptions, PlaceOptions, ViewOptions
+from roofline.cli.options import (
+    AskOptions,
+    Debug,
+    Devices,
+    LimitOptions,
+    Model,
+    NoCache,
+    PassOptions,
+    PlaceOptions,
+    ViewOptions,
+)
 from roofline.cli.steps import View, analysed, publish, requests
 from roofline.errors import CheckFailed, UsageError
 from roofline.records import Analysis
@@ -28,6 +38,7 @@ def run(
         bool, typer.Option("--strict", help="Exit 1 if an op has no FLOP rule, or a kernel lies above a roof.")
     ] = False,
     no_cache: NoCache = False,
+    limits: LimitOptions,
     debug: Debug = False,
 ) -> None:
     """What MODEL costs and what bounds it: parameters, FLOPs, traffic, predicted time, per layer, op or kernel.
@@ -42,6 +53,7 @@ def run(
     roofline analyze hf:LlamaForCausalLM -d h100-sxm --dtype bf16 --decode 8192
     roofline analyze resnet50 -d rtx-4090 --json > resnet50.json
     """
+    limits.apply()
     from roofline.views import files
 
     targets = files.targets(view.output or [])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roofline.analysis.metrics import by_limit
-from roofline.cli.options import Debug, Json, NoCache, OneDevice, PassOptions, PlaceOptions
+from roofline.cli.options import Debug, Json, LimitOptions, NoCache, OneDevice, PassOptions, PlaceOptions
 from roofline.cli.saved import one
 from roofline.cli.steps import analysed
 from roofline.cli.terminal import out, out_json, painter
@@ -39,6 +39,7 @@ def run(
         bool, typer.Option("--github", help="Also print broken limits as GitHub annotations (on by itself in GitHub Actions).")
     ] = False,
     no_cache: NoCache = False,
+    limits: LimitOptions,
     debug: Debug = False,
 ) -> None:
     """Hold models to their budgets: exit 0 if every limit is kept, 1 if one is broken.
@@ -63,6 +64,7 @@ def run(
     \b
     Limits: {limits}. A limit on FLOPs or time is broken where an op has no FLOP rule, unless allow_unknown = true.
     """
+    limits.apply()
     from roofline.analysis import budgets
     from roofline.views import listing
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli.options import Debug, Devices, Json, NoCache, PassOptions, PlaceOptions, Resolution
+from roofline.cli.options import Debug, Devices, Json, LimitOptions, NoCache, PassOptions, PlaceOptions, Resolution
 from roofline.cli.steps import devices_named, foreign
 from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import UsageError
@@ -49,6 +49,7 @@ def run(  # long: an option each
     ] = None,
     json: Json = False,
     no_cache: NoCache = False,
+    limits: LimitOptions,
     debug: Debug = False,
 ) -> None:
     """Models side by side: what each takes on each device, and how that compares with the ratio of their FLOPs and bytes.
@@ -60,6 +61,7 @@ def run(  # long: an option each
     roofline compare resnet18 resnet50 efficientnet_b0 -d t4 -b 1 -b 32 --pareto time,params
     roofline compare resnet50 mobilenet_v2 -d t4 --with accuracy.csv --pareto time,accuracy -o table.md
     """
+    limits.apply()
     from roofline.advice import comparison
 
     if len(set(models)) < len(models):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli.options import AskOptions, Debug, Json, Model
+from roofline.cli.options import AskOptions, Debug, Json, LimitOptions, Model
 from roofline.cli.steps import foreign
 from roofline.cli.terminal import out, out_json, painter
 from roofline.errors import UsageError
@@ -25,6 +25,7 @@ def run(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also the layers where all agree.")] = False,
     json: Json = False,
+    limits: LimitOptions,
     debug: Debug = False,
 ) -> None:
     """Multiply-accumulates of every layer as we, fvcore and torch's FlopCounterMode count them, and the numbers in print.
@@ -36,6 +37,7 @@ def run(
     roofline crosscheck torchvision:vit_b_16 --all
     roofline crosscheck timm:sequencer2d_s --json
     """
+    limits.apply()
     from roofline.views import counts
 
     if json and (top is not None or everything):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from roofline.analysis.metrics import BY_NAME
-from roofline.cli.options import AskOptions, Debug, Json, NoCache, OneDevice, PassOptions, PlaceOptions
+from roofline.cli.options import AskOptions, Debug, Json, LimitOptions, NoCache, OneDevice, PassOptions, PlaceOptions
 from roofline.cli.saved import check_device, given_of, one
 from roofline.cli.steps import analysed, requests
 from roofline.cli.terminal import out, out_json, painter
@@ -41,6 +41,7 @@ def run(
     what: PassOptions,
     json: Json = False,
     no_cache: NoCache = False,
+    limits: LimitOptions,
     debug: Debug = False,
 ) -> None:
     """What changed from BASE to HEAD: totals and layers.
@@ -56,6 +57,7 @@ def run(
     \b
     Metrics: {metrics}. Amounts: percent of BASE (5%), or an amount (0, 10 MiB, 2 ms).
     """
+    limits.apply()
     from roofline.analysis import diff as compare
     from roofline.views import listing
 

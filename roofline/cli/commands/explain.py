@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli.options import AskOptions, Debug, Devices, Json, Model, NoCache, PassOptions, PlaceOptions
+from roofline.cli.options import AskOptions, Debug, Devices, Json, LimitOptions, Model, NoCache, PassOptions, PlaceOptions
 from roofline.cli.steps import devices_named, foreign
 from roofline.cli.terminal import out, out_json, painter
 
@@ -24,6 +24,7 @@ def run(
     evidence: Annotated[bool, typer.Option("--evidence", help="Print the layers and kernels under each sentence.")] = False,
     json: Json = False,
     no_cache: NoCache = False,
+    limits: LimitOptions,
     debug: Debug = False,
 ) -> None:
     """Why MODEL takes as long as it does: what it takes, where it goes, why, and what would help, on one device or several.
@@ -35,6 +36,7 @@ def run(
     roofline explain resnet50 -d t4 -b 32 --evidence
     roofline explain hf:LlamaForCausalLM -d h100-sxm --dtype bf16 --decode 1024
     """
+    limits.apply()
     from roofline.advice import explanation
     from roofline.views.explanation import render
 

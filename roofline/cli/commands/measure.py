@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli.options import AskOptions, Debug, DtypeOption, Here, HereOptions, Model, ViewOptions
+from roofline.cli.options import AskOptions, Debug, DtypeOption, Here, HereOptions, LimitOptions, Model, ViewOptions
 from roofline.cli.steps import View, foreign, publish
 from roofline.request import made
 
@@ -25,6 +25,7 @@ def run(
         float, typer.Option("--seconds", min=0.1, metavar="S", help="How long to run it, about; longer on a busy machine.")
     ] = 6.0,
     here: HereOptions,
+    limits: LimitOptions,
     debug: Debug = False,
 ) -> None:
     """Run MODEL on this machine with random weights and put measured beside predicted: per layer, op or kernel.
@@ -37,6 +38,7 @@ def run(
     roofline measure resnet50 -b 8 --by op -o resnet50.png
     roofline measure net.py:Net --input 1,3,64,64 --json
     """
+    limits.apply()
     from roofline.views import files
 
     targets = files.targets(view.output or [])
