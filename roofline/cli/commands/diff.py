@@ -22,7 +22,7 @@ ORDER = 5
 LISTS = {"metrics": lambda: BY_NAME}
 
 
-def run(
+def run(  # long: an option each
     base: Annotated[str, typer.Argument(metavar="BASE", show_default=False, help="A saved analysis (.json) or a model.")],
     head: Annotated[str, typer.Argument(metavar="HEAD", show_default=False, help="A saved analysis (.json) or a model.")],
     *,
