@@ -165,6 +165,8 @@ def test_wheel_carries_the_package_and_nothing_beside_it(contents: set[str]) -> 
     [
         ("roofline", "**/*.py", "roofline"),
         ("roofline", "**/*.j2", "roofline"),
+        ("roofline/views/page", "*.[jc]s*", "roofline/views/page"),
+        ("roofline/views/vendor", "*", "roofline/views/vendor"),
         ("roofline/devices/library", "*.toml", "roofline/devices/library"),
         ("models", "*", "roofline/_share/models"),
     ],

@@ -83,6 +83,30 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
     )
 
 
+def told(analyses: Sequence[Analysis]) -> Explanation:
+    """What can be said of analyses of one model and setting, each on a device of its own, without asking for more: nothing of
+    larger batches or of what would help."""
+    book = Book()
+    book.runs = {a.device.name: a for a in analyses}
+    names = list(book.runs)
+    ran = all(a.kernels and a.totals.time_s > 0 for a in analyses)
+    return Explanation(
+        model=analyses[0].model.name,
+        devices={name: a.device.title or name for name, a in book.runs.items()},
+        runs={name: runs.kept(a, _title(a), {}) for name, a in book.runs.items()},
+        takes=sentences.takes(book, names),
+        classes=tables.classes(book, names),
+        regions=tables.regions(book, names),
+        why=sentences.why(book, names) if ran else [],
+        savings={name: [] for name in names},
+        together={},
+        small={name: [] for name in names},
+        batches=[],
+        unknown=sentences.unknown(book, names, []),
+        notes=list(dict.fromkeys(note for a in analyses for note in a.notes)),
+    )
+
+
 def _title(a: Analysis) -> str:
     return ", ".join([a.device.title or a.device.name, *facts(a)[:-1]])
 

@@ -1,0 +1,35 @@
+// ---- words: numbers as the terminal has them, and elements
+const digits = (v, n) => v === 0 ? "0" : String(+v.toPrecision(n));
+function si(v, unit = "", n = 3) {
+  const steps = ["", "k", "M", "G", "T", "P", "E"];
+  let i = 0;
+  while (i < steps.length - 1 && +Math.abs(v).toPrecision(n) >= 1000) { v /= 1000; i++; }
+  return `${digits(v, n)} ${steps[i]}${unit}`.trim();
+}
+function binary(v) {
+  const steps = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  while (i < steps.length - 1 && +Math.abs(v).toPrecision(3) >= 1024) { v /= 1024; i++; }
+  return `${digits(v, 3)} ${steps[i]}`;
+}
+function seconds(v) {
+  for (const [unit, size] of [["s", 1], ["ms", 1e-3], ["µs", 1e-6]]) if (v >= size * .9995) return `${digits(v / size, 3)} ${unit}`;
+  return v ? `${digits(v / 1e-9, 3)} ns` : "0 s";
+}
+function percent(part, whole) {
+  const p = whole ? 100 * part / whole : 0;
+  return p === 0 ? "0 %" : p < .1 ? "<0.1 %" : p >= 99.5 && p < 100 - 1e-6 ? `${Math.min(p, 99.9).toFixed(1)} %` : `${p < 9.95 ? p.toFixed(1) : p.toFixed(0)} %`;
+}
+const times = v => `${v >= 100 ? Math.round(v).toLocaleString("en") : digits(v, 2)}×`;
+const many = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
+const micro = text => text.replace(/(\d )us\b/g, "$1µs");
+const $ = (query, root = document) => root.querySelector(query);
+function el(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+// a colour that the style sheet names
+const ink = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const say = text => { $("#live").textContent = text; };

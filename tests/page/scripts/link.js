@@ -1,0 +1,16 @@
+const now = () => [all("#switches input:checked").map(i => i.value), all("#layers .picked").map(r => r.dataset.path), $("#answer .facts").textContent];
+log.first = now();
+location.hash = "model=mobilenet_v1&device=Intel+Core+i9-10940X&dtype=fp32&layer=features.2&by=flops&sort=MACs%2Cup&find=features.2&off=norm";
+await pause(100);
+log.then = now();
+log.by = $("#parts input:checked").value;
+log.find = $("[data-find]").value;
+log.off = $("[data-class=norm]").getAttribute("aria-pressed");
+log.sort = all("#layers .head > *")[column("layers", "MACs")].getAttribute("aria-sort");
+const input = all("#switches input").find(i => i.value === "other <b>"); input.click(); await pause(100);
+log.switched = now();
+log.hash = location.hash;
+log.said = $("#live").textContent;
+location.hash = "model=nobody&kernel=99999&box=1,x&look=%7B&layer=nowhere&by=what&sort=No"; await pause(100);
+log.nonsense = now();
+log.ratio = all("#sides td").map(c => c.textContent).filter(t => /slower|as fast|this/.test(t));
