@@ -182,10 +182,11 @@ class Access(Struct, frozen=True, gc=False):
 
     # convolutions, pools, norms: 1 where it works channels-last
     last: int = 0
-    # convolutions: 1 with a bias; bytes that a backward's second gradient reads once more; 1 where an image is a view of a
-    # tensor that lies otherwise
+    # convolutions: 1 with a bias; bytes that a backward's second gradient reads once more, and those that the gradient of the
+    # weight reads; 1 where an image is a view of a tensor that lies otherwise
     bias: int = 0
     again: int = 0
+    summed: int = 0
     viewed: int = 0
     # pointwise and layout: bytes in a row that the most scattered large input offers in the order of the result (0: all stream)
     run: int = 0
@@ -210,8 +211,9 @@ class Access(Struct, frozen=True, gc=False):
     blocks: int = 0
     # rows or planes that a group of threads takes in turn
     planes: int = 0
-    # elements that one block adds up, and how many such channels there are
+    # elements that one block adds up; loads and stores of one that takes a channel by itself; how many such channels there are
     channel: int = 0
+    taken: int = 0
     channels: int = 0
     # 1 for a pool over the whole plane
     whole: int = 0

@@ -95,11 +95,13 @@ def _joined_dim(spec: OpSpec) -> int:
 
 
 _HALVES = frozenset({"float16", "bfloat16"})
+# loads and stores for an element of BatchNorm in training: x, x, y; and of its gradient: x, dy, x, dy, dx
+_LOADS, _LOADS_BACK = 3, 5
 
 
 def _norm(spec: OpSpec) -> Access:
     """LayerNorm gives each row a block of threads; BatchNorm goes element by element, plane after plane where those are
-    row-major, and in training has one block for each channel that adds all of its elements up.
+    row-major. In training one block adds up each channel, and in cuDNN's kernels (`1C11`) it writes the channel's results too.
     """
     name, x = spec.name.removeprefix("aten."), spec.inputs[0]
     found = Access(last=last(spec), passes=passes(spec), copied=copied(spec))
@@ -109,16 +111,21 @@ def _norm(spec: OpSpec) -> Access:
         return replace(found, blocks=x.numel // width, packed=x.numel)
     if len(x.shape) < 2 or "weight_norm" in name or "renorm" in name:
         return found
-    planes = x.shape[0] * x.shape[1]
+    planes, channels = x.shape[0] * x.shape[1], x.shape[1]
     trains = "batch_norm" in name and found.passes > 1
     # halves beside weights in halves are no case for cuDNN; PyTorch's own sums take twice as long
-    own = 1 + (x.dtype in _HALVES and any(t.dtype in _HALVES for t in spec.inputs[1:3] if len(t.shape) == 1))
+    own = x.dtype in _HALVES and any(t.dtype in _HALVES for t in spec.inputs[1:] if len(t.shape) == 1)
+    # both turns of a backward read two tensors, for the one of a forward
+    backward = name.endswith("backward")
     # a row of channels at each place, as also [n, c] is (Normalization.cu, batch_norm_use_channels_last_kernels)
     if channels_last(x) or strides(x)[1] == 1:
-        return replace(found, single=x.numel * (own if trains else 1))
+        elements = x.numel * (1 + own if trains else 1)
+        return replace(found, single=elements * _LOADS_BACK // _LOADS if backward and trains else elements)
+    if trains and not own:
+        loads = _LOADS_BACK if backward else _LOADS
+        return replace(found, taken=loads * x.numel // max(channels, 1), channels=channels)
     if trains:
-        each = own * x.numel // max(x.shape[1], 1)
-        return replace(found, single=x.numel, planes=planes, channel=each, channels=x.shape[1])
+        return replace(found, single=x.numel, planes=planes, channel=2 * x.numel // max(channels, 1), channels=channels)
     return replace(found, single=x.numel, planes=planes)
 
 
@@ -187,6 +194,12 @@ def again(spec: OpSpec) -> int:
     """Bytes of the result's gradient that a convolution's backward reads once more: each gradient is a kernel of its own."""
     mask = spec.args[-1] if spec.args and isinstance(spec.args[-1], list) else [True, True]
     return spec.inputs[0].nbytes * max(sum(map(bool, mask)) - 1, 0)
+
+
+def summed(spec: OpSpec) -> int:
+    """Bytes of image and gradient that a convolution's backward reads to sum the gradient of its weight; 0 without one."""
+    mask = spec.args[-1] if spec.args and isinstance(spec.args[-1], list) else [True, True]
+    return sum(t.nbytes for t in spec.inputs[:2]) if len(mask) > 1 and mask[1] else 0
 
 
 def run(spec: OpSpec) -> int:
@@ -262,7 +275,7 @@ def _attention(spec: OpSpec) -> Access:
 
 def _conv(spec: OpSpec) -> Access:
     if "backward" in spec.name:
-        return Access(last=last(spec), again=again(spec))
+        return Access(last=last(spec), again=again(spec), summed=summed(spec))
     return Access(last=last(spec), bias=int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec)))
 
 

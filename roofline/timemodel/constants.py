@@ -144,6 +144,8 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reduced: Cycles
     # an element of BatchNorm's statistics, one block for a channel
     channel: Cycles
+    # a load or store of cuDNN's BatchNorm in training, whose blocks take a channel each, row-major
+    taken: Cycles
     # a result of a pool; an element of its window; both, times so much, channels-last
     window: Cycles
     tap: Cycles

@@ -48,7 +48,9 @@ def _beside(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
     if klass == "conv":
         # a row-major image is a product's operand as it lies where a pixel is a step; rows of odd planes are copied after all
         plain = (f.shape.taps == 1) & (f.shape.stride == 1) & (f.shape.t == 0)
-        copied = xp.where(plain & (f.shape.p * f.shape.q * size % LOAD == 0), 0.0, copied)
+        # ... and never one of the sum over all pixels that makes the gradient of the weight: its kernels want channels-last
+        even = plain & (f.shape.p * f.shape.q * size % LOAD == 0)
+        copied = xp.where(even & (copied > 0), f.access.summed, copied)
     copies = _apart(copied / size, 2.0 * copied, 2, c, machine, xp)
     if klass == "conv":
         odd = plain & (f.shape.p * f.shape.q * size % LOAD > 0)
@@ -168,6 +170,7 @@ def _pace(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
         cycles = cycles + xp.where(taps > 0, windows * xp.where(a.last > 0, c.window_last, 1.0), 0.0)
     # one block adds up a channel, while SMs without one are idle; several on one SM share it
     cycles = cycles + a.channel * c.channel * xp.maximum(a.channels / SHARED_BLOCKS, machine.units * (a.channel > 0))
+    cycles = cycles + a.taken * c.taken * xp.maximum(a.channels, machine.units * (a.taken > 0))
     return xp.where(f.generated > 0, 0.0, cycles) / (machine.units * machine.clock * machine.sustained)
 
 
