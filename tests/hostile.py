@@ -143,7 +143,7 @@ def refusal_of(ask: Callable[[], Any], what: object, codes: tuple[int, ...] = (2
     return text
 
 
-def damage(path: Path, write: Callable[[random.Random], None], count: int = 300) -> int:
+def damage(path: Path, write: Callable[[random.Random], None], count: int = 100) -> int:
     """Writes seeded damage to a model's file so often, each read or refused in words; how many were refused."""
     refused = 0
     for seed in range(count):

@@ -16,8 +16,8 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "published"),
-    # torchvision's `_ops` of the weights, in GMAC
-    [("mobilenet_v3_large", 0.217), ("resnet50", 4.089), ("vit_b_16", 17.564)],
+    # torchvision's `_ops` of the weights, in GMAC; other models: `make bench`
+    [("mobilenet_v3_large", 0.217)],
 )
 def test_peers_counts_ours_right(model: str, published: float, tmp_path: Path) -> None:
     answer = tmp_path / "peers.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def test_readme_opens_with_the_two_commands() -> None:
     assert commands == ["make demo", "make test"]
 
 
+@pytest.mark.skipif(
+    "ROOFLINE_README_LATER" in os.environ, reason="this run puts the README's commands to the wheel, further on"
+)
 def test_the_readme_shows_what_its_commands_print() -> None:
     """Every command of the README is run, and what it shows under one is what comes out. `--write` mends the page."""
     script = REPO / ".ci" / "readme.py"

@@ -173,7 +173,7 @@ def test_functions_have_an_end(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["bytes", "graph"])
 def test_damage(tmp_path: Path, small: Any, way: str) -> None:
-    """300 files each, cut, flipped or with wrong parts: read, or refused in words."""
+    """100 files each, cut, flipped or with wrong parts: read, or refused in words."""
     path = tmp_path / "damaged.onnx"
 
     def write(r: random.Random) -> None:
@@ -185,7 +185,7 @@ def test_damage(tmp_path: Path, small: Any, way: str) -> None:
         wrong_graph(model, r)
         path.write_bytes(model.SerializeToString())
 
-    assert damage(path, write) > 50
+    assert damage(path, write) > 15
 
 
 @pytest.mark.parametrize("text", [b"/stem/0/Conv", b"Relu", b"size", b"target"])

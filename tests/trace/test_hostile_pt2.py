@@ -332,7 +332,7 @@ def _every(value: Any) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["bytes", "document", "text"])
 def test_damage(archive: Path, tmp_path: Path, way: str) -> None:
-    """300 files each, cut, flipped or with wrong values: read, or refused in words."""
+    """100 files each (`benchmarks/fuzz.py` makes thousands), cut, flipped or with wrong values: read, or refused in words."""
     path = tmp_path / "damaged.pt2"
 
     def write(r: random.Random) -> None:
@@ -344,4 +344,4 @@ def test_damage(archive: Path, tmp_path: Path, way: str) -> None:
         else:
             rewritten(archive, path, lambda n, d: damaged(d, r) if n.endswith("models/model.json") else d)
 
-    assert damage(path, write) > 100
+    assert damage(path, write) > 30
