@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from roofline.cache.dependencies import Record
     from roofline.cache.store import Cache
     from roofline.sources.source import Source
+
+T = TypeVar("T")
 
 
 def run(request: Request) -> Analysis:
@@ -83,11 +85,15 @@ def _by_name(request: Request, target: Device) -> Analysis:
     saved = None if alone.rules_added() else store.load("analysis", whole, alone.still(found))
     if saved is not None:
         return document.from_json(saved)
-    result, record = _made(found, target, request, store, key)
+
+    def use(trace: Trace) -> Analysis:
+        return _analyse(trace, target, request)
+
+    result, record = _made(found, target, request, store, key, use)
 
     def again(batch: int) -> Analysis:
         other = resolve(replace(ask, batch=batch))
-        return _made(other, target, request, store, digest(program(), other.key, request.what.key(target)))[0]
+        return _made(other, target, request, store, digest(program(), other.key, request.what.key(target)), use)[0]
 
     result = _fitted(result, again)
     if record is not None:
@@ -112,15 +118,30 @@ def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
     return msgspec.structs.replace(result, setting=setting, device=known)
 
 
-def _made(found: Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
-    """The analysis, of a trace that is known or of a new one; and what it depends on (None: it must not be kept)."""
+def of_trace(request: Request, target: Device, use: Callable[[Trace], T]) -> tuple[T, Record | None]:
+    """What `use` makes of the trace of a model by name on such a device, from the cache or new; and what the trace depends on
+    (None: that cannot be known).
+    """
+    from roofline.cache.store import Cache
+    from roofline.sources.resolve import resolve
+
+    check(request)
+    found = resolve(request.ask)
+    key = digest(program(), found.key, request.what.key(target))
+    return _made(found, target, request, Cache(enabled=request.cache), key, use)
+
+
+def _made(
+    found: Source, target: Device, request: Request, store: Cache, key: str, use: Callable[[Trace], T]
+) -> tuple[T, Record | None]:
+    """What `use` makes of a trace that is known or of a new one; and what it depends on (None: it must not be kept)."""
     known = store.load("trace", key, alone.still(found))
     if known is None:
-        return _first(found, target, request, store, key)
+        return _first(found, target, request, store, key, use)
     from roofline.cache.dependencies import Record
 
     record, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
-    result = _analyse(trace, target, request)
+    result = use(trace)
     return result, None if alone.rules_missing(record) or alone.rules_added() else record
 
 
@@ -137,14 +158,16 @@ def _fitted(result: Analysis, again: Callable[[int], Analysis | None]) -> Analys
     return capacity.checked(result, peak)
 
 
-def _first(found: Source, target: Device, request: Request, store: Cache, key: str) -> tuple[Analysis, Record | None]:
-    """Build, trace and analyse; the trace is kept with all that it depends on, where that can be known."""
+def _first(
+    found: Source, target: Device, request: Request, store: Cache, key: str, use: Callable[[Trace], T]
+) -> tuple[T, Record | None]:
+    """Build, trace and use; the trace is kept with all that it depends on, where that can be known."""
     if found.kind.torch:
         request.progress("importing torch")
     with alone.alone(found) as run:
         trace = run.watch(lambda: traced.trace_source(found, target, request.what, request.progress))
         rules = alone.rules_added()
-        result = _analyse(trace, target, request)
+        result = use(trace)
         record = run.record() if request.cache else None
         # rules that the model's own file enters are not there when its trace is read back
         if record is not None and not (rules - run.rules):

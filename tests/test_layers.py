@@ -19,7 +19,7 @@ LAYERS = [
     ("cli",),
     ("roofline",),
     ("views",),
-    ("validation", "bench", "advice"),
+    ("validation", "bench", "advice", "sweeps"),
     ("pipeline",),
     ("sources", "analysis"),
     ("tracing", "kernels", "timemodel"),

@@ -1,0 +1,80 @@
+"""What a sweep writes: a row for each model in a setting on a device."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+# How a row ended: it has its numbers; it cannot be asked (a device without the dtype); the model failed; the process that had
+# it took too long, took too much memory, or died.
+OK, REFUSED, FAILED, TIMEOUT, MEMORY, CRASHED = "ok", "refused", "failed", "timeout", "memory", "crashed"
+STATUSES = (OK, REFUSED, FAILED, TIMEOUT, MEMORY, CRASHED)
+
+
+class Row(Struct, frozen=True, kw_only=True, gc=False):
+    """One model in one setting on one device, in base units; what is not known of one that failed is None."""
+
+    # digest of all that the row depends on; of what it depends on beside model, setting and device
+    key: str
+    version: str
+    # as asked for
+    model: str
+    # samples that go in
+    batch: int | None = None
+    resolution: int | None = None
+    inputs: str = ""
+    settings: str = ""
+    # as asked for, else the model's own
+    dtype: str = ""
+    runtime: str
+    # "inference", "training", "prefill" or "decode"; tokens of the prompt, or in the cache
+    mode: str
+    optimizer: str = ""
+    tokens: int | None = None
+    device: str
+    # "gpu" or "cpu"; where its numbers come from
+    kind: str
+    tier: str
+    # s that the host needs to issue an operator, where that was asked for
+    host: float | None = None
+    params: int | None = None
+    macs: int | None = None
+    flops: int | None = None
+    bytes: int | None = None
+    weight_bytes: int | None = None
+    intensity: float | None = None
+    kernels: int | None = None
+    peak_memory: int | None = None
+    # whether the peak fits; None: the device's memory is not known
+    fits: bool | None = None
+    time: float | None = None
+    throughput: float | None = None
+    bound: str = ""
+    # fractions of the time
+    compute: float | None = None
+    instructions: float | None = None
+    memory: float | None = None
+    overhead: float | None = None
+    # fraction of the kernels whose FLOPs are known
+    flops_known: float | None = None
+    status: str = OK
+    error: str = ""
+    # where the model is from; digest of the device's numbers
+    source: str = ""
+    fingerprint: str
+    roofline: str
+    torch: str
+    # digest of the constants of the time model
+    constants: str
+    # a person's own files that the row depends on, with their content
+    depends: str = ""
+
+
+COLUMNS = Row.__struct_fields__
+
+
+def order(row: Row) -> tuple[object, ...]:
+    """By what rows are sorted, whoever wrote them first."""
+    return (
+        row.model, row.batch or 0, row.resolution or 0, row.inputs, row.settings, row.dtype, row.runtime, row.mode,
+        row.optimizer, row.tokens or 0, row.device, row.host or 0.0, row.key,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Many models in many settings on many devices: each traced once, priced everywhere, and kept as rows."""

@@ -1,0 +1,205 @@
+"""Rows as the content of a file, and back: Parquet through pyarrow, CSV and JSON Lines without it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, get_args, get_type_hints
+
+import msgspec
+
+from roofline import compat
+from roofline.errors import UsageError
+from roofline.records.sweep import COLUMNS, Row, order
+
+
+class Head(NamedTuple):
+    """What tells of a row whether it is wanted again."""
+
+    key: str
+    version: str
+    status: str
+    depends: str
+
+
+class Format(Protocol):
+    """How a file holds rows. Reading raises OSError or ValueError for a file that holds something else."""
+
+    def encode(self, rows: Sequence[Row]) -> bytes:
+        """The rows as they are, as a file."""
+
+    def heads(self, path: Path) -> list[Head]:
+        """Of every row of a file."""
+
+    def rows(self, path: Path) -> list[Row]:
+        """All of it."""
+
+    def merged(self, paths: Sequence[Path], wanted: Callable[[str], bool]) -> bytes:
+        """The rows of several files in order, each key once, of those whose key is wanted."""
+
+
+@cache
+def types() -> dict[str, type]:
+    """Column -> bool, int, float or str."""
+    return {name: next(k for k in (get_args(of) or (of,)) if k is not type(None)) for name, of in get_type_hints(Row).items()}
+
+
+class _Plain:
+    """Of formats that are read row by row."""
+
+    def encode(self, rows: Sequence[Row]) -> bytes:
+        raise NotImplementedError
+
+    def rows(self, path: Path) -> list[Row]:
+        raise NotImplementedError
+
+    def heads(self, path: Path) -> list[Head]:
+        return [Head(row.key, row.version, row.status, row.depends) for row in self.rows(path)]
+
+    def merged(self, paths: Sequence[Path], wanted: Callable[[str], bool]) -> bytes:
+        found: dict[str, Row] = {}
+        for path in paths:
+            for row in self.rows(path):
+                if wanted(row.key):
+                    found.setdefault(row.key, row)
+        return self.encode(sorted(found.values(), key=order))
+
+
+class _Jsonl(_Plain):
+    def encode(self, rows: Sequence[Row]) -> bytes:
+        return msgspec.json.Encoder().encode_lines(rows)
+
+    def rows(self, path: Path) -> list[Row]:
+        return msgspec.json.Decoder(Row).decode_lines(path.read_bytes())
+
+
+class _Csv(_Plain):
+    def encode(self, rows: Sequence[Row]) -> bytes:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([_cell(value) for value in msgspec.structs.astuple(row)] for row in rows)
+        return out.getvalue().encode()
+
+    def rows(self, path: Path) -> list[Row]:
+        reader = csv.reader(io.StringIO(path.read_bytes().decode()))
+        if tuple(next(reader, ())) != COLUMNS:
+            raise ValueError("its columns are not those of a sweep")
+        read = [_READ[types()[name]] for name in COLUMNS]
+        return [Row(**dict(zip(COLUMNS, (of(c) for of, c in zip(read, cells, strict=True)), strict=True))) for cells in reader]
+
+
+def _cell(value: Any) -> Any:
+    """A float in all its digits, a truth value as JSON writes it."""
+    return (
+        ""
+        if value is None
+        else str(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+        if isinstance(value, float)
+        else value
+    )
+
+
+_READ: dict[type, Callable[[str], Any]] = {
+    str: lambda text: text,
+    int: lambda text: int(text) if text else None,
+    float: lambda text: float(text) if text else None,
+    bool: lambda text: {"true": True, "false": False}.get(text),
+}
+
+
+class _Parquet:
+    """Columns; pyarrow is asked for when a file is read or written."""
+
+    def encode(self, rows: Sequence[Row]) -> bytes:
+        pa, _ = _arrow()
+        table = pa.table(
+            {name: pa.array([getattr(row, name) for row in rows], self._schema().field(name).type) for name in COLUMNS},
+            schema=self._schema(),
+        )
+        return self._bytes(table)
+
+    def rows(self, path: Path) -> list[Row]:
+        return [Row(**row) for row in self._read(path).to_pylist()]
+
+    def heads(self, path: Path) -> list[Head]:
+        table = self._read(path, list(Head._fields))
+        return [Head(*row) for row in zip(*(table.column(name).to_pylist() for name in Head._fields), strict=True)]
+
+    def merged(self, paths: Sequence[Path], wanted: Callable[[str], bool]) -> bytes:
+        pa, _ = _arrow()
+        table = pa.concat_tables([self._read(path) for path in paths])
+        seen: set[str] = set()
+        at = []
+        for i, key in enumerate(table.column("key").to_pylist()):
+            if key not in seen and wanted(key):
+                seen.add(key)
+                at.append(i)
+        names = (
+            "model",
+            "batch",
+            "resolution",
+            "inputs",
+            "settings",
+            "dtype",
+            "runtime",
+            "mode",
+            "optimizer",
+            "tokens",
+            "device",
+        )
+        found = table.take(at).sort_by([(name, "ascending") for name in (*names, "host", "key")])
+        return self._bytes(found.combine_chunks())
+
+    @staticmethod
+    @cache
+    def _schema() -> Any:
+        pa, _ = _arrow()
+        of = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+        return pa.schema([(name, of[kind]) for name, kind in types().items()])
+
+    def _read(self, path: Path, columns: list[str] | None = None) -> Any:
+        _, parquet = _arrow()
+        return parquet.read_table(io.BytesIO(path.read_bytes()), columns=columns or list(COLUMNS))
+
+    @staticmethod
+    def _bytes(table: Any) -> bytes:
+        _, parquet = _arrow()
+        out = io.BytesIO()
+        parquet.write_table(table, out, compression="zstd")
+        return out.getvalue()
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError("Parquet needs pyarrow: pip install 'roofline[sweep]', or write .csv or .jsonl") from None
+    return pyarrow, parquet
+
+
+FORMATS: dict[str, Format] = {".parquet": _Parquet(), ".csv": _Csv(), ".jsonl": _Jsonl()}
+
+
+def needed(suffix: str) -> None:
+    """Raises UsageError where the format of a suffix needs a package that is not here."""
+    if suffix == ".parquet":
+        _arrow()
+
+
+def has_arrow() -> bool:
+    return bool(compat.version("pyarrow"))
+
+
+def is_shard(name: str) -> bool:
+    return not name.startswith((".", "_")) and name.endswith(tuple(FORMATS))
+
+
+def sorted_rows(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=order)

@@ -1,0 +1,221 @@
+"""A sweep: its rows beside single analyses, what it leaves when it is stopped, and what models may do to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import roofline
+from roofline.errors import UsageError
+from roofline.records.sweep import Row
+from roofline.sweeps import grid, plan, run
+from roofline.sweeps.formats import FORMATS
+from roofline.sweeps.pool import Limits
+
+NETS = """
+import ctypes, os, time
+import torch
+from torch import nn
+
+class Good(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.a = nn.Linear(8, width)
+    def forward(self, x):
+        return self.a(x).relu()
+
+class Hangs(Good):
+    def forward(self, x):
+        time.sleep(3600)
+
+class Eats(Good):
+    def forward(self, x):
+        held = []
+        while True:
+            held.append(b"x" * 50_000_000)
+            time.sleep(0.02)
+
+class Dies(Good):
+    def forward(self, x):
+        ctypes.string_at(0)
+
+class Forks(Good):
+    def forward(self, x):
+        os.fork()
+        return super().forward(x)
+
+class Raises(Good):
+    def forward(self, x):
+        raise ValueError("no")
+"""
+
+
+def swept(
+    path: Path, models: list[str], devices: list[str], options: dict[str, object] | None = None, **more: object
+) -> run.Report:
+    asked = grid.made(models, devices, options or {})
+    engine = run.here(asked, int(more.pop("workers", 0)), more.pop("limits", Limits()))  # type: ignore[arg-type]  # a test's own
+    return run.sweep(asked, path, engine, **more)  # type: ignore[arg-type]  # as above
+
+
+def rows(path: Path) -> list[Row]:
+    return FORMATS[path.suffix].rows(path)
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_rows_are_those_of_single_analyses(tmp_path: Path) -> None:
+    devices = ["t4", "rtx-4090", "i9-10940x", "raspberry-pi-5"]
+    out = tmp_path / "zoo.jsonl"
+    report = swept(out, ["mobilenet_v2"], devices, {"batch": [1, 4], "runtime": ["eager", "compiled", "ideal"]})
+    found = rows(out)
+    assert report.statuses == {"ok": 24}
+    assert len(found) == 24
+    for row in found:
+        a = roofline.analyze(row.model, device=row.device, batch=row.batch, runtime=row.runtime)
+        t = a.totals
+        assert (row.params, row.macs, row.flops, row.bytes, row.kernels) == (
+            a.model.params,
+            t.macs,
+            t.flops,
+            t.bytes,
+            t.kernels,
+        )
+        assert (row.time, row.throughput, row.peak_memory, row.bound) == (t.time_s, t.throughput, t.peak_memory_bytes, t.bound)
+        assert (row.fits, row.weight_bytes, row.intensity) == (t.fits, t.weight_bytes, t.intensity)
+        for name, part in t.time_by_bound.items():
+            assert getattr(row, name) == pytest.approx(part / t.time_s, abs=2e-6)
+
+
+def test_a_device_without_the_dtype_is_a_row(tmp_path: Path) -> None:
+    out = tmp_path / "zoo.csv"
+    report = swept(out, ["mobilenet_v2"], ["raspberry-pi-4", "t4"], {"dtype": ["amp"]})
+    by = {row.device: row for row in rows(out)}
+    assert report.statuses == {"ok": 1, "refused": 1}
+    assert by["t4"].time
+    assert by["raspberry-pi-4"].status == "refused"
+    assert "has no bf16 peak" in by["raspberry-pi-4"].error
+
+
+def test_what_is_there_is_left_and_what_failed_is_tried_again(nets: Path) -> None:
+    out = nets / "zoo.csv"
+    models = ["nets.py:Good", "nets.py:Raises"]
+    first = swept(out, models, ["t4"], {"inputs": ("2,8",)})
+    assert (first.new, first.statuses) == (2, {"ok": 1, "failed": 1})
+    before = out.read_bytes()
+    assert swept(out, models, ["t4"], {"inputs": ("2,8",)}).new == 0
+    assert out.read_bytes() == before
+    assert swept(out, models, ["t4"], {"inputs": ("2,8",)}, retry_errors=True).new == 1
+    assert out.read_bytes() == before
+    # a file that it is made of is another
+    (nets / "nets.py").write_text(NETS.replace("width=8", "width=16"))
+    assert swept(out, models, ["t4"], {"inputs": ("2,8",)}).new == 2
+
+
+def test_any_order_and_any_parts_give_the_same_bytes(nets: Path) -> None:
+    both, parts = nets / "a.jsonl", nets / "b.jsonl"
+    swept(both, ["nets.py:Good", "mobilenet_v2"], ["t4", "i9-10940x"], {"batch": [1, 2]})
+    swept(parts, ["mobilenet_v2"], ["i9-10940x"], {"batch": [2]})
+    for i in (2, 1):
+        swept(parts, ["mobilenet_v2", "nets.py:Good"], ["i9-10940x", "t4"], {"batch": [2, 1]}, part=(i, 2))
+    assert parts.read_bytes() == both.read_bytes()
+    assert not (nets / "b.jsonl.parts").exists()
+
+
+def test_rows_of_another_version_are_kept_and_not_mixed(nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, folder = nets / "zoo.csv", nets / "zoo"
+    folder.mkdir()
+    for path in (out, folder):
+        swept(path, ["mobilenet_v2"], ["t4"])
+    old = out.read_bytes()
+    now = plan.version()
+    monkeypatch.setattr(plan, "version", lambda: "another")
+    for path in (out, folder):
+        report = swept(path, ["mobilenet_v2"], ["t4"])
+        assert (report.new, report.apart) == (1, 1)
+    assert (nets / f"zoo.{now}.csv").read_bytes() == old
+    assert len(list(folder.glob("[!.]*.*"))) == len(list((folder / f"_{now}").iterdir())) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched in /proc")
+def test_what_a_model_does_to_its_process_costs_that_model(nets: Path) -> None:
+    names = ["Good", "Hangs", "Eats", "Dies", "Forks", "Raises"]
+    limits = Limits(time=10.0, memory=1500 * 10**6, retries=0)
+    began = time.monotonic()
+    report = swept(nets / "zoo.jsonl", [f"nets.py:{n}" for n in names], ["t4"], {"inputs": ("2,8",)}, workers=2, limits=limits)
+    found = {row.model.removeprefix("nets.py:"): row for row in rows(nets / "zoo.jsonl")}
+    assert time.monotonic() - began < 200
+    assert {n: r.status for n, r in found.items()} == {
+        "Good": "ok", "Forks": "ok", "Hangs": "timeout", "Eats": "memory", "Dies": "crashed", "Raises": "failed",
+    }  # fmt: skip
+    assert found["Forks"].flops == found["Good"].flops
+    assert report.rows == 6
+    assert "SIGSEGV" in found["Dies"].error
+    assert "--time-limit" in found["Hangs"].error
+    assert "ValueError: no" in found["Raises"].error
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_to_the_same_bytes(nets: Path) -> None:
+    import random
+
+    args = [sys.executable, "-m", "roofline", "sweep", "mobilenet_v2", "resnet18", "nets.py:Good", "-d", "gpu", "-b", "1,2,4"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([*args, "-o", "whole.csv", "--workers", "1"], check=True, env=env, capture_output=True)
+    draw = random.Random(0)
+    for _ in range(4):
+        process = subprocess.Popen([*args, "-o", "killed.csv", "--workers", "1"], env=env, stderr=subprocess.DEVNULL)
+        time.sleep(draw.uniform(0.3, 6.0))
+        process.kill()
+        process.wait()
+    subprocess.run([*args, "-o", "killed.csv", "--workers", "1"], check=True, env=env, capture_output=True)
+    assert (nets / "killed.csv").read_bytes() == (nets / "whole.csv").read_bytes()
+    assert not list(nets.glob("killed.csv.parts"))
+
+
+def test_bad_requests_say_what_to_do(nets: Path) -> None:
+    (nets / "empty.txt").write_text("# nothing\n")
+    (nets / "other.csv").write_text("a,b\n1,2\n")
+    for models, devices, options, words in [
+        (["timm:mobilnetv3_*"], ["t4"], {}, "no model matches"),
+        (["tim:*"], ["t4"], {}, "did you mean 'timm'"),
+        (["@empty.txt"], ["t4"], {}, "no model in it"),
+        (["@none.txt"], ["t4"], {}, "No such file"),
+        (["mobilenet_v2"], ["rtx-9999*"], {}, "no device"),
+        (["mobilenet_v2"], ["t4"], {"dtype": ["int8"]}, "int8"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            grid.made(models, devices, options)
+    with pytest.raises(UsageError, match="does not hold rows of a sweep"):
+        swept(nets / "other.csv", ["mobilenet_v2"], ["t4"])
+    assert (nets / "other.csv").read_text() == "a,b\n1,2\n"
+    with pytest.raises(UsageError, match=r"give a file with one of"):
+        swept(nets / "zoo.xlsx", ["mobilenet_v2"], ["t4"])
+
+
+def test_patterns_lists_and_grids(nets: Path) -> None:
+    (nets / "models.txt").write_text("mobilenet_v2  # a net\n\nresnet*\nmobilenet_v2\n")
+    found = grid.made(["@models.txt"], ["gpu"], {"batch": [1, 8], "dtype": ["amp", "fp32"]})
+    assert found.models[0] == "mobilenet_v2"
+    assert "resnet50" in found.models
+    assert len(set(found.models)) == len(found.models)
+    assert {d.kind for d in found.devices} == {"gpu"}
+    assert len(found.settings) == 4
+    (nets / "grid.toml").write_text('models = ["resnet18"]\ndevices = ["t4"]\nbatch = [1, 2]\ntraining = true\n')
+    found = grid.made(["grid.toml"], [], {})
+    assert found.models == ("resnet18",)
+    assert [d.name for d in found.devices] == ["t4"]
+    assert found.settings == ({"batch": 1, "training": True}, {"batch": 2, "training": True})
+    (nets / "grid.toml").write_text("model = 3\n")
+    with pytest.raises(UsageError, match="did you mean 'models'"):
+        grid.made(["grid.toml"], [], {})
