@@ -169,7 +169,7 @@ def test_what_a_model_does_to_its_process_costs_that_model(nets: Path) -> None:
 def test_a_killed_sweep_goes_on_to_the_same_bytes(nets: Path) -> None:
     import random
 
-    args = [sys.executable, "-m", "roofline", "sweep", "mobilenet_v2", "resnet18", "nets.py:Good", "-d", "gpu", "-b", "1,2,4"]
+    args = [sys.executable, "-m", "roofline", "sweep", "mobilenet_v2", "resnet18", "vgg16", "-d", "gpu", "-b", "1,2,4"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([*args, "-o", "whole.csv", "--workers", "1"], check=True, env=env, capture_output=True)
     draw = random.Random(0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roofline import units
 from roofline.cli.options import Debug, Host, Inputs, Json, NoCache, OptimizerOption, Settings, Training, pairs
 from roofline.cli.terminal import note, out_json
 from roofline.errors import ModelError, UsageError
@@ -122,11 +123,9 @@ def run(  # long: an option each
         raise problem
 
 
-def _quantity(name: str, text: str, unit: str) -> float:
-    from roofline import units
-
+def _quantity(name: str, text: str, unit: units.Unit) -> float:
     try:
-        value = units.parse(text, unit)  # type: ignore[arg-type]  # "s" or "B"
+        value = units.parse(text, unit)
     except ValueError as error:
         raise UsageError(f"--{name}: {error}") from None
     if value <= 0:
