@@ -7,6 +7,7 @@ rest, with the reason and what to do.
 
 from __future__ import annotations
 
+import ast
 import operator
 import os
 import sys
@@ -229,6 +230,19 @@ _TYPED: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(SIZES, _whole), "training": _flag, **dict.fromkeys(WORDS, _word), "device": _device, "inputs": _inputs,
     "settings": lambda name, value: _mapping(name, value) or {}, "kwargs": _mapping, "args": _args,
 }  # fmt: skip
+
+
+def typed(value: Any) -> Any:
+    """An argument of a model from text: `0.75` -> float, `true` -> bool, `none` -> None, `[1,2]` -> list, else text."""
+    if not isinstance(value, str):
+        return value
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
 
 
 def over(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 from functools import cache
 from typing import Literal
 
@@ -79,6 +80,16 @@ def parse(text: str | float, unit: Unit) -> float:
     if factor is None:
         raise ValueError(f"expected {_wanted(unit)}, got {text!r}: {_complaint(suffix, unit)}")
     return _finite(text, unit, float(match[1].replace(",", "").replace("_", "")) * factor)
+
+
+def exact(text: str | float, unit: Unit) -> Fraction:
+    """As `parse`, to the last digit: "2.3 GB" is 2,300,000,000 B, and not the nearest product of two floats."""
+    value = parse(text, unit)
+    match = re.match(_QUANTITY, text) if isinstance(text, str) else None
+    if match is None:
+        return Fraction(value)
+    # a factor is written in a few decimal digits, and its float is not always that number
+    return Fraction(match[1].replace(",", "").replace("_", "")) * Fraction(repr(_accepted(unit)[match[2]]))
 
 
 def _finite(text: str, unit: str, value: float) -> float:

@@ -19,7 +19,7 @@ LAYERS = [
     ("cli",),
     ("roofline",),
     ("views",),
-    ("validation", "bench", "advice", "sweeps"),
+    ("validation", "bench", "advice", "sweeps", "gate"),
     ("pipeline",),
     ("sources", "analysis"),
     ("tracing", "kernels", "timemodel"),

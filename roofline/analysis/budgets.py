@@ -1,36 +1,29 @@
-"""Budgets: a file and analyses -> findings. No torch, no printing, no exit.
+"""Budget files -> budgets. No torch, no printing, no exit.
 
-A budget file is TOML: `[[budget]]` tables in roofline.toml, or `[[tool.roofline.budget]]` in pyproject.toml. Each names
-a model (or a saved analysis), the setting, and the limits that it must keep.
+A budget file is TOML, roofline.toml or `[tool.roofline]` of pyproject.toml: `[[budget]]` tables, or `[budgets.NAME]`, which
+are shorter. Each names a model (or a saved analysis), the setting, and the limits that it must keep. `declared` has the keys.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from roofline import files, units
-from roofline.analysis.explain import fits
-from roofline.analysis.metrics import BY_NAME, by_limit, parse
-from roofline.dtypes import NOT_INT8
-from roofline.errors import BudgetFileError, CheckFailed, ModelError, RooflineError, UsageError, nearest
+from roofline import files
+from roofline.analysis import limits
+from roofline.analysis.declared import LIMIT_KEYS, OPTIONS, SIDES, TOP, Place, Reader, keys, limit_keys
+from roofline.analysis.limits import Base, Held, Limit, Verdict
+from roofline.analysis.metrics import BY_NAME
+from roofline.errors import BudgetFileError, RooflineError, UsageError, nearest
 from roofline.records import Analysis
-from roofline.request import OPTIONS, SIZES, WORDS, Ask, Request, made, over
+from roofline.request import Ask, Request, made, over
 
-
-class Limit(Struct, frozen=True):
-    """One line of a budget: `key` as written ("max_time"), `value` in the metric's base unit."""
-
-    key: str
-    metric: str
-    value: float
-    # line in the budget file, 0 if it was not found
-    line: int = 0
+failure = limits.failure
 
 
 class Budget(Struct, frozen=True, kw_only=True):
@@ -41,108 +34,76 @@ class Budget(Struct, frozen=True, kw_only=True):
     # a saved analysis instead of a model
     analysis: str = ""
     name: str = ""
-    # pass although an op has no rule, so that FLOPs and time are lower bounds
-    allow_unknown: bool = False
+    # True: pass although an op has no rule, so that FLOPs and time are lower bounds; or those operators
+    allow_unknown: bool | tuple[str, ...] = False
     limits: tuple[Limit, ...]
     line: int = 0
+    # the model and the setting as the file has them: what a baseline keeps its numbers under
+    key: str = ""
+    # the table that it is of, where that holds several models or settings
+    group: str = ""
+    file: str = ""
+    # nobody named a device
+    unnamed_device: bool = False
 
     @property
     def label(self) -> str:
         return self.name or (self.request.ask.model if self.request else Path(self.analysis).name)
 
+    @property
+    def relative(self) -> bool:
+        """Whether a limit is a change from a baseline."""
+        return any(limit.change for limit in self.limits)
 
-class Finding(Struct, frozen=True):
-    """One limit beside what was found. Both in the metric's base unit."""
-
-    key: str
-    metric: str
-    actual: float
-    limit: float
-    ok: bool
-    # why it failed where the numbers do not say it
-    why: str = ""
-    line: int = 0
-
-
-class Verdict(Struct, frozen=True, kw_only=True):
-    """One budget and its findings."""
-
-    budget: str
-    model: str
-    device: str
-    batch: int
-    dtype: str
-    runtime: str
-    mode: str
-    ok: bool
-    findings: list[Finding]
-    # why it could not be checked, and the exit code of that
-    error: str = ""
-    exit_code: int = 0
-    line: int = 0
-    # what a person should know beside the limits: that the pass does not fit the device
-    note: str = ""
+    @property
+    def held(self) -> Held:
+        return Held(
+            label=self.label, limits=self.limits, allow_unknown=self.allow_unknown, line=self.line,
+            unnamed_device=self.unnamed_device, file=self.file,
+        )  # fmt: skip
 
 
-# Options of the request, by the name that they have in a file; args and kwargs are calls of a module, which no file holds.
-_OPTIONS = {{"settings": "set"}.get(name, name): name for name in OPTIONS if name not in ("args", "kwargs")}
-_KEYS = ("model", "analysis", "name", *_OPTIONS, "allow_unknown")
+# ------------------------------------------------------------------------------------------------ which file
+
+
+_OURS = re.compile(r"^\s*\[+\s*tool\s*\.\s*roofline\s*\.\s*(?:budgets?|defaults)\b", re.MULTILINE)
+_SKIPPED = frozenset({"node_modules", "site-packages", "__pycache__", "build", "dist", "venv", "env"})
 
 
 def budget_file(named: Path | None = None) -> Path:
     """The file named, else roofline.toml or a pyproject.toml with budgets in the working directory."""
     if named is not None:
         return named
-    if Path("roofline.toml").is_file():
-        return Path("roofline.toml")
-    pyproject = Path("pyproject.toml")
-    if pyproject.is_file() and re.search(r"^\s*\[\[\s*tool\.roofline\.budget\s*\]\]", _read(pyproject), re.MULTILINE):
-        return pyproject
+    if (found := _of_folder(Path())) is not None:
+        return found
     raise BudgetFileError(
         "no budget file: neither roofline.toml nor [[tool.roofline.budget]] in pyproject.toml is here\n"
         "name one (roofline check FILE); `roofline check --help` shows what stands in it"
     )
 
 
-def load_budgets(path: Path, options: Mapping[str, Any] | None = None, *, cache: bool = True) -> list[Budget]:
-    """Read a budget file; `options` of a request, by name, stand for what a budget of a model does not say itself.
-
-    Raises BudgetFileError that names the file, the line, the key and what was expected; UsageError for an option that no
-    budget needs.
-    """
-    import tomllib
-
-    source = _read(path)
-    try:
-        data = files.toml(source)
-    except tomllib.TOMLDecodeError as e:
-        raise BudgetFileError(f"{path}: not TOML: {e}") from None
-    prefix = ""
-    if path.name == "pyproject.toml":
-        prefix = "tool.roofline."
-        data = data.get("tool", {}).get("roofline", {})
-    lines = _Lines(path, source, f"{prefix}budget")
-    for key in data:
-        if key != "budget":
-            raise BudgetFileError(f"{lines.at(0, key)}: unknown key {key!r}{nearest(key, ['budget'])}")
-    tables = data.get("budget")
-    if not isinstance(tables, list) or not tables:
-        raise BudgetFileError(f"{path}: no [[{prefix}budget]] in it\nadd one: a model and at least one limit such as max_time")
-    read = [_Table(table, index, lines) for index, table in enumerate(tables, 1)]
-    unused = set(options or ())
+def budget_files(named: Path | None = None) -> list[Path]:
+    """The same; of a folder those in it and in the folders below it, hidden ones and environments apart."""
+    if named is None or not named.is_dir():
+        return [budget_file(named)]
     found = []
-    for table in read:
-        own = table.options(path.parent)
-        given = over(options or {}, own)
-        if not table.analysis:
-            unused -= {name for name in given if name not in own}
-        found.append(table.budget(given, path.parent, cache))
-    for name in options or ():
-        if name in unused:
-            raise UsageError(
-                f"--{name}: no budget in {path} takes it: each says its own, is another pass or is a saved analysis"
-            )
+    for place, folders, _ in os.walk(named):
+        here = Path(place)
+        folders[:] = sorted(
+            f for f in folders if not f.startswith(".") and f not in _SKIPPED and not (here / f / "pyvenv.cfg").exists()
+        )
+        if (file := _of_folder(here)) is not None:
+            found.append(file)
+    if not found:
+        raise BudgetFileError(f"{named}: no roofline.toml, and no pyproject.toml with budgets, in it or below it")
     return found
+
+
+def _of_folder(folder: Path) -> Path | None:
+    own, pyproject = folder / "roofline.toml", folder / "pyproject.toml"
+    if own.is_file():
+        return own
+    return pyproject if pyproject.is_file() and _OURS.search(_read(pyproject)) else None
 
 
 def _read(path: Path) -> str:
@@ -156,145 +117,266 @@ def _read(path: Path) -> str:
         raise BudgetFileError(f"{path}: not TOML: it is not text in UTF-8") from None
 
 
-class _Lines:
-    """Finds the line of a key for error messages: tomllib keeps none."""
+# ------------------------------------------------------------------------------------------------ reading
 
-    def __init__(self, path: Path, source: str, table: str) -> None:
-        self._path = path
-        header = re.compile(rf"\s*\[\[\s*{re.escape(table)}\s*\]\]")
-        self._keys: dict[tuple[int, str], int] = {}
-        index = 0
-        for number, line in enumerate(source.splitlines(), 1):
-            if header.match(line):
-                index += 1
-                self._keys[index, ""] = number
-            elif found := re.match(r"""\s*\[*["']?([\w.-]+)["']?\s*[=\]]""", line):
-                self._keys.setdefault((index, found[1]), number)
 
-    def number(self, index: int, key: str = "") -> int:
-        return self._keys.get((index, key), self._keys.get((index, ""), 0))
+def load_budgets(path: Path, options: Mapping[str, Any] | None = None, *, cache: bool = True) -> list[Budget]:
+    """Read a budget file; `options` of a request, by name, stand for what a budget of a model does not say itself.
 
-    def at(self, index: int, key: str = "") -> str:
-        number = self.number(index, key)
-        return f"{self._path}:{number}" if number else f"{self._path}"
+    Raises BudgetFileError that names the file, the line, the key and what was expected; UsageError for an option that no
+    budget needs.
+    """
+    data, lines, prefix = _parsed(path)
+    defaults = _Table(data.get("defaults", {}), Reader(lines, ("defaults",), "defaults"), short=True)
+    tables = [
+        _Table(table, Reader(lines, ("budget", str(i)), f"budget {i}"), short=False, above=defaults)
+        for i, table in enumerate(data.get("budget", []), 1)
+    ]
+    for name, table in data.get("budgets", {}).items():
+        tables += _Table(
+            table, Reader(lines, ("budgets", name), f"budgets.{name}"), short=True, above=defaults, named=name
+        ).all()
+    if not tables:
+        raise BudgetFileError(f"{path}: no [[{prefix}budget]] in it\nadd one: a model and at least one limit such as max_time")
+    unused = set(options or ())
+    found = []
+    for one in tables:
+        for own, held in one.settings():
+            given = over(options or {}, own)
+            if not one.analysis:
+                unused -= {name for name in given if name not in own}
+            found += one.budgets(given, held, path, cache)
+    for name in options or ():
+        if name in unused:
+            raise UsageError(
+                f"--{name}: no budget in {path} takes it: each says its own, is another pass or is a saved analysis"
+            )
+    return found
+
+
+def baseline_of(path: Path) -> Path:
+    """The file that holds the baseline of a budget file: beside it, as `baseline` says or roofline-baseline.json."""
+    data, lines, _ = _parsed(path)
+    name = data.get("baseline", "roofline-baseline.json")
+    if not isinstance(name, str) or not name.endswith(".json"):
+        raise BudgetFileError(f"{lines.at((), 'baseline')}: baseline: expected a file that ends in .json, got {name!r}")
+    return path.parent / name
+
+
+def _parsed(path: Path) -> tuple[dict[str, Any], Place, str]:
+    import tomllib
+
+    source = _read(path)
+    try:
+        data = files.toml(source)
+    except tomllib.TOMLDecodeError as e:
+        raise BudgetFileError(f"{path}: not TOML: {e}") from None
+    inside = ("tool", "roofline") if path.name == "pyproject.toml" else ()
+    prefix = "".join(f"{name}." for name in inside)
+    for name in inside:
+        data = data.get(name, {})
+    lines = Place(path, source, inside)
+    for key, value in data.items():
+        if key not in TOP or (key == "budgets" and isinstance(value, list)):
+            near = nearest(key, [name for name in TOP if name != key])
+            raise BudgetFileError(f"{lines.first((key, '1'), (key,), at=key)}: unknown key {key!r}{near}")
+        if key == "budget" and (not isinstance(value, list) or not value):
+            raise BudgetFileError(
+                f"{path}: no [[{prefix}budget]] in it\nadd one: a model and at least one limit such as max_time"
+            )
+        if key in ("budgets", "defaults") and not isinstance(value, dict):
+            raise BudgetFileError(f"{lines.at((), key)}: {key}: expected a table [{prefix}{key}], got {value!r}")
+    return data, lines, prefix
+
+
+_Held = tuple[dict[str, Any], Limit]
 
 
 class _Table:
-    """One budget as it stands in the file. Raises BudgetFileError for what cannot be read, with its place."""
+    """One table of the file. Raises BudgetFileError for what cannot be read, with its place."""
 
-    def __init__(self, table: Any, index: int, lines: _Lines) -> None:
-        self._table, self._index, self._lines = table, index, lines
+    def __init__(
+        self, table: Any, read: Reader, *, short: bool, above: _Table | None = None, named: str = "", inner: bool = False
+    ) -> None:
+        self._read = read
         if not isinstance(table, dict):
-            raise self.fail("", f"expected a table, got {table!r}")
-        self._limited = by_limit()
-        known = (*_KEYS, *self._limited)
+            raise read.fail("", f"expected a table, got {table!r}")
+        self._table, self._above, self._short, self._inner = table, above, short, inner
+        known = keys(short, inner, is_defaults := above is None)
         for key in table:
             if key not in known:
-                near = next((f"; did you mean {limit!r}?" for limit in self._limited if limit[4:] == key), nearest(key, known))
-                raise self.fail(key, f"unknown key {key!r}{near}\nlimits: {', '.join(self._limited)}")
-        self.model = self.take("model", str, "text", "")
-        self.analysis = self.take("analysis", str, "a path to a JSON analysis", "")
-        if bool(self.model) == bool(self.analysis):
-            raise self.fail("model", 'give one of model (model = "resnet50") and analysis (analysis = "saved.json")')
-        for key in _OPTIONS:
+                near = next((limit for limit in limit_keys() if limit[4:] == key), "")
+                hint = f"; did you mean {near!r}?" if near else nearest(key, known)
+                raise read.fail(key, f"unknown key {key!r}{hint}\nlimits: {', '.join(limit_keys())}")
+        self.own_name = read.take(table, "name", str, "text", named)
+        self.group = named
+        self.models: list[str] = []
+        self.analysis = ""
+        if is_defaults or inner:
+            return
+        self._say_which(named)
+
+    def _say_which(self, named: str) -> None:
+        """The models, or the saved analysis, that the table is about."""
+        read, table = self._read, self._table
+        model = read.take(table, "model", str, "text", "")
+        self.analysis = read.take(table, "analysis", str, "a path to a JSON analysis", "")
+        self.models = list(read.texts(table, "models", 'models: ["resnet50", "timm:mobilenetv3_*"]'))
+        if named and not (model or self.analysis or self.models):
+            model, self.own_name = named, read.take(table, "name", str, "text", "")
+        if bool(model) + bool(self.analysis) + bool(self.models) != 1:
+            raise read.fail("model", 'give one of model (model = "resnet50") and analysis (analysis = "saved.json")')
+        self.models = self.models or ([model] if model else [])
+        for key in OPTIONS:
             if self.analysis and key in table:
-                raise self.fail(key, f"{key}: cannot be set here, the saved analysis {self.analysis} has settled it")
+                raise read.fail(key, f"{key}: cannot be set here, the saved analysis {self.analysis} has settled it")
 
-    def fail(self, key: str, what: str) -> BudgetFileError:
-        return BudgetFileError(f"{self._lines.at(self._index, key)}: budget {self._index}: {what}")
-
-    def budget(self, given: Mapping[str, Any], folder: Path, cache: bool) -> Budget:
-        """The budget, with all options of its request."""
-        limits = self.limits()
-        return Budget(
-            request=made(_beside(self.model, folder), given, cache=cache) if self.model else None,
-            analysis=str(folder / self.analysis) if self.analysis else "",
-            name=self.take("name", str, "text", ""),
-            allow_unknown=self.take("allow_unknown", bool, "true or false", False),
-            limits=limits,
-            line=self._lines.number(self._index),
-        )
-
-    def limits(self) -> tuple[Limit, ...]:
-        found = []
-        for key, of in self._limited.items():
-            if key in self._table:
-                try:
-                    found.append(Limit(key, of.name, parse(of, self._table[key]), self._lines.number(self._index, key)))
-                except ValueError as e:
-                    raise self.fail(key, f"{key}: {e}") from None
-        if not found:
-            raise self.fail("", f"no limit in it\ngive at least one of {', '.join(self._limited)}")
-        return tuple(found)
-
-    def options(self, folder: Path) -> dict[str, Any]:
-        """Those of the request that the file gives, by their names."""
-        found: dict[str, Any] = {}
-        for key, name in _OPTIONS.items():
-            if key in self._table:
-                read = self.size if name in SIZES else self.word if name in WORDS else getattr(self, name)
-                found[name] = read(key)
-        if "device" in found:
-            found["device"] = _beside(found["device"], folder)
+    def all(self) -> list[_Table]:
+        """The table, and one for each setting in `at`."""
+        value = self._table.get("at", [])
+        if not isinstance(value, list):
+            raise self._read.fail("at", f'at: expected tables such as [{{ on = "t4", time = "3 ms" }}], got {value!r}')
+        found = [self] if self._own_limits() or not value else []
+        for i, table in enumerate(value, 1):
+            one = _Table(table, self._read.inside("at", i), short=True, above=self, named=self.group, inner=True)
+            one.models, one.analysis = self.models, self.analysis
+            one.own_name = one.own_name if "name" in table else self.own_name
+            found.append(one)
         return found
 
-    def take(self, key: str, kind: type | tuple[type, ...], expected: str, default: Any) -> Any:
-        value = self._table.get(key, default)
-        if value is not default and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
-            raise self.fail(key, f"{key}: expected {expected}, got {value!r}")
-        return value
+    # -------------------------------------------------------------------------------------------- settings and limits
 
-    def word(self, key: str) -> str:
-        names = WORDS[key]
-        value = self.take(key, str, f"one of {', '.join(names)}", None)
-        if value == "int8" and key == "dtype":
-            raise self.fail(key, f"{key}: {NOT_INT8}")
-        if value not in names:
-            raise self.fail(key, f"{key}: expected one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
-        return str(value)
+    def settings(self) -> Iterator[tuple[dict[str, Any], tuple[Limit, ...]]]:
+        """Each setting that the table speaks of, as options of a request by name, and the limits in it."""
+        own = self._options()
+        by_setting: list[tuple[dict[str, Any], list[Limit]]] = []
+        for more, limit in self._limits():
+            setting = {} if self.analysis else over(own, more) if more else own
+            held = next((held for known, held in by_setting if known == setting), None)
+            if held is None:
+                by_setting.append((setting, held := []))
+            held.append(limit)
+        if not by_setting:
+            raise self._read.fail("", f"no limit in it\ngive at least one of {', '.join(limit_keys())}")
+        for setting, held in by_setting:
+            yield setting, tuple(sorted(held, key=_order))
 
-    def size(self, key: str) -> int:
-        value: int = self.take(key, int, "a whole number of at least 1", None)
-        if value < 1:
-            raise self.fail(key, f"{key}: expected a whole number of at least 1, got {value}")
-        return value
+    def _options(self) -> dict[str, Any]:
+        above = self._above._options() if self._above else {}
+        return over(above, self._read.options(self._table))
 
-    def device(self, key: str) -> Any:
-        return self.take(key, str, "a device name or file", None)
+    def _limits(self) -> list[_Held]:
+        """Its own limits, and those of [defaults] that it does not say itself."""
+        own = self._own_limits()
+        said = {(limit.place) for _, limit in own}
+        top = self._above
+        if top is None or top._above is not None:  # of a setting in `at`: its own alone
+            return own
+        return own + [(more, limit) for more, limit in top._own_limits() if limit.place not in said]
 
-    def training(self, key: str) -> Any:
-        return self.take(key, bool, "true or false", None)
+    def _own_limits(self) -> list[_Held]:
+        found: list[_Held] = []
+        for key, value in self._table.items():
+            if (flat := LIMIT_KEYS.fullmatch(key)) and flat["metric"] in BY_NAME:
+                found.append(({}, self._limit(key, key, flat["metric"], value, flat["side"], bool(flat["warn"]))))
+            elif key in BY_NAME:
+                for one in value if isinstance(value, list) else [value]:
+                    found += self._of_metric(key, one)
+        seen: dict[Any, str] = {}
+        for more, limit in found:
+            place = (limit.place, repr(sorted(more.items())))
+            if place in seen:
+                raise self._read.fail(limit.key.partition(".")[0], f"{limit.key}: {seen[place]} says the same limit already")
+            seen[place] = limit.key
+        return found
 
-    def host(self, key: str) -> float:
-        value = self.take(key, (str, int, float), 'a time such as "10 us"', None)
+    def _of_metric(self, key: str, value: Any) -> list[_Held]:
+        """`macs = "217 M"`, `macs = "±2 %"`, `time = { on = "t4", max = "3 ms", warn = "2.8 ms" }`."""
+        natural = BY_NAME[key].natural
+        if not isinstance(value, dict):
+            if isinstance(value, str) and (both := re.match(r"\s*(?:±|\+/?-)\s*(?=[\d.])", value)):
+                rest = value[both.end() :]
+                return [
+                    ({}, self._limit(key, key, key, f"{sign}{rest}", side, False))
+                    for sign, side in (("+", "max"), ("-", "min"))
+                ]
+            return [({}, self._limit(key, key, key, value, natural, False))]
+        known = (*SIDES, "on", *OPTIONS)
+        for name in value:
+            if name not in known:
+                raise self._read.fail(key, f"{key}: unknown key {name!r}{nearest(name, known)}\nlimits: {', '.join(SIDES)}")
+        more = self._read.options(value, key)
+        found = []
+        for name in SIDES:
+            if name in value:
+                side = "min" if "min" in name else "max" if "max" in name else natural
+                found.append((more, self._limit(key, f"{key}.{name}", key, value[name], side, name.startswith("warn"))))
+        if not found:
+            raise self._read.fail(key, f"{key}: no limit in it\ngive at least one of {', '.join(SIDES)}")
+        return found
+
+    def _limit(self, at: str, key: str, metric: str, value: Any, side: str, warn: bool) -> Limit:
         try:
-            return units.parse(value, "s")
+            return limits.limit(
+                key, BY_NAME[metric], value, "min" if side == "min" else "max", "warn" if warn else "fail", self._read.line(at)
+            )
         except ValueError as e:
-            raise self.fail(key, f"{key}: {e}") from None
+            raise self._read.fail(at, f"{key}: {e}") from None
 
-    def inputs(self, key: str) -> tuple[str, ...]:
-        value = self._table[key]
-        shapes = [value] if isinstance(value, str) else value
-        if not isinstance(shapes, list) or not all(isinstance(i, str) for i in shapes):
-            raise self.fail(key, f'{key}: expected shapes as text, such as ["x=1,3,224,224"], got {shapes!r}')
-        return tuple(shapes)
+    def budgets(self, given: Mapping[str, Any], held: tuple[Limit, ...], path: Path, cache: bool) -> list[Budget]:
+        """A budget for each model, with all options of its request."""
+        read, folder = self._read, path.parent
+        allow = read.allowed(self._table) if "allow_unknown" in self._table or not self._above else None
+        if allow is None:
+            allow = self._above._read.allowed(self._above._table) if self._above else False
+        common: dict[str, Any] = {
+            "limits": held, "name": self.own_name, "allow_unknown": allow, "line": read.line(), "file": str(path),
+            "group": self.group,
+        }  # fmt: skip
+        if self.analysis:
+            return [Budget(analysis=str(folder / self.analysis), key=self.analysis, **common)]
+        asked = dict(given)
+        if isinstance(asked.get("device"), str):
+            asked["device"] = beside(asked["device"], folder)
+        return [
+            Budget(
+                request=made(beside(model, folder), asked, cache=cache), key=_key(model, given),
+                unnamed_device="device" not in given, **common,
+            )
+            for model in self.models
+        ]  # fmt: skip
 
-    def settings(self, key: str) -> dict[str, str]:
-        value: dict[str, Any] = self.take(key, dict, "a table such as { width_mult = 0.5 }", None)
-        return {name: text if isinstance(text, str) else _plain(text) for name, text in value.items()}
+
+def _order(limit: Limit) -> tuple[int, str, str]:
+    return list(BY_NAME).index(limit.metric), limit.level, limit.side
 
 
-def _plain(value: Any) -> str:
-    """A TOML value as `--set` takes it: true, 0.5, [1, 2]."""
-    return msgspec.json.encode(value).decode()
+def _key(model: str, given: Mapping[str, Any]) -> str:
+    """ "net.py:Net on t4, batch=8, inputs=1,3,64,64"."""
+    said = [given["device"]] if isinstance(given.get("device"), str) else []
+    for name in OPTIONS.values():
+        value = given.get(name)
+        if isinstance(value, Mapping):
+            value = " ".join(f"{key}={of}" for key, of in sorted(value.items()))
+        if name != "device" and value is not None:
+            said.append(f"{name}={' '.join(value) if isinstance(value, tuple) else value}")
+    return f"{model} on {', '.join(said)}" if said else model
 
 
-def _beside(name: str, folder: Path) -> str:
+def beside(name: str, folder: Path) -> str:
     """A model or device that is a file beside the budget file, as a path from here; any other name as it is."""
     file, colon, attribute = name.partition(":")
-    if file.endswith((".py", ".toml", ".onnx", ".pt2", ".json")) and not Path(file).is_absolute() and (folder / file).is_file():
-        return f"{folder / file}{colon}{attribute}"
-    return name
+    if not file.endswith((".py", ".toml", ".onnx", ".pt2", ".json")) or Path(file).is_absolute():
+        return name
+    return f"{folder / file}{colon}{attribute}" if (folder / file).is_file() or "*" in file else name
+
+
+# ------------------------------------------------------------------------------------------------ deciding
+
+
+def check(budget: Budget, analysis: Analysis, base: Base = limits.NO_BASE, accepted: str = "") -> Verdict:
+    """Every limit of the budget beside the analysis. An op without a rule fails what depends on it."""
+    return limits.check(budget.held, analysis, base, accepted)
 
 
 def unchecked(budget: Budget, error: Exception) -> Verdict:
@@ -316,53 +398,17 @@ def unchecked(budget: Budget, error: Exception) -> Verdict:
         error=" ".join(text.split())[:600],
         exit_code=code,
         line=budget.line,
+        file=budget.file,
     )
 
 
-class _Fault(RooflineError):
-    """A fault of this program's: the gravest."""
+def chosen(budgets: Iterable[Budget], only: Iterable[str]) -> list[Budget]:
+    """Those whose name, model or table is one of `only` (patterns with * too). Raises UsageError for one that is nothing's."""
+    from fnmatch import fnmatchcase
 
-    exit_code: ClassVar[int] = 70
-
-
-def failure(found: Sequence[Verdict], file: str) -> RooflineError:
-    """What a check that is not green raises: the gravest of what was found sets the exit code, a broken limit the least."""
-    broken = [f"{v.budget} ({f.key})" for v in found for f in v.findings if not f.ok]
-    failed = [v.budget for v in found if v.error]
-    words = [f"broken: {_some(broken)}"] if broken else []
-    words += [f"not checked: {_some(failed)}"] if failed else []
-    kinds: dict[int, type[RooflineError]] = {70: _Fault, 3: ModelError, 2: UsageError}
-    kind = kinds.get(max((v.exit_code for v in found), default=1), CheckFailed)
-    return kind(f"{file}: {'; '.join(words)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
-def check(budget: Budget, analysis: Analysis) -> Verdict:
-    """Every limit of the budget beside the analysis. An op without a rule fails what depends on it."""
-    unknown = [] if budget.allow_unknown else [u.op for u in analysis.coverage.unknown_ops]
-    findings = []
-    for limit in budget.limits:
-        of = BY_NAME[limit.metric]
-        actual = of.of(analysis)
-        why = ""
-        ok = actual <= limit.value if of.cost else actual >= limit.value
-        if unknown and of.needs_rules:
-            ok, why = False, f"no FLOP rule for {', '.join(unknown)}"
-        findings.append(Finding(limit.key, limit.metric, actual, limit.value, ok, why, limit.line))
-    s = analysis.setting
-    return Verdict(
-        budget=budget.label,
-        model=analysis.model.name,
-        device=s.device,
-        batch=s.batch,
-        dtype=s.precision,
-        runtime=s.runtime,
-        mode=s.mode,
-        ok=all(f.ok for f in findings),
-        findings=findings,
-        line=budget.line,
-        note=fits(analysis),
-    )
+    found, known = list(budgets), list(only)
+    names = {id(b): {b.label, b.group, b.key.partition(" on ")[0]} - {""} for b in found}
+    for name in known:
+        if not any(fnmatchcase(own, name) for own in set().union(*names.values())):
+            raise UsageError(f"--only {name}: no budget is called so{nearest(name, sorted(set().union(*names.values())))}")
+    return [b for b in found if not known or any(fnmatchcase(own, name) for own in names[id(b)] for name in known)]

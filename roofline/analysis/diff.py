@@ -6,16 +6,17 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from roofline import files, units
 from roofline.analysis import verify
-from roofline.analysis.metrics import BY_NAME, Metric, metric, parse, percent, text
+from roofline.analysis.changes import LayerChange, layer_changes
+from roofline.analysis.metrics import BY_NAME, Metric, metric, parse, percent, signed, text
 from roofline.errors import UsageError
-from roofline.records import Analysis, LayerRow
+from roofline.records import Analysis
 
 
 class _Outer(Struct):
@@ -60,20 +61,6 @@ class Change(Struct, frozen=True):
     relative: float | None
 
 
-class LayerChange(Struct, frozen=True):
-    """A layer that is not the same. `what` is "added", "removed" or "changed"; numbers of a missing side are 0."""
-
-    path: str
-    type: str
-    what: str
-    params: tuple[int, int]
-    flops: tuple[int, int]
-    bytes: tuple[int, int]
-    time_s: tuple[float, float]
-    # what made it change is in a layer inside it, which is listed too
-    inherited: bool
-
-
 class Diff(Struct, frozen=True, kw_only=True):
     """Two analyses side by side."""
 
@@ -83,6 +70,18 @@ class Diff(Struct, frozen=True, kw_only=True):
     settings: list[str]
     totals: list[Change]
     layers: list[LayerChange]
+    # the setting that both share, in words: "t4, batch 8, fp16, eager"
+    setting: str = ""
+    # where most of the change of the time is: "time +1.9 ms, of it +1.7 ms in features.4.block.2 (SEBlock added)"
+    effect: str = ""
+
+    @property
+    def shown(self) -> tuple[list[LayerChange], list[LayerChange]]:
+        """The layers that changed; and, in one setting, those whose time alone did."""
+        own = [c for c in self.layers if not c.inherited]
+        if self.settings:
+            return own, []
+        return [c for c in own if not c.time_alone], [c for c in own if c.time_alone]
 
     @property
     def same(self) -> bool:
@@ -92,12 +91,15 @@ class Diff(Struct, frozen=True, kw_only=True):
 def diff(base: Analysis, head: Analysis) -> Diff:
     """Changes from `base` to `head`: every metric, and the layers that were added, removed or changed, largest time first."""
     pairs = [(m.name, m.of(base), m.of(head)) for m in BY_NAME.values()]
+    changes = layer_changes(base, head)
     return Diff(
         base=base.model.name,
         head=head.model.name,
         settings=_settings(base, head),
         totals=[Change(name, b, h, _relative(b, h)) for name, b, h in pairs],
-        layers=_layers(base.layers, head.layers),
+        layers=changes,
+        setting=_shared(base, head),
+        effect=_effect(base, head, changes),
     )
 
 
@@ -144,38 +146,38 @@ def _shapes(analysis: Analysis) -> str:
     return " ".join(f"{'x'.join(map(str, i.shape))}:{i.dtype}" for i in analysis.model.inputs)
 
 
-def _layers(base: Sequence[LayerRow], head: Sequence[LayerRow]) -> list[LayerChange]:
-    old, new = {row.path: row for row in base if row.path}, {row.path: row for row in head if row.path}
-    differ = [path for path in {**old, **new} if path not in old or path not in new or _cost(old[path]) != _cost(new[path])]
-    inside = {parent for path in differ for parent in _parents(path)}
-    changes = []
-    for path in differ:
-        b, h = old.get(path), new.get(path)
-        row = h or b
-        if row is None:
+def _shared(base: Analysis, head: Analysis) -> str:
+    """What of the setting is the same on both sides."""
+    sides = []
+    for a in (base, head):
+        s = a.setting
+        mode = f"training with {s.optimizer}" if s.mode == "training" else _pass(a) or s.mode
+        sides.append([s.device, f"batch {s.batch}", s.precision, s.runtime, mode])
+    return ", ".join(one for one, other in zip(*sides, strict=True) if one == other)
+
+
+def _effect(base: Analysis, head: Analysis, changes: Sequence[LayerChange]) -> str:
+    """How much the time (where that is as it was, the FLOPs) changed, and the layer that most of it is in."""
+    for name in ("time", "flops"):
+        of = BY_NAME[name]
+        delta = of.of(head) - of.of(base)
+        if abs(delta) <= 1e-9 * max(of.of(base), of.of(head)):
             continue
-        what = "added" if b is None else "removed" if h is None else "changed"
-        # an added block is one change, not one for each layer in it
-        side = new if what == "added" else old
-        if what != "changed" and any(p in side and (p not in old or p not in new) for p in _parents(path)):
-            continue
-        inherited = what == "changed" and path in inside
-        params, flops, nbytes, time_s = (_both(b, h, name) for name in ("params", "flops", "bytes", "time_s"))
-        changes.append(LayerChange(path, row.type, what, params, flops, nbytes, time_s, inherited))
-    return sorted(changes, key=lambda c: (-abs(c.time_s[1] - c.time_s[0]), -abs(c.flops[1] - c.flops[0])))
+        said = f"{name} {signed(of, delta)}"
+        field = "time_s" if name == "time" else name
+        own = [(getattr(c, field)[1] - getattr(c, field)[0], c) for c in changes if not c.inherited]
+        same_way = [pair for pair in own if pair[0] * delta > 0]
+        if same_way:
+            most, change = max(same_way, key=lambda pair: abs(pair[0]))
+            said += f", of it {signed(of, most)} in {change.path or 'the model itself'} ({_happened(change)})"
+        return said
+    return ""
 
 
-def _cost(row: LayerRow) -> tuple[str | int | float, ...]:
-    return row.type, row.params, row.flops, row.macs, row.bytes, row.time_s
-
-
-def _both(base: LayerRow | None, head: LayerRow | None, name: str) -> tuple[Any, Any]:
-    return (getattr(base, name) if base else 0), (getattr(head, name) if head else 0)
-
-
-def _parents(path: str) -> list[str]:
-    parts = path.split(".")
-    return [".".join(parts[:n]) for n in range(1, len(parts))]
+def _happened(change: LayerChange) -> str:
+    if change.what == "changed":
+        return f"{change.base_type} -> {change.type}" if change.base_type else change.type
+    return f"{change.type} {change.what}"
 
 
 class Condition(NamedTuple):

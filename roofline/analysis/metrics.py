@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from roofline import units
@@ -23,6 +23,8 @@ class Metric(NamedTuple):
     of: Callable[[Analysis], float]
     # depends on the FLOPs of every op: wrong where an op has no rule
     needs_rules: bool = False
+    # depends on the device's speed, and not on the model alone
+    timed: bool = False
     # what may follow a number and its prefix, as a regular expression, where that is read as decimal text ("5.5 M params")
     noun: str = ""
     # its name in the JSON, which is understood too
@@ -31,7 +33,12 @@ class Metric(NamedTuple):
     @property
     def limit(self) -> str:
         """The key of a budget that limits it: "max_time"."""
-        return f"{'max' if self.cost else 'min'}_{self.name}"
+        return f"{self.natural}_{self.name}"
+
+    @property
+    def natural(self) -> Literal["max", "min"]:
+        """Which limit keeps it from being worse."""
+        return "max" if self.cost else "min"
 
 
 # Budgets, diffs, their views and the help of both read this alone. A new metric is a line here.
@@ -43,8 +50,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("weight_bytes", "B", True, lambda a: a.totals.weight_bytes),
     Metric("intensity", "count", False, lambda a: a.totals.intensity, needs_rules=True, noun="FLOPs?/B(?:yte)?"),
     Metric("kernels", "count", True, lambda a: a.totals.kernels, noun="kernels?"),
-    Metric("time", "s", True, lambda a: a.totals.time_s, needs_rules=True, alias="time_s"),
-    Metric("throughput", "count", False, lambda a: a.totals.throughput, needs_rules=True, noun="samples/s|/s"),
+    Metric("time", "s", True, lambda a: a.totals.time_s, needs_rules=True, timed=True, alias="time_s"),
+    Metric("throughput", "count", False, lambda a: a.totals.throughput, needs_rules=True, timed=True, noun="samples/s|/s"),
     Metric("peak_memory", "B", True, lambda a: a.totals.peak_memory_bytes, alias="peak_memory_bytes"),
 )
 BY_NAME = {m.name: m for m in METRICS}
@@ -72,26 +79,33 @@ def text(metric: Metric, value: float) -> str:
     return units.si(value, "FLOP" if metric.unit == "FLOP" else "")
 
 
-_NUMBER = r"\s*((?:\d+(?:[_,]\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*"
+_NUMBER = r"\s*((?:(?:\d{1,3}(?:[_,]\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?)\s*"
 _EXPONENT = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12, "P": 15}
 
 
 def parse(metric: Metric, value: str | float) -> float:
-    """A limit as written ("1 GFLOP", "5.5 M", 250) in the base unit. Raises ValueError that says what was expected.
+    """A limit as written ("1 GFLOP", "5.5 M", 250) in the base unit. Raises ValueError that says what was expected."""
+    return float(exact(metric, value))
 
-    Counts are read as decimal text, so that "5.483032 M" is exactly 5,483,032.
-    """
+
+def exact(metric: Metric, value: str | float) -> Fraction:
+    """The same to the last digit, so that "5.483032 M" is 5,483,032 and a value that meets its limit keeps it."""
     if metric.noun and isinstance(value, str):
         match = re.fullmatch(rf"{_NUMBER}([kKMGTP]?)\s*(?:{metric.noun})?\s*", value)
         if match is None:
             raise ValueError(f'expected a number like 250 or "5.5 M", got {value!r}')
-        mantissa, _, exponent = match[1].replace(",", "").replace("_", "").lower().partition("e")
-        number = float(f"{mantissa}e{int(exponent or 0) + _EXPONENT[match[2]]}")
+        number = Fraction(match[1].replace(",", "").replace("_", "")) * Fraction(10) ** _EXPONENT[match[2]]
     else:
-        number = units.parse(value, "1" if metric.unit == "count" else metric.unit)
-    if not 0 <= number < math.inf:
-        raise ValueError(f"expected a number of at least 0, got {value!r}")
-    return number
+        number = units.exact(value, "1" if metric.unit == "count" else metric.unit)
+    # a float is what the other side of a comparison is: nothing that it cannot hold
+    if number < 0 or number > Fraction("1e300") or (number and not float(number)):
+        raise ValueError(f"expected a number of at least 0{'' if number < 0 else ' that is in range'}, got {value!r}")
+    return Fraction(number)
+
+
+def signed(metric: Metric, delta: float) -> str:
+    """A change as people read it: "+1.9 ms", "-20 k"."""
+    return f"{'-' if delta < 0 else '+'}{text(metric, abs(delta))}"
 
 
 def percent(relative: float | None) -> str:

@@ -11,14 +11,11 @@ net.onnx                      an ONNX graph
 
 from __future__ import annotations
 
-import ast
-from typing import Any
-
 from msgspec.structs import replace
 
 from roofline import compat
 from roofline.errors import UnknownNameError, nearest
-from roofline.request import Ask
+from roofline.request import Ask, typed
 from roofline.sources import kinds
 from roofline.sources.inputs import ASSUMED, sized
 from roofline.sources.source import Source
@@ -33,7 +30,7 @@ def resolve(ask: Ask) -> Source:
     unset = found.args
     if ask.resolution is not None and not ask.inputs:
         unset = unset | found.kind.resized(found.where, ask.resolution)
-    args = unset | {k: _typed(v) for k, v in ask.settings.items()}
+    args = unset | {k: typed(v) for k, v in ask.settings.items()}
     found = replace(found, args=args, unset=unset, asked=ask)
     return replace(
         found,
@@ -82,16 +79,3 @@ def catalogue(zoos: bool = True) -> list[dict[str, str]]:
     None of them is imported: names are read from their source.
     """
     return [row for kind in kinds.KINDS if zoos or not kind.package for row in kind.catalogue()]
-
-
-def _typed(value: str) -> Any:
-    """`0.75` -> float, `true` -> bool, `none` -> None, `[1,2]` -> list, anything else stays text."""
-    if not isinstance(value, str):
-        return value
-    words = {"true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return words[value.lower()]
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value

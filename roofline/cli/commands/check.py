@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from roofline.analysis.metrics import by_limit
+from roofline.cli.groups import Group
 from roofline.cli.options import Debug, Json, LimitOptions, NoCache, OneDevice, PassOptions, PlaceOptions
 from roofline.cli.saved import one
 from roofline.cli.steps import analysed
-from roofline.cli.terminal import out, out_json, painter
+from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import UsageError
 
 if TYPE_CHECKING:
-    from roofline.analysis.budgets import Budget, Verdict
+    from roofline.analysis.budgets import Budget
+    from roofline.analysis.limits import Base, Verdict
+    from roofline.records import Analysis
 
 SHORT = "Hold models to their budgets; exit 1 if one is broken."
 ORDER = 4
@@ -25,19 +29,65 @@ ORDER = 4
 LISTS = {"limits": lambda: sorted(by_limit(), key=lambda key: not by_limit()[key].cost)}
 
 
-def run(
+class AgainstOptions(Group, frozen=True):
+    """What changes are measured from, and what is taken as intended."""
+
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="REV", show_default=False, help="Changes are from this tag, branch or commit of git."),
+    ] = None
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="REV", show_default=False, help="Changes are from the merge base with this branch."),
+    ] = None
+    accept: Annotated[
+        str | None,
+        typer.Option(
+            "--accept",
+            metavar="WHY",
+            show_default=False,
+            help="Limits on changes break nothing, for a reason that is told.",
+        ),
+    ] = None
+    update: Annotated[bool, typer.Option("--update", help="Show what changed, and write it into the baseline.")] = False
+
+
+class ReportOptions(Group, frozen=True):
+    """Which budgets, and what the verdicts are written as."""
+
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", show_default=False, help="Only this budget or model; a pattern has *. Repeat."),
+    ] = None
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first budget that is broken or fails.")] = False
+    json: Json = False
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", show_default=False,
+            help="Also write a report: .json, .md, .xml (JUnit), .sarif, .jsonl (a line of history is added). Repeat.",
+        ),
+    ] = None  # fmt: skip
+    github: Annotated[
+        bool, typer.Option("--github", help="Also print broken limits as GitHub annotations (on by itself in GitHub Actions).")
+    ] = False
+
+
+def run(  # long: the help of the command
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", show_default=False, help="Budget file.  [default: roofline.toml, else pyproject.toml]"),
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="Budget file, or a folder: all in it and below.  [default: roofline.toml, else pyproject.toml]",
+        ),
     ] = None,
     *,
     device: OneDevice = None,
     place: PlaceOptions,
     what: PassOptions,
-    json: Json = False,
-    github: Annotated[
-        bool, typer.Option("--github", help="Also print broken limits as GitHub annotations (on by itself in GitHub Actions).")
-    ] = False,
+    against: AgainstOptions,
+    report: ReportOptions,
     no_cache: NoCache = False,
     limits: LimitOptions,
     debug: Debug = False,
@@ -59,6 +109,14 @@ def run(
     max_time = "5 ms"
     max_peak_memory = "500 MiB"
 
+    or, shorter, a table with its name; a limit may be a change, from a baseline that --update writes:
+
+    \b
+    [budgets.mobilenet_v3_large]     # [tool.roofline.budgets.mobilenet_v3_large] in pyproject.toml
+    macs = "217 M"
+    bytes = "+2 %"
+    time = { on = "t4", max = "3 ms", warn = "2.8 ms" }
+
     An option stands for what a budget does not say itself.
 
     \b
@@ -66,32 +124,124 @@ def run(
     """
     limits.apply()
     from roofline.analysis import budgets
-    from roofline.views import listing
+    from roofline.analysis import limits as rules
+    from roofline.gate import patterns
+    from roofline.views import gate, listing
 
-    if json and github:
+    json = report.json
+    if json and report.github:
         raise UsageError("--github prints annotations beside the table, and --json one document: leave one of them out")
-    path = budgets.budget_file(file)
+    _alone(against)
+    targets = gate.targets(report.output or ())
+    paths = budgets.budget_files(file)
     given = {**({"device": device} if device else {}), **place.given(), **what.given()}
-    found = [_checked(budget, debug) for budget in budgets.load_budgets(path, given, cache=not no_cache)]
-    ok = all(v.ok for v in found)
+    read = [b for path in paths for b in budgets.load_budgets(path, given, cache=not no_cache)]
+    wanted = budgets.chosen(patterns.expanded(read), report.only or ())
+    bases, notes = _bases(against, wanted)
+    found, analyses = _checked(wanted, bases, against.accept or "", report.fail_fast, debug)
+    if against.update:
+        notes += _update(found, analyses, bool(report.only), json)
+    skipped = len(wanted) - len(found)
+    where = str(paths[0] if len(paths) == 1 else file)
+    code = rules.exit_code(found)
+    document = {"ok": code == 0, "exit_code": code, "budgets": found, "skipped": skipped, "notes": notes}
     if json:
-        out_json({"ok": ok, "budgets": found})
+        out_json(document)
     else:
-        out(listing.verdicts(found, painter()))
-        if github or os.environ.get("GITHUB_ACTIONS") == "true":
-            out(listing.github(found, str(path)))
-    if not ok:
-        raise budgets.failure(found, str(path))
+        out(listing.verdicts(found, painter(), skipped))
+        if report.github or os.environ.get("GITHUB_ACTIONS") == "true":
+            out(listing.github(found, where if len(paths) == 1 else ""))
+        for text in notes:
+            note(text)
+    gate.write(targets, document, found)
+    if code:
+        raise rules.failure(found, where)
 
 
-def _checked(budget: Budget, debug: bool) -> Verdict:
-    """One budget; a model that fails is a verdict too, or it would hide those of all others."""
-    from roofline.analysis import budgets
+def _alone(against: AgainstOptions) -> None:
+    """Raises UsageError for options of which one would have no effect."""
+    given = [f"--{name}" for name in ("since", "against", "update") if getattr(against, name)]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} beside {given[1]}: changes are from one base, and --update makes it; leave one out")
+    if against.accept is not None and not against.accept.strip():
+        raise UsageError('--accept: say why, such as --accept "attention in every block, #123"')
 
-    try:
-        found = analysed(budget.request) if budget.request else one(Path(budget.analysis))
-        return budgets.check(budget, found)
-    except Exception as error:  # the boundary between one model and the next
+
+def _bases(against: AgainstOptions, wanted: Sequence[Budget]) -> tuple[dict[str, Base], list[str]]:
+    """What changes are from, by the key of a budget, and notes about that."""
+    from roofline.analysis.budgets import baseline_of
+    from roofline.analysis.limits import Base
+    from roofline.gate import bases, revisions
+
+    if against.update:
+        return {b.key: Base(why="this baseline is made now") for b in wanted}, []
+    asking = bases.needed(wanted)
+    name = against.since or against.against
+    if name:
+        which = revisions.revision(name) if against.since else revisions.merge_base(name)
+        return bases.at_revision(which, asking, analysed), []
+    found: dict[str, Base] = {}
+    notes = []
+    for path in dict.fromkeys(b.file for b in asking):
+        some, said = bases.of_baseline(baseline_of(Path(path)), [b for b in asking if b.file == path], analysed)
+        found |= some
+        notes += [said] if said else []
+    return found, notes
+
+
+def _checked(
+    wanted: Sequence[Budget], bases: dict[str, Base], accept: str, fail_fast: bool, debug: bool
+) -> tuple[list[Verdict], dict[str, tuple[Budget, Analysis]]]:
+    """The verdicts, and the analyses that could be made, by the key of their budget."""
+    from roofline.gate.run import verdicts
+
+    def failed(error: Exception) -> None:
         if debug:
-            traceback.print_exc()
-        return budgets.unchecked(budget, error)
+            traceback.print_exception(error)
+
+    def analyse(budget: Budget) -> Analysis:
+        return analysed(budget.request) if budget.request else one(Path(budget.analysis))
+
+    found: list[Verdict] = []
+    analyses: dict[str, tuple[Budget, Analysis]] = {}
+    for budget, (verdict, analysis) in zip(
+        wanted, verdicts(wanted, analyse, bases, accepted=accept, failed=failed), strict=False
+    ):
+        found.append(verdict)
+        if analysis is not None:
+            analyses[f"{budget.file}\0{budget.key}"] = budget, analysis
+        if fail_fast and not verdict.ok:
+            break
+    return found, analyses
+
+
+def _update(found: Sequence[Verdict], analyses: dict[str, tuple[Budget, Analysis]], some: bool, silent: bool) -> list[str]:
+    """Write the baselines; what is said about it."""
+    from roofline.analysis.budgets import baseline_of
+    from roofline.gate import baseline
+    from roofline.views import files, listing
+
+    said: list[str] = []
+    contents: dict[Path, bytes] = {}
+    failed = any(v.error for v in found)
+    for path in dict.fromkeys(budget.file for budget, _ in analyses.values()):
+        target = baseline_of(Path(path))
+        try:
+            before = baseline.read(target)
+        except UsageError as error:
+            note(f"{str(error).splitlines()[0]}: it is written anew")
+            before = None
+        same = before is not None and before.made_with == baseline.made_with()
+        old: dict[str, Any] = dict(before.budgets) if before is not None else {}
+        # what was not asked for, or could not be made, stays; but not beside numbers of another program
+        keep = old if same and (some or failed) else {}
+        if (some or failed) and old and not same:
+            raise UsageError(f"{target}: made with other versions, so all of it has to be made again, and not a part")
+        new = {b.key: baseline.entry(a) for b, a in analyses.values() if b.file == path and b.request is not None}
+        if not silent:
+            was, now = ({key: entry.totals for key, entry in side.items()} for side in (old, keep | new))
+            out(listing.baseline(was, now, painter()))
+        contents[target] = baseline.text(keep | new).encode()
+        said.append(f"wrote {target}")
+    files.write_all(contents)
+    return said

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from roofline.analysis.metrics import BY_NAME
 from roofline.cli.options import AskOptions, Debug, Json, LimitOptions, NoCache, OneDevice, PassOptions, PlaceOptions
 from roofline.cli.saved import check_device, given_of, one
 from roofline.cli.steps import analysed, requests
-from roofline.cli.terminal import out, out_json, painter
+from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import CheckFailed, UnknownNameError, UsageError
 from roofline.records import Analysis
 from roofline.request import over
@@ -22,9 +23,19 @@ ORDER = 5
 LISTS = {"metrics": lambda: BY_NAME}
 
 
-def run(  # long: an option each
-    base: Annotated[str, typer.Argument(metavar="BASE", show_default=False, help="A saved analysis (.json) or a model.")],
-    head: Annotated[str, typer.Argument(metavar="HEAD", show_default=False, help="A saved analysis (.json) or a model.")],
+def run(  # long: the help of the command
+    base: Annotated[
+        str,
+        typer.Argument(
+            metavar="BASE",
+            show_default=False,
+            help="A saved analysis (.json) or a model; or revisions of git: main...HEAD.",
+        ),
+    ],
+    head: Annotated[
+        str,
+        typer.Argument(metavar="HEAD", show_default=False, help="A saved analysis (.json) or a model; that of both revisions."),
+    ],
     *,
     fail_on: Annotated[
         list[str] | None,
@@ -40,6 +51,10 @@ def run(  # long: an option each
     ask: AskOptions,
     what: PassOptions,
     json: Json = False,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", show_default=False, help="Also write it as .md or .json. Repeat."),
+    ] = None,
     no_cache: NoCache = False,
     limits: LimitOptions,
     debug: Debug = False,
@@ -53,33 +68,78 @@ def run(  # long: an option each
     roofline diff main.json branch.json --fail-on 'time>5%' --fail-on 'params>0'
     roofline diff main.json net.py:Net
     roofline diff mobilenet_v2 mobilenet_v3_large -d t4 -b 8
+    roofline diff main...HEAD net.py:Net -d t4   from the merge base; main... to the files here
 
     \b
     Metrics: {metrics}. Amounts: percent of BASE (5%), or an amount (0, 10 MiB, 2 ms).
     """
     limits.apply()
     from roofline.analysis import diff as compare
-    from roofline.views import listing
+    from roofline.gate import revisions
+    from roofline.views import diffs, files, listing
 
     conditions = [compare.condition(text) for text in fail_on or []]
-    saved = {side: one(Path(side)) for side in (base, head) if _is_saved(side)}
+    targets = _targets(output or ())
     given = {**({"device": device} if device else {}), **place.given(), **ask.given(), **what.given()}
-    if len(saved) == len({base, head}) and given:
-        raise UsageError(f"both sides are saved analyses: {', '.join(given)} cannot be set any more")
-    for analysis in saved.values():
-        given = over(given_of(analysis), given)
-    # the device of a saved analysis is found again by its name: it has to be the same one
-    named = [] if device else [(side, analysis) for side, analysis in saved.items()]
-    sides = [saved.get(side) or _as_given(side, given, not no_cache, named) for side in (base, head)]
+    if revisions.is_range(base):
+        sides = _of_revisions(base, head, given, not no_cache)
+    else:
+        sides = _of_sides(base, head, given, not no_cache)
 
     found = compare.diff(*sides)
     failures = compare.failed(found, conditions)
+    document = {"base": base, "head": head, "failed": failures, "diff": found}
     if json:
-        out_json({"base": base, "head": head, "failed": failures, "diff": found})
+        out_json(document)
     else:
         out(listing.diff(found, painter()))
+    texts = {".md": lambda: diffs.markdown(found, failures).encode(), ".json": lambda: diffs.json(document)}
+    files.write_all({path: texts[path.suffix.lower()]() for path in targets})
+    for path in targets:
+        note(f"wrote {path}")
     if failures:
         raise CheckFailed("\n".join(failures))
+
+
+def _targets(paths: Sequence[Path]) -> list[Path]:
+    for path in paths:
+        if path.suffix.lower() not in (".md", ".json"):
+            raise UsageError(f"-o {path}: a difference is written as .md or .json")
+    return list(paths)
+
+
+def _of_sides(base: str, head: str, given: Mapping[str, Any], cache: bool) -> list[Analysis]:
+    saved = {side: one(Path(side)) for side in (base, head) if _is_saved(side)}
+    if len(saved) == len({base, head}) and given:
+        raise UsageError(f"both sides are saved analyses: {', '.join(given)} cannot be set any more")
+    said = given
+    for analysis in saved.values():
+        given = over(given_of(analysis), given)
+    # the device of a saved analysis is found again by its name: it has to be the same one
+    named = [] if "device" in said else [(side, analysis) for side, analysis in saved.items()]
+    return [saved.get(side) or _as_given(side, given, cache, named) for side in (base, head)]
+
+
+def _of_revisions(text: str, model: str, given: Mapping[str, Any], cache: bool) -> list[Analysis]:
+    """One model as it was and is, each in a worktree of its own, by this program and torch."""
+    from roofline.gate import revisions
+    from roofline.gate.bases import moved
+
+    if _is_saved(model):
+        raise UsageError(f"{model}: a saved analysis is of one revision; beside {text} stands a model, such as net.py:Net")
+    sides = []
+    pair = revisions.pair(text)
+    if pair[1] is not None and pair[1].name == "HEAD" and revisions.dirty():
+        note(f"the checkout has changes that are not in HEAD; {text.removesuffix('HEAD')} compares the checkout itself")
+    for which in pair:
+        if which is None:
+            sides.append(_as_given(model, given, cache))
+            continue
+        with revisions.checked_out(which) as place, revisions.within(place):
+            (request,) = requests(model, [given.get("device", "cpu")], given, cache=cache)
+            found = analysed(moved(request, which))
+            sides.append(replace(found, model=replace(found.model, name=f"{found.model.name} at {which.title}")))
+    return sides
 
 
 def _is_saved(side: str) -> bool:

@@ -1,0 +1,1 @@
+"""Models held to their budgets: which they are, what they are held against, the verdicts; and the same for tables and tests."""

@@ -1,0 +1,137 @@
+"""What limits on a change are held against: the same models at another revision, or a committed baseline."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from roofline.analysis.budgets import Budget
+from roofline.analysis.limits import NO_BASE, Base
+from roofline.analysis.metrics import BY_NAME
+from roofline.errors import RooflineError, UsageError
+from roofline.gate import baseline
+from roofline.gate.revisions import Revision, checked_out, last_change, within
+from roofline.records import Analysis
+from roofline.request import Request
+
+Analyse = Callable[[Request], Analysis]
+
+
+def of_analysis(analysis: Analysis, where: str) -> Base:
+    return Base(numbers={m.name: m.of(analysis) for m in BY_NAME.values()}, analysis=analysis, where=where)
+
+
+def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) -> dict[str, Base]:
+    """By the key of a budget: its model as it was, in the same setting, by this program. One that was not there has none."""
+    asked = {b.key: b for b in budgets if b.request is not None}
+    found: dict[str, Base] = {
+        b.key: Base(why=f"a saved analysis is the same at {which.title}") for b in budgets if b.request is None
+    }
+    if not asked:
+        return found
+    with checked_out(which) as place, within(place):
+        for key, budget in asked.items():
+            assert budget.request is not None
+            try:
+                found[key] = of_analysis(analyse(moved(budget.request, which)), which.title)
+            except _NotThereError as error:
+                found[key] = Base(why=f"new: {error}")
+            except UsageError:
+                raise
+            except RooflineError as error:
+                found[key] = Base(why=f"no base: at {which.title} {' '.join(str(error).split())[:200]}")
+    return found
+
+
+class _NotThereError(UsageError):
+    """The model's file is not in the revision."""
+
+
+def moved(request: Request, which: Revision) -> Request:
+    """The request for the revision that the working directory is of now.
+
+    Raises UsageError where the model's code would not be that of the revision.
+    """
+    model = _inside(request.ask.model, which)
+    file, colon, attribute = model.rpartition(":")
+    path = file if colon else attribute
+    if path.endswith((".py", ".onnx", ".pt2")):
+        if not Path(path).is_file():
+            raise _NotThereError(f"{request.ask.model.rpartition(':')[0] or path} is not in {which.title}")
+    elif colon and "/" not in file and file.replace(".", "").isidentifier():
+        _imported_here(file, which)
+    device = request.place.device
+    place = replace(request.place, device=_inside(device, which)) if isinstance(device, str) else request.place
+    return replace(request, ask=replace(request.ask, model=model), place=place)
+
+
+def _inside(text: str, which: Revision) -> str:
+    """A path into the checkout as one into the worktree."""
+    file, colon, rest = text.partition(":")
+    if not Path(file).is_absolute():
+        return text
+    try:
+        way = Path(os.path.realpath(file)).relative_to(os.path.realpath(which.root))
+    except ValueError:
+        return text
+    return f"{os.path.relpath(way, which.inside)}{colon}{rest}"
+
+
+def _imported_here(module: str, which: Revision) -> None:
+    first = module.partition(".")[0]
+    if Path(first).exists() or Path(f"{first}.py").exists():
+        return
+    spec = importlib.util.find_spec(first)
+    origin = os.path.realpath((spec and (spec.origin or next(iter(spec.submodule_search_locations or []), ""))) or "")
+    if origin.startswith(os.path.realpath(which.root) + os.sep):
+        way = os.path.relpath(origin, os.path.realpath(which.root))
+        raise UsageError(
+            f"{module} is imported from this checkout ({way}), whatever the revision\n"
+            f"give the file instead, as {Path(way).parent}/...py:NAME"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ baselines
+
+
+def of_baseline(file: Path, budgets: Sequence[Budget], analyse: Analyse) -> tuple[dict[str, Base], str]:
+    """By the key of a budget what a baseline file has of it, and a note where that was analysed again.
+
+    Numbers that another program or another torch made are compared with nothing: the models are analysed as they were in the
+    commit of the file. Raises UsageError where there is none.
+    """
+    known = baseline.read(file)
+    if known is None:
+        return {}, ""
+    stale = known.stale(budgets)
+    if not stale:
+        return {b.key: _kept(known, b, file) for b in budgets}, ""
+    then = last_change(file)
+    if then is None:
+        raise UsageError(
+            f"{file}: {stale}, so its numbers cannot be compared\nmake it again (roofline check --update), or commit it, "
+            "so that its models can be analysed again as they were"
+        )
+    ours = [b for b in budgets if b.key in known.budgets]
+    found = at_revision(then, ours, analyse)
+    note = f"{file.name}: {stale}; its models were analysed again as they were in {then.commit[:7]}"
+    return {b.key: found.get(b.key, _kept(known, b, file)) for b in budgets}, note
+
+
+def _kept(known: baseline.Baseline, budget: Budget, file: Path) -> Base:
+    entry = known.budgets.get(budget.key)
+    if entry is None:
+        return Base(why=f"not in {file.name} yet: `roofline check --update` enters it")
+    return Base(numbers=entry.totals, parts=entry.by_metric(), where=file.name)
+
+
+def needed(budgets: Iterable[Budget]) -> list[Budget]:
+    """Those with a limit on a change."""
+    return [b for b in budgets if b.relative]
+
+
+__all__ = ["NO_BASE", "at_revision", "moved", "needed", "of_analysis", "of_baseline"]

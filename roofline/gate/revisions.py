@@ -1,0 +1,204 @@
+"""Another revision of the code that is here, in a worktree of its own while it is needed; the checkout stays as it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from roofline.errors import UsageError
+
+_RANGE = re.compile(r"(?P<base>[^.:\s][^:\s]*?)(?P<dots>\.\.\.?)(?P<head>[^.:\s/][^:\s]*|)")
+_SUFFIXES = (".json", ".py", ".onnx", ".pt2")
+# seconds that a git command may take
+_PATIENCE = 300
+
+
+class Revision(Struct, frozen=True):
+    """A commit of the repository around the working directory."""
+
+    # as asked for: "v1.2", "main" (its merge base with HEAD)
+    name: str
+    commit: str
+    # the root of the checkout, and where in it the working directory is
+    root: str
+    inside: str
+
+    @property
+    def title(self) -> str:
+        """ "v1.2 (1a2b3c4)"."""
+        return f"{self.name} ({self.commit[:7]})" if not self.commit.startswith(self.name) else self.commit[:7]
+
+
+def is_range(text: str) -> bool:
+    """`main...HEAD`, `v1.2..`: two revisions, and no file or model."""
+    return bool(_RANGE.fullmatch(text)) and not text.lower().endswith(_SUFFIXES) and not Path(text).exists()
+
+
+def pair(text: str) -> tuple[Revision, Revision | None]:
+    """Both sides of a range; `a...b` starts at their merge base, and a range without an end ends in the checkout as it is.
+
+    Raises UsageError for what is no revision, or where the history is not all here.
+    """
+    found = _RANGE.fullmatch(text)
+    assert found is not None
+    head = revision(found["head"]) if found["head"] else None
+    if found["dots"] == "...":
+        return merge_base(found["base"], found["head"] or "HEAD"), head
+    return revision(found["base"]), head
+
+
+def revision(name: str) -> Revision:
+    """A branch, tag or commit. Raises UsageError that says what there is."""
+    root, inside = _place()
+    done = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", at=root)
+    if done.returncode:
+        shallow = f"\n{_DEEPER}" if _shallow(root) else ""
+        names = _out("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes", at=root).split()
+        from roofline.errors import nearest
+
+        raise UsageError(f"no revision {name!r} in this repository{nearest(name, names)}{shallow}")
+    return Revision(name, done.stdout.strip(), root, inside)
+
+
+_DEEPER = "the history here is shallow: fetch it all (`git fetch --unshallow`; in GitHub Actions: fetch-depth: 0)"
+
+
+def merge_base(name: str, other: str = "HEAD") -> Revision:
+    """Where the history of `other` left that of `name`. Raises UsageError where they share none, or it was not fetched."""
+    one, two = revision(name), revision(other)
+    done = _git("merge-base", one.commit, two.commit, at=one.root)
+    if done.returncode or not done.stdout.strip():
+        why = _DEEPER if _shallow(one.root) else "they share no history"
+        raise UsageError(f"{name} and {other} have no merge base here\n{why}")
+    return Revision(name, done.stdout.strip(), one.root, one.inside)
+
+
+def last_change(file: Path) -> Revision | None:
+    """The commit that a file is as it is here since; None where it is in none, or is not as in HEAD."""
+    if not file.exists():
+        return None
+    top = _git("rev-parse", "--show-toplevel", at=str(file.resolve().parent))
+    if top.returncode:
+        return None
+    root = top.stdout.strip()
+    path = str(file.resolve())
+    if _git("diff", "--quiet", "HEAD", "--", path, at=root).returncode:
+        return None
+    commit = _git("log", "-1", "--format=%H", "--", path, at=root).stdout.strip()
+    return Revision(commit[:7], commit, *_place()) if commit else None
+
+
+def dirty() -> bool:
+    """Whether the checkout has changes that no commit has, among the files that git knows."""
+    return bool(_out("status", "--porcelain", "--untracked-files=no", at=_place()[0]).strip())
+
+
+@contextmanager
+def checked_out(which: Revision) -> Iterator[Path]:
+    """The working directory of that revision: a worktree in a temporary folder, gone in the end.
+
+    Raises UsageError where it cannot be made. Submodules are those of the revision, from their checkouts here.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="roofline-"))
+    tree = folder / Path(which.root).name
+    try:
+        _must("worktree", "add", "--detach", "--quiet", "--force", str(tree), which.commit, at=which.root)
+        made = _submodules(which, tree)
+        place = tree / which.inside
+        if not place.is_dir():
+            raise UsageError(f"{which.title} has no folder {which.inside}, in which this is asked")
+        try:
+            yield place
+        finally:
+            for home, sub in made:
+                _git("worktree", "remove", "--force", "--force", str(sub), at=str(home))
+    finally:
+        _git("worktree", "remove", "--force", "--force", str(tree), at=which.root)
+        shutil.rmtree(folder, ignore_errors=True)
+        _git("worktree", "prune", at=which.root)
+
+
+def _submodules(which: Revision, tree: Path) -> list[tuple[Path, Path]]:
+    """Those of a revision, each checked out in its place from the one that is here: (where it came from, where it is)."""
+    made = []
+    for line in _out("ls-tree", "-r", "-z", which.commit, at=which.root).split("\0"):
+        about, _, path = line.partition("\t")
+        mode, _, commit = about.partition(" commit ")
+        if mode != "160000":
+            continue
+        home = Path(which.root) / path
+        if (home / ".git").exists():
+            done = _git("worktree", "add", "--detach", "--quiet", "--force", str(tree / path), commit.strip(), at=str(home))
+            if done.returncode:
+                raise UsageError(
+                    f"the submodule {path} has no commit {commit.strip()[:7]} here, which {which.title} needs\n"
+                    f"fetch it: git -C {path} fetch origin {commit.strip()}"
+                )
+            made.append((home, tree / path))
+    return made
+
+
+@contextmanager
+def within(folder: Path) -> Iterator[None]:
+    """In another working directory."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+# ------------------------------------------------------------------------------------------------ git
+
+
+def _place() -> tuple[str, str]:
+    """The root of the checkout around the working directory, and the way from there to here. Raises UsageError."""
+    done = _git("rev-parse", "--show-toplevel", at=os.getcwd())
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()
+        why = f": {reason[0]}" if reason and "not a git repository" not in reason[0] else ""
+        raise UsageError(f"no git repository here, so there are no revisions to compare{why}")
+    root = done.stdout.strip()
+    return root, os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(root))
+
+
+def _shallow(root: str) -> bool:
+    return _git("rev-parse", "--is-shallow-repository", at=root).stdout.strip() == "true"
+
+
+def _git(*args: str, at: str) -> subprocess.CompletedProcess[str]:
+    # in a hook, git says by its variables which repository and index it means; hooks of the repository would run here too
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in ("GIT_SSH", "GIT_SSH_COMMAND")}
+    # git looks for the folder where it is told to stop only by a variable
+    if ceiling := os.environ.get("GIT_CEILING_DIRECTORIES"):
+        env["GIT_CEILING_DIRECTORIES"] = ceiling
+    env |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        return subprocess.run(
+            ["git", "-c", f"core.hooksPath={os.devnull}", *args], cwd=at, env=env,
+            capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_PATIENCE, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise UsageError("git is not installed, and revisions are compared by it") from None
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"git {args[0]} took more than {_PATIENCE} s") from None
+
+
+def _out(*args: str, at: str) -> str:
+    return _must(*args, at=at)
+
+
+def _must(*args: str, at: str) -> str:
+    done = _git(*args, at=at)
+    if done.returncode:
+        raise UsageError(f"git {args[0]}: {' '.join(done.stderr.split())[:300]}")
+    return done.stdout

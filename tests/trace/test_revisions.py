@@ -1,0 +1,320 @@
+"""A repository with a history: `diff` and `check` say what each change did, and to which layer, by the merge base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roofline import cli
+
+Capture = pytest.CaptureFixture[str]
+pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+
+# 1 MAC an element of the output: conv a 8*3*9*14*14 = 42,336, b 8*8*9*12*12 = 82,944, c 16*8*9*10*10 = 115,200
+NET = """
+import torch
+from torch import nn
+
+class SE(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(n, 2, 1), nn.Conv2d(2, n, 1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+
+class Block(nn.Module):
+    def __init__(self, i, o, se=False):
+        super().__init__()
+        self.conv = nn.Conv2d(i, o, 3)
+        self.norm = nn.BatchNorm2d(o)
+        if se:
+            self.se = SE(o)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.conv(x)))
+        return self.se(x) if hasattr(self, "se") else x
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = Block(3, 8), Block(8, 8), Block(8, 16)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.c(self.b(self.a(x)))
+        return self.head(torch.relu(x).mean((2, 3)))
+"""
+CHANGES = {
+    "nothing": (),
+    "widen": (("Block(8, 16)", "Block(8, 20)"), ("nn.Linear(16", "nn.Linear(20")),
+    "se": (("Block(8, 8)", "Block(8, 8, se=True)"),),
+    "rename": (("self.a, self.b, self.c =", "self.a, self.middle, self.c ="), ("self.b(", "self.middle(")),
+    "activation": (("head(torch.relu(x)", "head(nn.functional.gelu(x)"),),
+    "move": (
+        ("self.a, self.b, self.c = Block(3, 8),", "self.a, self.rest = Block(3, 8), nn.Module()\n"
+         "        self.rest.b, self.c ="),
+        ("self.b(", "self.rest.b("),
+    ),
+    "break": (("super().__init__()\n        self.a", "super().__init__()\n        raise ValueError('no')\n        self.a"),),
+}  # fmt: skip
+
+
+def git(at: Path, *args: str) -> str:
+    who = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false")
+    done = subprocess.run(["git", *who, *args], cwd=at, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def commit(at: Path, message: str) -> str:
+    git(at, "add", "-A")
+    git(at, "commit", "-q", "--allow-empty", "-m", message)
+    return git(at, "rev-parse", "HEAD")
+
+
+def changed(name: str) -> str:
+    text = NET
+    for old, new in CHANGES[name]:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A branch for each change, all from one commit that main has left behind, and `v1` there."""
+    repo = tmp_path_factory.mktemp("repo") / "net"
+    repo.mkdir()
+    git(repo, "init", "-q")
+    (repo / "net.py").write_text(NET)
+    (repo / "roofline.toml").write_text(
+        '[defaults]\ndevice = "t4"\ninputs = "1,3,16,16"\n[budgets.net]\nmodel = "net.py:Net"\n'
+        'macs = "+1 %"\nflops = "+1 %"\nparams = "±0 %"\n'
+    )
+    commit(repo, "first")
+    git(repo, "tag", "v1")
+    for name in CHANGES:
+        git(repo, "checkout", "-q", "-b", name, "v1")
+        (repo / "net.py").write_text(changed(name))
+        commit(repo, name)
+    git(repo, "checkout", "-q", "main")
+    (repo / "net.py").write_text(NET.replace("Block(3, 8)", "Block(3, 8, se=True)"))
+    commit(repo, "main moves on")
+    return repo
+
+
+@pytest.fixture
+def repo(history: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """In it; what a test checks out or writes is undone."""
+    monkeypatch.chdir(history)
+    yield history
+    git(history, "reset", "-q", "--hard")
+    git(history, "clean", "-qfdx")
+    git(history, "checkout", "-q", "main")
+    assert git(history, "worktree", "list").count("\n") == 0, "a worktree was left"
+
+
+def run(capsys: Capture, *args: str) -> tuple[int, str, str]:
+    code = cli.main(list(args))
+    return code, *capsys.readouterr()
+
+
+# branch -> (what, layer, type) of each line of the difference
+LINES: dict[str, set[tuple[str, str, str]]] = {
+    "nothing": set(),
+    "widen": {("changed", "c.conv", "Conv2d"), ("changed", "c.norm", "BatchNorm2d"), ("changed", "head", "Linear")},
+    "se": {("added", "b.se", "SE")},
+    "rename": {("renamed", "middle", "Block")},
+    "activation": {("changed", "", "Net")},
+    "move": {("moved", "rest.b", "Block")},
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_what_a_branch_did(name: str, repo: Path, capsys: Capture) -> None:
+    before = (git(repo, "status", "--porcelain"), git(repo, "rev-parse", "HEAD"))
+    args = ("diff", f"main...{name}", "net.py:Net", "-d", "t4", "--input", "1,3,16,16")
+    code, out, err = run(capsys, *args, "--json")
+    assert code == 0, err
+    found = json.loads(out)["diff"]
+    lines = [c for c in found["layers"] if not c["inherited"]]
+    seen = {(c["what"], c["path"], c["type"]) for c in lines if not c["time_alone"]}
+    if name == "widen":  # functional operators between the layers follow
+        seen = {line for line in seen if line[1] not in ("", "c")}
+    assert seen - {("added", "rest", "Module")} == LINES[name]
+    totals = {c["metric"]: c["head"] - c["base"] for c in found["totals"]}
+    for metric in ("flops", "macs", "bytes", "kernels"):
+        assert sum(c[metric][1] - c[metric][0] for c in lines) == totals[metric]
+    assert sum(c["time_s"][1] - c["time_s"][0] for c in lines) == pytest.approx(totals["time"], rel=1e-6, abs=1e-12)
+    assert (git(repo, "status", "--porcelain"), git(repo, "rev-parse", "HEAD")) == before
+    assert found["setting"] == "t4, batch 1, fp32, eager, inference"
+    assert found["settings"] == []
+
+
+# branch -> exit code, the limits that are broken, and the layer that is named for the first
+VERDICTS: dict[str, tuple[int, list[str], str]] = {
+    "nothing": (0, [], ""),
+    "rename": (0, [], ""),
+    "move": (0, [], ""),
+    "widen": (1, ["params", "macs", "flops"], "c.conv"),
+    "se": (1, ["params"], "b.se"),
+    "activation": (1, ["flops"], ""),
+    "break": (3, [], ""),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+@pytest.mark.parametrize("base", ["--against", "--since"])
+def test_the_gate_names_the_layer(name: str, base: str, repo: Path, capsys: Capture) -> None:
+    git(repo, "checkout", "-q", name)
+    code, out, err = run(capsys, "check", base, {"--since": "v1", "--against": "main"}[base], "--json")
+    expected, broken, layer = VERDICTS[name]
+    document = json.loads(out)
+    assert (code, document["exit_code"]) == (expected, expected), err
+    (verdict,) = document["budgets"]
+    failed = [f for f in verdict["findings"] if not f["ok"]]
+    assert [f["key"] for f in failed] == broken
+    if failed:
+        assert failed[0]["layers"][0]["path"] == layer
+        assert verdict["source_line"] == changed(name).splitlines().index("class Net(nn.Module):") + 1
+    assert ("no" in verdict["error"]) == (name == "break")
+
+
+def test_ten_small_steps_do_not_slip_through(repo: Path, capsys: Capture) -> None:
+    """Against the last commit each is nothing; against the tag they are what they are."""
+    git(repo, "checkout", "-q", "-B", "drift", "v1")
+    (repo / "net.py").write_text(NET.replace("Linear(16, 10)", "Linear(16, 80)"))
+    commit(repo, "one")
+    (repo / "net.py").write_text(NET.replace("Linear(16, 10)", "Linear(16, 81)"))
+    toml = (repo / "roofline.toml").read_text().replace('"±0 %"', '"+2 %"')
+    (repo / "roofline.toml").write_text(toml)
+    commit(repo, "two")
+    assert run(capsys, "check", "--since", "HEAD~1")[0] == 0
+    code, out, _ = run(capsys, "check", "--since", "v1")
+    assert code == 1
+    assert "net params: of it head +1.2" in out
+
+
+def test_a_rise_is_accepted(repo: Path, capsys: Capture) -> None:
+    git(repo, "checkout", "-q", "se")
+    code, out, _ = run(capsys, "check", "--against", "main", "--accept", "attention, #12")
+    assert code == 0
+    assert "accepted (attention, #12): params" in out
+    assert "took  net" in out
+
+
+class TestBaseline:
+    def test_made_kept_broken_and_mended(self, repo: Path, capsys: Capture) -> None:
+        git(repo, "checkout", "-q", "-B", "base", "v1")
+        code, out, _ = run(capsys, "check")
+        assert code == 0
+        assert "no baseline: `roofline check --update` makes one" in out or "not in" in out
+        assert run(capsys, "check", "--update")[0] == 0
+        first = (repo / "roofline-baseline.json").read_bytes()
+        assert run(capsys, "check", "--update")[0] == 0
+        assert (repo / "roofline-baseline.json").read_bytes() == first
+        assert run(capsys, "check")[0] == 0
+        (repo / "net.py").write_text(changed("se"))
+        code, out, _ = run(capsys, "check")
+        assert code == 1
+        assert "net params: of it b.se +42" in out  # 8 * 2 + 2 and 2 * 8 + 8
+        code, out, _ = run(capsys, "check", "--update")
+        assert "net.py:Net on t4" in out
+        assert "params" in out
+        assert run(capsys, "check")[0] == 0
+
+    @pytest.mark.parametrize(
+        ("edit", "words"),
+        [
+            (lambda t: t.replace('"macs": 24', '"macs": 23'), "so it was edited"),
+            (lambda t: t.replace('    "net', '<<<<<<< HEAD\n    "net'), ":5: a merge has left its marks"),
+            (lambda t: t.replace('"schema": 1', '"schema": 2'), "schema 2, but schema 1 is read here"),
+            (lambda t: t[:200], "not a baseline"),
+            (lambda t: t.replace('"totals"', '"total"'), "not a baseline"),
+        ],
+    )
+    def test_not_as_it_was_written(self, edit: Any, words: str, repo: Path, capsys: Capture) -> None:
+        git(repo, "checkout", "-q", "-B", "base", "v1")
+        run(capsys, "check", "--update")
+        file = repo / "roofline-baseline.json"
+        text = file.read_text()
+        file.write_text(edit(text))
+        assert file.read_text() != text
+        code, _, err = run(capsys, "check")
+        assert code == 2
+        assert words in err
+        assert "roofline check --update" in err
+
+    def test_of_other_versions_it_is_analysed_again(self, repo: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+        from roofline.gate import baseline
+
+        git(repo, "checkout", "-q", "-B", "base", "v1")
+        with monkeypatch.context() as patch:
+            patch.setattr(baseline, "made_with", lambda: {"constants": "x", "roofline": "0.0.9", "torch": "2.9.0"})
+            run(capsys, "check", "--update")
+        code, _, err = run(capsys, "check")
+        assert code == 2
+        assert "made with constants x, and here is" in err
+        assert "or commit it" in err
+        commit(repo, "baseline")
+        (repo / "net.py").write_text(changed("widen"))
+        code, out, err = run(capsys, "check")
+        assert code == 1
+        assert "its models were analysed again as they were in" in err
+        assert "net macs: of it c.conv +28.8 k" in out  # 4 * 8 * 9 * 10 * 10
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("diff", "mian...HEAD", "net.py:Net"), "no revision 'mian' in this repository; did you mean 'main'?"),
+        (("diff", "main...HEAD", "gone.py:Net"), "gone.py is not in main"),
+        (("diff", "main..v9", "net.py:Net"), "no revision 'v9'"),
+        (("diff", "main...HEAD", "base.json"), "a saved analysis is of one revision"),
+        (("check", "--since", "v2"), "no revision 'v2' in this repository; did you mean 'v1'?"),
+        (("check", "--since", "v1", "--update"), "--since beside --update"),
+        (("check", "--only", "ent"), "--only ent: no budget is called so; did you mean 'net'?"),
+        (("check", "--accept", " "), "--accept: say why"),
+        (("check", "-o", "x.junit"), "-o x.junit: a report is one of"),
+    ],
+)
+def test_refused(args: tuple[str, ...], words: str, repo: Path, capsys: Capture) -> None:
+    code, _, err = run(capsys, *args)
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) <= 2
+
+
+def test_a_shallow_clone_says_what_to_do(repo: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tmp_path, "clone", "-q", "--depth", "1", "--no-single-branch", f"file://{repo}", "shallow")
+    monkeypatch.chdir(tmp_path / "shallow")
+    code, _, err = run(capsys, "diff", "origin/se...HEAD", "net.py:Net", "-d", "t4", "--input", "1,3,16,16")
+    assert code == 2
+    assert "fetch-depth: 0" in err
+
+
+def test_a_dirty_checkout_and_the_checkout_itself(repo: Path, capsys: Capture) -> None:
+    (repo / "net.py").write_text(changed("widen"))
+    args = ("net.py:Net", "-d", "t4", "--input", "1,3,16,16", "--fail-on", "params>0")
+    code, _, err = run(capsys, "diff", "v1..HEAD", *args)
+    assert code == 1  # main has moved on
+    assert "the checkout has changes that are not in HEAD; v1.. compares the checkout itself" in err
+    code, out, _ = run(capsys, "diff", "v1..", *args)
+    assert code == 1
+    assert "c.conv" in out
+
+
+def test_a_model_of_one_side_alone_has_no_base(repo: Path, capsys: Capture) -> None:
+    (repo / "new.py").write_text(NET)
+    (repo / "roofline.toml").write_text(
+        '[budgets.new]\nmodel = "new.py:Net"\ndevice = "t4"\ninputs = "1,3,16,16"\nmacs = "+0 %"\nparams = "9 k"\n'
+    )
+    code, out, _ = run(capsys, "check", "--since", "v1")
+    assert code == 0
+    assert "new: new.py is not in v1" in out
