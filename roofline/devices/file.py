@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from msgspec import NODEFAULT, Struct
+from msgspec.structs import replace
 
 from roofline import files, units
-from roofline.devices import lint
+from roofline.devices import lint, power
 from roofline.devices.device import (
     BY_CLASS,
     LEVELS,
@@ -247,6 +248,9 @@ def read(path: str | Path) -> Device:
         number = getattr(device, key)
         if of.share and number is not None and number.value > of.most:
             raise top.fail(f"{key}.value", f"expected a fraction above 0 and up to {of.most:g}, got {number.value:g}")
+    if "sustained" not in data and (clock := power.kept(device)) is not None:
+        number = Number(min(clock / device.clock.value, 1.0), "power", "estimated")
+        device = replace(device, sustained=number, sources={"power": power.SOURCE} | sources)
     for problem in lint.impossible(device):
         raise DeviceFileError(f"{path}: {problem}")
     return device

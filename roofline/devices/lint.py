@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
-from functools import cache
-from typing import Any
 
 from msgspec import Struct
 
+from roofline.devices import power
 from roofline.devices.device import Declared, Device, Peak, declared
-from roofline.paths import LIBRARY
 from roofline.units import seconds, si
 
 # Vendors round their peaks and clocks to about 1 %; more than 3 % apart is another number.
@@ -18,12 +15,6 @@ TOLERANCE = 0.03
 # FLOP/B over DRAM; the least is a phone's scalar unit beside its memory, the most an fp8 tensor core beside GDDR.
 RIDGE = (0.2, 3000.0)
 OVERHEAD = (0.0, 1e-3)
-
-
-@cache
-def _architectures() -> dict[str, dict[str, dict[str, float]]]:
-    data: dict[str, Any] = tomllib.loads((LIBRARY / "_architectures.toml").read_text(encoding="utf-8"))
-    return data
 
 
 # A level that was measured may come out a little slower than the one behind it.
@@ -77,7 +68,7 @@ def _far(value: float, expected: float) -> bool:
 
 
 def _peaks(device: Device) -> Iterator[str]:
-    rates = _architectures().get(device.arch, {})
+    rates = power.architectures().get(device.arch, {})
     for kind, table in (("tensor", device.tensor), ("vector", device.vector)):
         for key, peak in table.items():
             known = rates.get(kind, {}).get(key, 0.0)

@@ -1,0 +1,49 @@
+"""The clock that a board's power lets its chip keep under load, from that of another board with chips of the same process.
+
+A chip takes power in proportion to clock x voltage^2. The voltage follows the clock, so power goes about as clock^2.3, down to
+the lowest voltage of the process; from there the clock alone is left to fall. The memory takes its share first, and that does
+not fall with the clock: a board at half the power of its sibling has less than half of it left for its SMs.
+
+Exponents and floor are those of a V100 that trains under limits of 250 down to 100 W (Zeus, NSDI 2023, its published traces: of
+222 W that ResNet-50 takes, 145, 123 and 100 W leave 0.85, 0.70 and 0.53 of the speed).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from typing import Any
+
+from roofline.devices.device import Device
+from roofline.paths import LIBRARY
+
+EXPONENT, EXPONENT_AT_FLOOR = 2.3, 1.2
+# share of the power for each SM at the known clock, below which the voltage stays where it is
+FLOOR = 0.45
+# J for a bit that memory and its controller move at full bandwidth: DRAM as its makers and O'Connor et al.
+# (MICRO 2017) say, and about 2 pJ for the chip's side
+ENERGY = {"HBM": 6e-12, "GDDR5": 14e-12, "GDDR6": 10e-12, "GDDR7": 8e-12, "LPDDR": 6e-12}
+SOURCE = "Board power less its memory's, beside a board of the same process at its full power (roofline/devices/power.py)"
+
+
+@cache
+def architectures() -> dict[str, dict[str, dict[str, float]]]:
+    """What is known of each architecture: rates by unit and type, and "power", see `kept`."""
+    data: dict[str, Any] = tomllib.loads((LIBRARY / "_architectures.toml").read_text(encoding="utf-8"))
+    return data
+
+
+def memory(device: Device) -> float | None:
+    """Watts of its DRAM at full bandwidth; None where nobody knows its type."""
+    dram = device.levels[-1]
+    energy = next((e for kind, e in ENERGY.items() if dram.type.startswith(kind)), None)
+    return None if energy is None else dram.bandwidth * 8 * energy
+
+
+def kept(device: Device) -> float | None:
+    """Clock under full load, in Hz, by the power for each unit; None where power, memory or architecture are not known."""
+    known, taken = architectures().get(device.arch, {}).get("power"), memory(device)
+    if device.kind != "gpu" or known is None or taken is None or device.tdp is None:
+        return None
+    share = max(device.tdp.value - taken, 0.0) / device.units.value / known["watts"]
+    return known["clock"] * float(max(share, FLOOR) ** (1 / EXPONENT) * min(share / FLOOR, 1.0) ** (1 / EXPONENT_AT_FLOOR))

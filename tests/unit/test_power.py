@@ -1,0 +1,76 @@
+"""The clock that a board's power leaves its chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from roofline.devices import file, library, power
+from roofline.devices.device import Number
+from roofline.devices.library import lookup
+
+LIBRARY = library.everything()
+
+
+def test_the_boards_that_the_rule_rests_on_keep_their_own_clock() -> None:
+    for name in ("t4", "rtx-3090", "rtx-4090", "h100-sxm", "rtx-5090"):
+        board = lookup(name)
+        assert power.kept(board) == pytest.approx(board.clock.value * board.sustained.value, rel=0.01)
+
+
+def test_boards_that_it_does_not_rest_on() -> None:
+    """An H200 was measured at 0.79 of its clock; boards of 250 W and more run at their boost, not held back."""
+    assert power.kept(lookup("h200-sxm")) == pytest.approx(0.79 * 1980e6, rel=0.07)
+    for name in ("rtx-2080-ti", "rtx-3080", "rtx-3090-ti"):
+        board = lookup(name)
+        assert board.clock.value < (power.kept(board) or 0) < 1.1 * board.clock.value
+
+
+def test_numbers_of_the_library_are_those_of_the_rule() -> None:
+    found = [d for d in LIBRARY if d.sustained.source == "power" and d.name != "t4"]
+    assert len(found) > 8
+    for d in found:
+        assert d.sustained.value == pytest.approx((power.kept(d) or 0) / d.clock.value, abs=0.006)
+        assert d.sources["power"] == power.SOURCE
+
+
+@pytest.mark.parametrize(("watts", "speed"), [(145, 0.85), (123, 0.70), (100, 0.53)])
+def test_a_v100_under_a_power_limit(watts: float, speed: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-50 in training takes 222 W of 250; speeds under lower limits are those of Zeus' published traces."""
+    v100 = lookup("v100-pcie")
+    chip = (222 - 900e9 * 8 * 6e-12) / 80
+    known = {v100.arch: {"power": {"watts": chip, "clock": 1380e6}}}
+    monkeypatch.setattr(power, "architectures", lambda: known)
+    assert power.kept(replace(v100, tdp=Number(watts))) == pytest.approx(speed * 1380e6, rel=0.09)
+
+
+def test_less_power_never_keeps_more_clock() -> None:
+    board = lookup("rtx-5090")
+    clocks = [power.kept(replace(board, tdp=Number(watts))) or 0 for watts in range(50, 700, 10)]
+    assert clocks == sorted(clocks)
+    assert clocks[0] == 0, "the memory alone takes more"
+
+
+def test_half_the_power_is_less_than_half_for_the_chip() -> None:
+    whole, half = lookup("rtx-pro-6000"), lookup("rtx-pro-6000-maxq")
+    assert half.tdp == replace(whole.tdp or Number(0.0), value=300.0)
+    ratio = half.sustained.value * half.clock.value / (whole.sustained.value * whole.clock.value)
+    assert ratio < 0.5 ** (1 / power.EXPONENT)
+
+
+def test_a_file_that_says_nothing_of_its_clock_gets_the_rules(tmp_path: Path) -> None:
+    path = Path(library.__file__).parent / "library" / "rtx-pro-6000-maxq.toml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    mine = tmp_path / "mine.toml"
+    mine.write_text("".join(line for line in lines if not line.startswith(("sustained", "power ="))), encoding="utf-8")
+    found = file.read(mine)
+    assert found.sustained.value == pytest.approx(lookup("rtx-pro-6000-maxq").sustained.value, abs=0.006)
+    assert (found.sustained.status, found.sources["power"]) == ("estimated", power.SOURCE)
+
+
+def test_nothing_is_said_of_what_is_not_known() -> None:
+    assert power.kept(lookup("rx-7900-xtx")) is None
+    assert power.kept(lookup("i9-10940x")) is None
+    assert power.kept(replace(lookup("rtx-5090"), tdp=None)) is None
