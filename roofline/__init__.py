@@ -72,6 +72,7 @@ def analyze(  # long: an option each
     prefill: int | None = None,
     decode: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    known: Sequence[str] = (),
     cache: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Analysis:
@@ -84,6 +85,9 @@ def analyze(  # long: an option each
     `batch` and `resolution` resize the inputs, also those given. `settings` are arguments for the constructor of a model
     that is given by name.
     `host` is what the machine around a GPU needs to issue one operator ("10 us", or seconds), instead of the device file's.
+
+    `known` are measured times on that device, of any models ("resnet50 -b 256 --dtype amp = 58 ms"): they set the clock that it
+    keeps, the share of its memory's bandwidth and its host's time, and the analysis says what it rests on.
 
     `dtype` is fp32, tf32, fp16, bf16, amp or fp64, and where nothing is said the model's own; `runtime` is eager (a kernel
     for each operator), compiled (fused as torch.compile does) or ideal (every tensor moves once). `training` makes it a
@@ -103,7 +107,16 @@ def analyze(  # long: an option each
         "resolution": resolution, "dtype": dtype, "runtime": runtime, "training": training, "optimizer": optimizer,
         "prefill": prefill, "decode": decode, "settings": settings,
     }  # fmt: skip
-    return pipeline.run(request.made(model, options, cache=cache, progress=progress))
+    asked = request.made(model, options, cache=cache, progress=progress)
+    if known:
+        from msgspec.structs import replace
+
+        from roofline.validation import known_times
+
+        texts = [known] if isinstance(known, str) else known
+        target = known_times.device_by(texts, pipeline.target_of(asked.place), cache=cache, progress=progress)
+        asked = replace(asked, place=replace(asked.place, device=target, host=None))
+    return pipeline.run(asked)
 
 
 def explain(

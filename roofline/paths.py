@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parent
 LIBRARY = PACKAGE / "devices" / "library"
 # of the time model
 CONSTANTS = PACKAGE / "timemodel" / "constants.toml"
+UNCERTAINTY = PACKAGE / "timemodel" / "uncertainty.toml"
 # what an installed package carries of the checkout around it
 SHARED = PACKAGE / "_share"
 

@@ -185,6 +185,27 @@ def with_trace(found: Source, request: Request) -> tuple[Trace, Analysis]:
         return trace, _as_asked(result, target, request)
 
 
+def trace_of(request: Request) -> Trace:
+    """The trace that answers a request for a model by name, from the cache where it can be."""
+    from roofline.cache.dependencies import Record
+    from roofline.cache.store import Cache
+    from roofline.sources.resolve import resolve
+
+    check(request)
+    target = target_of(request.place)
+    found = resolve(request.ask)
+    store = Cache(enabled=request.cache)
+    key = digest(program(), found.key, request.what.key(target))
+    known = store.load("trace", key, alone.still(found))
+    if known is None and request.cache:
+        run(request)  # keeps it, where it may be kept
+        known = store.load("trace", key, alone.still(found))
+    if known is None:
+        return with_trace(found, request)[0]
+    _, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
+    return trace
+
+
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
     from roofline.analysis import memory, padding, physics, summary

@@ -261,6 +261,10 @@ class HereOptions(Group, frozen=True):
     hold: Hold = False
     force: Force = False
 
+    def given(self) -> bool:
+        """Whether any was."""
+        return self != HereOptions()
+
     def only_cpu(self, device: Here) -> None:
         """Raises UsageError for an option about a CPU's threads beside -d gpu."""
         for option, given in (("--threads", self.threads is not None), ("--hold", self.hold)):

@@ -62,6 +62,21 @@ def analysed(request: Request) -> Analysis:
         return pipeline.run(replace(request, progress=report))
 
 
+def by_known_times(asked: Sequence[Request], texts: Sequence[str]) -> Request:
+    """The request on its device, set by times that are known of it."""
+    from roofline import pipeline
+    from roofline.validation import known_times
+
+    if len(asked) != 1:
+        raise UsageError(
+            "--known: a time is of one device, and several are given\ngive one -d, or files made by calibrate --from"
+        )
+    (request,) = asked
+    with foreign(request.ask.model) as report:
+        target = known_times.device_by(texts, pipeline.target_of(request.place), cache=request.cache, progress=report)
+    return replace(request, place=replace(request.place, device=target, host=None))
+
+
 class View(NamedTuple):
     """What the results are shown as: one JSON document, or a table by layer, op or kernel."""
 

@@ -43,6 +43,10 @@ class TableOptions(Group, frozen=True):
         bool, typer.Option("--own-models", help="Rows may name code of your own (net.py:Net), which is then run.")
     ] = False
 
+    def given(self) -> bool:
+        """Whether any was."""
+        return self != TableOptions()
+
 
 class SampleOptions(Group, frozen=True):
     """Which rows, and by how many processes."""

@@ -28,15 +28,7 @@ def command(
 ) -> None:
     """What the command line asks for."""
     fit, plot, limit, seed, jobs = more.fit, more.plot, sample.limit, sample.seed, sample.jobs
-    how = Reading(
-        dtype=table.dtype and table.dtype.value,
-        layout=table.layout and table.layout.value,
-        runtime=table.runtime and table.runtime.value,
-        columns=pairs(table.column or (), "--column", "model=name"),
-        own=table.own,
-        limit=limit,
-        seed=seed or 0,
-    )
+    how = reading(table, limit, seed or 0)
     if len(devices) not in (1, len(paths)):
         raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
     if seed is not None and limit is None and fit is None:
@@ -72,6 +64,19 @@ def command(
         out_json(found[0] if len(found) == 1 else {"validations": found})
     else:
         out("\n".join(validation.text(v) for v, _ in results))
+
+
+def reading(table: TableOptions, limit: int | None = None, seed: int = 0) -> Reading:
+    """How the tables are read."""
+    return Reading(
+        dtype=table.dtype and table.dtype.value,
+        layout=table.layout and table.layout.value,
+        runtime=table.runtime and table.runtime.value,
+        columns=pairs(table.column or (), "--column", "model=name"),
+        own=table.own,
+        limit=limit,
+        seed=seed,
+    )
 
 
 def _check_files(plot: Path | None, fit: Path | None, tables: int, json: bool) -> None:

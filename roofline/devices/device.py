@@ -17,8 +17,8 @@ from roofline.errors import UsageError
 from roofline.units import Unit
 
 # How far a number can be trusted, best first.
-STATUSES = ("measured", "datasheet", "read", "derived", "estimated", "assumed", "memory")
-TIERS = ("datasheet", "calibrated", "estimated")
+STATUSES = ("measured", "datasheet", "fitted", "read", "derived", "estimated", "assumed", "memory")
+TIERS = ("datasheet", "calibrated", "fitted", "estimated")
 LEVELS = ("L1", "L2", "L3", "SLC", "DRAM")
 
 PeakUnit = Literal["tensor", "vector", "best"]
@@ -43,6 +43,8 @@ class Declared(NamedTuple):
     share: bool = False
     # what lists call it
     title: str = ""
+    # what no device has less of
+    least: float = 0.0
 
 
 @cache
@@ -122,6 +124,25 @@ class Cores(Struct, frozen=True):
     per_clock: Annotated[float, Declared("1", _PER_CLOCK)]
 
 
+class Known(Struct, frozen=True):
+    """What known times left unknown of the numbers that were fitted to them (timemodel/uncertainty.py).
+
+    Of the clock, of the share of the memory's bandwidth and of the host's time: standard deviations of the logarithm, and
+    how they go together, as correlations.
+    """
+
+    # how many times
+    times: Annotated[int, Declared(most=1e4)]
+    # standard deviation of the logarithm of predicted / known, after the fit
+    off: Annotated[float, Declared(most=10.0, zero=True)]
+    clock: Annotated[float, Declared(most=10.0, zero=True)]
+    memory: Annotated[float, Declared(most=10.0, zero=True)]
+    host: Annotated[float, Declared(most=10.0, zero=True)]
+    clock_memory: Annotated[float, Declared(most=1.0, least=-1.0, zero=True)] = 0.0
+    clock_host: Annotated[float, Declared(most=1.0, least=-1.0, zero=True)] = 0.0
+    memory_host: Annotated[float, Declared(most=1.0, least=-1.0, zero=True)] = 0.0
+
+
 class Device(Struct, frozen=True, kw_only=True):
     """One GPU or CPU."""
 
@@ -163,7 +184,9 @@ class Device(Struct, frozen=True, kw_only=True):
     fixed: Annotated[dict[str, Number], Declared("s", _SECONDS)] = {}
     flops: Annotated[dict[str, Number], Declared("FLOP/s", _RATE)] = {}
     bytes: Annotated[dict[str, Number], Declared("B/s", _RATE)] = {}
-    # "datasheet", "calibrated" or "estimated"
+    # where numbers were fitted to known times (`roofline calibrate --from`)
+    known: Known | None = None
+    # one of TIERS
     tier: str = "datasheet"
     notes: tuple[str, ...] = ()
     # id -> document, for every id that a number names

@@ -20,6 +20,7 @@ from roofline.devices.device import (
     Cores,
     Declared,
     Device,
+    Known,
     Level,
     Number,
     Peak,
@@ -236,9 +237,10 @@ def read(path: str | Path) -> Device:
         levels=_levels(top),
         cores=tuple(row.record(Cores) for row in top.tables("cores", [])),
         scaling=tuple(row.record(Scaling) for row in top.tables("scaling", [])),
+        known=top.table("known").record(Known) if "known" in data else None,
         **by_name,
     )
-    top.known.append("sources")
+    top.known += ["sources", "known"]
     top.done()
     if "fp32" not in device.vector:
         raise top.fail(

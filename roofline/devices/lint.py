@@ -44,18 +44,19 @@ def _declared(device: Device) -> Iterator[tuple[str, float, Declared]]:
         rows += [(f"{kind}.{key}", peak) for key, peak in peaks.items()]
     for kind, given in (("level", device.levels), ("cores", device.cores), ("scaling", device.scaling)):
         rows += [(f"{kind}[{i}]", row) for i, row in enumerate(given, 1)]
+    rows += [("known", device.known)] if device.known else []
     for at, row in rows:
         yield from ((f"{at}.{name}", getattr(row, name), of) for name, of in declared(type(row)).items())
 
 
 def _beyond(at: str, value: float, of: Declared) -> str:
-    if 0 <= value <= of.most:
+    if of.least <= value <= of.most:
         return ""
     # a rate of pins is in transfers
     unit = "" if of.unit == "1" else "T/s" if at.endswith(".rate") else of.unit
     # a file may hold a whole number of more digits than a float has
     shown = f"{value:g}" if abs(value) < 1e300 else f"a number of {len(str(value))} digits"
-    return f"{at}: {shown} {unit}".rstrip() + f" cannot be; expected 0 to {of.most:g} {unit}".rstrip()
+    return f"{at}: {shown} {unit}".rstrip() + f" cannot be; expected {of.least:g} to {of.most:g} {unit}".rstrip()
 
 
 def check(device: Device) -> list[str]:

@@ -27,6 +27,7 @@ def write(device: Device) -> str:
     for name, rows in (("cores", device.cores), ("scaling", device.scaling)):
         for row in rows:
             lines += ["", f"[[{name}]]", *_record(row)]
+    lines += ["", "[known]", *_record(device.known)] if device.known else []
     for name, of in BY_CLASS.items():
         if table := getattr(device, name):
             lines += ["", f"[{name}]", *(f"{_text(key)} = {_number(number, of.unit)}" for key, number in table.items())]

@@ -180,7 +180,14 @@ def _mapping(given: dict[str, str], have: Sequence[str], path: Path) -> dict[str
     for ours in given:
         if ours not in known:
             raise UsageError(f"--column {ours}=...: unknown column; use one of {', '.join(sorted(known))}")
-    names = {ours: theirs for ours, theirs in _TIMM.items() if theirs in have} | given
+    # a table that calls its columns as we do needs no mapping
+    plain = {ours: ours for ours in known if ours in have}
+    if len(units := [u for u in _UNITS if u in plain]) > 1:
+        plain = {ours: theirs for ours, theirs in plain.items() if ours not in units[1:]}
+    names = {ours: theirs for ours, theirs in _TIMM.items() if theirs in have}
+    if any(u in names for u in _UNITS):
+        plain = {ours: theirs for ours, theirs in plain.items() if ours not in _UNITS}
+    names = plain | names | given
     if len(times := [u for u in _UNITS if u in given]) > 1:
         raise UsageError(f"--column {times[0]}=... and {times[1]}=...: the time is in one column; leave one of them out")
     if times:

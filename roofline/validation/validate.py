@@ -27,6 +27,7 @@ from roofline.records import Trace, by_bound
 from roofline.request import Ask, Pass, Place, Request
 from roofline.sources.alone import alone
 from roofline.sources.resolve import resolve
+from roofline.sources.source import Source
 from roofline.sources.timm import TIMM
 from roofline.sources.traced import trace_source
 from roofline.timemodel import roof
@@ -141,11 +142,17 @@ def _trace_other(row: Row, asked: Asked) -> Trace:
     if asked.layout != "nchw":
         compat.needs("timm", row.model)
         raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
-    found = resolve(asked.request.ask)
-    if found.kind.code == "person" and not row.own:
-        raise UsageError(f"{row.model} is code, which a table does not run; give --own-models if the table is your own")
+    found = named(row, asked.request)
     with alone(found):
         return trace_source(found, asked.device, asked.request.what)
+
+
+def named(row: Row, request: Request) -> Source:
+    """The source of a row's model. Raises UsageError for a person's own code, unless the table is theirs too."""
+    found = resolve(request.ask)
+    if found.kind.code == "person" and not row.own:
+        raise UsageError(f"{row.model} is code, which a table does not run; give --own-models if the table is your own")
+    return found
 
 
 def _size(t: Trace) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from roofline.bench.calibration import Calibration
     from roofline.cache.store import CacheInfo
     from roofline.devices.device import Device, Level, Number, Peak
+    from roofline.validation.known import Fitted
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
@@ -158,7 +159,12 @@ def device(d: Device, paint: Painter = PLAIN) -> str:
         was = units.si(level.nominal, "B/s") if level.nominal else ""
         row(level.name, size + units.si(level.bandwidth, "B/s"), level, was)
     for _, of, number in numbers(d):
-        row(of.title, _shown(of, number.value), number, _shown(of, number.nominal) if number.nominal and of.unit == "s" else "")
+        row(
+            of.title,
+            _shown(of, number.value),
+            number,
+            _shown(of, number.nominal) if number.nominal and (of.unit == "s" or number.status == "fitted") else "",
+        )
     listed = columns(["NUMBER", "VALUE", "STATUS", "SOURCE"], rows, "lr", paint)
     notes = "".join(f"note: {safe(note)}\n" for note in d.notes)
     return "\n".join(out) + "\n\n" + listed + _by_class(d, paint) + notes
@@ -196,6 +202,17 @@ def calibration(found: Calibration, paint: Painter = PLAIN) -> str:
     out += [f"note: {safe(note)}" for note in d.notes]
     seconds = f"{found.samples:,} samples in {found.seconds:.1f} s"
     return "\n".join([*out, f"{seconds}, {found.undisturbed / max(found.samples, 1):.0%} of them undisturbed"]) + "\n"
+
+
+def known(found: Fitted, paint: Painter = PLAIN) -> str:
+    """Known times beside the predictions before and after, and what the device is now."""
+    rows = [
+        [safe(r.what), *map(units.seconds, (r.known_s, r.before_s, r.after_s)), f"{r.after_s / r.known_s - 1:+.1%}"]
+        for r in found.rows
+    ]
+    table = columns(["KNOWN TIME OF", "KNOWN", "BEFORE", "NOW", "OFF"], rows, "lrrrr", paint)
+    notes = [f"note: {safe(note)}" for note in found.notes]
+    return "\n".join([paint(safe(found.device.title), "bold"), "", table + "\n".join(notes)]) + "\n"
 
 
 def describe(d: Device) -> list[list[str]]:

@@ -128,3 +128,48 @@ def test_measure_of_what_cannot_run(net: str, tmp_path: Path, capsys: pytest.Cap
     assert "conv" in capsys.readouterr().err
     assert main(["measure", net, "-d", "rtx-4090"]) == 2
     capsys.readouterr()
+
+
+def test_known_times_set_a_device_file(net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table of the user's own net: the file is a device like any other, and says what it rests on."""
+    table, mine = tmp_path / "times.csv", tmp_path / "mine.toml"
+    table.write_text(f"model,batch,size,dtype,ms\n{net},64,128,fp32,2.6\n{net},1,64,fp32,0.2\n", encoding="utf-8")
+    asked = ["calibrate", "--from", str(table), "-d", "t4", "-o", str(mine)]
+    assert main(asked) == 2
+    assert "is code, which a table does not run" in capsys.readouterr().err
+    assert main([*asked, "--own-models"]) == 0
+    out, err = capsys.readouterr()
+    assert "fitted to 2 known times: clock kept" in out
+    assert f"use it with -d {mine}" in err
+    device = read(mine)
+    assert (device.name, device.tier, device.host.status) == ("mine", "fitted", "fitted")
+
+    assert main(["analyze", net, "-d", str(mine), "--input", "1,3,64,64", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["setting"]["tier"] == "fitted"
+    assert any("fitted to 2 known times" in note.lower() for note in found["device"]["notes"])
+
+    known = f"{net} --input 1,3,64,64 = 0.4 ms"
+    assert main(["analyze", net, "-d", "t4", "--input", "1,3,64,64", "--known", known, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["totals"]["time_s"] == pytest.approx(0.4e-3, rel=0.1)
+    assert "itted to 1 known time: " in str(found["device"]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["calibrate", "-d", "rtx-4090"], 2, "known times set any device: give them with --from"),
+        (["calibrate", "--dtype", "amp"], 2, "give --from"),
+        (["calibrate", "--from", "none.csv", "-d", "t4"], 2, "name the device file to write"),
+        (["calibrate", "--from", "none.csv", "-d", "t4", "-o", "a.toml", "--hold"], 2, "measures nothing"),
+        (["analyze", "NET", "-d", "t4", "-d", "v100", "--known", "NET = 1 ms"], 2, "a time is of one device"),
+        (["analyze", "NET", "-d", "t4", "--known", "no_such_net = 1 ms"], 2, "known time of no_such_net: unknown model"),
+        (["analyze", "NET", "-d", "t4", "--known", "NET --input 1,5,8,8 = 1 ms"], 3, "known time of "),
+    ],
+)
+def test_known_times_that_cannot_be(
+    net: str, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([a.replace("NET", net) for a in arguments]) == code
+    assert words in " ".join(capsys.readouterr().err.split())

@@ -18,7 +18,7 @@ from roofline.cli.options import (
     PlaceOptions,
     ViewOptions,
 )
-from roofline.cli.steps import View, analysed, publish, requests
+from roofline.cli.steps import View, analysed, by_known_times, publish, requests
 from roofline.errors import CheckFailed, UsageError
 from roofline.records import Analysis
 
@@ -37,6 +37,16 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 if an op has no FLOP rule, or a kernel lies above a roof.")
     ] = False,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--known",
+            metavar="TIME",
+            help="A time measured on the device, of any model: 'resnet50 -b 256 --dtype amp = 58 ms'. It sets the device's "
+            "clock, memory and host. Repeat.",
+            show_default=False,
+        ),
+    ] = None,
     no_cache: NoCache = False,
     limits: LimitOptions,
     debug: Debug = False,
@@ -62,7 +72,10 @@ def run(
     if len(names) > 1 and any(f.suffix.lower() == ".csv" for f in targets):
         raise UsageError("a CSV file holds one device, and several were given\ngive one -d, or write .json")
     given = {**place.given(), **ask.given(), **what.given()}
-    analyses = [analysed(request) for request in requests(model, names, given, cache=not no_cache)]
+    asked = requests(model, names, given, cache=not no_cache)
+    if known:
+        asked = [by_known_times(asked, known)]
+    analyses = [analysed(request) for request in asked]
     publish(analyses, targets, shown)
     if strict:
         _refuse_unknown(analyses)

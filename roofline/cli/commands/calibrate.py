@@ -9,6 +9,7 @@ import typer
 
 from roofline.cli.options import Debug, Here, HereOptions, Json
 from roofline.cli.steps import quiet
+from roofline.cli.tables import TableOptions
 from roofline.cli.terminal import note, out, out_json, painter, progress
 from roofline.errors import UsageError
 
@@ -28,7 +29,22 @@ def run(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[Here, typer.Option("-d", "--device", help="What to measure; gpu needs -o FILE.")] = Here.cpu,
+    device: Annotated[
+        str,
+        typer.Option(
+            "-d", "--device", metavar="cpu|gpu|DEVICE", help="What to measure; gpu needs -o FILE. With --from, any device."
+        ),
+    ] = "cpu",
+    times: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="TABLE",
+            help="Measure nothing: set the device by the known times of a CSV (model, batch, dtype, ms), one to ten of them.",
+            show_default=False,
+        ),
+    ] = None,
+    table: TableOptions,
     here: HereOptions,
     json: Json = False,
     debug: Debug = False,
@@ -42,14 +58,63 @@ def run(
     roofline calibrate
     roofline calibrate -o desktop.toml --threads 4
     roofline calibrate -d gpu -o gpu.toml
+    roofline calibrate --from times.csv -d rtx-4090 -o mine.toml
     roofline devices cpu                  what was measured, beside what was detected
     """
+    if output is not None and output.suffix.lower() != ".toml":
+        raise UsageError(f"-o {output}: a device file ends in .toml")
+    if times is not None:
+        _by_times(times, device, output, table, here, json)
+        return
+    if table.given():
+        raise UsageError("--dtype, --layout, --runtime, --column and --own-models are about a table of times: give --from")
+    _measured(_here(device), output, here, json)
+
+
+def _here(device: str) -> Here:
+    """Raises UsageError for what is not this machine."""
+    if device not in tuple(Here):
+        raise UsageError(
+            f"-d {device}: calibrate measures this machine, cpu or gpu\n"
+            "known times set any device: give them with --from TABLE and -o FILE"
+        )
+    return Here(device)
+
+
+def _by_times(times: Path, name: str, output: Path | None, table: TableOptions, here: HereOptions, json: bool) -> None:
+    """The device set by the known times of a table."""
+    from msgspec.structs import replace
+
+    from roofline.cli.steps import devices_named
+    from roofline.cli.validated import reading
+    from roofline.devices import writer
+    from roofline.validation import known, known_times
+    from roofline.views import files, listing
+
+    if here.given():
+        raise UsageError("--threads, --hold and --force are about measuring, and --from measures nothing: leave them out")
+    if output is None:
+        raise UsageError("--from: name the device file to write, as in -o mine.toml")
+    files.writable(output)
+    (device,) = devices_named([name])
+    questions = known_times.table(times, reading(table))
+    with progress() as report:
+        found = known.fit(known_times.timed(questions, device, progress=report or quiet), device)
+    text = writer.write(replace(found.device, name=output.stem, aliases=()))
+    files.write_all({output: text.encode()})
+    if json:
+        out_json(found)
+    else:
+        out(listing.known(found, painter()))
+    note(f"wrote {output}: use it with -d {output}")
+
+
+def _measured(device: Here, output: Path | None, here: HereOptions, json: bool) -> None:
+    """This machine, measured."""
     from roofline.bench import calibrate_cpu, calibration
     from roofline.devices import writer
     from roofline.views import files, listing
 
-    if output is not None and output.suffix.lower() != ".toml":
-        raise UsageError(f"-o {output}: a device file ends in .toml")
     here.only_cpu(device)
     if device is Here.gpu and output is None:
         raise UsageError("-d gpu: name the file to write, as in -o gpu.toml")
