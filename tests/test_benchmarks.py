@@ -36,8 +36,8 @@ def test_peers_counts_ours_right(model: str, published: float, tmp_path: Path) -
 
 
 def test_fits_without_a_device_start_from_round_values() -> None:
-    from benchmarks import leave_out
     from roofline.timemodel import constants
+    from roofline.validation import leave_out
 
     shipped = constants.shipped().gpu
     start = leave_out.rounded(shipped)

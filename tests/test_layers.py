@@ -56,6 +56,7 @@ STARTS_HEAVY = {
     "bench.op_timer": "it runs operators",
     "validation.arrays": "all kernels of a table at once are numpy's",
     "validation.fit": "it works on those arrays",
+    "validation.leave_out": "it fits",
     "validation.known": "it solves for three numbers with numpy",
     "validation.known_times": "it hands its times to that",
     "validation.crosscheck": "it runs models under other counters",

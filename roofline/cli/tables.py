@@ -68,8 +68,18 @@ class FileOptions(Group, frozen=True):
 
     plot: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Scatter plot: .png, .svg or .pdf.", show_default=False),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Scatter plot: .png, .svg or .pdf; of --leave-out the report: .json, .csv or .md.",
+            show_default=False,
+        ),
     ] = None
+    leave_out: Annotated[
+        bool,
+        typer.Option("--leave-out", help="Predict each device by constants fitted to the others' tables (takes minutes)."),
+    ] = False
     fit: Annotated[
         Path | None,
         typer.Option(

@@ -36,6 +36,9 @@ def command(
     if jobs is not None and fit is not None:
         raise UsageError("--jobs is for predicting, and --fit works in one process: leave one of them out")
     both = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
+    if more.leave_out:
+        _left_out(both, how, more, sample, json=json, cache=cache)
+        return
     _check_files(plot, fit, len(paths), json)
     numbers = constants.asked() if more.constants is None else constants.read(more.constants)
     with progress() as show:
@@ -64,6 +67,31 @@ def command(
         out_json(found[0] if len(found) == 1 else {"validations": found})
     else:
         out("\n".join(validation.text(v) for v, _ in results))
+
+
+def _left_out(
+    both: Sequence[tuple[Path, Device]], how: Reading, more: FileOptions, sample: SampleOptions, *, json: bool, cache: bool
+) -> None:
+    """Each device left out in turn."""
+    from roofline.validation import leave_out
+    from roofline.views import leave_out as view
+
+    for option, given in (("--fit", more.fit), ("--constants", more.constants), ("--jobs", sample.jobs)):
+        if given is not None:
+            raise UsageError(f"{option} beside --leave-out: that fits its own constants, in one process; leave one of them out")
+    if more.plot is not None:
+        if more.plot.suffix.lower() not in view.FORMATS:
+            raise UsageError(f"-o {more.plot}: the report of --leave-out ends in {', '.join(view.FORMATS)}")
+        files.writable(more.plot)
+    with progress() as show:
+        report = leave_out.run(both, show or note, how, cache=cache)
+    if more.plot is not None:
+        files.write_all({more.plot: view.render(report, more.plot)})
+        note(f"wrote {more.plot}")
+    if json:
+        out_json(report)
+    else:
+        out(view.text(report))
 
 
 def reading(table: TableOptions, limit: int | None = None, seed: int = 0) -> Reading:

@@ -93,6 +93,9 @@ class Prediction(Struct, frozen=True):
     # share of the predicted time by class of kernel, largest first
     shares: dict[str, float]
     bound: str
+    # the 80 % interval of the prediction; 0 where there is none
+    low_s: float = 0.0
+    high_s: float = 0.0
 
     @property
     def ratio(self) -> float:

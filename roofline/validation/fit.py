@@ -55,6 +55,21 @@ def fit(
     Raises UsageError for tables of GPUs and CPUs (or of eager and compiled CPU runs) together, or without usable rows.
     """
     kind = family(pairs, given)
+    found = getattr(constants_of(pairs, say, given, start=start, cache=cache), kind)
+    names = ", ".join(f"{path.name} ({target.name})" for path, target in pairs)
+    return constants.text(kind, found, f"roofline validate --fit on {names}")
+
+
+def constants_of(
+    pairs: Sequence[tuple[Path, Device]],
+    say: Say,
+    given: Reading = AS_NAMED,
+    *,
+    start: Constants | None = None,
+    cache: bool = True,
+) -> Constants:
+    """The same as constants, the other families as they were. Raises as `fit` does."""
+    kind = family(pairs, given)
     limit = given.limit or SAMPLE
     data = []
     for path, target in pairs:
@@ -67,10 +82,10 @@ def fit(
         rows = model_tables.sample(model_tables.read(path, given.columns).rows, limit, given.seed)
         say(f"{path.name}: {len(rows)} rows")
         data.append(_measured(rows, how, target, Cache(enabled=cache), say))
-    found, loss = minimise(data, getattr(start or constants.shipped(), kind), say)
+    begin = start or constants.shipped()
+    found, loss = minimise(data, getattr(begin, kind), say)
     say(f"loss {loss:.4f}")
-    names = ", ".join(f"{path.name} ({target.name})" for path, target in pairs)
-    return constants.text(kind, found, f"roofline validate --fit on {names}")
+    return replace(begin, **{kind: found})
 
 
 def family(pairs: Sequence[tuple[Path, Device]], given: Reading = AS_NAMED) -> str:

@@ -30,7 +30,7 @@ from roofline.sources.resolve import resolve
 from roofline.sources.source import Source
 from roofline.sources.timm import TIMM
 from roofline.sources.traced import trace_source
-from roofline.timemodel import roof
+from roofline.timemodel import roof, uncertainty
 from roofline.timemodel.constants import Constants, shipped
 from roofline.validation import model_tables
 from roofline.validation.accuracy import Prediction, Validation, summarise
@@ -171,10 +171,16 @@ def _place(t: Trace, job: _Job, row: Row) -> Prediction:
         raise UsageError(f"{row.model} launches no kernel at batch {row.batch}, so there is no time to compare")
     shares: dict[str, float] = {}
     bounds: dict[str, float] = {}
+    rests: dict[str, float] = {}
     for kernel, point in zip(launched, points, strict=True):
         shares[kernel.klass] = shares.get(kernel.klass, 0.0) + point.time_s / total
         for bound, part in by_bound(point.components).items():
             bounds[bound] = bounds.get(bound, 0.0) + part
+        for name, part in point.components.items():
+            rests[name] = rests.get(name, 0.0) + part
+    low = high = 0.0
+    if runtime != "ideal":
+        low, high, _, _ = uncertainty.interval(total, rests, target, runtime, training=False)
     ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
     return Prediction(
         row.model,
@@ -186,6 +192,8 @@ def _place(t: Trace, job: _Job, row: Row) -> Prediction:
         sum(p.compute_s for p in ideal),
         ordered,
         max(bounds, key=bounds.__getitem__),
+        low,
+        high,
     )
 
 

@@ -26,7 +26,7 @@ SHORT = "What a model costs and what bounds it."
 ORDER = 1
 
 
-def run(
+def run(  # long: an option each
     model: Model,
     *,
     device: Devices = None,

@@ -43,6 +43,7 @@ def run(
     roofline validate benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv -d rtx-3090 --limit 200
     roofline validate times.csv -d t4 --column model=name --column ms=latency --dtype fp32
     roofline validate a.csv b.csv -d rtx-3090 -d rtx-4090 --fit mine.toml
+    roofline validate a.csv b.csv -d rtx-3090 -d rtx-4090 --leave-out -o report.md
     """
     from roofline.cli import validated
     from roofline.devices.library import with_host
