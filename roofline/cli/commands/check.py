@@ -68,6 +68,9 @@ class ReportOptions(Group, frozen=True):
             help="Also write a report: .json, .md, .xml (JUnit), .sarif, .jsonl (a line of history is added). Repeat.",
         ),
     ] = None  # fmt: skip
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of FILE, for editors, and check nothing.")] = (
+        False
+    )
     github: Annotated[
         bool, typer.Option("--github", help="Also print broken limits as GitHub annotations (on by itself in GitHub Actions).")
     ] = False
@@ -128,6 +131,11 @@ def run(  # long: the help of the command
     from roofline.gate import patterns
     from roofline.views import gate, listing
 
+    if report.schema:
+        from roofline.analysis.schema import schema
+
+        out_json(schema(inside=file is not None and file.name == "pyproject.toml"))
+        return
     json = report.json
     if json and report.github:
         raise UsageError("--github prints annotations beside the table, and --json one document: leave one of them out")
