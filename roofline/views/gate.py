@@ -25,7 +25,7 @@ def targets(paths: Iterable[Path]) -> list[Path]:
     """The paths, each with a suffix of `FORMATS`. Raises UsageError."""
     found = list(paths)
     for path in found:
-        suffix = path.suffix.lower()
+        suffix = _kind(path)
         if suffix not in FORMATS:
             raise UsageError(f"-o {path}: a report is one of {', '.join(FORMATS)}{nearest(suffix, FORMATS)}")
         if found.count(path) > 1:
@@ -35,7 +35,7 @@ def targets(paths: Iterable[Path]) -> list[Path]:
 
 def write(paths: Sequence[Path], document: dict[str, Any], found: Sequence[Verdict]) -> None:
     """Every report, whole or not at all; in GitHub Actions the step summary too, which is added to."""
-    files.write_all({path: FORMATS[path.suffix.lower()](path, document, found) for path in paths})
+    files.write_all({path: FORMATS[_kind(path)](path, document, found) for path in paths})
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and os.environ.get("GITHUB_ACTIONS") == "true":
         with open(summary, "a", encoding="utf-8") as file:
@@ -157,4 +157,17 @@ def _history(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> 
     return before + b"".join(line + b"\n" for line in lines)
 
 
-FORMATS = {".json": _json, ".md": _markdown, ".xml": _junit, ".sarif": _sarif, ".jsonl": _history}
+def _badge(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> bytes:
+    """What a badge of shields.io is made of (an endpoint)."""
+    broken = sum(f.broken for v in found for f in v.findings) + sum(bool(v.error) for v in found)
+    warned = sum(not f.ok for v in found for f in v.findings)
+    message = f"{broken} broken" if broken else f"{sum(len(v.findings) for v in found)} limits kept"
+    colour = "red" if broken else "yellow" if warned else "brightgreen"
+    return msgspec.json.encode({"schemaVersion": 1, "label": "roofline", "message": message, "color": colour}) + b"\n"
+
+
+def _kind(path: Path) -> str:
+    return ".badge.json" if path.name.lower().endswith("badge.json") else path.suffix.lower()
+
+
+FORMATS = {".json": _json, ".md": _markdown, ".xml": _junit, ".sarif": _sarif, ".jsonl": _history, ".badge.json": _badge}

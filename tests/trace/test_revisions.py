@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -318,3 +320,32 @@ def test_a_model_of_one_side_alone_has_no_base(repo: Path, capsys: Capture) -> N
     code, out, _ = run(capsys, "check", "--since", "v1")
     assert code == 0
     assert "new: new.py is not in v1" in out
+
+
+@pytest.mark.parametrize("which", ["gitlab", "shell"])
+def test_the_examples_of_the_documents(which: str, repo: Path, tmp_path: Path) -> None:
+    """Each as it stands in docs/gate.md, on a branch that adds nothing and, for the shell, on one that does."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    text = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+    part = text[text.index("## GitLab" if which == "gitlab" else "## Any shell") :]
+    block = part.split("```")[1].partition("\n")[2]
+    script = "\n".join(yaml.safe_load(block)["roofline"]["script"]) if which == "gitlab" else block
+    program = tmp_path / "bin" / "roofline"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m roofline "$@"\n')
+    program.chmod(0o755)
+    branch, code = ("rename", 0) if which == "gitlab" else ("se", 1)
+    git(repo, "checkout", "-q", branch)
+    env = {
+        **os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "CI_MERGE_REQUEST_DIFF_BASE_SHA": git(repo, "rev-parse", "v1"),
+        "PYTHONPATH": f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "CI_COMMIT_SHA": "abc",
+    }  # fmt: skip
+    done = subprocess.run(["bash", "-c", script], cwd=repo, env=env, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == code, done
+    if which == "gitlab":
+        assert 'failures="0"' in (repo / "roofline.xml").read_text()
+    else:
+        assert "b.se" in (repo / "report.md").read_text()
+        assert json.loads((repo / "badge.json").read_text())["color"] == "red"
+        assert json.loads((repo / "history.jsonl").read_text())["commit"] == "abc"

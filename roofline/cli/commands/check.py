@@ -65,7 +65,7 @@ class ReportOptions(Group, frozen=True):
         list[Path] | None,
         typer.Option(
             "-o", "--output", metavar="FILE", show_default=False,
-            help="Also write a report: .json, .md, .xml (JUnit), .sarif, .jsonl (a line of history is added). Repeat.",
+            help="Also write a report: .json, .md, .xml (JUnit), .sarif, .jsonl (history), badge.json. Repeat.",
         ),
     ] = None  # fmt: skip
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of FILE, for editors, and check nothing.")] = (
@@ -185,6 +185,8 @@ def _bases(against: AgainstOptions, wanted: Sequence[Budget]) -> tuple[dict[str,
         return {b.key: Base(why="this baseline is made now") for b in wanted}, []
     asking = bases.needed(wanted)
     name = against.since or against.against
+    if name and not asking:
+        return {}, [f"no limit is on a change, so nothing was measured from {name}"]
     if name:
         which = revisions.revision(name) if against.since else revisions.merge_base(name)
         return bases.at_revision(which, asking, analysed), []

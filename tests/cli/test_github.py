@@ -1,0 +1,182 @@
+"""The action: its shell steps with the environment of GitHub faked, and the comment beside a server that answers as GitHub."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPO
+from sample import sample
+
+from roofline.gate import github
+from roofline.views import text
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+
+PULL = {"number": 7, "base": {"sha": "a" * 40}, "head": {"sha": "b" * 40}, "labels": [], "body": None}
+RED = f"{github.MARK}\n### roofline\n\n| ❌ | m |\n"
+GREEN = f"{github.MARK}\n### roofline\n\n2 limits kept.\n"
+
+
+@pytest.mark.parametrize(
+    ("event", "base", "why"),
+    [
+        ({"pull_request": PULL}, "a" * 40, ""),
+        ({"pull_request": PULL | {"labels": [{"name": github.LABEL}]}}, "a" * 40, "label 'roofline: accepted'"),
+        (
+            {"pull_request": PULL | {"labels": [{"name": "bug"}], "body": "x\n\nRoofline-Accept:  SE, #3 \ny"}},
+            "a" * 40,
+            "SE, #3",
+        ),
+        ({"pull_request": PULL | {"body": "roofline-accept:\nnothing"}}, "a" * 40, ""),
+        ({"ref": "refs/heads/main", "head_commit": {"message": "wider\n\nroofline-accept: yes"}}, "", "yes"),
+        ({"ref": "refs/heads/main", "head_commit": None}, "", ""),
+    ],
+    ids=["pull", "label", "line", "empty line", "push", "push of nothing"],
+)
+def test_what_an_event_says(event: dict[str, Any], base: str, why: str) -> None:
+    assert github.base(event) == base
+    assert github.accepted(event) == why
+    assert github.accepted(event, "roofline-accept: a commit says so") == (why or "a commit says so")
+
+
+class GitHub(ThreadingHTTPServer):
+    """Comments of one issue, and whether this token may write."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.comments: dict[int, str] = {1: "looks good"}
+        self.said: list[tuple[str, str]] = []
+        self.may_write = True
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: GitHub
+
+    def _answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length))["body"] if length else ""
+        path = self.path.partition("?")[0].removeprefix("/repos/me/net/")
+        self.server.said.append((self.command, path))
+        if self.command != "GET" and not self.server.may_write:
+            self.send_error(403)
+            return
+        found: Any = None
+        if self.command == "GET":
+            found = [{"id": i, "body": b} for i, b in self.server.comments.items()]
+            found = {"head": {"sha": "b" * 40}} if path.startswith("pulls/") else found
+        elif self.command == "POST":
+            self.server.comments[max(self.server.comments) + 1] = body
+        elif self.command == "PATCH":
+            self.server.comments[int(path.rpartition("/")[2])] = body
+        else:
+            del self.server.comments[int(path.rpartition("/")[2])]
+        data = json.dumps(found).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PATCH = do_DELETE = _answer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHub]:
+    made = GitHub()
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+    thread.start()
+    monkeypatch.setenv("GITHUB_API_URL", f"http://127.0.0.1:{made.server_address[1]}")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "me/net")
+    monkeypatch.setenv("no_proxy", "*")
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def test_one_comment_is_updated_in_place_and_removed_when_mended(server: GitHub, tmp_path: Path) -> None:
+    report = tmp_path / "r.md"
+    event = {"pull_request": PULL}
+    for body, done, comments in (
+        (GREEN, "all is green, and there is no comment", ["looks good"]),
+        (RED, "commented", ["looks good", RED]),
+        (RED + "more", "the comment was updated", ["looks good", RED + "more"]),
+        (GREEN, "all is green: the comment was removed", ["looks good"]),
+    ):
+        report.write_text(body, encoding="utf-8")
+        assert github.comment(event, report) == done
+        assert list(server.comments.values()) == comments
+    assert github.comment({"ref": "refs/heads/main"}, report) == "no pull request, so there is no comment"
+
+
+def test_a_fork_may_not_write_and_the_workflow_run_does(server: GitHub, tmp_path: Path) -> None:
+    report, number = tmp_path / "r.md", tmp_path / "number"
+    report.write_text(RED, encoding="utf-8")
+    server.may_write = False
+    assert "no right to comment here (HTTP 403)" in github.comment({"pull_request": PULL}, report)
+    server.may_write = True
+    number.write_text("7\n")
+    assert github.comment({"workflow_run": {"head_sha": "b" * 40}}, report, number) == "commented"
+    # the number is the fork's word
+    with pytest.raises(github.UsageError, match="not the pull request that this run is of"):
+        github.comment({"workflow_run": {"head_sha": "c" * 40}}, report, number)
+    for bad in ("", "7; rm", "../1", "٧"):
+        number.write_text(bad, encoding="utf-8")
+        with pytest.raises(github.UsageError, match="number of a pull request"):
+            github.comment({"workflow_run": {"head_sha": "b" * 40}}, report, number)
+    report.write_text("hello")
+    with pytest.raises(github.UsageError, match="no report of"):
+        github.comment({"pull_request": PULL}, report)
+
+
+def steps() -> dict[str, dict[str, Any]]:
+    action = yaml.safe_load((REPO / "action.yml").read_text(encoding="utf-8"))
+    assert action["runs"]["using"] == "composite"
+    return {step["name"]: step for step in action["runs"]["steps"] if "run" in step}
+
+
+def shell(name: str, at: Path, event: dict[str, Any], **more: str) -> subprocess.CompletedProcess[str]:
+    """A step of the action as a runner runs it, its expressions filled in."""
+    (at / "event.json").write_text(json.dumps(event))
+    env = {
+        **os.environ, "PYTHON": sys.executable, "GITHUB_ACTIONS": "true", "GITHUB_EVENT_PATH": str(at / "event.json"),
+        "GITHUB_OUTPUT": str(at / "output"), "GITHUB_STEP_SUMMARY": str(at / "summary.md"), "RUNNER_TEMP": str(at), "FILE": "",
+        "AGAINST": "", "GITHUB_TOKEN": "t", "PYTHONPATH": f"{REPO}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", **more,
+    }  # fmt: skip
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps()[name]["run"]]
+    return subprocess.run(command, cwd=at, env=env, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120)
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_the_steps_of_the_action(server: GitHub, tmp_path: Path) -> None:
+    (tmp_path / "saved.json").write_bytes(text.to_json(sample()))
+    (tmp_path / "roofline.toml").write_text('[[budget]]\nanalysis = "saved.json"\nmax_kernels = 83\n')
+    done = shell("check", tmp_path, {"pull_request": PULL})
+    assert done.returncode == 1, done
+    assert "::error file=roofline.toml,line=3,title=roofline budget::" in done.stdout
+    assert "no limit is on a change" in done.stderr
+    assert (tmp_path / "output").read_text() == f"report={tmp_path / 'roofline.md'}\n"
+    assert "1 of 1 limits broken." in (tmp_path / "summary.md").read_text()
+    done = shell("comment", tmp_path, {"pull_request": PULL})
+    assert (done.returncode, done.stdout) == (0, "commented\n"), done
+    assert list(server.comments.values())[-1] == (tmp_path / "roofline.md").read_text()
+    install = steps()["install"]["run"]
+    assert subprocess.run(["bash", "-n", "-c", install], check=False).returncode == 0
+
+
+def test_the_pre_commit_hook() -> None:
+    (hook,) = yaml.safe_load((REPO / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    assert hook["entry"].split() == ["roofline", "check"]
+    assert hook["pass_filenames"] is False
