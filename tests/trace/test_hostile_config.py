@@ -151,7 +151,7 @@ def test_depth_has_an_end(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_damage(tmp_path: Path, cut_off: list[Any]) -> None:
-    """200 files, cut, flipped or with wrong values. One that transformers accepts may be of a model that fails: 3."""
+    """80 files, cut, flipped or with wrong values. One that transformers accepts may be of a model that fails: 3."""
     refused = 0
     for seed in range(80):
         r = random.Random(seed)
