@@ -59,11 +59,16 @@ def regions(book: Book, names: Sequence[str]) -> list[Part]:
                 parent = parent.rpartition(".")[0]
             inside[parent].append(path)
 
+    known: dict[tuple[tuple[str, str], ...], tuple[float, ...]] = {}
+
+    def times(where: Mapping[str, str]) -> tuple[float, ...]:
+        key = tuple(where.items())
+        if key not in known:
+            known[key] = tuple(_times(book, names, where))
+        return known[key]
+
     def time(where: Mapping[str, str]) -> float:
-        return max(
-            value(book.runs[name], Term(name, "kernels.time_s", dict(where))) / (book.runs[name].totals.time_s or 1.0)
-            for name in names
-        )
+        return max(t / (book.runs[name].totals.time_s or 1.0) for name, t in zip(names, times(where), strict=True))
 
     parts: list[dict[str, str]] = [{"layer": ""}]
     closed: set[str] = set()
@@ -82,7 +87,7 @@ def regions(book: Book, names: Sequence[str]) -> list[Part]:
         parts[at : at + 1] = found
     if len(parts) < 2:
         return []
-    alike = _alike(parts, types, lambda where: tuple(_times(book, names, where)))
+    alike = _alike(parts, types, times)
     shown = sorted(alike, key=lambda group: time(_one(group)), reverse=True)
     shown = shown[: REGIONS if len(alike) > REGIONS + 1 else len(alike)]
     rows = [_part(book, names, _titles(group, types), _one(group)) for group in alike if group in shown]
@@ -102,7 +107,7 @@ def _times(book: Book, names: Sequence[str], where: Mapping[str, str]) -> Iterat
 
 
 def _alike(
-    parts: Sequence[dict[str, str]], types: Mapping[str, str], times: Callable[[dict[str, str]], tuple[float, ...]]
+    parts: Sequence[dict[str, str]], types: Mapping[str, str], times: Callable[[Mapping[str, str]], tuple[float, ...]]
 ) -> list[list[dict[str, str]]]:
     """The parts, in groups of neighbours in one container with the same type and about the same times: repeated blocks."""
     groups: list[list[dict[str, str]]] = []

@@ -15,7 +15,7 @@ from roofline.records import Analysis, KernelRow, LayerRow
 from roofline.units import percent
 
 # Beyond these a table is no longer read, and a page becomes slow.
-MOST_LAYERS, MOST_KERNELS = 1500, 4000
+MOST_LAYERS, MOST_KERNELS = 3200, 5000
 
 
 class Row(NamedTuple):

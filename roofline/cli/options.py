@@ -164,6 +164,9 @@ Output = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")]
+NoAdvice = Annotated[
+    bool, typer.Option("--no-advice", help="Leave out of a page what would help, which takes further analyses.")
+]
 # read by main(), which is where errors end
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Threads = Annotated[

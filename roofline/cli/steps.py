@@ -17,6 +17,7 @@ from roofline.records import Analysis
 from roofline.request import Request, made
 
 if TYPE_CHECKING:
+    from roofline.advice.report import Told
     from roofline.devices.device import Device
 
 
@@ -104,12 +105,12 @@ class View(NamedTuple):
         return cls(json, by or By.layer, 2 if depth is None else depth, top, by or By.kernel)
 
 
-def publish(analyses: Sequence[Analysis], files: Sequence[Path], view: View) -> None:
+def publish(analyses: Sequence[Analysis], files: Sequence[Path], view: View, told: Sequence[Told] = ()) -> None:
     """The results on stdout and in `files`: all are rendered before the first is written."""
     from roofline.analysis.explain import hosts
     from roofline.views import files as output
 
-    contents = {path: output.render(analyses, path, view.by.value, view.depth, view.csv.value) for path in files}
+    contents = {path: output.render(analyses, path, view.by.value, view.depth, view.csv.value, told) for path in files}
     if view.json:
         from roofline.views.text import many_to_json
 

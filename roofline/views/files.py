@@ -10,10 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from roofline.errors import OutputError, UsageError, close
 from roofline.records import Analysis
+
+if TYPE_CHECKING:
+    from roofline.advice.report import Told
 
 By = Literal["layer", "op", "kernel"]
 
@@ -28,6 +31,8 @@ class Shown(NamedTuple):
     depth: int
     # rows of a file that holds nothing but rows
     rows: By
+    # explanations at hand, of some or all of the analyses
+    told: Sequence[Told] = ()
 
 
 # The analyses as the content of a file. Raises OutputError where it cannot be drawn.
@@ -71,7 +76,7 @@ def _chart(analyses: Sequence[Analysis], shown: Shown) -> bytes:
 def _page(analyses: Sequence[Analysis], shown: Shown) -> bytes:
     from roofline.views import page
 
-    return page.render(analyses).encode()
+    return page.render(analyses, shown.told).encode()
 
 
 def _timeline(analyses: Sequence[Analysis], shown: Shown) -> bytes:
@@ -138,14 +143,16 @@ def _place(path: Path) -> Path:
     return place
 
 
-def render(analyses: Sequence[Analysis], path: Path, by: By, depth: int, rows: By | None = None) -> bytes:
+def render(
+    analyses: Sequence[Analysis], path: Path, by: By, depth: int, rows: By | None = None, told: Sequence[Told] = ()
+) -> bytes:
     """What belongs into `path`, by its suffix. CSV holds the first analysis alone: a row for each of `rows`, if that is not
-    given by kernel unless `by` is "op".
+    given by kernel unless `by` is "op". A page shows what is told of the analyses.
 
     Raises OutputError if a chart cannot be drawn.
     """
     suffix = suffix_of(path)
-    return FORMATS[suffix](analyses, Shown(suffix, by, depth, rows or ("kernel" if by == "layer" else by)))
+    return FORMATS[suffix](analyses, Shown(suffix, by, depth, rows or ("kernel" if by == "layer" else by), told))
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:

@@ -87,6 +87,7 @@ def test_no_command_declares_a_shared_option_again(path: Path) -> None:
     other = {
         "calibrate": {"--device", "--output"}, "measure": {"--device"}, "crosscheck": {"--top"},
         "validate": {"--device", "--dtype", "--runtime", "--output"}, "compare": {"--batch", "--output"},
+        "report": {"--batch", "--dtype", "--runtime", "--output"}, "check": {"--output"}, "diff": {"--output"},
     }  # fmt: skip
     assert own & shared == other.get(path.stem, set())
 

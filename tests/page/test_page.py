@@ -3,68 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import html
-import json
 import os
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from browsing import REPO, browser, embedded, logged, own, parsed
 from sample import hostile, sample
 
+from roofline.advice.report import Missing
 from roofline.views.page import LIBRARY, library, render
 from roofline.views.style import CLASSES
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
-browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
-SCRIPTS = Path(__file__).parent / "scripts"
-VOID = {"meta", "link", "input", "br"}
-
-
-class Tags(HTMLParser):
-    """Checks that every element is closed, and gathers scripts and addresses."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.scripts = 0
-        self.addresses: list[str] = []
-        self.ids: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.scripts += tag == "script"
-        self.addresses += [v or "" for k, v in attrs if k in ("src", "href")]
-        self.ids += [v or "" for k, v in attrs if k == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def parsed(page: str) -> Tags:
-    tags = Tags()
-    tags.feed(page)
-    tags.close()
-    assert tags.open == []
-    assert len(set(tags.ids)) == len(tags.ids)
-    return tags
-
-
-def own(page: str) -> str:
-    """The page without the charting library, which is not ours."""
-    return page.replace(str(library()), "")
+def column(data: dict[str, Any], which: int) -> list[Any]:
+    found = data["columns"][which]
+    if isinstance(found, list):
+        return found
+    return [found["k"][i] for i in found["i"]] if "i" in found else found["k"] * found["n"]
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -87,19 +46,6 @@ def test_the_library_is_the_one_that_was_published() -> None:
     assert "Apache License" in (folder / "LICENSE").read_text()
     assert "Apache ECharts" in (folder / "NOTICE").read_text()
     assert "</script" not in library()
-
-
-def embedded(page: str) -> dict[str, Any]:
-    """The data that a page holds."""
-    found: dict[str, Any] = json.loads(page.split('id="data">')[1].split("</script>")[0])
-    return found
-
-
-def column(data: dict[str, Any], which: int) -> list[Any]:
-    found = data["columns"][which]
-    if isinstance(found, list):
-        return found
-    return [found["k"][i] for i in found["i"]] if "i" in found else found["k"] * found["n"]
 
 
 def test_holds_what_the_analysis_says() -> None:
@@ -137,38 +83,6 @@ def test_no_analysis() -> None:
         render([])
 
 
-def visit(tmp_path: Path, page: str, script: str = "", *, dark: bool = False, width: int = 1300) -> tuple[str, str]:
-    """The DOM after the page's own script and `script` ran, and the lines that the console said."""
-    assert CHROMIUM is not None
-    file = tmp_path / "page.html"
-    head, _, tail = page.rpartition("</body>")
-    file.write_text(f"{head}<script>{script}</script></body>{tail}", encoding="utf-8")
-    home = tmp_path / "home"
-    home.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={home}",
-         f"--window-size={width},1000", "--virtual-time-budget=2000", "--enable-logging=stderr",
-         *(["--blink-settings=preferredColorScheme=0"] if dark else []), "--dump-dom", file.as_uri()],
-        capture_output=True, text=True, encoding="utf-8", timeout=120, check=True, env={**os.environ, "HOME": str(home)},
-    )  # fmt: skip
-    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-
-
-def logged(tmp_path: Path, page: str, name: str, *, dark: bool = False, width: int = 1300, **given: str) -> dict[str, Any]:
-    """What scripts/NAME.js put into `log`, with `given` as constants. Nothing was said on the console: no error, and no
-    request, since the page's policy would have refused it there."""
-    helpers, script = ((SCRIPTS / f"{file}.js").read_text(encoding="utf-8") for file in ("helpers", name))
-    constants = "".join(f"const {key} = {json.dumps(value)};" for key, value in given.items())
-    wrapped = f"(async () => {{ const log = {{}};\n{script}\ndocument.body.dataset.log = JSON.stringify(log); }})();"
-    dom, console = visit(tmp_path, page, helpers + constants + wrapped, dark=dark, width=width)
-    assert console == ""
-    assert 'data-ready="true"' in dom
-    found = re.search(r'data-log="([^"]*)"', dom)
-    assert found
-    log: dict[str, Any] = json.loads(html.unescape(found[1]))
-    return log
-
-
 @browser
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])
 def test_charts_are_drawn_without_errors(tmp_path: Path, kind: str) -> None:
@@ -184,6 +98,29 @@ def test_charts_are_drawn_without_errors(tmp_path: Path, kind: str) -> None:
 def test_hostile_names_do_not_run(tmp_path: Path) -> None:
     log = logged(tmp_path, render([hostile()]), "hostile")
     assert log == {"text": True, "scripts": 5}
+
+
+_AXE = (REPO / "node_modules/axe-core/axe.min.js", Path(os.environ.get("AXE_CORE", REPO / "none")))
+AXE = next((path for path in _AXE if path.is_file()), None)
+
+
+@browser
+@pytest.mark.skipif(AXE is None, reason="axe-core is not here: npm install --no-save axe-core@4.14.1, or AXE_CORE=axe.min.js")
+@pytest.mark.parametrize("dark", [True, False])
+def test_anybody_can_use_it(tmp_path: Path, dark: bool) -> None:
+    assert AXE is not None
+    code = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    page = render([sample(), sample("cpu"), sample("cpu", 40)], missing=[Missing("x", "on t4", "it fails")])
+    head, _, tail = page.rpartition("</body>")
+    log = logged(tmp_path, f"{head}<script>{code}</script></body>{tail}", "axe", dark=dark)
+    assert log["violations"] == []
+
+
+def test_six_models_on_four_devices_are_small() -> None:
+    analyses = [
+        a for n in range(6) for b in (1, 8) for a in (sample("gpu", 40, b, f"model{n}"), sample("cpu", 40, b, f"model{n}"))
+    ]
+    assert len(render(analyses)) < 3e6
 
 
 @browser

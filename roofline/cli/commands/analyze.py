@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,14 +14,19 @@ from roofline.cli.options import (
     Devices,
     LimitOptions,
     Model,
+    NoAdvice,
     NoCache,
     PassOptions,
     PlaceOptions,
     ViewOptions,
 )
-from roofline.cli.steps import View, analysed, by_known_times, publish, requests
+from roofline.cli.steps import View, analysed, by_known_times, foreign, publish, requests
 from roofline.errors import CheckFailed, UsageError
 from roofline.records import Analysis
+
+if TYPE_CHECKING:
+    from roofline.advice.report import Told
+    from roofline.request import Request
 
 SHORT = "What a model costs and what bounds it."
 ORDER = 1
@@ -47,6 +53,7 @@ def run(  # long: an option each
             show_default=False,
         ),
     ] = None,
+    no_advice: NoAdvice = False,
     no_cache: NoCache = False,
     limits: LimitOptions,
     debug: Debug = False,
@@ -68,6 +75,7 @@ def run(  # long: an option each
 
     targets = files.targets(view.output or [])
     shown = View.of(view, targets)
+    advise = _advised(targets, no_advice)
     names = device or ["cpu"]
     if len(names) > 1 and any(f.suffix.lower() == ".csv" for f in targets):
         raise UsageError("a CSV file holds one device, and several were given\ngive one -d, or write .json")
@@ -76,10 +84,32 @@ def run(  # long: an option each
     if known:
         asked = [by_known_times(asked, known)]
     analyses = [analysed(request) for request in asked]
-    publish(analyses, targets, shown)
+    told = _told(asked, given, analyses) if advise else []
+    publish(analyses, targets, shown, told)
     if strict:
         _refuse_unknown(analyses)
         _refuse_impossible(analyses)
+
+
+def _advised(targets: Sequence[Path], no_advice: bool) -> bool:
+    """Whether a page is written that says what would help."""
+    pages = any(f.suffix.lower() == ".html" for f in targets)
+    if no_advice and not pages:
+        raise UsageError("--no-advice is about a page, and none is written: leave it out, or give -o FILE.html")
+    return pages and not no_advice
+
+
+def _told(asked: Sequence[Request], given: Mapping[str, Any], analyses: Sequence[Analysis]) -> list[Told]:
+    """The explanation of these analyses, with what would help."""
+    from roofline.advice import explanation
+    from roofline.advice.report import Told
+
+    devices = [device for request in asked if not isinstance(device := request.place.device, str)]
+    with foreign(asked[0].ask.model) as report:
+        asker = explanation.Asker(asked[0].ask.model, given, asked[0].cache, report)
+        for device, a in zip(devices, analyses, strict=True):
+            asker.know(device.name, device, a)
+        return [Told(analyses, explanation.explain(asker, devices))]
 
 
 def _refuse_unknown(analyses: Sequence[Analysis]) -> None:

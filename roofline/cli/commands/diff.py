@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from msgspec.structs import replace
@@ -17,6 +17,9 @@ from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import CheckFailed, UnknownNameError, UsageError
 from roofline.records import Analysis
 from roofline.request import over
+
+if TYPE_CHECKING:
+    from roofline.analysis.diff import Diff
 
 SHORT = "What changed between two analyses or models."
 ORDER = 5
@@ -53,7 +56,9 @@ def run(  # long: the help of the command
     json: Json = False,
     output: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", metavar="FILE", show_default=False, help="Also write it as .md or .json. Repeat."),
+        typer.Option(
+            "-o", "--output", metavar="FILE", show_default=False, help="Also write a file: .md, .json, .html. Repeat."
+        ),
     ] = None,
     no_cache: NoCache = False,
     limits: LimitOptions,
@@ -93,7 +98,11 @@ def run(  # long: the help of the command
         out_json(document)
     else:
         out(listing.diff(found, painter()))
-    texts = {".md": lambda: diffs.markdown(found, failures).encode(), ".json": lambda: diffs.json(document)}
+    texts = {
+        ".md": lambda: diffs.markdown(found, failures).encode(),
+        ".json": lambda: diffs.json(document),
+        ".html": lambda: _page(found, sides, failures),
+    }
     files.write_all({path: texts[path.suffix.lower()]() for path in targets})
     for path in targets:
         note(f"wrote {path}")
@@ -101,10 +110,16 @@ def run(  # long: the help of the command
         raise CheckFailed("\n".join(failures))
 
 
+def _page(found: Diff, sides: Sequence[Analysis], failures: Sequence[str]) -> bytes:
+    from roofline.views.page import changes
+
+    return changes.render(found, sides[0], sides[1], failures).encode()
+
+
 def _targets(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
-        if path.suffix.lower() not in (".md", ".json"):
-            raise UsageError(f"-o {path}: a difference is written as .md or .json")
+        if path.suffix.lower() not in (".md", ".json", ".html"):
+            raise UsageError(f"-o {path}: a difference is written as .md, .json or .html")
     return list(paths)
 
 

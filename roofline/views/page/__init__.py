@@ -15,18 +15,17 @@ import msgspec
 from markupsafe import Markup
 
 from roofline.advice import explanation
+from roofline.advice.report import Missing, Told
 from roofline.analysis.explain import compare, hosts, label, verdict
-from roofline.records import Analysis
+from roofline.records import Analysis, ToolInfo
 from roofline.units import seconds, si
-from roofline.views.page.document import Missing, Told, document
+from roofline.views.page.document import document
 from roofline.views.style import BOUND_COLOUR
-
-__all__ = ["LIBRARY", "Missing", "Told", "render"]
 
 # The charting library: one file of Apache ECharts as it is published, its licences beside it.
 LIBRARY = "echarts-6.1.0.min.js"
 # Our own code, in this order.
-SCRIPTS = ("words.js", "data.js", "state.js", "grid.js", "roof.js", "parts.js", "answer.js", "page.js")
+SCRIPTS = ("words.js", "shared.js", "data.js", "state.js", "grid.js", "roof.js", "parts.js", "answer.js", "page.js")
 
 
 def render(analyses: Sequence[Analysis], told: Sequence[Told] = (), missing: Sequence[Missing] = ()) -> str:
@@ -38,22 +37,34 @@ def render(analyses: Sequence[Analysis], told: Sequence[Told] = (), missing: Seq
     if not analyses:
         raise ValueError("a page needs at least one analysis")
     groups = _groups(analyses, told)
-    data = document(groups, missing)
+    ranking = " ".join(filter(None, (compare(analyses), _sentence(hosts(analyses)))))
+    return frame(
+        "page.html.j2",
+        SCRIPTS,
+        title=_title(analyses),
+        tool=analyses[0].tool,
+        data=document(groups, missing) | {"ranking": ranking},
+        analyses=[(label(a, analyses), a) for a in analyses],
+        verdict=[micro(text) for text in verdict(analyses[0])],
+        ranking=micro(ranking),
+        missing=missing,
+    )
+
+
+def frame(template: str, scripts: Sequence[str], *, title: str, tool: ToolInfo, data: object, **more: object) -> str:
+    """A page of ours: the template filled, with the style, the charting library, our scripts in this order, and their data."""
     return (
         _environment()
-        .get_template("page.html.j2")
+        .get_template(template)
         .render(
-            analyses=[(label(a, analyses), a) for a in analyses],
-            verdict=[_micro(text) for text in verdict(analyses[0])],
-            title=_title(analyses),
-            ranking=_micro(" ".join(filter(None, (compare(analyses), _sentence(hosts(analyses)))))),
-            tool=analyses[0].tool,
-            missing=missing,
-            data=script_json(data | {"ranking": " ".join(filter(None, (compare(analyses), _sentence(hosts(analyses)))))}),
+            title=title,
+            tool=tool,
+            data=script_json(data),
             bound_colours=BOUND_COLOUR,
             style=asset("page.css"),
-            script=Markup("\n").join(asset(name) for name in SCRIPTS),
+            script=Markup("\n").join(asset(name) for name in scripts),
             library=library(),
+            **more,
         )
     )
 
@@ -102,7 +113,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters.update(si=lambda v, unit="", digits=3: si(v, unit, digits), seconds=lambda v: _micro(seconds(v)))
+    env.filters.update(si=lambda v, unit="", digits=3: si(v, unit, digits), seconds=lambda v: micro(seconds(v)))
     return env
 
 
@@ -117,7 +128,7 @@ def library() -> Markup:
     return Markup(resources.files("roofline.views").joinpath("vendor", LIBRARY).read_text(encoding="utf-8"))
 
 
-def _micro(text: str) -> str:
+def micro(text: str) -> str:
     """A page can carry the sign that a terminal may not."""
     return re.sub(r"(?<=\d )us\b", "µs", text)
 

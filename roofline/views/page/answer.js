@@ -23,29 +23,34 @@ function saving(s, all = "") {
     el("p", {}, micro(`${s.after} instead of ${s.before} for each ${s.each}${s.note ? `; ${s.note}` : ""}.`)), ...(s.effort ? [el("p", { class: "effort" }, s.effort)] : []));
 }
 function answer(run) {
-  const told = DATA.told[run.told], box = $("#answer > div"), out = [];
+  const told = DATA.told[run.told], box = $("#answer"), out = [];
   const [first, ...rest] = about(told.takes, run);
-  const lead = el("div", { class: "card lead" }, el("p", { class: "facts" }, ...[run.model, run.title, ...DATA.words[run.facts]].map(text => el("span", {}, micro(text)))), ...run.warnings.map(text => el("p", { class: "warn" }, micro(text))),
+  const lead = $("#lead");
+  lead.replaceChildren(el("p", { class: "facts" }, ...[run.model, run.title, ...DATA.words[run.facts]].map(text => el("span", {}, micro(text)))), ...run.warnings.map(text => el("p", { class: "warn" }, micro(text))),
     ...run.folded.map(text => el("p", { class: "warn" }, `Shortened: ${text}.`)));
   [...rest.slice(0, 1), first, ...rest.slice(1)].filter(Boolean).forEach((s, i) => lead.append(el("p", i ? {} : { class: "first" }, micro(s.text))));
   if (run.bounds.length) lead.append(stack(run), el("div", { class: "legend" }, ...run.bounds.map(([bound, s]) => el("span", {}, el("i", { style: `background:${(DATA.bounds[bound] || ["#6b7280"])[0]}` }), `${bound} `, el("b", {}, seconds(s)), `, ${percent(s, run.totals.time_s)}`))));
   lead.append(el("dl", { class: "figures" }, ...run.figures.map(([name, value, what]) => el("div", {}, el("dt", {}, name), el("dd", { class: "value" }, micro(value)), el("dd", { class: "what" }, micro(what))))));
-  out.push(lead);
   const why = about(told.why, run).map(s => insight(s, run)), batches = about(told.batches, run).map(s => insight(s, run));
-  if (why.length) out.push(el("h3", { class: "group" }, "Why"), el("div", { class: "insights" }, ...why));
+  if (why.length) out.push(el("h2", { class: "group" }, "Why"), el("div", { class: "insights" }, ...why));
   const savings = told.savings[run.device] || [], together = told.together[run.device], small = told.small[run.device] || [];
   const cards = [...(together ? [saving(together, "all")] : []), ...savings.map(s => saving(s))];
   if (small.length) cards.push(el("div", { class: "insight" }, el("p", {}, `Less than the model can resolve (5 %): ${small.join(", ")}.`)));
-  if (cards.length) out.push(el("h3", { class: "group" }, "What would help, each analysed with that done"), el("div", { class: "insights" }, ...cards));
-  if (batches.length) out.push(el("h3", { class: "group" }, "Larger batches"), el("div", { class: "insights" }, ...batches));
-  if (told.regions.length) out.push(el("div", { class: "card" }, el("h3", {}, "Parts of the model"), regions(told.regions)));
+  if (cards.length) out.push(el("h2", { class: "group" }, "What would help, each analysed with that done"), el("div", { class: "insights" }, ...cards));
+  if (!cards.length) {
+    // in another setting it was looked for
+    const other = DATA.runs.find(r => r.model === run.model && r.device === run.device && DATA.told[r.told].savings[r.device].length);
+    if (other) out.push(el("p", { class: "hint" }, "What would help was looked for in another setting: ", chooser(other, DATA.words[other.facts].slice(0, 4).join(", "))));
+  }
+  if (batches.length) out.push(el("h2", { class: "group" }, "Larger batches"), el("div", { class: "insights" }, ...batches));
+  if (told.regions.length) out.push(el("div", { class: "card" }, el("h2", {}, "Parts of the model"), regions(told.regions)));
   box.replaceChildren(...out);
 }
 function regions(parts) {
   const devices = Object.keys(parts[0].on), name = device => { const run = DATA.runs.find(r => r.device === device); return run ? run.title : device; };
-  const head = ["Part of the model", "FLOPs", ...devices.flatMap(d => [devices.length > 1 ? name(d) : "Time", "share"])];
+  const head = ["Part of the model", "FLOPs", ...devices.map(d => devices.length > 1 ? name(d) : "Time")];
   return el("table", { class: "plain stacked" }, el("thead", {}, el("tr", {}, ...head.map(text => el("th", { scope: "col" }, text)))), el("tbody", {}, ...parts.map(part => el("tr", {}, el("th", { scope: "row" }, part.name),
-    ...[part.flops, ...devices.flatMap(d => part.on[d].slice(0, 2))].map((text, i) => el("td", { "data-label": head[i + 1] }, micro(text)))))));
+    ...[part.flops, ...devices.map(d => part.on[d].slice(0, 2).join(" · "))].map((text, i) => el("td", { "data-label": head[i + 1] }, micro(text)))))));
 }
 // every device (and model) beside the one that is shown
 function sides(run) {

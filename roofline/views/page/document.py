@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from roofline.advice.report import Missing, Told
 from roofline.analysis.explain import ceilings, facts, fits, pace, totals
 from roofline.analysis.folded import fold
 from roofline.devices import library
@@ -24,22 +25,6 @@ from roofline.views.style import BOUND_COLOUR, BOUND_TEXT, class_style, fullest,
 
 # What tells the analyses of a page apart, each a switch where it has several values.
 SWITCHES = ("model", "device", "batch", "dtype", "runtime", "mode", "other")
-
-
-class Told(NamedTuple):
-    """Analyses of one model and setting, each on a device of its own, and what is said of them."""
-
-    analyses: Sequence[Analysis]
-    explanation: Explanation
-
-
-class Missing(NamedTuple):
-    """What was asked for and could not be analysed."""
-
-    model: str
-    # "on t4, batch 8", or empty for all of it
-    where: str
-    why: str
 
 
 class _Pool:
@@ -73,10 +58,21 @@ def document(told: Sequence[Told], missing: Sequence[Missing]) -> dict[str, Any]
         "roofs": roof.items,
         "words": words.items,
         "told": [_told(one) for one in told],
-        "missing": [one._asdict() for one in missing],
+        "missing": _missing(missing),
         "classes": {k.klass: class_style(k.klass) for a in analyses for k in a.kernels},
         "bounds": {name: [BOUND_COLOUR[name], BOUND_TEXT[name]] for name in BOUND_COLOUR},
     }
+
+
+def _missing(missing: Sequence[Missing]) -> list[dict[str, str]]:
+    """What failed for the same reason is said once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in missing:
+        found.setdefault((one.model, one.why), []).append(one.where)
+    return [
+        {"model": model, "where": "; ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else ""), "why": why}
+        for (model, why), where in found.items()
+    ]
 
 
 def _marks(analyses: Sequence[Analysis]) -> list[list[str]]:

@@ -84,8 +84,8 @@ class Grid {
       if (wanted) seen = hits.has(row);
       else for (let up = row.up; up && seen; up = up.up) seen = this.isOpen(up);
       const node = this.nodes.get(row);
-      if (seen) node.removeAttribute("hidden");
-      else node.setAttribute("hidden", wanted ? "" : "until-found");
+      if (seen) { node.removeAttribute("hidden"); node.removeAttribute("aria-hidden"); }
+      else { node.setAttribute("hidden", wanted ? "" : "until-found"); node.setAttribute("aria-hidden", "true"); }
     }
     if (!this.body.querySelector('[tabindex="0"]:not([hidden])')) this.focusable(this.shown.find(node => !node.hasAttribute("hidden")));
     return found;

@@ -167,35 +167,9 @@ $("#layers [data-do=close]").addEventListener("click", all(false));
 $("#kernels").addEventListener("toggle", () => listed(DATA.runs[state.run]));
 function restore() { read(location.hash.slice(1)); find.value = state.find; last = null; show(); }
 addEventListener("hashchange", () => { if (location.hash.slice(1) !== written()) restore(); });
-$("#theme").addEventListener("click", () => {
-  const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  try { localStorage.setItem("roofline-theme", theme); } catch { /* a file page may have no storage */ }
-  roof.draw();
-  parts.draw();
-});
-$("#print").addEventListener("click", () => print());
-$("#copy").addEventListener("click", async () => {
-  const text = markdown(DATA.runs[state.run]);
-  try { await navigator.clipboard.writeText(text); } catch {
-    const area = el("textarea");
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  say("copied as Markdown");
-  $("#copy").textContent = "Copied";
-  setTimeout(() => { $("#copy").textContent = "Copy as Markdown"; }, 1500);
-});
-const fitted = () => { roof.chart.resize(); parts.chart.resize(); };
-let width = document.body.clientWidth;
-new ResizeObserver(() => requestAnimationFrame(() => { if (document.body.clientWidth !== width) { width = document.body.clientWidth; fitted(); } })).observe(document.body);
-// on paper in the colours of paper, as wide as the paper is
-let before = "";
-addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; document.documentElement.dataset.theme = "light"; roof.chart.resize({ width: 500, height: 400 }); parts.chart.resize({ width: 690, height: 280 }); roof.draw(); parts.draw(); });
-addEventListener("afterprint", () => { document.documentElement.dataset.theme = before; roof.chart.resize({ width: "auto", height: "auto" }); parts.chart.resize({ width: "auto", height: "auto" }); roof.draw(); parts.draw(); });
+const redraw = () => { roof.draw(); parts.draw(); };
+headed(() => markdown(DATA.runs[state.run]), redraw);
+sized([roof.chart, parts.chart], [{ width: 500, height: 400 }, { width: 690, height: 280 }], redraw);
 switches();
 restore();
 document.documentElement.dataset.ready = "true";

@@ -92,7 +92,7 @@ class Roof {
         area([[-9, log(dram) - 9], [Math.min(knee, ridge), log(dram) + Math.min(knee, ridge)], [ridge, under], [ridge, -9], [-9, -9]], ink("memory")),
         area([[ridge, under], [Math.max(knee, ridge), log(peak)], [9, log(peak)], [9, -9], [ridge, -9]], ink("compute")),
         { type: "line", silent: true, shape: { x1: at(ridge, 0)[0], x2: at(ridge, 0)[0], y1: at(0, log(d.peak))[1], y2: params.coordSys.y + params.coordSys.height }, style: { stroke: ink("faint"), lineDash: [2, 4] } },
-        words(ridge, 0, "bytes take longer", "right", ink("memory-ink")), words(ridge, 0, "FLOPs take longer", "left", ink("compute-ink")), words(ridge, 0, `ridge ${si(this.d.ridge)} FLOP/B`, "center", ink("soft")),
+        words(ridge, 0, params.coordSys.width < 460 ? "bytes" : "bytes take longer", "right", ink("memory-ink")), words(ridge, 0, params.coordSys.width < 460 ? "FLOPs" : "FLOPs take longer", "left", ink("compute-ink")), words(ridge, 0, `ridge ${si(this.d.ridge)} FLOP/B`, "center", ink("soft")),
       ] };
     }
     const one = this.ceilings[params.dataIndex - 1], from = at(...one.from), to = at(...one.to), box = params.coordSys;
@@ -124,7 +124,7 @@ class Roof {
     const alone = this.spots.filter(s => seen(s) && s.y < s.alone - .097).map(s => ({ value: [s.x, s.alone], symbol: SYMBOL[DATA.classes[s.k.class][2]], symbolSize: size(s) * .7, itemStyle: { color: "transparent", borderColor: DATA.classes[s.k.class][1], borderWidth: 1.2, opacity: on(s) ? .9 : .12 } }));
     const top = Math.min(this.d.peak * this.d.kept, this.d.levels[this.d.levels.length - 1][1] * t.intensity), below = top / t.achieved_flops;
     const star = t.intensity && t.achieved_flops ? [{ value: [Math.log10(t.intensity), Math.max(Math.log10(t.achieved_flops), floor)], symbol: STAR, symbolSize: 22, itemStyle: { color: ink("ink"), borderColor: ink("card"), borderWidth: 1.5 },
-      label: { show: true, position: "bottom", distance: 4, fontWeight: 650, color: ink("ink"), textBorderColor: ink("card"), textBorderWidth: 3, formatter: `whole model  ${si(t.achieved_flops, "FLOP/s")}${below > 1.25 ? `, ${times(below)} below the roof` : ""}` } }] : [];
+      label: { show: true, position: "bottom", distance: 4, fontWeight: 650, color: ink("ink"), textBorderColor: ink("card"), textBorderWidth: 3, formatter: `whole model${this.box.clientWidth < 560 ? "" : `  ${si(t.achieved_flops, "FLOP/s")}`}${below > 1.25 && this.box.clientWidth >= 560 ? `, ${times(below)} below the roof` : ""}` } }] : [];
     this.chart.setOption({ series: [{ id: "alone", data: alone }, { id: "marks", data }, { id: "whole", data: star }] });
   }
   named(s) {

@@ -1,4 +1,4 @@
-const now = () => [all("#switches input:checked").map(i => i.value), all("#layers .picked").map(r => r.dataset.path), $("#answer .facts").textContent];
+const now = () => [all("#switches input:checked").map(i => i.value), all("#layers .picked").map(r => r.dataset.path), $("#lead .facts").textContent];
 log.first = now();
 location.hash = "model=mobilenet_v1&device=Intel+Core+i9-10940X&dtype=fp32&layer=features.2&by=flops&sort=MACs%2Cup&find=features.2&off=norm";
 await pause(100);

@@ -1,0 +1,101 @@
+"""Pages in a real browser: what tests of pages share."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roofline.views.page import library
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
+browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+
+REPO = Path(__file__).parents[1]
+SCRIPTS = Path(__file__).parent / "page" / "scripts"
+VOID = {"meta", "link", "input", "br"}
+
+
+class Tags(HTMLParser):
+    """Checks that every element is closed, and gathers scripts and addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.scripts = 0
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href")]
+        self.ids += [v or "" for k, v in attrs if k == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parsed(page: str) -> Tags:
+    tags = Tags()
+    tags.feed(page)
+    tags.close()
+    assert tags.open == []
+    assert len(set(tags.ids)) == len(tags.ids)
+    return tags
+
+
+def own(page: str) -> str:
+    """The page without the charting library, which is not ours."""
+    return page.replace(str(library()), "")
+
+
+def embedded(page: str) -> dict[str, Any]:
+    """The data that a page holds."""
+    found: dict[str, Any] = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    return found
+
+
+def visit(tmp_path: Path, page: str, script: str = "", *, dark: bool = False, width: int = 1300) -> tuple[str, str]:
+    """The DOM after the page's own script and `script` ran, and the lines that the console said."""
+    assert CHROMIUM is not None
+    file = tmp_path / "page.html"
+    head, _, tail = page.rpartition("</body>")
+    file.write_text(f"{head}<script>{script}</script></body>{tail}", encoding="utf-8")
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={home}",
+         f"--window-size={width},1000", "--virtual-time-budget=2000", "--enable-logging=stderr",
+         *(["--blink-settings=preferredColorScheme=0"] if dark else []), "--dump-dom", file.as_uri()],
+        capture_output=True, text=True, encoding="utf-8", timeout=120, check=True, env={**os.environ, "HOME": str(home)},
+    )  # fmt: skip
+    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+def logged(tmp_path: Path, page: str, name: str, *, dark: bool = False, width: int = 1300, **given: str) -> dict[str, Any]:
+    """What scripts/NAME.js put into `log`, with `given` as constants. Nothing was said on the console: no error, and no
+    request, since the page's policy would have refused it there."""
+    helpers, script = ((SCRIPTS / f"{file}.js").read_text(encoding="utf-8") for file in ("helpers", name))
+    constants = "".join(f"const {key} = {json.dumps(value)};" for key, value in given.items())
+    wrapped = f"(async () => {{ const log = {{}};\n{script}\ndocument.body.dataset.log = JSON.stringify(log); }})();"
+    dom, console = visit(tmp_path, page, helpers + constants + wrapped, dark=dark, width=width)
+    assert console == ""
+    assert 'data-ready="true"' in dom
+    found = re.search(r'data-log="([^"]*)"', dom)
+    assert found
+    log: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return log

@@ -1,0 +1,15 @@
+const rows = () => all("#layers .body .r:not([hidden])"), whats = () => [...new Set(rows().map(r => r.row.what))];
+log.warned = $(".warn").textContent;
+log.off = all(".by input").filter(i => !i.checked).map(i => i.value);
+log.shown = whats();
+for (const input of all(".by input")) if (input.checked && input.value !== "added") input.click();
+log.only = whats();
+log.hash = location.hash;
+all("#layers .head button")[column("layers", "Change")].click();
+log.sorted = rows().map(r => r.row.time_s[1] - r.row.time_s[0]);
+const find = $("[data-find]"); find.value = log.word = rows()[0].row.path; find.dispatchEvent(new Event("input"));
+log.found = rows().map(r => r.row.path);
+location.hash = ""; await pause(100);
+log.restored = [all(".by input").filter(i => !i.checked).map(i => i.value), find.value];
+log.bars = all("#bars svg path").length;
+log.wide = document.documentElement.scrollWidth - innerWidth;
