@@ -323,6 +323,22 @@ def reparameterized(module: Any) -> Any:
 
 
 @contextmanager
+def fused_attention(wanted: bool) -> Iterator[None]:
+    """Whether models of timm that are built meanwhile call fused attention, as they do where PyTorch has it."""
+    load("timm")
+    from timm.layers import set_fused_attn, use_fused_attn
+
+    before = use_fused_attn()
+    if wanted != bool(before):
+        set_fused_attn(wanted)
+    try:
+        yield
+    finally:
+        if wanted != bool(before):
+            set_fused_attn(bool(before))
+
+
+@contextmanager
 def fast_norms(stand_in: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """timm's fast norms on, each replaced by `stand_in` of torch's own: theirs ask autocast about meta, unknown to it."""
     load("timm")

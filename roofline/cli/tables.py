@@ -30,6 +30,9 @@ class TableOptions(Group, frozen=True):
     runtime: Annotated[
         Runtime | None, typer.Option("--runtime", help="[default: by file name; dynamo is compiled]", show_default=False)
     ] = None
+    training: Annotated[bool, typer.Option("--training", help="Rows are training steps, of SGD.  [default: by file name]")] = (
+        False
+    )
     column: Annotated[
         list[str] | None,
         typer.Option(

@@ -100,6 +100,7 @@ def reading(table: TableOptions, limit: int | None = None, seed: int = 0) -> Rea
         dtype=table.dtype and table.dtype.value,
         layout=table.layout and table.layout.value,
         runtime=table.runtime and table.runtime.value,
+        training=table.training or None,
         columns=pairs(table.column or (), "--column", "model=name"),
         own=table.own,
         limit=limit,

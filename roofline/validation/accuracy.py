@@ -111,6 +111,8 @@ class Validation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     runtime: str
     dtype: str
     layout: str
+    # left out for forwards
+    mode: str = "inference"
     rows: int
     skipped: list[dict[str, str]]
     median_ape: float
@@ -153,6 +155,7 @@ def summarise(
         runtime=how.runtime,
         dtype=how.dtype,
         layout=how.layout,
+        mode="training" if how.training else "inference",
         rows=len(found),
         skipped=[{"model": model, "why": why} for model, why in skipped],
         median_ape=ours.median_ape,

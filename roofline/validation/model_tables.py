@@ -26,6 +26,8 @@ _TIMM = {
     "ms": "infer_step_time",
     "params": "param_count",
 }
+# ... and those of its tables of training steps
+_TIMM_TRAINING = {ours: theirs.replace("infer_", "train_") for ours, theirs in _TIMM.items()}
 _NEEDED = ("model", "ms")
 # time columns by unit: the name of the mapping -> seconds
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -50,6 +52,10 @@ class Setting(Struct, frozen=True):
     dtype: str
     layout: str
     runtime: str
+    # steps of SGD with momentum, as timm's benchmark trains; else forwards
+    training: bool = False
+    # whether its PyTorch had fused attention (from 2.0 on), which timm's models take
+    fused: bool = True
 
 
 class Record(dict[str, str]):
@@ -75,6 +81,7 @@ class Reading(Struct, frozen=True):
     dtype: str | None = None
     layout: str | None = None
     runtime: str | None = None
+    training: bool | None = None
     # what we call a column -> the table's name for it; none: timm's
     columns: dict[str, str] = {}
     # whether a model may be code of a person's own, see Row
@@ -90,10 +97,13 @@ AS_NAMED = Reading()
 def setting(name: str, given: Reading) -> Setting:
     """What the file name says ("...-amp-nhwc-...-dynamo"), where the reading does not."""
     words = set(re.split(r"[-_.]", Path(name).stem.lower()))
+    torch = next((int(found[1]) for word in words if (found := re.fullmatch(r"pt(\d)\d+", word))), 2)
     return Setting(
         given.dtype or next((d for d in SETTINGS if d in words), "fp32"),
         given.layout or ("nhwc" if "nhwc" in words or {"channels", "last"} <= words else "nchw"),
         given.runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager"),
+        bool(words & {"train", "training"}) if given.training is None else given.training,
+        torch >= 2,
     )
 
 
@@ -184,7 +194,8 @@ def _mapping(given: dict[str, str], have: Sequence[str], path: Path) -> dict[str
     plain = {ours: ours for ours in known if ours in have}
     if len(units := [u for u in _UNITS if u in plain]) > 1:
         plain = {ours: theirs for ours, theirs in plain.items() if ours not in units[1:]}
-    names = {ours: theirs for ours, theirs in _TIMM.items() if theirs in have}
+    timm = _TIMM_TRAINING if _TIMM_TRAINING["ms"] in have and _TIMM["ms"] not in have else _TIMM
+    names = {ours: theirs for ours, theirs in timm.items() if theirs in have}
     if any(u in names for u in _UNITS):
         plain = {ours: theirs for ours, theirs in plain.items() if ours not in _UNITS}
     names = plain | names | given

@@ -25,11 +25,13 @@ from roofline.tracing.recorder import Recorder
 _FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 
 
-def make(name: str, size: int, millions: float | None = None) -> nn.Module:
-    """The model in eval mode on meta, for square inputs of `size`; SourceError where timm cannot build it.
+def make(name: str, size: int, millions: float | None = None, training: bool = False) -> nn.Module:
+    """The model on meta, for square inputs of `size`, in eval mode or as it trains; SourceError where timm cannot build it.
 
     `millions` is the table's parameter count: it tells whether the model was timed re-parameterised or as it trains.
     """
+    if training:
+        return _build(name, size)
     with compat.fast_norms(_half):
         module = _build(name, size)
         plain = _millions(module)
@@ -54,13 +56,20 @@ def _millions(module: nn.Module) -> float:
     return sum(p.numel() for p in module.parameters()) / 1e6
 
 
-def record(module: nn.Module, name: str, size: int, batch: int, *, dtype: str, kind: str, layout: str) -> Trace:
-    """Trace one batch. `kind` is the device's ("gpu", "cpu"), `layout` "nchw" or "nhwc" (channels last)."""
+def record(
+    module: nn.Module, name: str, size: int, batch: int, *, dtype: str, kind: str, layout: str, training: bool = False
+) -> Trace:
+    """Trace one batch. `kind` is the device's ("gpu", "cpu"), `layout` "nchw" or "nhwc" (channels last).
+
+    A training step is one of SGD, without the fast norms, which the benchmark takes for inference alone.
+    """
     memory_format = _FORMATS[layout]
     if layout == "nhwc":
         module.to(memory_format=memory_format)
     channels = getattr(module, "in_chans", None) or 3
     x = torch.empty((batch, channels, size, size), device="meta").contiguous(memory_format=memory_format)
+    if training:
+        return trace.trace(module, [x], name=name, source="timm", dtype=dtype, device_kind=kind, batch=batch, optimizer="sgd")
     with compat.fast_norms(_half):
         return trace.trace(module, [x], name=name, source="timm", dtype=dtype, device_kind=kind, batch=batch)
 

@@ -42,6 +42,7 @@ class Asked(Struct, frozen=True):
 
     request: Request
     layout: str
+    fused: bool = True
 
     @property
     def device(self) -> Device:
@@ -91,7 +92,9 @@ def predict(
 def _predict(job: _Job) -> Prediction | str:
     """One row, from the cache where it is there. A row that cannot be predicted is a sentence that says why."""
     row, request = job.row, job.asked.request
-    what = repr((row.model, row.size, row.batch, row.millions, request.what, request.place.runtime, job.asked.layout))
+    what = repr(
+        (row.model, row.size, row.batch, row.millions, request.what, request.place.runtime, job.asked.layout, job.asked.fused)
+    )
     # any other model may be a person's own file, which can change
     store = Cache(enabled=request.cache and TIMM.has(row.model))
     device = msgspec.json.encode(job.asked.device)
@@ -112,7 +115,8 @@ def _predict(job: _Job) -> Prediction | str:
 def asked(row: Row, how: Setting, target: Device, *, cache: bool = True) -> Asked:
     """What a row of a table that was measured so asks for, on a device."""
     ask = Ask(row.model, batch=row.batch, resolution=row.size or None)
-    return Asked(Request(ask, Pass(how.dtype), Place(target, how.runtime), cache=cache), how.layout)
+    step = Pass(how.dtype, training=True, optimizer="sgd") if how.training else Pass(how.dtype)
+    return Asked(Request(ask, step, Place(target, how.runtime), cache=cache), how.layout, how.fused)
 
 
 def trace(row: Row, asked: Asked, store: Cache) -> Trace:
@@ -123,7 +127,8 @@ def trace(row: Row, asked: Asked, store: Cache) -> Trace:
     if not TIMM.has(name):
         return _trace_other(row, asked)
     dtype, kind = asked.request.what.dtype or "fp32", asked.device.kind
-    what = repr((name, row.size, row.batch, row.millions, dtype, asked.layout, kind))
+    training = asked.request.what.training
+    what = repr((name, row.size, row.batch, row.millions, dtype, asked.layout, kind, training, asked.fused))
     key = digest(fingerprints.tracing(), what, compat.version("timm"), compat.place("timm"))
     saved = store.load("table-trace", key)
     if saved is not None:
@@ -131,8 +136,11 @@ def trace(row: Row, asked: Asked, store: Cache) -> Trace:
     from roofline.validation import timm_benchmark
 
     size = row.size or timm_benchmark.default_size(name)
-    module = timm_benchmark.make(name, size, row.millions or None)
-    result = timm_benchmark.record(module, name, size, row.batch, dtype=dtype, kind=kind, layout=asked.layout)
+    with compat.fused_attention(asked.fused):
+        module = timm_benchmark.make(name, size, row.millions or None, training)
+    result = timm_benchmark.record(
+        module, name, size, row.batch, dtype=dtype, kind=kind, layout=asked.layout, training=training
+    )
     store.store("table-trace", key, zlib.compress(msgspec.msgpack.encode(result), 1))
     return result
 

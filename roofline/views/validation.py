@@ -13,7 +13,7 @@ from roofline.views.style import BOUND_COLOUR
 def text(v: Validation) -> str:
     """The whole result in plain lines, at most about 128 columns."""
     lines = [
-        f"{v.table} on {v.device} ({v.tier} tier): {v.dtype}, {v.layout}, {v.runtime}",
+        f"{v.table} on {v.device} ({v.tier} tier): {v.dtype}, {v.layout}, {v.runtime}{', training' * (v.mode == 'training')}",
         f"{v.rows} rows predicted, {len(v.skipped)} skipped",
         "",
         f"{'':24}{'median':>9}{'mean':>9}{'90th pct':>10}{'Spearman':>10}{'pred/meas':>11}",

@@ -543,3 +543,28 @@ class TestUndefined:
         v = document(capsys, self.table(tmp_path, rows), "-d", "t4", "--own-models")
         assert v["rows"] == 1
         assert v["skipped"][0]["why"].endswith("launches no kernel at batch 8, so there is no time to compare")
+
+
+class TestTraining:
+    COLUMNS = ("model", "train_img_size", "train_batch_size", "train_step_time", "param_count")
+
+    def test_timms_tables_of_training_steps(self, tmp_path: Path, capsys: Capture) -> None:
+        """By the file's name and its own columns: a step takes about three forwards."""
+        row = ("resnet10t", 96, 256)
+        (step,) = predictions("t4", Setting("amp", "nhwc", "eager", training=True), [row])
+        (forward,) = predictions("t4", Setting("amp", "nhwc", "eager"), [row])
+        assert 2.5 < step.predicted_s / forward.predicted_s < 5
+        path = write(tmp_path / "benchmark-train-amp-nhwc-pt240.csv", lines([step], [1.0]), self.COLUMNS)
+        v = document(capsys, path, "-d", "t4")
+        assert (v["mode"], v["rows"], v["layout"]) == ("training", 1, "nhwc")
+        assert v["mean_ape"] == pytest.approx(0, abs=1e-9)
+        mine = write(tmp_path / "mine-amp-nhwc.csv", lines([step], [1.0]))
+        assert document(capsys, mine, "-d", "t4", "--training")["mean_ape"] == pytest.approx(0, abs=1e-9)
+
+    def test_an_old_pytorch_has_no_fused_attention(self, tmp_path: Path, capsys: Capture) -> None:
+        row = ("vit_tiny_patch16_224", 224, 16)
+        (apart,) = predictions("t4", Setting("fp16", "nchw", "eager", fused=False), [row])
+        (fused,) = predictions("t4", Setting("fp16", "nchw", "eager"), [row])
+        assert ("attention" in apart.shares, "attention" in fused.shares) == (False, True)
+        path = write(tmp_path / "times-fp16-nchw-pt112-cu113.csv", lines([apart], [1.0]))
+        assert document(capsys, path, "-d", "t4")["mean_ape"] == pytest.approx(0, abs=1e-9)
