@@ -16,7 +16,11 @@ function insight(sentence, run) {
   return card;
 }
 // sentences about this device, and those about several with it among them
-const about = (sentences, run) => sentences.filter(s => !s.on.length || s.on.includes(run.device));
+const about = (sentences, run) => {
+  const texts = new Set();
+  // what is said of the same two devices again is said once
+  return sentences.filter(s => (!s.on.length || s.on.includes(run.device)) && !texts.has(s.text) && texts.add(s.text));
+};
 function saving(s, all = "") {
   const words = el("p", {}, `${all ? "Together: " : ""}${s.name[0].toUpperCase()}${s.name.slice(1)}`);
   return el("div", { class: all ? "insight all" : "insight" }, el("div", { class: "much" }, `${s.times.replace(" times", "×")} as fast`), words,
@@ -24,11 +28,13 @@ function saving(s, all = "") {
 }
 function answer(run) {
   const told = DATA.told[run.told], box = $("#answer"), out = [];
-  const [first, ...rest] = about(told.takes, run);
+  // first what this device takes; what the model needs is the same on another where its bytes are
+  const [needs, ...takes] = told.takes, mine = about(takes, run), beside = DATA.runs.find(r => r.told === run.told && needs && needs.on.includes(r.device));
+  const first = mine.find(s => s.on.length === 1), needed = needs && (!beside || (beside.totals.bytes === run.totals.bytes && beside.totals.flops === run.totals.flops)) ? [needs] : [];
   const lead = $("#lead");
   lead.replaceChildren(el("p", { class: "facts" }, ...[run.model, run.title, ...DATA.words[run.facts]].map(text => el("span", {}, micro(text)))), ...run.warnings.map(text => el("p", { class: "warn" }, micro(text))),
     ...run.folded.map(text => el("p", { class: "warn" }, `Shortened: ${text}.`)));
-  [...rest.slice(0, 1), first, ...rest.slice(1)].filter(Boolean).forEach((s, i) => lead.append(el("p", i ? {} : { class: "first" }, micro(s.text))));
+  [first, ...needed, ...mine.filter(s => s !== first)].filter(Boolean).forEach((s, i) => lead.append(el("p", i ? {} : { class: "first" }, micro(s.text))));
   if (run.bounds.length) lead.append(stack(run), el("div", { class: "legend" }, ...run.bounds.map(([bound, s]) => el("span", {}, el("i", { style: `background:${(DATA.bounds[bound] || ["#6b7280"])[0]}` }), `${bound} `, el("b", {}, seconds(s)), `, ${percent(s, run.totals.time_s)}`))));
   lead.append(el("dl", { class: "figures" }, ...run.figures.map(([name, value, what]) => el("div", {}, el("dt", {}, name), el("dd", { class: "value" }, micro(value)), el("dd", { class: "what" }, micro(what))))));
   const why = about(told.why, run).map(s => insight(s, run)), batches = about(told.batches, run).map(s => insight(s, run));

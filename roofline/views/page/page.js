@@ -14,7 +14,7 @@ let layers = null, ops = null, kernels = null, last = null;
 function tables(run) {
   const found = opened(run), measured = run.layers.measured_s !== undefined ? [MEASURED] : [];
   layers = new Grid($("#layers .table"), `Layers of ${run.model}`, wide([
-    { name: "Layer", of: l => l.path, cell: l => l.name || run.model, text: true, width: "minmax(190px,2.6fr)" }, { name: "Type", of: l => l.type, cell: l => l.type, text: true, class: "type", width: "minmax(96px,1.5fr)" },
+    { name: "Layer", of: l => l.path, cell: l => l.name || run.model, text: true, width: "minmax(180px,2.4fr)" }, { name: "Type", of: l => l.type, cell: l => l.type, text: true, class: "type", width: "minmax(132px,1.5fr)" },
     number("Params", "params", si), ...FIGURES, number("Kernels", "kernels", v => v.toLocaleString("en")), ...(run.layers.memory_bytes !== undefined ? [number("Memory", "memory_bytes", binary)] : []), ...measured, ...TIME,
   ]), { tree: true, picked: l => { roof.boxed(null); pick("layer", state.layer === l.path ? null : l.path); }, sorted: text => { state.sort = text; write(); } });
   layers.fill(found.layers);

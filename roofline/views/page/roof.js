@@ -43,14 +43,15 @@ class Roof {
     const low = Math.min(Math.max(Math.min(peak, ...ys) - .4, high - 5.5), peak - 2.48);
     this.view = [Math.min(ridge - 1.48, ...xs.map(x => x - .26)), Math.max(ridge + 1.08, ...xs.map(x => x + .34)), low, high];
   }
-  lines() {
+  lines(narrow) {
     const d = this.d, log = Math.log10, peak = d.peak * d.kept, [, dram, sheet] = d.levels[d.levels.length - 1];
     const highest = Math.max(d.peak, ...d.roofs.map(r => r[1])) * d.kept, fastest = Math.max(...d.levels.map(l => l[1])), out = [];
     if (sheet > 1.03 * dram) out.push({ from: [-9, log(sheet) - 9], to: [log(d.peak / sheet), log(d.peak)], dash: true });
     if (d.kept < .97) out.push({ from: [log(d.peak / sheet), log(d.peak)], to: [9, log(d.peak)], dash: true });
-    for (const [name, bandwidth, full, size, source] of d.levels) {
+    // names of roofs that lie close together stand one behind the other
+    for (const [place, [name, bandwidth, full, size, source]] of d.levels.entries()) {
       const bold = bandwidth === dram, meet = bold ? peak : highest;
-      out.push({ from: [-9, log(bandwidth) - 9], to: [log(meet / bandwidth), log(meet)], bold, text: `${name}  ${nominal(bandwidth, full, "B/s")}`, steep: true,
+      out.push({ from: [-9, log(bandwidth) - 9], to: [log(meet / bandwidth), log(meet)], bold, text: `${name}  ${nominal(bandwidth, full, "B/s")}`, steep: true, place: (d.levels.length - 1 - place) * (narrow ? 1 : 2.5),
         tip: [name + (size ? `, ${binary(size)}` : ""), ["times rest on", si(bandwidth, "B/s", 4)], ["data sheet", si(full, "B/s", 4)], ["source", source || `the device's own numbers (${d.tier})`]] });
     }
     for (const [name, full, source] of d.roofs) {
@@ -64,7 +65,7 @@ class Roof {
     const d = this.d, [a, b, c, e] = this.view, soft = ink("soft"), line = ink("line"), narrow = this.box.clientWidth < 560;
     const axis = { type: "value", axisLine: { show: false }, axisTick: { show: false }, splitLine: { lineStyle: { color: line } }, nameTextStyle: { color: soft }, splitNumber: 6, minInterval: 1 };
     const label = { color: soft, formatter: tick, fontSize: 12, showMinLabel: false, showMaxLabel: false, hideOverlap: true };
-    this.ceilings = this.lines();
+    this.ceilings = this.lines(narrow);
     this.chart.setOption({
       animation: false, textStyle: { fontFamily: "inherit" }, grid: { left: narrow ? 50 : 62, right: 12, top: 12, bottom: 50 },
       xAxis: { ...axis, min: a, max: b, name: "arithmetic intensity (FLOP per byte moved)", nameLocation: "middle", nameGap: 30, axisLabel: label },
@@ -103,7 +104,7 @@ class Roof {
       if (!one.steep) children.push({ type: "text", silent: true, x: box.x + box.width - 4, y: to[1] - 6, style: { ...style, align: "right", verticalAlign: "bottom" } });
       else {
         // where the slope comes into view
-        const left = Math.max(box.x, from[0] + (box.y + box.height - from[1]) / Math.tan(slope)) + 14, y = from[1] + (left - from[0]) * Math.tan(slope);
+        const left = Math.max(box.x, from[0] + (box.y + box.height - from[1]) / Math.tan(slope)) + 14 + 40 * (one.place || 0), y = from[1] + (left - from[0]) * Math.tan(slope);
         if (left < to[0] - 90) children.push({ type: "text", silent: true, x: left, y, rotation: -slope, originX: 0, originY: 0, style: { ...style, align: "left", verticalAlign: "bottom", padding: [0, 0, 4, 0] } });
       }
     }
