@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from roofline import files
-from roofline.advice import runs
+from roofline.advice import doubt, runs
 from roofline.advice.terms import Book, pace_of, say, value
 from roofline.analysis import metrics
 from roofline.devices.device import Device
@@ -144,7 +144,7 @@ def _row(key: str, model: str, a: Analysis) -> Compared:
         run=key, model=model, device=a.device.name, batch=a.setting.batch, params=a.model.params, macs=t.macs, flops=t.flops,
         bytes=t.bytes, intensity=t.intensity, time_s=t.time_s,
         throughput=value(a, Term(key, pace_of(a).rate)), peak_memory_bytes=t.peak_memory_bytes,
-        bound=t.bound, fits=t.fits,
+        bound=t.bound, fits=t.fits, interval=t.interval,
     )  # fmt: skip
 
 
@@ -158,8 +158,13 @@ def _beside_first(rows: Sequence[Compared], models: Sequence[str]) -> list[Compa
     out = []
     for group in _groups(rows):
         first = next((row for row in group if row.model == models[0]), None)
-        ratio = first.throughput if first and len(models) > 1 else 0.0
-        out += [replace(row, speed_up=row.throughput / ratio) if ratio else row for row in group]
+        if first is None or len(models) < 2 or not first.throughput:
+            out += group
+            continue
+        for row in group:
+            times = row.throughput / first.throughput
+            sure = None if row is first else doubt.times_between(times, row.interval, first.interval, same_device=True)
+            out.append(replace(row, speed_up=times, speed_up_between=sure))
     return out
 
 
@@ -205,8 +210,12 @@ def _sentences(book: Book, rows: Sequence[Compared]) -> list[Sentence]:
                 numbers.append(book.ratio("times", *((slow.run, row.run) if lighter else (row.run, slow.run)), path))
                 words.append(f"{{{name}}} {'fewer' if lighter else 'more'} {what}")
             batch = f" at batch {row.batch}" if len({r.batch for r in rows}) > 1 else ""
+            sure = doubt.times_between(times.value, row.interval, slow.interval, same_device=True)
+            how = f"{{model}} is {{times}} as fast as {{slow}}{doubt.said(sure)}"
+            if doubt.swallowed(sure):
+                how = f"{{model}} and {{slow}} cannot be told apart ({{times}} as fast{doubt.said(sure)})"
             found += say(
-                "On {device}{batch} {model} is {times} as fast as {slow}, with " + " and ".join(words) + ".",
+                "On {device}{batch} " + how + ", with " + " and ".join(words) + ".",
                 device=row.device, batch=batch, model=row.model, slow=slow.model, times=times,
                 macs=numbers[0], bytes=numbers[1],
             )  # fmt: skip

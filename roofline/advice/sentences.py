@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from roofline.advice import doubt
 from roofline.advice.terms import Book, at_least, below, pace_of, say
+from roofline.analysis.explain import between
 from roofline.analysis.reasons import inside, listed, most
 from roofline.records import BOUNDS, Analysis, bound_of_component
 from roofline.records.explanation import Evidence, Number, Sentence, Term
@@ -71,7 +73,8 @@ def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
 def _takes_on(book: Book, run: str) -> list[Sentence]:
     a = book.runs[run]
     pace = pace_of(a)
-    text = "On {device} that should take about {time}, {rate}"
+    sure = a.totals.interval
+    text = "On {device} that should take about {time}" + (f" (in 8 of 10 cases {between(sure)})" if sure else "") + ", {rate}"
     if a.totals.fits is False:
         text = "On {device} it does not fit: it needs {need}, and there is {memory}. If it did, it would take {time}, {rate}"
     return say(
@@ -84,9 +87,15 @@ def _beside(book: Book, one: str, other: str) -> list[Sentence]:
     """How much faster the one is than the other, beside the ratio of what they could do at most."""
     a, b = book.runs[one], book.runs[other]
     fast, slow = (one, other) if a.totals.time_s <= b.totals.time_s else (other, one)
+    times = book.ratio("times", slow, fast, "totals.time_s")
+    same = a.device.fingerprint == b.device.fingerprint and a.device.name == b.device.name
+    sure = doubt.times_between(times.value, a.totals.interval, b.totals.interval, same_device=same)
+    how = f"{{fast}} is {{times}} as fast as {{slow}}{doubt.said(sure)}"
+    if doubt.swallowed(sure):
+        how = f"{{fast}} and {{slow}} cannot be told apart ({{times}} as fast{doubt.said(sure)})"
     return say(
-        "{fast} is {times} as fast as {slow}; its peak is {peaks} as high and its memory {memories} as fast.",
-        fast=fast, slow=slow, times=book.ratio("times", slow, fast, "totals.time_s"),
+        how + "; the peak of {fast} is {peaks} as high and its memory {memories} as fast.",
+        fast=fast, slow=slow, times=times,
         peaks=book.ratio("times", fast, slow, "device.peak_flops"),
         memories=book.ratio("times", fast, slow, "device.bandwidth"),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from roofline.analysis.reasons import NOTABLE, hidden, of_peak, peak_name, what_set_it, where
 from roofline.classes import plural
-from roofline.records import Analysis, KernelRow
+from roofline.records import Analysis, Interval, KernelRow
 from roofline.units import binary, count, percent, seconds, si
 
 # A class whose share of the time is this many times its share of the FLOPs is out of proportion.
@@ -73,9 +73,10 @@ def _time(a: Analysis) -> str:
     share = f"{percent(t.achieved_flops, a.device.peak_flops)} of its {peak_name(a)}"
     if t.achieved_flops > a.device.peak_flops:
         share = of_peak(a, a.kernels, t.time_s, "its")
+    sure = f"in 8 of 10 cases {between(t.interval)}; " if t.interval else ""
     return (
         f"On {a.device.title or a.device.name} {_pass(a)} {words} {seconds(t.time_s)} "
-        f"({pace(a)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
+        f"({sure}{pace(a)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
         f"{share}."
     )
 
@@ -201,15 +202,32 @@ def compare(analyses: Sequence[Analysis]) -> str:
     return f"Per {each}, {name(first)} is the fastest ({seconds(1 / best)}); {', '.join(slower)}{rest}."
 
 
+def between(found: Interval) -> str:
+    """ "10.4 to 14.9 ms"; both units where they differ."""
+    (low, unit), (high, same) = (seconds(value).split(" ") for value in (found.low_s, found.high_s))
+    return f"{low} to {high} {same}" if unit == same else f"{low} {unit} to {high} {same}"
+
+
+def with_interval(time_s: float, found: Interval | None) -> str:
+    """ "12.3 ms (10.4 to 14.9)"; units where they are not all the same."""
+    time = seconds(time_s)
+    if found is None:
+        return time
+    units = {seconds(value).split(" ")[1] for value in (found.low_s, time_s, found.high_s)}
+    return f"{time} ({between(found).removesuffix(f' {units.pop()}') if len(units) == 1 else between(found)})"
+
+
 def totals(a: Analysis) -> list[tuple[str, str, str]]:
     """The figures that head every view: (name, value, what it means or is made of)."""
+    time = seconds(a.totals.time_s)
+    sure = with_interval(a.totals.time_s, a.totals.interval).removeprefix(time).strip()
     t, m = a.totals, a.model
     peak = ", ".join(f"{k} {binary(v)}" for k, v in sorted(t.peak_memory.items(), key=lambda kv: -kv[1])[:2] if v)
     trains = f", {m.trainable:,} of them trainable" if m.trainable is not None and m.trainable != m.params else ""
     if t.fits is False:
         peak = f"of {binary(a.device.memory)}: does not fit"
     return [
-        ("Time", seconds(t.time_s), pace(a)),
+        ("Time", time, f"{sure} {pace(a)}".strip()),
         ("FLOPs", si(t.flops, "FLOP"), f"{si(t.achieved_flops, 'FLOP/s', 3)} reached"),
         ("MACs", si(t.macs), "of convolution, matmul, attention, RNN"),
         ("Traffic", si(t.bytes, "B"), f"{si(t.weight_bytes, 'B', 3)} of it weights"),

@@ -29,6 +29,7 @@ from roofline.records import (
     UnknownOp,
     by_bound,
 )
+from roofline.timemodel import uncertainty
 from roofline.timemodel.constants import Constants
 from roofline.timemodel.roof import dtype_key, reached
 from roofline.timemodel.roof import peak as unit_peak
@@ -127,6 +128,8 @@ def summarise(
             time_by_bound=total.by_bound, time_by_component=_ordered(total.components),
             waiting_s=sum(row.overhead_s for row in rows), peak_memory_bytes=peak.total,
             peak_memory=peak.by_kind, peak_layer=paths[peak.layer], achieved_flops=total.flops / time if time else 0.0,
+            interval=None if runtime == "ideal" or not time
+            else uncertainty.interval(time, total.components, device, runtime, trace.mode == "training"),
         ),
         coverage=_coverage(rows, never_ran),
         layers=layers,

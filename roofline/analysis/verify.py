@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from roofline.errors import UsageError
 from roofline.records import BOUNDS, RUNTIMES, Analysis, KernelRow, by_bound
+from roofline.timemodel import uncertainty
 
 # Sums are made in another order than the program made them.
 _CLOSE = 1e-9
@@ -59,7 +60,8 @@ def check_text(data: bytes, where: str) -> None:
     except (ValueError, RecursionError) as error:  # the decoder that follows says more, where it fails too
         raise UsageError(f"{where}: not an analysis: {error}"[:300]) from error
     for name, number in _numbers(document, ""):
-        if abs(number) > _LARGEST or math.isnan(number) or number < (-_ROUNDING_S if name.endswith("_s") else 0):
+        least = -_LARGEST if name.startswith("totals.interval.common") else -_ROUNDING_S if name.endswith("_s") else 0
+        if abs(number) > _LARGEST or math.isnan(number) or number < least:
             raise UsageError(Mismatch(name, number, "it cannot be below zero or without end").text(where))
 
 
@@ -185,6 +187,10 @@ def _totals(a: Analysis) -> Iterator[Mismatch]:
     yield from _same("totals.throughput", t.throughput, _over(a.setting.batch, t.time_s), "setting.batch / time_s is")
     yield from _same("totals.achieved_flops", t.achieved_flops, _over(t.flops, t.time_s), "its flops / time_s are")
     yield from _same("totals.peak_memory_bytes", t.peak_memory_bytes, sum(t.peak_memory.values()), "peak_memory adds up to")
+    if t.interval is not None:
+        sd = math.hypot(*t.interval.common, t.interval.own)
+        for end, expected in zip(("low_s", "high_s"), uncertainty.bounds(t.time_s, sd), strict=True):
+            yield from _same(f"totals.interval.{end}", getattr(t.interval, end), expected, "time_s, common and own give")
     if t.peak_layer not in {row.path for row in a.layers}:
         yield Mismatch("totals.peak_layer", t.peak_layer, "layers has no such path")
     if t.time_by_component:

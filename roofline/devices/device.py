@@ -127,8 +127,8 @@ class Cores(Struct, frozen=True):
 class Known(Struct, frozen=True):
     """What known times left unknown of the numbers that were fitted to them (timemodel/uncertainty.py).
 
-    Of the clock, of the share of the memory's bandwidth and of the host's time: standard deviations of the logarithm, and
-    how they go together, as correlations.
+    Of what clock, memory and host cost a time: standard deviations of the logarithm, and how they go together, as
+    correlations.
     """
 
     # how many times

@@ -89,6 +89,18 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
 
 
+class Interval(Struct, frozen=True, kw_only=True):
+    """Where the measured time lies in eight of ten cases, and what it is not known for (timemodel/uncertainty.py)."""
+
+    # s
+    low_s: float
+    high_s: float
+    # standard deviations of log time: of the model's own part, and of the device's, which is common to all models on it. That
+    # is in three parts that have nothing to do with each other, the same three for every model on this device
+    own: float
+    common: tuple[float, float, float]
+
+
 class Totals(Struct, frozen=True, kw_only=True):
     flops: int
     macs: int
@@ -118,6 +130,8 @@ class Totals(Struct, frozen=True, kw_only=True):
     # does (0: not one sample, None: not known)
     fits: bool | None = None
     largest_batch: int | None = None
+    # of time_s; none of the ideal runtime, which is a definition, and in documents of older versions
+    interval: Interval | None = None
 
 
 class UnknownOp(Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from roofline.records.analysis import Interval
 from roofline.records.explanation import Run, Sentence
 
 
@@ -26,6 +27,9 @@ class Compared(Struct, frozen=True, omit_defaults=True, kw_only=True):
     # samples (tokens of a language model) per second, and how many times that of the first model there
     throughput: float
     speed_up: float | None = None
+    # the 80 % intervals of time_s and of speed_up; what both rest on of the device cancels in the second
+    interval: Interval | None = None
+    speed_up_between: tuple[float, float] | None = None
     peak_memory_bytes: int
     bound: str
     # None: the device's memory is not known

@@ -10,6 +10,8 @@ from roofline.timemodel.uncertainty import Vector
 
 # A CPU's clock is what its file says that all cores keep: its turbo is not much above.
 _TURBO = 1.2
+# A part that keeps less of its clock or its memory than this is not the one that its file describes.
+_LEAST = 0.4
 # Nobody's host needs less or more for an operator.
 _HOST = 1e-7, 10e-3
 SOURCE = "known"
@@ -31,7 +33,7 @@ def limits(device: Device, constants: Constants) -> tuple[Vector, Vector]:
     reached = device.levels[-1].status == "measured" and device.kind == "cpu"
     memory = _TURBO if reached else 1 / share(device, constants)
     host = device.host.value or _HOST[0]
-    return (0.2, 0.2, min(_HOST[0] / host, 1.0)), (clock, memory, max(_HOST[1] / host, 1.0))
+    return (_LEAST, _LEAST, min(_HOST[0] / host, 1.0)), (clock, memory, max(_HOST[1] / host, 1.0))
 
 
 def adjusted(device: Device, by: Vector, constants: Constants) -> Device:

@@ -13,13 +13,13 @@ import math
 import tomllib
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from roofline.devices.device import Device
 from roofline.paths import UNCERTAINTY
+from roofline.records import Interval
 
 # What known times can say of a device.
 PARTS = ("clock", "memory", "host")
@@ -70,7 +70,8 @@ def rests(components: Mapping[str, float], device_kind: str) -> Vector:
 
 
 def covariance(device: Device) -> Matrix:
-    """Of the logarithms of PARTS: by the status of the device's numbers, or as known times left them."""
+    """Of the logarithms of what PARTS cost (a slower clock costs more): by the status of the device's numbers, or as known
+    times left them."""
     known = device.known
     if known is not None:
         c, m, h = known.clock, known.memory, known.host
@@ -87,44 +88,48 @@ def covariance(device: Device) -> Matrix:
     return (c * c, both, 0.0), (both, m * m, 0.0), (0.0, 0.0, h * h)
 
 
-class Interval(NamedTuple):
-    """An 80 % interval of a predicted time in seconds, and what it is made of: standard deviations of the logarithm of the
-    device's part, which is common to all models on it, and of the model's own.
-    """
-
-    low: float
-    high: float
-    device: float
-    own: float
-
-
 # Of a normal distribution, eight tenths lie within so many standard deviations.
 _EIGHT_TENTHS = 1.2816
 
 
-def slopes(components: Mapping[str, float], device_kind: str) -> Vector:
-    """Of the logarithm of a time, by those of clock, memory and host."""
-    clock, memory, host = rests(components, device_kind)
-    return -clock, -memory, host
+def parts(components: Mapping[str, float], device: Device) -> Vector:
+    """Standard deviations of the logarithm of a time by what is not known of the device, in three parts that have nothing to do
+    with each other: the first moves the clock (and what goes with it), the second the memory besides, the third the host.
+    """
+    along = rests(components, device.kind)
+    low = _root(covariance(device))
+    first, second, third = (sum(along[i] * low[i][j] for i in range(3)) for j in range(3))
+    return first, second, third
 
 
-def spread(along: Vector, of: Matrix) -> float:
-    """Standard deviation of what moves along `along`."""
-    total = sum(a * b * of[i][j] for i, a in enumerate(along) for j, b in enumerate(along))
-    return math.sqrt(max(total, 0.0))
-
-
-def interval(seconds: float, components: Mapping[str, float], device: Device, runtime: str, training: bool) -> Interval:
-    """Where a measured time lies in eight of ten cases."""
-    common = spread(slopes(components, device.kind), covariance(device))
-    alone = own(device.kind, runtime, training)
-    return Interval(*bounds(seconds, math.hypot(common, alone)), common, alone)
+def _root(of: Matrix) -> list[list[float]]:
+    """The lower triangle whose product with its own transpose is `of` (Cholesky)."""
+    low = [[0.0] * 3 for _ in range(3)]
+    for i in range(3):
+        for j in range(i + 1):
+            rest = of[i][j] - sum(low[i][k] * low[j][k] for k in range(j))
+            low[i][j] = math.sqrt(max(rest, 0.0)) if i == j else rest / low[j][j] if low[j][j] else 0.0
+    return low
 
 
 def bounds(value: float, sd: float) -> tuple[float, float]:
     """The interval around a value whose logarithm has that standard deviation."""
     factor = math.exp(_EIGHT_TENTHS * sd)
     return value / factor, value * factor
+
+
+def interval(seconds: float, components: Mapping[str, float], device: Device, runtime: str, training: bool) -> Interval:
+    """Where a measured time lies in eight of ten cases."""
+    common, alone = parts(components, device), own(device.kind, runtime, training)
+    low, high = bounds(seconds, math.hypot(*common, alone))
+    return Interval(low_s=low, high_s=high, own=alone, common=common)
+
+
+def ratio(one: Interval, other: Interval, same_device: bool) -> float:
+    """Standard deviation of the logarithm of the ratio of two times: what both rest on alike on one device cancels."""
+    if same_device:
+        return math.hypot(*(a - b for a, b in zip(one.common, other.common, strict=True)), one.own, other.own)
+    return math.hypot(*one.common, *other.common, one.own, other.own)
 
 
 def own(device_kind: str, runtime: str, training: bool) -> float:

@@ -30,6 +30,8 @@ _CONTRARY, _FAR = 3.0, 1.5
 _STEPS = 20
 # So many times can outvote one.
 _SEVERAL = 3
+# What all known times are off by at least is no measurement of this device; and how far contradictions widen what is left.
+_ELSE, _EXCESS = 4.0, 25.0
 # Two measurements of one question differ by this much at most.
 _AGAIN = 1.1
 
@@ -82,16 +84,18 @@ def fit(times: Sequence[Timed], device: Device, numbers: Constants | None = None
     after = [_predicted(one, found, c)[0] for one in times]
     off = np.log(np.array([one.seconds for one in times]) / after)
     # times that agree less than the model lets them say that it is less sure here
-    excess = max(1.0, float(np.sum((off / sd) ** 2)) / max(len(times), 1))
+    excess = min(max(1.0, float(np.mean((off / sd) ** 2))), _EXCESS)
     left = np.linalg.inv(information) * excess
+    _explained(times, after, device)
     rows = [Row(one.what, one.seconds, b, a) for one, b, a in zip(times, before, after, strict=True)]
     notes = [_said(found, device, len(times)), *_doubts(rows, sd, device.name), *_held(found, device, c, rows)]
     return Fitted(_named(found, device, _known(left, off, device), notes, rows), rows, notes)
 
 
 def _factors(x: Any) -> uncertainty.Vector:
-    clock, memory, host = (exp(value) for value in x)
-    return clock, memory, host
+    """Of clock, memory and host, of the logarithms of what they cost."""
+    clock, memory, host = (float(value) for value in x)
+    return exp(-clock), exp(-memory), exp(host)
 
 
 def _predicted(one: Timed, device: Device, c: Constants) -> tuple[float, uncertainty.Vector]:
@@ -107,20 +111,23 @@ def _predicted(one: Timed, device: Device, c: Constants) -> tuple[float, uncerta
 
 
 def _most_likely(times: Sequence[Timed], device: Device, c: Constants, prior: Any, sd: Any) -> tuple[Any, Any]:
-    """(logarithms of the factors, the information that there is of them): Gauss and Newton's steps, within the limits.
+    """(logarithms of what clock, memory and host cost, over before; the information that there is of them).
+
+    Steps of Gauss and Newton, within the limits.
 
     What is far off counts less the further it is (Huber): one wrong time of several does not lead, and a device that is another
     than its file says is believed.
     """
-    least, most = (np.log(np.array(limit)) for limit in adjusted.limits(device, c))
+    (clock, memory, host), (clocks, memories, hosts) = adjusted.limits(device, c)
+    least, most = np.log([1 / clocks, 1 / memories, host]), np.log([1 / clock, 1 / memory, hosts])
     measured = np.log(np.array([one.seconds for one in times]))
     x, information = np.zeros(3), prior
     far = _FAR if len(times) >= _SEVERAL else np.inf
     for _ in range(_STEPS):
         told = [_predicted(one, adjusted.adjusted(device, _factors(x), c), c) for one in times]
         off = measured - np.log(np.array([seconds for seconds, _ in told]))
-        # of the logarithm of a time, by those of clock, memory and host
-        slopes = np.array([(-clock, -memory, host) for _, (clock, memory, host) in told])
+        # of the logarithm of a time, by those of what clock, memory and host cost
+        slopes = np.array([rests for _, rests in told])
         weight = np.minimum(1.0, far * sd / np.maximum(np.abs(off), 1e-12)) / sd**2
         held = prior * min(1.0, _FAR / max(float(x @ prior @ x) ** 0.5, 1e-12))
         information = held + (slopes * weight[:, None]).T @ slopes
@@ -169,6 +176,17 @@ def _possible(one: Timed, device: Device, c: Constants) -> None:
         raise UsageError(
             f"{one.what} = {shown(one.seconds)} is above the peak of {device.name}: its {si(work, 'FLOP', 3)} take "
             f"{shown(alone)} at the least\nis it another device, another batch or dtype, or another unit of time?"
+        )
+
+
+def _explained(times: Sequence[Timed], after: Sequence[float], device: Device) -> None:
+    """Raises UsageError where no number that the device could have comes near any of the times."""
+    off = [max(one.seconds / seconds, seconds / one.seconds) for one, seconds in zip(times, after, strict=True)]
+    if min(off) > _ELSE:
+        one, seconds = times[0], after[0]
+        raise UsageError(
+            f"{one.what} = {shown(one.seconds)} cannot be a time of {device.name}: {shown(seconds)} is as near as its clock, "
+            "memory and host can be\nis it another device, another batch or dtype, or another unit of time?"
         )
 
 

@@ -49,8 +49,10 @@ class Question(Struct, frozen=True):
 # ------------------------------------------------------------------------------------------------ texts
 
 
-def question(text: str) -> Question:
+def question(text: Any) -> Question:
     """Of `MODEL [options] = TIME`. Raises UsageError that says what is wrong in it."""
+    if not isinstance(text, str):
+        raise UsageError(f"a known time is a text, such as {_EXAMPLE!r}, not {text!r}"[:300])
     what, equals, time = text.rpartition("=")
     what = " ".join(what.split())
     # the last = may be that of --set a=b, where there is no time at all
@@ -154,7 +156,7 @@ def _of_row(row: Row, record: model_tables.Record, path: Path, given: Reading) -
         what += f" --resolution {row.size}"
     if runtime != "eager":
         what += f" --runtime {runtime}"
-    if mode == "training":
+    if mode == "training" or (mode is None and named.training):
         optimizer = _cell(record, "optimizer", ("sgd", "adam", "adamw"), path, None)
         options |= {"training": True, **({"optimizer": optimizer} if optimizer else {})}
         what += " --training"
@@ -205,11 +207,13 @@ def _timed(one: Question, device: Device, cache: bool, progress: Any) -> Timed:
 
 
 def _trace(one: Question, request: Request, device: Device) -> Trace:
-    """A row of a table is what timm's benchmark ran, unless it is a training step."""
+    """A row of a table is what timm's benchmark ran, which trains by SGD."""
     from roofline.sources.timm import TIMM
 
-    if one.row is not None and not request.what.training and TIMM.has(one.row.model.partition(".")[0]):
-        how = model_tables.Setting(request.what.dtype or "fp32", one.layout, request.place.runtime)
+    training = request.what.training
+    plain = one.options.get("optimizer") in (None, "sgd")
+    if one.row is not None and plain and TIMM.has(one.row.model.partition(".")[0]):
+        how = model_tables.Setting(request.what.dtype or "fp32", one.layout, request.place.runtime, training)
         return validate.trace(one.row, validate.asked(one.row, how, device), Cache(enabled=request.cache))
     if one.row is not None:
         validate.named(one.row, request)

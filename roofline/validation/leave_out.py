@@ -89,7 +89,8 @@ def run(pairs: Sequence[tuple[Path, Device]], say: Say, given: Reading = AS_NAME
             say(f"{name}: fitting [{kind}] without it, on {len(rest)} {'table' if len(rest) == 1 else 'tables'}")
             numbers = fitted(rest, kind, say, given, cache=cache)
             for path, target in (pair for pair in mine if fit.family([pair], given) == kind):
-                result, rows = validate.run(path, target, given, cache=cache, progress=say, constants=numbers)
+                # in this process: a fit leaves threads behind, and processes that are forked then may wait for them for ever
+                result, rows = validate.run(path, target, given, cache=cache, jobs=1, progress=say, constants=numbers)
                 found.append((left_out(result, rows), rows))
     if not found:
         raise UsageError("\n".join(["no device can be left out: tables of models of two devices of a kind are needed", *notes]))

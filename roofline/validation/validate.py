@@ -188,7 +188,8 @@ def _place(t: Trace, job: _Job, row: Row) -> Prediction:
             rests[name] = rests.get(name, 0.0) + part
     low = high = 0.0
     if runtime != "ideal":
-        low, high, _, _ = uncertainty.interval(total, rests, target, runtime, training=False)
+        found = uncertainty.interval(total, rests, target, runtime, job.asked.request.what.training)
+        low, high = found.low_s, found.high_s
     ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
     return Prediction(
         row.model,

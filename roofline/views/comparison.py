@@ -6,9 +6,10 @@ import csv
 import io
 from collections.abc import Sequence
 
+from roofline.analysis.explain import with_interval
 from roofline.analysis.reasons import listed
 from roofline.records.comparison import Compared, Comparison
-from roofline.units import binary, count, seconds, si
+from roofline.units import binary, count, si
 from roofline.views.explanation import wrapped
 from roofline.views.listing import PLAIN, Painter, columns
 from roofline.views.text import cell, escape, grid
@@ -54,8 +55,16 @@ def _cells(row: Compared, several: dict[str, bool], own: Sequence[str], front: b
     cells = [row.model]
     cells += [row.device] if several["Device"] else []
     cells += [str(row.batch)] if several["Batch"] else []
-    cells += [count(row.params), count(row.macs), si(row.bytes, "B", 3), seconds(row.time_s), f"{count(row.throughput)}/s"]
-    cells.append("" if row.speed_up is None else f"{si(row.speed_up, digits=3)}x")
+    cells += [
+        count(row.params),
+        count(row.macs),
+        si(row.bytes, "B", 3),
+        with_interval(row.time_s, row.interval),
+        f"{count(row.throughput)}/s",
+    ]
+    sure = row.speed_up_between
+    unsure = " unsure" if sure and sure[0] <= 1 <= sure[1] else ""
+    cells.append("" if row.speed_up is None else f"{si(row.speed_up, digits=3)}x{unsure}")
     cells += [binary(row.peak_memory_bytes) + ("" if row.fits is not False else " does not fit"), row.bound]
     cells += [f"{value:g}" if isinstance(value := row.own.get(name, ""), float) else value for name in own]
     return cells + ([{True: "yes", False: "", None: "?"}[row.front]] if front else [])

@@ -16,7 +16,7 @@ from conftest import RunCli
 from roofline import cli
 from roofline.devices import library
 from roofline.timemodel.constants import shipped
-from roofline.validation import validate
+from roofline.validation import fit, leave_out, validate
 from roofline.validation.accuracy import Prediction
 from roofline.validation.model_tables import Row, Setting
 
@@ -390,6 +390,36 @@ class TestConstants:
         assert "--json" in refused(capsys, table, "-d", "t4", "--fit", tmp_path / "a.toml", "--json")
         both = (table, table, "-d", "t4", "-d", "i9-10940x", "--fit", tmp_path / "a.toml")
         assert "one kind at a time" in refused(capsys, *both)
+
+
+class TestLeaveOut:
+    def test_each_device_by_the_other(
+        self, t4: list[Prediction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    ) -> None:
+        """Tables that the shipped constants made: fits from round values come near them, and say who was left out."""
+        monkeypatch.setattr(leave_out, "ROUNDS", 1)
+        monkeypatch.setattr(fit, "ROUNDS", 1)
+        other = predictions("rtx-3090", Setting("fp32", "nchw", "eager"), ROWS[3:6])
+        a = write(tmp_path / "a.csv", lines(t4[3:6], [1.0] * 3))
+        b = write(tmp_path / "b.csv", lines(other, [1.0] * 3))
+        file = tmp_path / "report.md"
+        found = document(capsys, a, b, "-d", "t4", "-d", "rtx-3090", "--leave-out", "-o", file)
+        assert [(one["device"], one["table"], one["rows"]) for one in found["left_out"]] == [
+            ("t4", "a.csv", 3), ("rtx-3090", "b.csv", 3),
+        ]  # fmt: skip
+        for one in found["left_out"]:
+            assert 0.5 < one["ours"]["median_ratio"] < 2
+            assert one["ours"]["median_ape"] < one["baselines"]["flops"]["median_ape"]
+            assert 0 < one["half_width"] < 0.5
+        assert set(found["clusters"]) == {"device", "class", "family"}
+        assert "| rtx-3090 | b.csv | 3 |" in file.read_text()
+
+    def test_refused(self, table: Path, tmp_path: Path, capsys: Capture) -> None:
+        both = (table, table, "-d", "t4", "-d", "rtx-3090", "--leave-out")
+        assert "no device can be left out" in refused(capsys, table, "-d", "t4", "--leave-out")
+        assert "--fit beside --leave-out" in refused(capsys, *both, "--fit", tmp_path / "a.toml")
+        assert "--jobs beside --leave-out" in refused(capsys, *both, "--jobs", 2)
+        assert "ends in .json, .csv, .md" in refused(capsys, *both, "-o", tmp_path / "a.png")
 
 
 class TestSeveral:

@@ -97,6 +97,13 @@ def test_a_time_above_the_peak_is_refused() -> None:
         known.fit(timed(GPU, "products", times=0.5), GPU)
 
 
+def test_a_time_that_nothing_explains_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"both = .* cannot be a time of rtx-4090: .* is as near as"):
+        known.fit(timed(GPU, "both", times=1000.0), GPU)
+    with pytest.raises(UsageError, match="a known time is a text"):
+        known_times.question(5)
+
+
 def test_contradictions_are_said_with_their_spread() -> None:
     wrong = [*timed(GPU, "both"), *timed(GPU, "both", times=1.5)]
     notes = known.fit(wrong, GPU).notes
