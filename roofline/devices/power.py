@@ -25,6 +25,14 @@ FLOOR = 0.45
 ENERGY = {"HBM": 6e-12, "GDDR5": 14e-12, "GDDR6": 10e-12, "GDDR7": 8e-12, "LPDDR": 6e-12}
 SOURCE = "Board power less its memory's, beside a board of the same process at its full power (roofline/devices/power.py)"
 
+# W of a laptop's processor outside its cores: memory controller, links, graphics at rest
+OUTSIDE = 8.0
+
+
+def held(base: float, turbo: float) -> float:
+    """Share of its all-core turbo clock that a laptop's processor keeps at `base` watts, where that turbo takes `turbo`."""
+    return float((max(base - OUTSIDE, 0.0) / (turbo - OUTSIDE)) ** (1 / EXPONENT))
+
 
 @cache
 def architectures() -> dict[str, dict[str, dict[str, float]]]:

@@ -74,3 +74,13 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
     assert power.kept(lookup("rx-7900-xtx")) is None
     assert power.kept(lookup("i9-10940x")) is None
     assert power.kept(replace(lookup("rtx-5090"), tdp=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "turbo"), [("i7-12700h", 45, 115), ("i5-1135g7", 28, 60), ("core-ultra-7-155h", 28, 115)]
+)
+def test_laptops_keep_what_their_base_power_leaves_of_the_turbo(name: str, base: float, turbo: float) -> None:
+    cpu = lookup(name)
+    assert cpu.tdp == replace(cpu.tdp or Number(0.0), value=base)
+    assert cpu.sustained.value == pytest.approx(power.held(base, turbo), abs=0.006)
+    assert f"{turbo} W that all cores take" in cpu.sources["powerrule"]
