@@ -1,7 +1,8 @@
 """Regenerate the gallery: what the program says of the reference models, beside this file.
 
-    python reports/make.py            write totals.json, README.md, mobilenet.md and the charts
+    python reports/make.py            write totals.json, README.md, mobilenet.md, claims.md and the charts
     python reports/make.py --check    write nothing; exit 1 where one of the texts would change
+    ... --quick                       leaves out the claim about detectors, whose traces take half of the time
 
 The charts are PNG (an SVG of two hundred marks with readable labels takes a megabyte) and not compared: their bytes
 depend on the version of matplotlib.
@@ -19,12 +20,20 @@ import roofline
 from roofline import units
 from roofline.analysis import explain
 from roofline.records import BOUNDS, Analysis
-from roofline.views import chart
+from roofline.views import batches, chart, sheet
+
+import claims
 
 HERE = Path(__file__).resolve().parent
-MODELS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet50", "vgg16")
-# device, batch, dtype: one image at a time and a full batch on a GPU, one image on a desktop CPU and on a board
-SETTINGS = (("rtx-4090", 1, "amp"), ("rtx-4090", 256, "amp"), ("i9-10940x", 1, "fp32"), ("raspberry-pi-4", 1, "fp32"))
+MODELS = (
+    "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "ghostnet", "efficientnet_b0", "resnet50", "vgg16",
+    "vit_b_16",
+)  # fmt: skip
+# device, batch, dtype: one image at a time and a full batch on GPUs, one image on a desktop CPU, a server's, a board
+SETTINGS = (
+    ("rtx-4090", 1, "amp"), ("rtx-4090", 256, "amp"), ("h100-sxm", 256, "amp"), ("t4", 256, "amp"), ("i9-10940x", 1, "fp32"),
+    ("epyc-9654", 1, "fp32"), ("raspberry-pi-5", 1, "fp32"), ("apple-m4-gpu", 256, "fp32"),
+)  # fmt: skip
 CHARTS = ("mobilenet_v3_large", "vgg16")
 FIELDS = ("flops", "macs", "bytes", "weight_bytes", "kernels", "time_s", "throughput", "bound", "peak_memory_bytes")
 HEAD = """\
@@ -32,6 +41,9 @@ HEAD = """\
 
 Made by `python reports/make.py`; a test regenerates it and compares. Every time is a prediction from the device's data
 sheet: nothing here was run on these devices. [docs/time-model.md](../docs/time-model.md) says how far to trust it.
+
+[Why is MobileNet cheap in FLOPs, yet not fast on a GPU?](mobilenet.md) is the question that this project grew out of;
+[claims.md](claims.md) settles thirteen sentences that articles repeat. [Pictures](../docs/pictures.md) says how to read the charts.
 """
 # The founding question: device, batch, dtype, runtime
 QUESTION = (
@@ -47,6 +59,10 @@ QUESTION_HEAD = """\
 Made by `python reports/make.py`; a test regenerates it and compares. Times are predictions from data sheets:
 `roofline analyze MODEL -d DEVICE --batch N --dtype D --runtime R` gives each of them. Measured ratios are from timm's published
 tables (RTX 4090 eager under autocast, batch 1024; i9-10940X compiled, batch 1).
+
+![MobileNetV3-Large on the roofs of an RTX 4090 and of an i9-10940X](mobilenet.png)
+
+![Throughput by batch](mobilenet-batch.png)
 """
 ANSWER = """## The answer
 
@@ -183,7 +199,12 @@ def share(a: Analysis, what: str, *classes: str) -> float:
 
 def main() -> int:
     found = {model: analyses(model) for model in MODELS}
-    texts = {HERE / "totals.json": totals(found), HERE / "README.md": page(found), HERE / "mobilenet.md": question()}
+    settled = HERE / "claims.md"
+    quick = "--quick" in sys.argv[1:]
+    texts = {
+        HERE / "totals.json": totals(found), HERE / "README.md": page(found), HERE / "mobilenet.md": question(),
+        settled: claims.page(quick, settled.read_text(encoding="utf-8") if quick else ""),
+    }  # fmt: skip
     if "--check" in sys.argv[1:]:
         stale = [p.name for p, text in texts.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
         if stale:
@@ -192,7 +213,15 @@ def main() -> int:
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     for model in CHARTS:
-        chart.draw([found[model][1], found[model][2]], HERE / f"{model}.png")
+        chart.draw([found[model][1], found[model][4]], HERE / f"{model}.png")
+    pair = [roofline.analyze("mobilenet_v3_large", device=device) for device in ("rtx-4090", "i9-10940x")]
+    small = sheet.size("1260x740")
+    (HERE / "mobilenet.png").write_bytes(chart.picture(pair, size=small))
+    sweeps = [
+        [roofline.analyze("mobilenet_v3_large", device=device, batch=2**n) for n in range(10)]
+        for device in ("rtx-4090", "t4", "i9-10940x")
+    ]
+    (HERE / "mobilenet-batch.png").write_bytes(batches.picture(sweeps, "png", size=small, mode="light"))
     return 0
 
 

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
     from roofline.cost import register_flops as register_flops
     from roofline.records import Work as Work
+    from roofline.records.comparison import Comparison as Comparison
     from roofline.records.explanation import Explanation as Explanation
 
-__all__ = ["Analysis", "Device", "Explanation", "RooflineError", "Work", "__version__", "analyze", "explain", "register_flops"]
+__all__ = [
+    "Analysis", "Comparison", "Device", "Explanation", "RooflineError", "Work", "__version__", "analyze", "compare", "explain",
+    "register_flops",
+]  # fmt: skip
 
 
 def _text(analysis: Analysis) -> str:
@@ -31,12 +35,19 @@ def _text(analysis: Analysis) -> str:
 
 
 def _html(analysis: Analysis) -> str:
-    from roofline.views.table import html
+    from roofline.views import notebook
 
-    return html(analysis)
+    return notebook.analysis(analysis)
+
+
+def _frame(analysis: Analysis, by: str) -> Any:
+    from roofline.views import notebook
+
+    return notebook.frame(analysis, by)
 
 
 Analysis.VIEWS.update(text=_text, html=_html)
+Analysis.FRAMES.append(_frame)
 
 
 def __getattr__(name: str) -> Any:
@@ -48,6 +59,10 @@ def __getattr__(name: str) -> Any:
         from roofline.records.explanation import Explanation
 
         return Explanation
+    if name == "Comparison":
+        from roofline.records.comparison import Comparison
+
+        return Comparison
     if name == "Work":
         from roofline.records import Work
 
@@ -142,7 +157,7 @@ def explain(
         model = os.fspath(model)
     names = [device] if isinstance(device, (str, os.PathLike, Device)) else device
     found = [one if isinstance(one, Device) else library.lookup(one) for one in names]
-    Explanation.VIEWS["text"] = _explained
+    Explanation.VIEWS.update(text=_explained, html=_explained_html)
     return explanation.explain(explanation.Asker(model, options, cache, progress), found)
 
 
@@ -150,3 +165,58 @@ def _explained(found: Explanation) -> str:
     from roofline.views.explanation import render
 
     return render(found)
+
+
+def _explained_html(found: Explanation) -> str:
+    from roofline.views import notebook
+
+    return notebook.explanation(found)
+
+
+def compare(
+    models: Sequence[str],
+    *,
+    device: str | Device | Sequence[str | Device] = "cpu",
+    batch: int | Sequence[int] | None = None,
+    own: str | os.PathLike[str] | None = None,
+    pareto: str | None = None,
+    cache: bool = True,
+    progress: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Models side by side on a device, or on several, at a batch, or at several: a row for each.
+
+    `own` is a CSV file with numbers of yours, its first column the models; `pareto` names two or more numbers of which a model
+    should be best in one ("time,accuracy"). `options` are those of `analyze`. What cannot be analysed is a row of `failed`.
+
+    Raises a RooflineError: UsageError for what cannot be asked.
+    """
+    from roofline.advice import comparison
+    from roofline.devices import library
+    from roofline.errors import UsageError
+    from roofline.records.comparison import Comparison
+
+    if isinstance(models, str):
+        raise UsageError(f"compare({models!r}): expected several models, such as compare(['resnet50', 'vgg16'])")
+    names = [device] if isinstance(device, (str, os.PathLike, Device)) else device
+    found = [one if isinstance(one, Device) else library.lookup(one) for one in names]
+    batches = list(batch) if isinstance(batch, Sequence) else [batch]
+    for what, each in (("models", list(models)), ("device", [d.name for d in found]), ("batch", batches)):
+        if not each or len(set(each)) < len(each):
+            raise UsageError(f"compare: {what} has {'nothing in it' if not each else 'one of its values twice'}")
+    table = comparison.table(os.fspath(own)) if own is not None else None
+    front = comparison.front(pareto, table.columns if table else ()) if pareto else None
+    Comparison.VIEWS.update(text=_compared, html=_compared_html)
+    return comparison.compare(models, found, batches, options, own=table, pareto=front, cache=cache, progress=progress)
+
+
+def _compared(found: Comparison) -> str:
+    from roofline.views.comparison import render
+
+    return render(found)
+
+
+def _compared_html(found: Comparison) -> str:
+    from roofline.views import notebook
+
+    return notebook.comparison(found)

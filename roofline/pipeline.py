@@ -20,6 +20,7 @@ from roofline.request import Place, Request, check
 from roofline.sources import alone, traced
 
 if TYPE_CHECKING:
+    from roofline.analysis.memory import Timeline
     from roofline.cache.dependencies import Record
     from roofline.cache.store import Cache
     from roofline.sources.source import Source
@@ -204,6 +205,13 @@ def trace_of(request: Request) -> Trace:
         return with_trace(found, request)[0]
     _, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
     return trace
+
+
+def alive(request: Request) -> Timeline:
+    """What is alive at each op of a model by name."""
+    from roofline.analysis import memory
+
+    return memory.timeline(trace_of(request), target_of(request.place))
 
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:

@@ -65,6 +65,11 @@ STARTS_HEAVY = {
     "views.ink": "it draws",
     "views.labels": "it draws",
     "views.side": "it draws",
+    "views.alive": "it draws",
+    "views.batches": "it draws",
+    "views.plane": "it draws",
+    "views.sheet": "it draws",
+    "views.stack": "it draws",
     "views.page": "it fills a template",
     "views.table": "it writes to a terminal",
 }

@@ -62,6 +62,53 @@ def peak(trace: Trace, device: Device | None = None) -> Peak:
     return Peak(best, {_NAMES[k]: v for k, v in at.items() if v}, layer, _owners(trace, moment, layer, most))
 
 
+class Timeline(Struct, frozen=True):
+    """Bytes alive while each op runs, op by op."""
+
+    # kind ("parameters", "activations", ...) -> bytes at each op; what lies below another at the same op adds up to all
+    kinds: dict[str, list[int]]
+    # path of the layer that each op belongs to
+    layers: list[str]
+    # op with the most bytes alive, and how many they are
+    peak: int
+    total: int
+    # whose they are then: path and bytes, most first
+    owners: list[tuple[str, int]]
+
+
+def timeline(trace: Trace, device: Device) -> Timeline:
+    """What is alive at each op of one pass; its peak is that of `peak`, unless more was alive before the first op."""
+    n = len(trace.ops)
+    kinds: dict[str, list[int]] = {}
+    for s in trace.storages:
+        change = kinds.setdefault(_NAMES[s.kind], [0] * (n + 1))
+        born = max(s.born, 0)
+        # dropped while op `died` runs, after its inputs were read: gone in what that op is counted with
+        if s.died < 0 or s.died > born:
+            change[min(born, n)] += s.nbytes
+            if s.died >= 0:
+                change[min(s.died, n)] -= s.nbytes
+    for change in kinds.values():
+        for i in range(1, n + 1):
+            change[i] += change[i - 1]
+        change.pop()
+    scratch = [workspace.scratch(trace.specs[op.spec], device) for op in trace.ops]
+    if any(scratch):
+        kinds[_NAMES["workspace"]] = [a + b for a, b in zip(kinds.get(_NAMES["workspace"], [0] * n), scratch, strict=True)]
+    totals = [sum(at) for at in zip(*kinds.values(), strict=True)] if n else []
+    most = max(range(n), key=lambda i: totals[i], default=0)
+    found = peak(trace, device)
+    owners = sorted(found.by_layer.items(), key=lambda item: -item[1])
+    paths = [layer.path for layer in trace.layers]
+    return Timeline(
+        {kind: values for kind, values in kinds.items() if any(values)},
+        [paths[op.layer] for op in trace.ops],
+        most,
+        totals[most] if n else found.total,
+        [(paths[layer], size) for layer, size in owners if size],
+    )
+
+
 def _owners(trace: Trace, moment: int, layer: int, scratch: int) -> dict[int, int]:
     """Bytes alive at an op (-1: before the first) by layer: of a named storage its owner, of others the one that made it."""
     at = {row.path: i for i, row in enumerate(trace.layers)}

@@ -162,6 +162,26 @@ Output = Annotated[
         show_default=False,
     ),
 ]
+
+
+class Picture(StrEnum):
+    """What `-o x.png` shows."""
+
+    roofline = "roofline"
+    layers = "layers"
+    batch = "batch"
+    memory = "memory"
+
+
+PictureOption = Annotated[
+    Picture | None, typer.Option("--picture", help="What a picture file shows.  [default: roofline]", show_default=False)
+]
+Chart = Annotated[bool, typer.Option("--chart", help="Also draw the roofline in the terminal.")]
+SizeOption = Annotated[
+    str | None,
+    typer.Option("--size", metavar="SIZE", help="Of pictures: slide, column, 1600x900, 88x60mm, 6x4in.", show_default=False),
+]
+Dark = Annotated[bool, typer.Option("--dark", help="Pictures on dark paper.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")]
 NoAdvice = Annotated[
@@ -255,6 +275,9 @@ class ViewOptions(Group, frozen=True):
     top: Top = None
     json: Json = False
     output: Output = None
+    picture: PictureOption = None
+    size: SizeOption = None
+    dark: Dark = False
 
 
 class HereOptions(Group, frozen=True):

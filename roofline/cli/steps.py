@@ -15,6 +15,10 @@ from roofline.cli.terminal import note, out, progress
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis
 from roofline.request import Request, made
+from roofline.views.files import PICTURES, Look
+
+# The largest batch of a sweep is 2 to this power.
+MOST_DOUBLED = 9
 
 if TYPE_CHECKING:
     from roofline.advice.report import Told
@@ -87,6 +91,8 @@ class View(NamedTuple):
     top: int | None
     # rows of a CSV file: kernels, where nothing else was asked for
     csv: By
+    # of pictures
+    look: Look
 
     @classmethod
     def of(cls, options: ViewOptions, files: Sequence[Path]) -> View:
@@ -102,7 +108,48 @@ class View(NamedTuple):
                 raise UsageError("--depth is how deep the table goes, and --json prints every layer: leave one of them out")
             if by not in (None, By.layer):
                 raise UsageError(f"--depth is about layers, and --by {by.value} has none: leave one of them out")
-        return cls(json, by or By.layer, 2 if depth is None else depth, top, by or By.kernel)
+        look = _look(options, suffixes)
+        return cls(json, by or By.layer, 2 if depth is None else depth, top, by or By.kernel, look)
+
+
+def _look(options: ViewOptions, suffixes: set[str]) -> Look:
+    """Raises UsageError for an option of pictures where none is written, and for a size that is none."""
+    given = {"--picture": options.picture, "--size": options.size, "--dark": options.dark}
+    if any(given.values()) and not suffixes & set(PICTURES):
+        option = next(name for name, value in given.items() if value)
+        raise UsageError(f"{option} is about pictures, and none is written\ngive one: -o FILE with {', '.join(PICTURES)}")
+    if options.size:
+        from roofline.views import sheet
+
+        sheet.size(options.size)
+    return Look(options.picture.value if options.picture else "roofline", options.size, options.dark)
+
+
+def gathered(look: Look, asked: Sequence[Request]) -> Look:
+    """With what the picture needs beside the analyses. Raises UsageError for a picture of one device and several given."""
+    if look.picture == "memory":
+        if len(asked) > 1:
+            raise UsageError("--picture memory shows one device, and several were given\ngive one -d")
+        from roofline import pipeline
+
+        with foreign(asked[0].ask.model) as report:
+            return look._replace(alive=[pipeline.alive(replace(asked[0], progress=report))])
+    if look.picture == "batch":
+        return look._replace(sweeps=[_sweep(request) for request in asked])
+    return look
+
+
+def _sweep(request: Request) -> list[Analysis]:
+    """The same at batches that double, up to the first that does not fit."""
+    found: list[Analysis] = []
+    for batch in (2**n for n in range(MOST_DOUBLED + 1)):
+        a = analysed(replace(request, ask=replace(request.ask, batch=batch)))
+        if a.setting.batch != batch:
+            raise UsageError(f"--picture batch: the batch of {request.ask.model} is fixed ({a.setting.batch})")
+        found.append(a)
+        if a.totals.fits is False:
+            break
+    return found
 
 
 def publish(analyses: Sequence[Analysis], files: Sequence[Path], view: View, told: Sequence[Told] = ()) -> None:
@@ -110,7 +157,9 @@ def publish(analyses: Sequence[Analysis], files: Sequence[Path], view: View, tol
     from roofline.analysis.explain import hosts
     from roofline.views import files as output
 
-    contents = {path: output.render(analyses, path, view.by.value, view.depth, view.csv.value, told) for path in files}
+    contents = {
+        path: output.render(analyses, path, view.by.value, view.depth, view.csv.value, told, look=view.look) for path in files
+    }
     if view.json:
         from roofline.views.text import many_to_json
 
@@ -134,3 +183,13 @@ def _tables(analyses: Sequence[Analysis], view: View) -> None:
         with console.capture() as text:
             render(analysis, console, view.by.value, view.depth, view.top)
         out(("\n" if index else "") + text.get())
+
+
+def in_terminal(analyses: Sequence[Analysis]) -> None:
+    """The rooflines in plain characters, as wide as the terminal."""
+    from shutil import get_terminal_size
+
+    from roofline.views import plot
+
+    for a in analyses:
+        out(f"\n{plot.render(a, get_terminal_size((80, 24)).columns)}\n")

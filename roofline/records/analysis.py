@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from msgspec import Struct, field
 
@@ -302,6 +302,8 @@ class Analysis(Struct, frozen=True, kw_only=True):
     SCHEMA: ClassVar[int] = 1
     # how it is shown, "text" and "html": the package sets them, since a record knows no view
     VIEWS: ClassVar[dict[str, Callable[[Analysis], str]]] = {}
+    # and as rows for pandas, by "layer", "op" or "kernel"
+    FRAMES: ClassVar[list[Callable[[Analysis, str], Any]]] = []
 
     schema: int
     tool: ToolInfo
@@ -336,3 +338,12 @@ class Analysis(Struct, frozen=True, kw_only=True):
         """The same in a notebook."""
         view = self.VIEWS.get("html")
         return view(self) if view else repr(self)
+
+    def to_pandas(self, by: str = "layer") -> Any:
+        """A pandas.DataFrame of the rows by "layer", "op" or "kernel", in base units (FLOP, byte, second).
+
+        `attrs` of it holds the model, the setting and the totals. Raises UsageError for other rows, and without pandas.
+        """
+        if not self.FRAMES:
+            raise RuntimeError("import roofline, which knows how")
+        return self.FRAMES[0](self, by)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from msgspec import Struct
@@ -54,6 +55,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """The answer of `roofline compare`."""
 
     SCHEMA: ClassVar[int] = 1
+    # how it is shown: the package sets it, since a record knows no view
+    VIEWS: ClassVar[dict[str, Callable[[Comparison], str]]] = {}
 
     schema: int = 1
     runs: dict[str, Run]
@@ -63,3 +66,13 @@ class Comparison(Struct, frozen=True, kw_only=True):
     # what the front was asked for by: "time", "accuracy"
     pareto: tuple[str, ...] = ()
     notes: list[str] = []
+
+    def __str__(self) -> str:
+        """What the command line prints, in plain text."""
+        view = self.VIEWS.get("text")
+        return view(self) if view else repr(self)
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook, as a table."""
+        view = self.VIEWS.get("html")
+        return view(self) if view else repr(self)

@@ -134,3 +134,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
         """What the command line prints, in plain text."""
         view = self.VIEWS.get("text")
         return view(self) if view else repr(self)
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook, as tables."""
+        view = self.VIEWS.get("html")
+        return view(self) if view else repr(self)

@@ -1,61 +1,55 @@
 """The roofline picture: PNG, SVG or PDF, drawn by matplotlib without a display.
 
-One analysis fills a picture with its kernels (or layers); several on one device are compared in one picture; each
-device has its own.
+One analysis fills a picture with its kernels (or layers); several on one device are compared in one; several devices stand in
+one row on the same axes.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from roofline.analysis.explain import compare, facts, reason
+from roofline.analysis.explain import compare, facts, pace, reason
 from roofline.analysis.explain import label as distinct_name
-from roofline.records import Analysis, DeviceInfo, KernelRow, LayerRow
+from roofline.records import Analysis, KernelRow, LayerRow
 from roofline.units import percent, si
-from roofline.views.ink import FAINT, GRID, INK, SERIES, SOFT, darker, halo, printable
+from roofline.views import plane
+from roofline.views.ink import SERIES, Theme, printable, seconds
 from roofline.views.labels import Label, place
-from roofline.views.points import Bubble, blocks, bubbles, time_of
-from roofline.views.side import side_many, side_one
-from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, kept, of_nominal, roofs, slopes
+from roofline.views.plane import Roofs
+from roofline.views.points import Bubble, Frame, blocks, bubbles, frame, silent, time_of
+from roofline.views.sheet import (
+    DEFAULT,
+    WIDE,
+    Format,
+    Mode,
+    Sheet,
+    Size,
+    columns_of,
+    content,
+    footer,
+    header,
+    sheet,
+    shrink,
+    wrapped,
+)
+from roofline.views.side import bound_bars, side_many, side_one
+from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, kept, slopes
 
 By = Literal["kernel", "layer"]
-Format = Literal["png", "svg", "pdf"]
 
-RC: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10.5,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": SOFT,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "text.parse_math": False,
-    "axes.formatter.use_mathtext": False,
-    "svg.hashsalt": "roofline",
-    "svg.fonttype": "path",
-    "pdf.fonttype": 42,
-}
-NOMINAL: Any = {"color": SOFT, "linewidth": 1.2, "linestyle": (0, (4, 3)), "zorder": 1.8}
 # Waiting that takes a kernel to less than this share of the FLOP/s of its work is drawn.
 APART = 0.8
-# A kernel further below the peak than this is drawn on the lower edge: one cast must not squash the picture.
-DECADES = 5.5
-WIDTH, HEIGHT = 12.6, 7.4
-DPI = 150
+# Kernels of less than this share of the time have no measured mark of their own, and no name.
+SMALL, NAMED = 0.005, 0.02
+# Devices in one row.
+ROW = 4
 
 
 def draw(analyses: Sequence[Analysis], path: str | Path, *, by: By = "kernel") -> None:
@@ -65,276 +59,262 @@ def draw(analyses: Sequence[Analysis], path: str | Path, *, by: By = "kernel") -
     path.write_bytes(picture(analyses, form, by=by))
 
 
-def picture(analyses: Sequence[Analysis], form: Format = "png", *, by: By = "kernel") -> bytes:
+def picture(
+    analyses: Sequence[Analysis], form: Format = "png", *, by: By = "kernel", size: Size = DEFAULT, mode: Mode = "light"
+) -> bytes:
     """The picture as a file's content. The same analyses give the same bytes."""
     panels: dict[tuple[str, float], list[Analysis]] = defaultdict(list)
     for a in analyses:
         panels[a.device.name, a.device.peak_flops].append(a)
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(WIDTH, HEIGHT * len(panels)), dpi=DPI, facecolor="white")
-        FigureCanvasAgg(figure)
-        parts = figure.subfigures(len(panels), 1, squeeze=False)[:, 0]
-        for part, group in zip(parts, panels.values(), strict=True):
-            _panel(part, group, by)
-        out = io.BytesIO()
-        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
-        figure.savefig(out, format=form, metadata=metadata)
-    return out.getvalue()
+    groups = list(panels.values())
+    across = min(len(groups), ROW)
+    down = math.ceil(len(groups) / ROW)
+    words = " ".join(text for a in analyses for text in (a.model.name, a.device.title, *(k.layer + k.op for k in a.kernels)))
+    wide = 1.0 if len(groups) == 1 else max(1.0, 5.6 * across / WIDE)
+    with sheet(size, mode, printable(words), wide=wide, high=down) as made:
+        if len(groups) == 1:
+            _panel(made, groups[0], by)
+        else:
+            _row(made, groups, across, down)
+        return content(made, form, _name(analyses))
 
 
-class Frame(NamedTuple):
-    """The limits of the axes."""
-
-    left: float
-    right: float
-    low: float
-    high: float
+def _name(analyses: Sequence[Analysis]) -> str:
+    """What the picture shows, as the title of the file."""
+    first = analyses[0]
+    models, devices = {a.model.name for a in analyses}, {a.device.name for a in analyses}
+    what = printable(first.model.name) if len(models) == 1 else f"{len(models)} models"
+    where = printable(first.device.title or first.device.name) if len(devices) == 1 else f"{len(devices)} devices"
+    return f"{what} on {where}: roofline"
 
 
 def _rows(a: Analysis, by: By) -> Sequence[KernelRow] | Sequence[LayerRow]:
     return blocks(a.layers) if by == "layer" else a.kernels
 
 
-def _panel(part: SubFigure, group: Sequence[Analysis], by: By) -> None:
+# ------------------------------------------------------------------------------------------------ layouts
+
+
+def _panel(made: Sheet, group: Sequence[Analysis], by: By) -> None:
+    """One device fills the sheet."""
+    theme, narrow = made.theme, made.narrow
+    part = made.figure
+    wide, high = made.inches
     first = group[0]
-    device = first.device
-    frame = _frame(group, device, by)
-    main: Axes = part.add_axes((0.068, 0.125, 0.62, 0.695))
-    _axes(main, frame)
     spots = [b for a in group for b in bubbles(_rows(a, by))]
-    lines = _roofs(main, frame, device, first.setting.dtype, {k.dtype for a in group for k in a.kernels}, spots)
-    if len(group) == 1:
-        sentence = printable(reason(first))
-        _title(part, printable(first.model.name), device, " · ".join(facts(first)), sentence)
-        labels = _kernels(main, frame, first, by)
-        side_one(part, first)
+    at = frame(group, spots)
+    title = f"{_heading(group)} on {printable(first.device.title or first.device.name)}"
+    sentence = printable(reason(first) if len(group) == 1 else compare(group))
+    room = 0.94 if narrow else 0.69
+    if narrow:
+        brief = f"{seconds(time_of(first))} {_kind(first)} · {pace(first)}" if len(group) == 1 else _shared(group)
+        lines = [(brief, theme.soft)]
     else:
-        _title(part, f"{len(group)} models" if len({a.model.name for a in group}) > 1 else printable(first.model.name),
-               device, _shared(group), printable(compare(group)))  # fmt: skip
-        labels = _compare(main, frame, group)
-        side_many(part, group)
-    place(main, lines, _marks(main, frame, device, labels, spots), labels)
-    tool = first.tool
-    part.text(0.985, 0.018, f"roofline {tool.roofline}, torch {tool.torch}", ha="right", fontsize=8, color=FAINT)
+        setting = " · ".join(facts(first)) if len(group) == 1 else _shared(group)
+        lines = [(wrapped(setting, 200, 1), theme.soft), (wrapped(sentence, columns_of(room * wide)), theme.ink)]
+    header(made, title, lines, room=room)
+    box = (
+        (0.66 / wide, 0.80 / high, 0.96 - 0.66 / wide, 1 - 1.62 / high)
+        if narrow
+        else (0.068, 0.94 / high, 0.62, 1 - 2.28 / high)
+    )
+    ax = part.add_axes(box)
+    plane.axes(ax, theme, at, narrow=narrow)
+    notes = _plot(ax, made, at, group, by, spots)
+    if not narrow and len(group) == 1:
+        side_one(part, theme, first)
+    elif not narrow:
+        side_many(part, theme, group)
+    footer(made, notes, _tool(first))
+
+
+def _row(made: Sheet, groups: Sequence[Sequence[Analysis]], across: int, down: int) -> None:
+    """A panel for each device, all on the same axes."""
+    theme = made.theme
+    everything = [a for group in groups for a in group]
+    wide, high = made.inches
+    at = frame(everything, plane.spots_of(everything))
+    same = len({a.model.name for a in everything}) == 1
+    title = f"{_heading(everything)} on {len(groups)} devices"
+    lines = [(_shared(everything), theme.soft), (wrapped(printable(compare(everything)), columns_of(0.94 * wide)), theme.ink)]
+    header(made, title, [line for line in lines if line[0]], room=0.95)
+    notes: list[str] = []
+    top, bottom, left = 1.12 / high, 0.42 / high, 0.62 / wide
+    cell = (1 - left - 0.012) / across, (1 - top - bottom) / down
+    for i, group in enumerate(groups):
+        x, y = left + cell[0] * (i % across), 1 - top - cell[1] * (i // across + 1)
+        bars = (0.30 + 0.34 * len(group)) / high
+        named = 0.36 / high
+        ax = made.figure.add_axes((x, y + bars + 0.55 / high, cell[0] - 0.25 / wide, cell[1] - bars - named - 0.58 / high))
+        plane.axes(ax, theme, at, first=i % across == 0, narrow=True)
+        if i % across:
+            ax.tick_params(axis="y", labelleft=False)
+        ax.set_title(printable(group[0].device.title or group[0].device.name), loc="left", fontsize=12, fontweight="bold",
+                     color=theme.ink, pad=6)  # fmt: skip
+        shrink(ax.title, cell[0] - 0.3 / wide, made.figure)
+        found = _plot(ax, made._replace(narrow=True), at, group, "kernel", plane.spots_of(group))
+        notes += [note for note in found if note not in notes]
+        place_ = (x, y + 0.06 / high, cell[0] - 0.25 / wide, bars)
+        bound_bars(made.figure, theme, place_, group, models=not same, longest=max(x.totals.time_s for x in group))
+    footer(made, notes, _tool(everything[0]))
+
+
+def _tool(a: Analysis) -> str:
+    return f"roofline {a.tool.roofline}, torch {a.tool.torch}"
+
+
+def _kind(a: Analysis) -> str:
+    return "measured" if a.measurement else "predicted"
+
+
+def _heading(group: Sequence[Analysis]) -> str:
+    names = {a.model.name for a in group}
+    name = printable(group[0].model.name) if len(names) == 1 else f"{len(names)} models"
+    return name if len(name) <= 44 else name[:43] + "…"
 
 
 def _shared(group: Sequence[Analysis]) -> str:
-    """The settings that all have in common."""
+    """The settings that all have in common, and that the numbers are predictions."""
     settings = [facts(a) for a in group]
-    return " · ".join(fact[0] for fact in zip(*settings, strict=True) if len(set(fact)) == 1)
+    common = [fact[0] for fact in zip(*settings, strict=True) if len(set(fact)) == 1]
+    return " · ".join([*common, *(["predicted"] if not any(a.measurement for a in group) else [])])
 
 
-def _title(part: SubFigure, name: str, device: DeviceInfo, setting: str, sentence: str) -> None:
-    name = name if len(name) <= 44 else name[:43] + "…"
-    words = f"{name} on {printable(device.title or device.name)}"
-    title = part.text(0.02, 0.955, words, fontsize=17, fontweight="bold", va="center")
-    room = 0.69 * part.bbox.width
-    if (wide := title.get_window_extent().width) > room:
-        title.set_fontsize(17 * room / wide)
-    part.text(0.02, 0.912, setting, fontsize=10.5, color=SOFT, va="center")
-    lines = textwrap.wrap(re.sub(r"\bus\b", "µs", sentence), 108)
-    part.text(0.02, 0.889, "\n".join(lines[:2]), fontsize=10.5, color=INK, va="top", linespacing=1.35)
+# ------------------------------------------------------------------------------------------------ marks
 
 
-def _frame(group: Sequence[Analysis], device: DeviceInfo, by: By) -> Frame:
-    spots = [b for a in group for b in bubbles(_rows(a, by))]
-    ridge, peak = device.ridge or 1.0, device.peak_flops
-    xs = [b.x for b in spots] or [ridge]
-    ys = [y for b in spots for y in (b.y, b.reached, b.alone) if y] or [peak]
-    top = max(peak, *device.peaks.values()) if device.peaks else peak
-    shown = max(v for _, v in roofs(device.peaks, group[0].setting.dtype, {k.dtype for a in group for k in a.kernels}, peak))
-    high = max(min(top, shown), max(ys)) * 2.6
-    low = max(min(ys) / 2.5, high / 10**DECADES)
-    return Frame(min(min(xs) / 1.8, ridge / 30), max(max(xs) * 2.2, ridge * 12), min(low, peak / 300), high)
+class Marks(NamedTuple):
+    """Axes to draw kernels on."""
+
+    ax: Axes
+    theme: Theme
+    at: Frame
+    narrow: bool
+
+    def height(self, y: float) -> float:
+        return max(y, self.at.bottom)
+
+    def area(self, share: float) -> float:
+        """Bubble area in square points."""
+        return (12.0 + 700.0 * share) if self.narrow else (22.0 + 1500.0 * share)
 
 
-def _axes(ax: Axes, frame: Frame) -> None:
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlim(frame.left, frame.right)
-    ax.set_ylim(frame.low, frame.high)
-    ax.set_xlabel("arithmetic intensity (FLOP per byte moved)", fontsize=11)
-    ax.set_ylabel("FLOP/s", fontsize=11)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(10, numticks=12))
-        axis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v < 1e4 else si(v)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: si(v).replace(" ", "")))
-    ax.grid(True, which="major", color=GRID, linewidth=0.8, zorder=0)
-    ax.tick_params(which="minor", length=2, color=GRID)
-    ax.tick_params(which="major", length=4, color=FAINT)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+def _plot(ax: Axes, made: Sheet, at: Frame, group: Sequence[Analysis], by: By, spots: Sequence[Bubble]) -> list[str]:
+    """Roofs, points and labels of analyses on one device; gives back what the marks mean."""
+    first = group[0]
+    theme = made.theme
+    roofs = Roofs(ax, theme, at, first.device, spots, narrow=made.narrow)
+    taken = roofs.draw(first.setting.dtype, {k.dtype for a in group for k in a.kernels})
+    marks = Marks(ax, theme, at, made.narrow)
+    if len(group) == 1:
+        plane.floor(ax, theme, at, first, taken, narrow=made.narrow)
+        labels, notes = _kernels(marks, first, by)
+    else:
+        labels, notes = _compare(marks, group)
+    around = _around(marks, first, labels, spots)
+    place(ax, theme, taken, around, labels)
+    return notes
 
 
-def _roofs(ax: Axes, frame: Frame, device: DeviceInfo, dtype: str, dtypes: set[str],
-           spots: Sequence[Bubble]) -> list[Bbox]:  # fmt: skip
-    """Draws the roofs; gives back the boxes (in pixels) that no label may cover."""
-    part = kept(device)
-    peak, nominal, ridge = device.peak_flops * part, device.peak_flops, device.ridge
-    compute = roofs(device.peaks, dtype, dtypes, nominal)
-    highest = max(v for _, v in compute) * part
-    levels = slopes(device)
-    dram = levels[-1].reached
-    # the two regions under the bold roof
-    knee, split = (min(max(x, frame.left), frame.right) for x in (peak / dram, ridge))
-    first, last, under = min(knee, split), max(knee, split), min(peak, dram * split)
-    ax.fill([frame.left, first, split, split, frame.left], [dram * frame.left, dram * first, under, frame.low, frame.low],
-            color=BOUND_COLOUR["memory"], alpha=0.055, linewidth=0, zorder=0.5)  # fmt: skip
-    ax.fill([split, last, frame.right, frame.right, split], [under, peak, peak, frame.low, frame.low],
-            color=BOUND_COLOUR["compute"], alpha=0.055, linewidth=0, zorder=0.5)  # fmt: skip
-    taken = []
-    for level in levels:
-        bold, bandwidth = level is levels[-1], level.reached
-        meet = peak if bold else highest
-        ax.plot([frame.left, meet / bandwidth], [bandwidth * frame.left, meet], color=INK if bold else FAINT,
-                linewidth=2.2 if bold else 1.2, solid_capstyle="round", zorder=2)  # fmt: skip
-        words = f"{level.name}  {of_nominal(bandwidth, level.nominal, 'B/s')}"
-        taken.append(_slope_label(ax, frame, words, bandwidth, meet, bold))
-    # what the data sheet says, dashed, where it is not what is reached
-    if level.nominal > 1.03 * dram:
-        ax.plot([frame.left, nominal / level.nominal], [level.nominal * frame.left, nominal], **NOMINAL)
-    if nominal > 1.03 * peak:
-        ax.plot([nominal / level.nominal, frame.right], [nominal, nominal], **NOMINAL)
-    fastest = max(level.reached for level in levels)
-    for name, full in compute:
-        value = full * part
-        bold = abs(value - peak) <= 0.03 * peak
-        ax.plot([value / (dram if bold else fastest), frame.right], [value, value], color=INK if bold else FAINT,
-                linewidth=2.2 if bold else 1.2, zorder=2)  # fmt: skip
-        if bold:
-            ax.plot([value / fastest, value / dram], [value, value], color=FAINT, linewidth=1.2, zorder=2)
-        # above the line, unless kernels sit there
-        under = not bold and any(b.x > frame.right / 30 and value < b.y < 1.4 * value for b in spots)
-        words = f"{name}  {of_nominal(value, full, 'FLOP/s')}"
-        text = ax.annotate(words, (frame.right, value), (-4, -3 if under else 3), zorder=6,
-                           textcoords="offset points", ha="right", va="top" if under else "bottom", fontsize=9.5,
-                           color=INK if bold else SOFT,
-                           fontweight="bold" if bold else "normal", path_effects=halo())  # fmt: skip
-        taken.append(text.get_window_extent())
-    if frame.left < ridge < frame.right:
-        ax.plot([ridge, ridge], [frame.low, nominal], color=FAINT, linewidth=1, linestyle=(0, (2, 3)), zorder=1.5)
-        for words, side, ha in (("bytes take longer  ", ridge, "right"), ("  FLOPs take longer", ridge, "left")):
-            colour = BOUND_COLOUR["memory" if ha == "right" else "compute"]
-            text = ax.annotate(words, (side, frame.low), (0, 6), textcoords="offset points", ha=ha, va="bottom", fontsize=9.5,
-                               color=darker(colour), zorder=6)  # fmt: skip
-            taken.append(text.get_window_extent())
-        ax.plot([ridge], [nominal], marker="o", markersize=6, color="white", markeredgecolor=INK, markeredgewidth=1.6, zorder=5)
-        text = ax.annotate(f"ridge {si(ridge, digits=3)} FLOP/B", (ridge, frame.low), (0, 21), textcoords="offset points",
-                           ha="center", va="bottom", fontsize=9, color=SOFT, zorder=6,
-                           path_effects=halo())  # fmt: skip
-        taken.append(text.get_window_extent())
-    return taken
-
-
-def _slope_label(ax: Axes, frame: Frame, words: str, bandwidth: float, meet: float, bold: bool) -> Bbox:
-    """Writes a bandwidth along its roof, near the left end."""
-    start = max(frame.left, frame.low / bandwidth)
-    at = start * (meet / bandwidth / start) ** 0.04
-    p, q = ax.transData.transform([(at, bandwidth * at), (at * 10, bandwidth * at * 10)])
-    angle = math.degrees(math.atan2(q[1] - p[1], q[0] - p[0]))
-    radians = math.radians(angle)
-    text = ax.annotate(words, (at, bandwidth * at), (-4 * math.sin(radians), 4 * math.cos(radians)), textcoords="offset points",
-                       rotation=angle, rotation_mode="anchor", ha="left", va="bottom", fontsize=9.5,
-                       color=INK if bold else SOFT, fontweight="bold" if bold else "normal", zorder=6,
-                       path_effects=halo())  # fmt: skip
-    return text.get_window_extent()
-
-
-def _area(share: float) -> float:
-    """Bubble area in square points."""
-    return 22.0 + 1500.0 * share
-
-
-def _kernels(ax: Axes, frame: Frame, a: Analysis, by: By) -> list[Label]:
+def _kernels(m: Marks, a: Analysis, by: By) -> tuple[list[Label], list[str]]:
+    """Every kernel (or layer) as a mark of its class; names for those that take the time."""
     whole = time_of(a)
-    spots = bubbles(_rows(a, by))
+    quiet = silent(a.kernels) if by == "kernel" else []
+    # in the strip the height is B/s, at the left edge's intensity
+    left = m.at.left
+    moved = [b._replace(x=m.at.strip, y=b.y * left, reached=b.reached * left, alone=b.alone * left) for b in quiet]
+    found = sorted([*bubbles(_rows(a, by)), *moved], key=lambda b: b.time_s)
     labels: list[Label] = []
-    lost = waits = 0
-    for b in reversed(spots):
+    lost = waits = measured = 0
+    for b in reversed(found):
         share = b.time_s / whole
-        style = class_style(b.klass)
-        if by == "layer":
-            style = ClassStyle(b.klass, BOUND_COLOUR.get(b.klass, FAINT), "o")
-        y = max(b.reached or b.y, frame.low * 1.12)
-        lost += (b.reached or b.y) < frame.low * 1.12
-        if b.reached and share >= 0.005:
-            expected = max(b.y, frame.low * 1.12)
-            ax.plot([b.x, b.x], [expected, y], color=style.colour, linewidth=0.9, alpha=0.6, zorder=2.8)
-            ax.scatter([b.x], [expected], s=26, marker="_", color=style.colour, linewidths=1.4, zorder=3.2)
-        elif b.alone and b.y < APART * b.alone:
-            # the work alone, hollow, joined to where waiting puts it
-            waits += 1
-            ax.plot([b.x, b.x], [b.alone, y], color=style.colour, linewidth=0.8, alpha=0.45, zorder=2.7)
-            ax.scatter([b.x], [b.alone], s=0.5 * _area(share), marker=style.marker, facecolors="none",
-                       edgecolors=style.colour, linewidths=1.1, zorder=2.9)  # fmt: skip
-        ax.scatter([b.x], [y], s=_area(share), color=style.colour, marker=style.marker if y > frame.low * 1.12 else "v",
-                   alpha=0.72, edgecolors="white", linewidths=0.7, zorder=3)  # fmt: skip
-        if len(labels) < 8 and share >= 0.02:
-            times = f" ×{b.number}" if b.number > 1 else ""
-            words = f"{printable(b.name)}{times}  {percent(b.time_s, whole)}"
-            labels.append(Label(b.x, y, math.sqrt(_area(share)) / 2, words, style.colour))
-    _silent(ax, a, lost, waits)
-    return [*_whole(ax, frame, a, INK, "whole model"), *labels]
+        style = ClassStyle(b.klass, BOUND_COLOUR.get(b.klass, m.theme.faint), "o") if by == "layer" else class_style(b.klass)
+        y = m.height(b.y)
+        lost += b.y < m.at.bottom
+        colour = m.theme.mark(style.colour)
+        other = b.reached if b.reached and share >= SMALL else b.alone if not a.measurement and b.y < APART * b.alone else 0.0
+        if other:
+            measured += bool(b.reached)
+            waits += not b.reached
+            m.ax.plot([b.x, b.x], [m.height(other), y], color=colour, linewidth=0.8, alpha=0.45, zorder=2.7)
+            m.ax.scatter([b.x], [m.height(other)], s=(1.0 if b.reached else 0.5) * m.area(share), marker=style.marker,
+                         facecolors="none", edgecolors=colour, linewidths=1.1, zorder=2.9)  # fmt: skip
+        m.ax.scatter([b.x], [y], s=m.area(share), color=colour, marker=style.marker if b.y >= m.at.bottom else "v",
+                     alpha=0.72, edgecolors=m.theme.paper, linewidths=0.7, zorder=3)  # fmt: skip
+        if len(labels) < (3 if m.narrow else 8) and share >= NAMED:
+            labels.append(Label(b.x, y, math.sqrt(m.area(share)) / 2, _words(b, whole, m.narrow), style.colour))
+    return [*_whole(m, a, m.theme.ink, "whole model"), *labels], _notes(a, lost, waits, measured)
 
 
-def _silent(ax: Axes, a: Analysis, lost: int, waits: int) -> None:
-    """Says what a log scale cannot show."""
-    silent = [k for k in a.kernels if not k.flops]
-    lines = []
-    if silent:
-        took = percent(sum(k.measured_s or k.time_s for k in silent), time_of(a))
-        kind = "kernel does" if len(silent) == 1 else "kernels do"
-        lines.append(f"Not drawn: {len(silent):,} {kind} no arithmetic ({took} of the time)")
-    if a.measurement:
-        lines.append("Bubbles: as measured. Dashes: as predicted")
+def _words(b: Bubble, whole: float, narrow: bool) -> str:
+    """Which kernel, of what size, how many are like it, and their share of the time."""
+    name = printable(b.name)
+    if narrow:
+        return f"{name}  {percent(b.time_s, whole)}"
+    more = f"and {b.number - 1} like it, " if b.number > 1 else ""
+    return f"{name} {b.shape}\n{more}{percent(b.time_s, whole)}"
+
+
+def _notes(a: Analysis, lost: int, waits: int, measured: int) -> list[str]:
+    """What the marks mean, and what a log scale cannot show."""
+    notes = []
+    if measured:
+        notes.append("filled: predicted, hollow: measured")
     if waits:
-        lines.append("Hollow: the work alone. Filled: with waiting and starting")
+        notes.append("filled: as predicted, hollow: the work alone, without waiting and starting")
     if lost:
-        lines.append(f"▼ {lost:,} lie below this scale")
-    if lines:
-        ax.annotate("\n".join(lines), (0, 0), (0, -42), xycoords="axes fraction", textcoords="offset points", va="top",
-                    fontsize=8.5, color=SOFT, annotation_clip=False)  # fmt: skip
+        notes.append(f"▼ {lost:,} lie below this scale")
+    quiet = [k for k in a.kernels if not k.flops and k.time_s]
+    if quiet:
+        took = percent(sum(k.measured_s or k.time_s for k in quiet), time_of(a))
+        kind = "kernel does" if len(quiet) == 1 else "kernels do"
+        notes.append(f"grey strip: {len(quiet):,} {kind} no arithmetic ({took} of the time), by the bytes per second")
+    return [" · ".join(notes[:2]), *notes[2:]] if notes else []
 
 
-def _whole(ax: Axes, frame: Frame, a: Analysis, colour: str, name: str) -> list[Label]:
-    """The model as one point, and how far it stays below its roof."""
+def _whole(m: Marks, a: Analysis, colour: str, name: str) -> list[Label]:
+    """The model as one point, and how far it stays below its roof; hollow beside it where it was run."""
     t = a.totals
     if not (t.flops and t.bytes and t.achieved_flops):
         return []
-    reached = t.flops / time_of(a)
-    y = max(reached, frame.low * 1.12)
+    y = m.height(t.achieved_flops)
     roof = min(a.device.peak_flops * kept(a.device), slopes(a.device)[-1].reached * t.intensity)
-    words = f"{name}: {si(t.intensity, digits=3)} FLOP/B, {si(reached, 'FLOP/s', 3)}"
-    if roof > 1.25 * reached:
-        ax.plot([t.intensity, t.intensity], [y, roof], color=colour, linewidth=1.3, linestyle=(0, (1, 2)), zorder=4)
-        words += f"\n{si(roof / reached, digits=2)}× below the roof"
-    ax.scatter([t.intensity], [y], s=190, marker="*", color=colour, edgecolors="white", linewidths=1.1, zorder=7)
+    words = f"{name}: {si(t.intensity, digits=3)} FLOP/B, {si(t.achieved_flops, 'FLOP/s', 3)}"
+    if m.narrow:
+        words = f"{name}: {si(t.achieved_flops, 'FLOP/s', 3)}"
+    if roof > 1.25 * t.achieved_flops:
+        m.ax.plot([t.intensity, t.intensity], [y, roof], color=colour, linewidth=1.3, linestyle=(0, (1, 2)), zorder=4)
+        words += f"\n{si(roof / t.achieved_flops, digits=2)}× below the roof"
+    if a.measurement:
+        reached = t.flops / a.measurement.time_s
+        words += f"\nmeasured: {si(reached, 'FLOP/s', 3)}"
+        m.ax.scatter([t.intensity], [m.height(reached)], s=190, marker="*", facecolors=m.theme.paper, edgecolors=colour,
+                     linewidths=1.3, zorder=7)  # fmt: skip
+    size = 120 if m.narrow else 190
+    m.ax.scatter([t.intensity], [y], s=size, marker="*", color=colour, edgecolors=m.theme.paper, linewidths=1.1, zorder=7.2)
     return [Label(t.intensity, y, 8, words, colour, bold=True)]
 
 
-def _compare(ax: Axes, frame: Frame, group: Sequence[Analysis]) -> list[Label]:
+def _compare(m: Marks, group: Sequence[Analysis]) -> tuple[list[Label], list[str]]:
     labels: list[Label] = []
     for i, a in enumerate(group):
-        colour = SERIES[i % len(SERIES)]
-        spots = [b for b in bubbles(a.kernels) if b.y >= frame.low]
-        ax.scatter([b.x for b in spots], [b.y for b in spots], s=[0.4 * _area(b.time_s / a.totals.time_s) for b in spots],
-                   color=colour, alpha=0.28, linewidths=0, zorder=3)  # fmt: skip
-        labels += _whole(ax, frame, a, colour, printable(distinct_name(a, group)))
-    return labels
+        colour = m.theme.mark(SERIES[i % len(SERIES)])
+        spots = [b for b in bubbles(a.kernels) if b.y >= m.at.low]
+        m.ax.scatter([b.x for b in spots], [b.y for b in spots], s=[0.4 * m.area(b.time_s / time_of(a)) for b in spots],
+                     color=colour, alpha=0.28, linewidths=0, zorder=3)  # fmt: skip
+        labels += _whole(m, a, colour, printable(distinct_name(a, group)))
+    seen = "★ whole model as predicted" + (", hollow as measured" if any(a.measurement for a in group) else "")
+    return labels, [f"dots: kernels · {seen}"]
 
 
-def _marks(ax: Axes, frame: Frame, device: DeviceInfo, labels: Sequence[Label], spots: Sequence[Bubble]) -> list[Bbox]:
+def _around(m: Marks, a: Analysis, labels: Sequence[Label], spots: Sequence[Bubble]) -> list[Bbox]:
     """Boxes around the points, and beads along the bold roof, that a label should leave free."""
-    scale = ax.figure.dpi / 72
-    beads = [(frame.left * (frame.right / frame.left) ** (i / 160), 3.0) for i in range(161)]
-    top, dram = device.peak_flops * kept(device), slopes(device)[-1].reached
-    around = [(x, min(top, dram * x), r) for x, r in beads]
+    scale = m.ax.figure.dpi / 72
+    around = [*plane.beads(m.ax, m.at, a.device)]
     around += [(label.x, label.y, label.radius) for label in labels]
-    around += [(b.x, max(y, frame.low), 4.0) for b in spots for y in (b.y, b.alone or b.y)]
+    around += [(b.x, m.height(y), 4.0) for b in spots for y in (b.y, b.alone or b.y)]
     boxes = []
-    for x, y, radius in around:
-        px, py = ax.transData.transform((x, y))
+    for (px, py), (_, _, radius) in zip(m.ax.transData.transform([(x, y) for x, y, _ in around]), around, strict=True):
         r = radius * scale * 0.8
         boxes.append(Bbox.from_extents(px - r, py - r, px + r, py + r))
     return boxes

@@ -23,7 +23,7 @@ FIELDS = (
 
 def render(found: Comparison, paint: Painter = PLAIN) -> str:
     """The table, the sentences under it, and what failed."""
-    head, rows = _table(found)
+    head, rows = cells(found)
     text = columns(head, rows, _align(head), paint)
     lines = [f"- {s.text}" for s in found.sentences]
     reasons = dict.fromkeys((f.model, f.why) for f in found.failed)
@@ -43,7 +43,8 @@ def _own(found: Comparison) -> list[str]:
     return list(dict.fromkeys(name for row in found.rows for name in row.own))
 
 
-def _table(found: Comparison) -> tuple[list[str], list[list[str]]]:
+def cells(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The table as text: its heads, and the cells of each row."""
     several = {"Device": len({r.device for r in found.rows}) > 1, "Batch": len({r.batch for r in found.rows}) > 1}
     own = _own(found)
     head = ["Model", *(n for n, shown in several.items() if shown), "Params", "MACs", "Traffic", "Time", "Rate", "Speed-up"]
@@ -83,7 +84,7 @@ def to_csv(found: Comparison) -> str:
 
 def to_markdown(found: Comparison) -> str:
     """The table, and the sentences as a list."""
-    head, rows = _table(found)
+    head, rows = cells(found)
     table = grid(head, _align(head), [[escape(name) for name in row] for row in rows])
     said = "\n".join(f"- {escape(s.text)}" for s in found.sentences)
     return f"{table}\n" + (f"\n{said}\n" if said else "")

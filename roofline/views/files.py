@@ -10,15 +10,28 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from roofline.errors import OutputError, UsageError, close
 from roofline.records import Analysis
 
 if TYPE_CHECKING:
     from roofline.advice.report import Told
+    from roofline.analysis.memory import Timeline
 
 By = Literal["layer", "op", "kernel"]
+PictureName = Literal["roofline", "layers", "batch", "memory"]
+
+
+class Look(NamedTuple):
+    """How pictures look: which one, at what size (as `--size` takes it), on what paper."""
+
+    picture: PictureName = "roofline"
+    size: str | None = None
+    dark: bool = False
+    # what a picture shows beside the analyses: of "batch" each at growing batches, of "memory" what is alive at each op
+    sweeps: Sequence[Sequence[Analysis]] = ()
+    alive: Sequence[Timeline] = ()
 
 
 class Shown(NamedTuple):
@@ -33,6 +46,7 @@ class Shown(NamedTuple):
     rows: By
     # explanations at hand, of some or all of the analyses
     told: Sequence[Told] = ()
+    look: Look = Look()
 
 
 # The analyses as the content of a file. Raises OutputError where it cannot be drawn.
@@ -60,15 +74,28 @@ def _markdown(analyses: Sequence[Analysis], shown: Shown) -> bytes:
 
 
 def _chart(analyses: Sequence[Analysis], shown: Shown) -> bytes:
-    from tempfile import TemporaryDirectory
+    from roofline.views import sheet
 
-    from roofline.views import chart
-
+    look = shown.look
+    form = cast(Literal["png", "svg", "pdf"], shown.suffix[1:])
+    mode: sheet.Mode = "dark" if look.dark else "light"
+    size = sheet.size(look.size)
     try:
-        with TemporaryDirectory(prefix="roofline-") as folder:
-            place = Path(folder, f"chart{shown.suffix}")
-            chart.draw(analyses, place)
-            return place.read_bytes()
+        if look.picture == "layers":
+            from roofline.views import stack
+
+            return stack.picture(analyses, form, size=size, mode=mode)
+        if look.picture == "batch":
+            from roofline.views import batches
+
+            return batches.picture(look.sweeps, form, size=size, mode=mode)
+        if look.picture == "memory":
+            from roofline.views import alive
+
+            return alive.picture(analyses[0], look.alive[0], form, size=size, mode=mode)
+        from roofline.views import chart
+
+        return chart.picture(analyses, form, size=size, mode=mode)
     except OSError as e:
         raise OutputError(f"the chart cannot be drawn: {e.strerror or e}") from e
 
@@ -98,6 +125,10 @@ FORMATS: dict[str, Renderer] = {
 }
 
 # ------------------------------------------------------------------------------------------------ files
+
+
+# Suffixes of pictures.
+PICTURES = tuple(suffix for suffix, renderer in FORMATS.items() if renderer is _chart)
 
 
 def suffix_of(path: Path) -> str:
@@ -144,7 +175,14 @@ def _place(path: Path) -> Path:
 
 
 def render(
-    analyses: Sequence[Analysis], path: Path, by: By, depth: int, rows: By | None = None, told: Sequence[Told] = ()
+    analyses: Sequence[Analysis],
+    path: Path,
+    by: By,
+    depth: int,
+    rows: By | None = None,
+    told: Sequence[Told] = (),
+    *,
+    look: Look | None = None,
 ) -> bytes:
     """What belongs into `path`, by its suffix. CSV holds the first analysis alone: a row for each of `rows`, if that is not
     given by kernel unless `by` is "op". A page shows what is told of the analyses.
@@ -152,7 +190,8 @@ def render(
     Raises OutputError if a chart cannot be drawn.
     """
     suffix = suffix_of(path)
-    return FORMATS[suffix](analyses, Shown(suffix, by, depth, rows or ("kernel" if by == "layer" else by), told))
+    shown = Shown(suffix, by, depth, rows or ("kernel" if by == "layer" else by), told, look or Look())
+    return FORMATS[suffix](analyses, shown)
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:

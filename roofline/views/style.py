@@ -26,7 +26,7 @@ class ClassStyle(NamedTuple):
     marker: str
 
 
-# Eight hues that stay apart in the common kinds of colour blindness; the rare classes share them under another marker.
+# No two of a colour; the common ones stay apart in the common kinds of colour blindness too, the others by marker.
 _INKS = {
     "conv": ("#2f6fde", "o"),
     "depthwise_conv": ("#f08a00", "o"),
@@ -36,15 +36,15 @@ _INKS = {
     "rnn": ("#8a5a2b", "o"),
     "pointwise": ("#14955f", "D"),
     "norm": ("#b8a100", "D"),
-    "softmax": ("#d83a8f", "D"),
-    "reduction": ("#13a5c8", "D"),
-    "pool": ("#7a4fd0", "D"),
-    "fft": ("#8a5a2b", "D"),
+    "softmax": ("#ef6a5b", "D"),
+    "reduction": ("#0d6b78", "D"),
+    "pool": ("#a992f5", "D"),
+    "fft": ("#c79a63", "D"),
     "layout": ("#6b7280", "s"),
-    "gather": ("#14955f", "s"),
-    "sort": ("#b8a100", "s"),
-    "host": ("#9ca3af", "s"),
-    "other": ("#a8a29e", "s"),
+    "gather": ("#86bf3c", "s"),
+    "sort": ("#5f5b00", "s"),
+    "host": ("#b4bcc9", "s"),
+    "other": ("#8f7d76", "s"),
 }
 CLASSES: dict[str, ClassStyle] = {k: ClassStyle(title(k), *ink) for k, ink in _INKS.items()}
 

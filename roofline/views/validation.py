@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from roofline.units import seconds
 from roofline.validation.accuracy import Prediction, Validation
@@ -52,37 +53,34 @@ def _rank(spearman: float | None, digits: int) -> str:
 
 def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
     """Predicted against measured time, log-log, coloured by what bounds the prediction; PNG, SVG or PDF by suffix."""
-    import io
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    import matplotlib
+    from roofline.views import sheet
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6.4, 6.0), layout="constrained")
-    for bound, colour in BOUND_COLOUR.items():
-        chosen = [p for p in found if p.bound == bound]
-        if chosen:
-            axes.scatter(
-                [p.measured_s * 1e3 for p in chosen],
-                [p.predicted_s * 1e3 for p in chosen],
-                s=9,
-                alpha=0.6,
-                color=colour,
-                edgecolors="none",
-                label=f"{bound}-bound ({len(chosen)})",
-            )
-    times = [t * 1e3 for p in found for t in (p.measured_s, p.predicted_s)]
-    ends = [min(times) * 0.8, max(times) * 1.25]
-    axes.plot(ends, ends, color="black", linewidth=0.8)
-    for factor in (1.25, 0.8):
-        axes.plot(ends, [e * factor for e in ends], color="black", linewidth=0.5, linestyle=":")
-    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured, ms", ylabel="predicted, ms")
+    form = cast(sheet.Format, path.suffix[1:].lower())
     how = f"{v.device}, {v.dtype}, {v.layout}, {v.runtime}"
-    axes.set_title(f"{how}: median error {v.median_ape:.1%}, Spearman {_rank(v.spearman, 3)}", fontsize=9)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
-    axes.grid(alpha=0.2, linewidth=0.5)
-    out = io.BytesIO()
-    figure.savefig(out, format=path.suffix[1:].lower(), dpi=150)
-    plt.close(figure)
-    return out.getvalue()
+    with sheet.sheet(sheet.Size(6.4, 6.0), "light", "") as made:
+        theme = made.theme
+        wide, high = made.inches
+        lines = [(how, theme.soft), (f"median error {v.median_ape:.1%}, Spearman {_rank(v.spearman, 3)}", theme.ink)]
+        sheet.header(made, f"Predicted beside measured: {v.table}", lines, room=0.95)
+        axes = made.figure.add_axes((0.85 / wide, 0.85 / high, 0.95 - 0.85 / wide, 1 - 1.95 / high))
+        for bound, colour in BOUND_COLOUR.items():
+            if chosen := [p for p in found if p.bound == bound]:
+                axes.scatter(
+                    [p.measured_s * 1e3 for p in chosen], [p.predicted_s * 1e3 for p in chosen], s=11, alpha=0.6,
+                    color=theme.mark(colour), edgecolors="none", label=f"{bound}-bound ({len(chosen)})",
+                )  # fmt: skip
+        times = [t * 1e3 for p in found for t in (p.measured_s, p.predicted_s)]
+        ends = [min(times) * 0.8, max(times) * 1.25]
+        axes.plot(ends, ends, color=theme.ink, linewidth=0.8)
+        for factor in (1.25, 0.8):
+            axes.plot(ends, [e * factor for e in ends], color=theme.faint, linewidth=0.8, linestyle=":")
+        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured, ms", ylabel="predicted, ms")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            axis.set_minor_formatter(NullFormatter())
+        axes.legend(frameon=False, fontsize=9, loc="upper left", labelcolor=theme.soft)
+        axes.grid(color=theme.grid, linewidth=0.6)
+        sheet.footer(made, ["dotted: 25 % too long, 20 % too short"], "")
+        return sheet.content(made, form, f"{v.table} on {v.device}: predicted beside measured")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from functools import cache
+from html import escape
 from pathlib import Path
 
 import msgspec
@@ -120,3 +121,16 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert json.loads(capsys.readouterr().out)["rows"][0]["model"] == "resnet18"
     assert cli.main(["compare", "resnet18", "resnet18", "-d", "rtx-4090"]) == 2
     assert cli.main(["compare", "resnet18", "-d", "rtx-4090", "-o", str(tmp_path / "x.png")]) == 2
+
+
+def test_an_explanation_and_a_comparison_show_tables() -> None:
+    told = roofline.explain("mobilenet_v3_small", device=["t4", "i9-10940x"])
+    shown = told._repr_html_()
+    assert shown.count("<table>") == shown.count("</table>") >= 1
+    assert all(f"<td>{escape(part.name)}</td>" in shown for part in told.classes)
+    assert all(escape(s.text) in shown for s in told.why)
+    found = roofline.compare(["mobilenet_v3_small", "no_such_net"], device="t4", batch=[1, 8])
+    assert [(r.model, r.batch) for r in found.rows] == [("mobilenet_v3_small", 1), ("mobilenet_v3_small", 8)]
+    assert len(found.failed) == 2
+    assert "no_such_net on t4" in found._repr_html_()
+    assert "mobilenet_v3_small" in str(found)

@@ -142,3 +142,17 @@ def test_the_blocks_are_the_devices() -> None:
     short, long = (memory.peak(found, lookup(name)).by_kind["workspace"] for name in ("epyc-7763", "epyc-9654"))
     assert short == image + weight
     assert long == image * 32 // 24 * 2 - image + 4 * 32 * 32 * 9
+
+
+@pytest.mark.parametrize("options", [{}, {"training": True}])
+def test_memory_over_a_pass_has_the_peak_of_the_analysis(options: dict[str, Any]) -> None:
+    """Op by op what `peak` finds in one walk, and the owners at the peak are all of it."""
+    from roofline import pipeline, request
+
+    asked = request.made("mobilenet_v3_small", {"device": "t4", "batch": 2, **options})
+    found, alive = pipeline.run(asked).totals, pipeline.alive(asked)
+    assert alive.total == found.peak_memory_bytes
+    assert {kind: values[alive.peak] for kind, values in alive.kinds.items() if values[alive.peak]} == found.peak_memory
+    assert alive.layers[alive.peak] == found.peak_layer
+    assert sum(size for _, size in alive.owners) == alive.total
+    assert all(value >= 0 for values in alive.kinds.values() for value in values)

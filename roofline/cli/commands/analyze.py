@@ -10,6 +10,7 @@ import typer
 
 from roofline.cli.options import (
     AskOptions,
+    Chart,
     Debug,
     Devices,
     LimitOptions,
@@ -20,7 +21,7 @@ from roofline.cli.options import (
     PlaceOptions,
     ViewOptions,
 )
-from roofline.cli.steps import View, analysed, by_known_times, foreign, publish, requests
+from roofline.cli.steps import View, analysed, by_known_times, foreign, gathered, in_terminal, publish, requests
 from roofline.errors import CheckFailed, UsageError
 from roofline.records import Analysis
 
@@ -40,6 +41,7 @@ def run(  # long: an option each
     ask: AskOptions,
     what: PassOptions,
     view: ViewOptions,
+    chart: Chart = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 1 if an op has no FLOP rule, or a kernel lies above a roof.")
     ] = False,
@@ -68,6 +70,7 @@ def run(  # long: an option each
     roofline analyze vgg16 -d t4 -o vgg16.html -o vgg16.png
     roofline analyze resnet50 -d rtx-4090 --training -b 64 --dtype amp
     roofline analyze hf:LlamaForCausalLM -d h100-sxm --dtype bf16 --decode 8192
+    roofline analyze resnet50 -d rtx-4090 -o batch.png --picture batch --size slide
     roofline analyze resnet50 -d rtx-4090 --json > resnet50.json
     """
     limits.apply()
@@ -80,12 +83,16 @@ def run(  # long: an option each
     if len(names) > 1 and any(f.suffix.lower() == ".csv" for f in targets):
         raise UsageError("a CSV file holds one device, and several were given\ngive one -d, or write .json")
     given = {**place.given(), **ask.given(), **what.given()}
+    if chart and view.json:
+        raise UsageError("--chart draws in the terminal, and --json prints one document: leave one of them out")
     asked = requests(model, names, given, cache=not no_cache)
     if known:
         asked = [by_known_times(asked, known)]
     analyses = [analysed(request) for request in asked]
     told = _told(asked, given, analyses) if advise else []
-    publish(analyses, targets, shown, told)
+    publish(analyses, targets, shown._replace(look=gathered(shown.look, asked)), told)
+    if chart:
+        in_terminal(analyses)
     if strict:
         _refuse_unknown(analyses)
         _refuse_impossible(analyses)

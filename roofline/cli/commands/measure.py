@@ -8,6 +8,7 @@ import typer
 
 from roofline.cli.options import AskOptions, Debug, DtypeOption, Here, HereOptions, LimitOptions, Model, ViewOptions
 from roofline.cli.steps import View, foreign, publish
+from roofline.errors import UsageError
 from roofline.request import made
 
 SHORT = "Run a model here: measured beside predicted, kernel by kernel."
@@ -43,6 +44,8 @@ def run(
 
     targets = files.targets(view.output or [])
     shown = View.of(view, targets)
+    if shown.look.picture in ("batch", "memory"):
+        raise UsageError(f"--picture {shown.look.picture} is computed and not measured: ask `roofline analyze` for it")
     here.only_cpu(device)
     given = {**ask.given(), "device": device.value, **({"dtype": dtype.value} if dtype else {})}
     with foreign(model) as report:

@@ -1,0 +1,118 @@
+"""The other pictures: time by layer, throughput by batch, memory over a pass, the roofline in a terminal."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import msgspec
+import pytest
+from sample import hostile, sample
+
+from roofline.analysis.memory import Timeline
+from roofline.cli.options import Picture, ViewOptions
+from roofline.cli.steps import View, gathered
+from roofline.errors import UsageError
+from roofline.records import Analysis
+from roofline.views import alive, batches, files, plot, sheet, stack
+from roofline.views.files import Look
+
+TWO = Timeline({"parameters": [8, 8, 8], "activations": [0, 4, 2]}, ["", "a<b>", "c"], 1, 12, [("", 8), ("a<b>", 4)])
+
+
+def swept(rates: list[float]) -> list[Analysis]:
+    """Batches 1, 2, 4, ... that deliver so many samples a second."""
+    found = []
+    for i, rate in enumerate(rates):
+        a = sample("gpu", 1)
+        totals = msgspec.structs.replace(a.totals, throughput=rate, time_s=2**i / rate)
+        found.append(msgspec.structs.replace(a, totals=totals, setting=msgspec.structs.replace(a.setting, batch=2**i)))
+    return found
+
+
+@pytest.mark.parametrize("blocks", [1, 13, 66])
+def test_the_bars_add_up_on_every_device(blocks: int) -> None:
+    pair = [sample("gpu", blocks), sample("cpu", blocks)]
+    bars = stack.bars(pair)
+    assert len(bars) <= stack.BARS
+    for i, a in enumerate(pair):
+        assert math.fsum(bar.of(i) for bar in bars) == pytest.approx(a.totals.time_s)
+        for bound, seconds in a.totals.time_by_bound.items():
+            assert math.fsum(bar.times[i].get(bound, 0.0) for bar in bars) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("rates", "place"),
+    [
+        ([10, 20, 40, 42, 43], 2),  # 43 is 7.5 % more than 40
+        ([10, 20, 40, 80], None),
+        ([10, 9, 8], 0),
+        ([10, 10.5, 20, 20], 2),  # flat before it rises is no knee
+    ],
+)
+def test_the_knee_is_where_nothing_larger_brings_a_tenth(rates: list[float], place: int | None) -> None:
+    assert batches.knee(swept(rates)) == place
+
+
+def test_every_picture_says_what_it_is_in_text_that_can_be_searched() -> None:
+    a = sample("gpu", 1)
+    size = sheet.size(None)
+    for raw, title in (
+        (stack.picture([a], "svg", size=size, mode="dark"), "time by layer"),
+        (batches.picture([swept([10, 20, 21])], "svg", size=size, mode="light"), "throughput by batch"),
+        (alive.picture(a, TWO, "svg", size=size, mode="light"), "memory over one pass"),
+    ):
+        root = ET.fromstring(raw)
+        assert root[0].text == f"mobilenet_v1 on NVIDIA GeForce RTX 3090: {title}"
+        said = " ".join("".join(t.itertext()) for t in root.iter("{http://www.w3.org/2000/svg}text"))
+        assert "predicted" in said or "not measured" in said
+    assert "a<b>" in said
+    assert "12 B" in said
+
+
+def test_hostile_names_and_narrow_columns() -> None:
+    bad = hostile()
+    size = sheet.size("column")
+    assert stack.picture([bad], "png", size=size, mode="light").startswith(b"\x89PNG")
+    assert alive.picture(bad, TWO, "png", size=size, mode="dark").startswith(b"\x89PNG")
+    assert batches.picture([[bad]], "png", size=size, mode="dark").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("wide", [60, 80, 120])
+@pytest.mark.parametrize(
+    "a", [sample("gpu"), sample("cpu"), sample("gpu", 66, 256), hostile()], ids=["gpu", "cpu", "large", "bad"]
+)
+def test_a_terminal_gets_no_line_too_long(a: Analysis, wide: int) -> None:
+    lines = plot.render(a, wide).splitlines()
+    assert all(len(line) <= wide for line in lines)
+    assert plot.render(a, wide).isprintable() or "\n" in plot.render(a, wide)
+    assert any("*" in line for line in lines[2:20])
+
+
+def test_the_terminal_draws_each_class_under_its_roof() -> None:
+    """At batch 256 nothing waits: the convolutions of a GPU stand right of its element-wise kernels."""
+    text = plot.render(sample("gpu", batch=256))
+    rows = [line.split("|", 1)[1] for line in text.splitlines() if line[6:7] == "|"]
+    first = {sign: min((row.find(sign) for row in rows if sign in row), default=-1) for sign in "ecd"}
+    assert 0 < first["e"] < first["d"] < first["c"]
+    assert "e element-wise" in text
+    assert "first columns: no arithmetic" in text
+
+
+@pytest.mark.parametrize("options", [{"picture": Picture.layers}, {"size": "slide"}, {"dark": True}])
+def test_an_option_of_pictures_without_one_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is about pictures, and none is written"):
+        View.of(ViewOptions(**options), [])
+
+
+def test_memory_is_of_one_device() -> None:
+    with pytest.raises(UsageError, match="shows one device"):
+        gathered(Look("memory"), [None, None])  # type: ignore[list-item]  # it asks nothing of them
+
+
+def test_files_hold_the_picture_asked_for() -> None:
+    from pathlib import Path
+
+    for look in (Look("layers"), Look("batch", sweeps=[swept([1, 2])]), Look("memory", "column", True, alive=[TWO])):
+        assert files.render([sample("gpu", 1)], Path("x.svg"), "layer", 2, look=look).startswith(b"<?xml")
