@@ -132,7 +132,7 @@ def test_nothing_is_written_if_one_cannot_be_rendered(
     def draw(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chart, "draw", draw)
+    monkeypatch.setattr(chart, "picture", draw)
     assert cli.main(["analyze", "m", "-d", "t4", "-o", str(tmp_path / "a.json"), "-o", str(tmp_path / "a.png")]) == 2
     captured = capsys.readouterr()
     assert captured.err == "roofline: error: the chart cannot be drawn: No space left on device\n"
