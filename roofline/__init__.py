@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from roofline.records import Work as Work
     from roofline.records.comparison import Comparison as Comparison
     from roofline.records.explanation import Explanation as Explanation
+    from roofline.records.sweep import Rows
 
 __all__ = [
     "Analysis", "Comparison", "Device", "Explanation", "RooflineError", "Work", "__version__", "analyze", "compare", "explain",
-    "register_flops",
+    "register_flops", "sweep",
 ]  # fmt: skip
 
 
@@ -159,6 +160,43 @@ def explain(
     found = [one if isinstance(one, Device) else library.lookup(one) for one in names]
     Explanation.VIEWS.update(text=_explained, html=_explained_html)
     return explanation.explain(explanation.Asker(model, options, cache, progress), found)
+
+
+def sweep(
+    models: str | Sequence[str],
+    *,
+    device: str | Sequence[str] = "all",
+    output: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    time_limit: float = 300.0,
+    memory_limit: int = 4 * 2**30,
+    retry_errors: bool = False,
+    cache: bool = True,
+    **options: Any,
+) -> Rows:
+    """The rows of many models in many settings on many devices: those of `roofline sweep`, which says what models and devices
+    may be.
+
+    `options` are those of `analyze`, of which batch, resolution, dtype, runtime, prefill and decode may be lists. With `output`
+    rows are kept there, and what is there is not worked out again. Limits, in seconds and bytes, are of one model; `workers` is
+    the number of processes, 0 to work in this one without limits.
+
+    Raises a RooflineError where nothing can be asked; what goes wrong with a model stands in its rows (`status`, `error`).
+    """
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from roofline.records.sweep import Rows
+    from roofline.sweeps import grid, run
+    from roofline.sweeps.pool import Limits
+
+    names = [[text] if isinstance(text, str) else list(text) for text in (models, device)]
+    asked = grid.made(names[0], names[1], options)
+    engine = run.here(asked, run.cores() if workers is None else workers, Limits(time_limit, memory_limit))
+    with TemporaryDirectory(prefix="roofline-") as folder:
+        path = Path(folder, "rows.jsonl") if output is None else Path(output)
+        run.sweep(asked, path, engine, retry_errors=retry_errors, cache=cache)
+        return Rows(run.rows(asked, path))
 
 
 def _explained(found: Explanation) -> str:

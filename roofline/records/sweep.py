@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
 from msgspec import Struct
+
+from roofline.errors import UsageError
 
 # How a row ended: it has its numbers; it cannot be asked (a device without the dtype); the model failed; the process that had
 # it took too long, took too much memory, or died.
@@ -78,3 +83,31 @@ def order(row: Row) -> tuple[object, ...]:
         row.model, row.batch or 0, row.resolution or 0, row.inputs, row.settings, row.dtype, row.runtime, row.mode,
         row.optimizer, row.tokens or 0, row.device, row.host or 0.0, row.key,
     )  # fmt: skip
+
+
+class Rows(Sequence[Row]):
+    """The rows of a sweep, in order."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = list(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice) -> Rows: ...
+    def __getitem__(self, at: int | slice) -> Row | Rows:
+        return Rows(self._rows[at]) if isinstance(at, slice) else self._rows[at]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} rows of a sweep; to_pandas() makes a data frame of them>"
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with a column for each field of Row. Raises UsageError where pandas is not here."""
+        try:
+            import pandas
+        except ImportError:
+            raise UsageError("a data frame needs pandas: pip install pandas") from None
+        return pandas.DataFrame({name: [getattr(row, name) for row in self] for name in COLUMNS})

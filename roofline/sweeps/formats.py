@@ -37,8 +37,11 @@ class Format(Protocol):
     def rows(self, path: Path) -> list[Row]:
         """All of it."""
 
-    def merged(self, paths: Sequence[Path], wanted: Callable[[str], bool]) -> bytes:
-        """The rows of several files in order, each key once, of those whose key is wanted."""
+    def columns(self, path: Path) -> dict[str, list[Any]]:
+        """All of it, column by column."""
+
+    def merged(self, paths: Sequence[Path]) -> bytes:
+        """The rows of several files in order, each key once."""
 
 
 @cache
@@ -59,12 +62,15 @@ class _Plain:
     def heads(self, path: Path) -> list[Head]:
         return [Head(row.key, row.version, row.status, row.depends) for row in self.rows(path)]
 
-    def merged(self, paths: Sequence[Path], wanted: Callable[[str], bool]) -> bytes:
+    def columns(self, path: Path) -> dict[str, list[Any]]:
+        rows = self.rows(path)
+        return {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+
+    def merged(self, paths: Sequence[Path]) -> bytes:
         found: dict[str, Row] = {}
         for path in paths:
             for row in self.rows(path):
-                if wanted(row.key):
-                    found.setdefault(row.key, row)
+                found.setdefault(row.key, row)
         return self.encode(sorted(found.values(), key=order))
 
 
@@ -131,13 +137,17 @@ class _Parquet:
         table = self._read(path, list(Head._fields))
         return [Head(*row) for row in zip(*(table.column(name).to_pylist() for name in Head._fields), strict=True)]
 
-    def merged(self, paths: Sequence[Path], wanted: Callable[[str], bool]) -> bytes:
+    def columns(self, path: Path) -> dict[str, list[Any]]:
+        table = self._read(path)
+        return {name: table.column(name).to_pylist() for name in COLUMNS}
+
+    def merged(self, paths: Sequence[Path]) -> bytes:
         pa, _ = _arrow()
         table = pa.concat_tables([self._read(path) for path in paths])
         seen: set[str] = set()
         at = []
         for i, key in enumerate(table.column("key").to_pylist()):
-            if key not in seen and wanted(key):
+            if key not in seen:
                 seen.add(key)
                 at.append(i)
         names = (

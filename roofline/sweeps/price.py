@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from roofline.analysis import memory
+from roofline.analysis import memory, workspace
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
 from roofline.kernels import build as kernels
-from roofline.records import BOUNDS, Trace, by_bound
+from roofline.records import BOUNDS, Kernel, Trace, by_bound
 from roofline.timemodel import halves, roof
 from roofline.timemodel.constants import Constants, asked
+from roofline.timemodel.many import Batch, Timed
 
 
 class Priced(Struct, frozen=True, gc=False):
@@ -33,32 +34,89 @@ class Priced(Struct, frozen=True, gc=False):
 def price(
     trace: Trace, runtime: str, devices: Sequence[Device], dtype: str | None = None, constants: Constants | None = None
 ) -> list[Priced | RooflineError]:
-    """For each device what the pass costs there, or why it cannot be said. `dtype` is the one asked for."""
-    numbers = constants or asked()
-    found: list[Priced | RooflineError] = []
-    for device in devices:
+    """For each device, all of one kind, what the pass costs there, or why it cannot be said. `dtype` is the one asked for.
+
+    What does not depend on the device is worked out once: kernels, their sums, and the peak of memory for each size of
+    scratch memory.
+    """
+    if not devices:
+        return []
+    launched = kernels.build(trace, runtime, devices[0].kind)
+    sums = _Sums.of(launched)
+    numbers, setting = constants or asked(), dtype or trace.dtype
+    found: list[Priced | RooflineError | None] = [None] * len(devices)
+    targets: dict[int, Device] = {}
+    for i, device in enumerate(devices):
         try:
-            found.append(_one(trace, runtime, device, dtype or trace.dtype, numbers))
+            targets[i] = halves.converted(device, launched)[0] if trace.built else device
         except RooflineError as error:
-            found.append(error)
+            found[i] = error
+    peaks = _peaks(trace, list(targets.values()))
+    timed = _timed(launched, list(targets.values()), peaks, setting, runtime, numbers)
+    for i, peak, each in zip(targets, peaks, timed, strict=True):
+        found[i] = each if isinstance(each, RooflineError) else _priced(sums, each, peak)
+    return [each for each in found if each is not None]
+
+
+def _peaks(trace: Trace, devices: Sequence[Device]) -> list[int]:
+    """The most bytes alive on each device; worked out once for those with scratch memory of the same sizes."""
+    known: dict[tuple[int, ...], int] = {}
+    found = []
+    for device in devices:
+        scratch = tuple(workspace.scratch(spec, device) for spec in trace.specs)
+        if scratch not in known:
+            known[scratch] = memory.peak(trace, device).total
+        found.append(known[scratch])
     return found
 
 
-def _one(trace: Trace, runtime: str, device: Device, setting: str, numbers: Constants) -> Priced:
-    launched = kernels.build(trace, runtime, device.kind)
-    target = halves.converted(device, launched)[0] if trace.built else device
-    peak = memory.peak(trace, target)
-    points = roof.place(launched, target, setting=setting, runtime=runtime, footprint=peak.total, constants=numbers)
-    time, components = 0.0, dict[str, float]()
-    for point in points:
-        time += point.time_s
-        for name, part in point.components.items():
-            components[name] = components.get(name, 0.0) + part
-    split = by_bound(components)
-    bound = max(split, key=split.__getitem__) if components else "memory"
-    known = sum(k.known for k in launched)
+def _timed(
+    launched: Sequence[Kernel], devices: Sequence[Device], peaks: Sequence[int], setting: str, runtime: str, numbers: Constants
+) -> Sequence[Timed | RooflineError]:
+    """On all devices together, where that is exact; else one by one."""
+    if runtime != "ideal" and len(devices) > 1:
+        batch = Batch(launched, devices[0].kind)
+        if batch.exact:
+            return batch.times(devices, peaks, setting, runtime, numbers)
+    found: list[Timed | RooflineError] = []
+    for device, peak in zip(devices, peaks, strict=True):
+        try:
+            points = roof.place(launched, device, setting=setting, runtime=runtime, footprint=peak, constants=numbers)
+        except RooflineError as error:
+            found.append(error)
+            continue
+        time, components = 0.0, dict[str, float]()
+        for point in points:
+            time += point.time_s
+            for name, part in point.components.items():
+                components[name] = components.get(name, 0.0) + part
+        found.append(Timed(time, tuple(by_bound(components).values())))
+    return found
+
+
+class _Sums(Struct, frozen=True):
+    """Of all kernels, on any device of a kind."""
+
+    flops: int
+    macs: int
+    bytes: int
+    weight_bytes: int
+    kernels: int
+    flops_known: float
+
+    @classmethod
+    def of(cls, launched: Sequence[Kernel]) -> _Sums:
+        known = sum(not k.known for k in launched)
+        return cls(
+            sum(k.flops for k in launched), sum(k.macs for k in launched), sum(k.bytes for k in launched),
+            sum(k.weight_bytes for k in launched), len(launched), 1 - known / len(launched) if launched else 1.0,
+        )  # fmt: skip
+
+
+def _priced(sums: _Sums, timed: Timed, peak: int) -> Priced:
+    time, split = timed
+    bound = max(BOUNDS, key=lambda name: split[BOUNDS.index(name)]) if any(split) else "memory"
     return Priced(
-        sum(k.flops for k in launched), sum(k.macs for k in launched), sum(k.bytes for k in launched),
-        sum(k.weight_bytes for k in launched), len(launched), known / len(launched) if launched else 1.0, peak.total, time,
-        bound if launched else "", tuple(split[name] / time if time else 0.0 for name in BOUNDS),
+        sums.flops, sums.macs, sums.bytes, sums.weight_bytes, sums.kernels, sums.flops_known, peak, time,
+        bound if sums.kernels else "", tuple(part / time if time else 0.0 for part in split),
     )  # fmt: skip

@@ -111,6 +111,14 @@ def sweep(
     )  # fmt: skip
 
 
+def rows(grid: Grid, path: Path) -> list[Row]:
+    """The rows of a grid that are at a path, in order."""
+    store, known = Store(path), plan.digests(grid.devices)
+    wanted = {key for model in grid.models for keys in _wanted(model, grid, known) for key in keys}
+    found = {row.key: row for file in store.files() for row in store.format.rows(file) if row.key in wanted}
+    return sorted_rows(found.values())
+
+
 def here(grid: Grid, processes: int, limits: Limits) -> Engine:
     """Processes of this machine; none of them: this very process, without limits."""
 

@@ -151,7 +151,7 @@ class Store:
         with self.locked():
             parts = [path for path in self.files() if path != self.path]
             if parts:
-                self._write(self.path, self.format.merged(self.files(), lambda key: True))
+                self._write(self.path, self.format.merged(self.files()))
                 for path in parts:
                     path.unlink(missing_ok=True)
         with suppress(OSError):

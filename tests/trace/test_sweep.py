@@ -219,3 +219,63 @@ def test_patterns_lists_and_grids(nets: Path) -> None:
     (nets / "grid.toml").write_text("model = 3\n")
     with pytest.raises(UsageError, match="did you mean 'models'"):
         grid.made(["grid.toml"], [], {})
+
+
+def test_a_sweep_in_python(tmp_path: Path) -> None:
+    found = roofline.sweep("mobilenet_v2", device=["t4", "i9-10940x"], batch=[1, 2], workers=0)
+    assert [(row.device, row.batch, row.status) for row in found] == [
+        ("i9-10940x", 1, "ok"), ("t4", 1, "ok"), ("i9-10940x", 2, "ok"), ("t4", 2, "ok"),
+    ]  # fmt: skip
+    assert len(found[1:]) == 3
+    pandas = pytest.importorskip("pandas", reason="a data frame needs pandas")
+    assert isinstance(found.to_pandas(), pandas.DataFrame)
+
+
+def test_readers_of_tables_read_the_file(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    out, folder = tmp_path / "zoo.parquet", tmp_path / "zoo"
+    for path in (out, folder):
+        swept(path, ["mobilenet_v2"], ["t4", "raspberry-pi-4"], {"dtype": ["amp"]})
+    for path in (out, folder / "*.parquet"):
+        duckdb = pytest.importorskip("duckdb", reason="reads it")
+        assert duckdb.sql(f"select device, time is null from '{path}' order by device").fetchall() == [
+            ("raspberry-pi-4", True), ("t4", False),
+        ]  # fmt: skip
+        polars = pytest.importorskip("polars", reason="reads it")
+        assert polars.read_parquet(str(path))["flops"].to_list() == [r.flops for r in rows(out)]
+    pandas = pytest.importorskip("pandas", reason="reads it")
+    for path in (out, folder):
+        assert pandas.read_parquet(path)["model"].to_list() == ["mobilenet_v2"] * 2
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed", reason="a cluster needs Dask")
+    from roofline.sweeps import cluster
+
+    asked = grid.made(["mobilenet_v2", "resnet18", "resnet50", "vgg16", "squeezenet1_1", "ghostnet"], ["t4", "i9-10940x"], {})
+    run.sweep(asked, tmp_path / "here.csv", run.here(asked, 0, Limits()))
+    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as there:
+        with distributed.Client(there) as client:
+            pids = list(client.run(os.getpid).values())
+        killed = []
+
+        def progress(state: run.Progress) -> None:
+            if state.done_models and not killed:
+                os.kill(pids[0], 9)
+                killed.append(pids[0])
+
+        engine = cluster.on(there.scheduler_address, asked.devices, Limits(), 3)
+        report = run.sweep(asked, tmp_path / "there.csv", engine, progress=progress)
+    assert killed
+    assert report.statuses == {"ok": 12}
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from roofline.sweeps import cluster
+
+    monkeypatch.setattr(cluster, "WAIT", 1)
+    asked = grid.made(["mobilenet_v2"], ["t4"], {})
+    with pytest.raises(UsageError, match=r"no scheduler answers|needs Dask"):
+        run.sweep(asked, tmp_path / "zoo.csv", cluster.on("tcp://127.0.0.1:9", asked.devices, Limits(), 1))

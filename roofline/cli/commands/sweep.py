@@ -82,6 +82,10 @@ def run(  # long: an option each
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="The I-th of N parts of the models, for array jobs: 3/16.")
     ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option("--dask", metavar="ADDRESS", help="Work on a Dask scheduler (tcp://host:8786), or start one here: local."),
+    ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try again what has failed before.")] = False,
     workers: Annotated[
         int | None,
@@ -113,7 +117,13 @@ def run(  # long: an option each
     found = grid.made(models, device or [], options)
     limits = Limits(_quantity("time-limit", time_limit, "s"), int(_quantity("memory-limit", memory_limit, "B")), retries)
     part = _part(shard)
-    engine = run.here(found, run.cores() if workers is None else workers, limits)
+    count = run.cores() if workers is None else workers
+    if dask:
+        from roofline.sweeps import cluster
+
+        engine = cluster.on(dask, found.devices, limits, count)
+    else:
+        engine = run.here(found, count, limits)
     with _shown() as show:
         report = run.sweep(found, output, engine, part=part, retry_errors=retry_errors, cache=not no_cache, progress=show)
     _summary(report)

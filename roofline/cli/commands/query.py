@@ -1,0 +1,82 @@
+"""`roofline query`: which rows of a sweep meet a condition, the best first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from roofline.cli.options import Debug, Json
+from roofline.cli.terminal import note, out, painter
+from roofline.errors import UsageError
+
+SHORT = "Ask the rows of a sweep."
+ORDER = 3.6
+SUFFIXES = (".csv", ".json", ".md")
+
+
+def run(  # long: an option each
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", show_default=False, help="Files or folders that `roofline sweep` wrote.")
+    ],
+    *,
+    condition: Annotated[
+        str | None,
+        typer.Option("--where", metavar="CONDITION", help="Such as 'params < 10 M and time < 5 ms and device = t4'."),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", metavar="NAME,...", help="The better first; min:NAME and max:NAME say which that is."),
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, metavar="N", help="Only the first N.", show_default=False)] = None,
+    pareto: Annotated[
+        str | None,
+        typer.Option(
+            "--pareto", metavar="A,B", help="Only what no other of its device and setting beats in both: time,accuracy."
+        ),
+    ] = None,
+    own: Annotated[
+        Path | None,
+        typer.Option("--with", metavar="FILE.csv", help="Your own numbers: a column of models, then columns with a name each."),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="NAME,...", help="What to show.  [default: what tells the rows apart]")
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Also write .csv, .json or .md. Repeat.", show_default=False),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The rows of a sweep that meet a condition. Numbers have units; * in a text stands for anything.
+
+    \b
+    roofline query zoo.parquet --where "params < 10 M and time < 5 ms" --sort throughput --top 20
+    roofline query zoo.parquet --where "device = t4 and batch = 1" --with accuracy.csv --pareto time,accuracy
+    roofline query zoo/ --where "status != ok" -o failures.csv
+    """
+    from roofline.analysis import own as numbers
+    from roofline.sweeps import query
+    from roofline.views import files, rows
+
+    for path in output or []:
+        if path.suffix not in SUFFIXES:
+            raise UsageError(f"-o {path}: an answer is written as {', '.join(SUFFIXES)}")
+        files.writable(path)
+    question = query.Question(
+        where=condition or "", sort=sort or "", top=top, pareto=pareto or "", own=numbers.table(str(own)) if own else None,
+        columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+    )  # fmt: skip
+    found = query.ask(paths, question)
+    made = {
+        ".csv": lambda: rows.to_csv(found).encode(),
+        ".json": lambda: rows.to_json(found),
+        ".md": lambda: rows.to_markdown(found).encode(),
+    }
+    contents = {path: made[path.suffix]() for path in output or []}
+    out(rows.to_json(found) if json else rows.render(found, painter()))
+    files.write_all(contents)
+    for path in contents:
+        note(f"wrote {path}")

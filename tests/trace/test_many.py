@@ -1,0 +1,57 @@
+"""All devices at once are each device by itself: times to the last digit, over models of every class of kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from roofline import pipeline, request
+from roofline.analysis import memory
+from roofline.devices import library
+from roofline.errors import UsageError
+from roofline.kernels import build
+from roofline.records import BOUNDS, by_bound
+from roofline.timemodel import many, roof
+from roofline.timemodel.constants import asked
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("mobilenet_v3_large", {"dtype": "amp"}),
+    ("resnet50", {"dtype": "fp32"}),
+    ("vit_b_16", {"dtype": "fp16", "batch": 3}),
+    ("mobilenet_v2", {"dtype": "amp", "training": True, "batch": 2}),
+    ("ghostnet", {"dtype": "tf32"}),
+]
+
+
+@pytest.mark.parametrize("runtime", ["eager", "compiled"])
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+@pytest.mark.parametrize(("model", "options"), CASES)
+def test_all_devices_at_once_are_each_by_itself(model: str, options: dict[str, Any], kind: str, runtime: str) -> None:
+    devices = [device for device in library.everything() if device.kind == kind]
+    asking = request.made(model, options)
+    trace, _ = pipeline.of_trace(asking, devices[0], lambda trace: trace)
+    kernels = build.build(trace, runtime, kind)
+    peaks = [memory.peak(trace, device).total for device in devices]
+    batch = many.Batch(kernels, kind)
+    assert batch.exact
+    found = batch.times(devices, peaks, options["dtype"], runtime, asked())
+    for device, peak, timed in list(zip(devices, peaks, found, strict=True))[:: 4 if kind == "cpu" else 9]:
+        try:
+            points = roof.place(kernels, device, setting=options["dtype"], runtime=runtime, footprint=peak, constants=asked())
+        except UsageError as error:
+            refused = str(error)
+        else:
+            refused = ""
+        if refused:
+            assert str(timed) == refused
+            continue
+        assert isinstance(timed, many.Timed)
+        whole, components = 0.0, dict[str, float]()
+        for point in points:
+            whole += point.time_s
+            for name, part in point.components.items():
+                components[name] = components.get(name, 0.0) + part
+        assert timed.time == whole
+        split = by_bound(components)
+        assert timed.split == pytest.approx([split[name] for name in BOUNDS], abs=1e-9 * whole)

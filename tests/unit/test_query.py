@@ -1,0 +1,148 @@
+"""Questions to the rows of a sweep: conditions with units, order, fronts, the caller's own numbers. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roofline.analysis import own
+from roofline.errors import UsageError
+from roofline.records.sweep import Row
+from roofline.sweeps import query
+from roofline.sweeps.formats import FORMATS
+from roofline.views import rows as view
+
+# model, device, params, time, peak memory, whether it fits
+NETS: list[tuple[str, str, int, float, int, bool | None]] = [
+    ("timm:small", "t4", 2_000_000, 0.001, 2**20, True),
+    ("timm:wide", "t4", 9_999_999, 0.004, 2**22, True),
+    ("timm:large", "t4", 10_000_000, 0.005, 2**30, True),
+    ("timm:slow", "t4", 3_000_000, 0.006, 2**21, True),
+    ("timm:huge", "t4", 1, 0.0001, 2**40, False),
+    ("timm:small", "a100", 2_000_000, 0.0005, 2**20, None),
+]
+
+
+def row(i: int, model: str, device: str, params: int, time: float, memory: int, fits: bool | None, **more: Any) -> Row:
+    return Row(
+        key=f"k{i}", version="v", model=model, batch=1, dtype="fp32", runtime="eager", mode="inference", device=device,
+        kind="gpu", tier="datasheet", params=params, macs=2, flops=5, bytes=6, weight_bytes=4, intensity=5 / 6, kernels=1,
+        peak_memory=memory, fits=fits, time=time, throughput=1 / time, bound="memory", compute=0.25, instructions=0.0,
+        memory=0.5, overhead=0.25, flops_known=1.0, fingerprint="f", roofline="0", torch="2", constants="c", **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[".csv", ".jsonl", ".parquet"])
+def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == ".parquet":
+        pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    found = [row(i, *net) for i, net in enumerate(NETS)]
+    lost = Row(key="lost", version="v", model="timm:lost", runtime="eager", mode="inference", device="t4", kind="gpu",
+               tier="datasheet", status="failed", error='it says "no", twice', fingerprint="f", roofline="0", torch="2",
+               constants="c")  # fmt: skip
+    path = tmp_path_factory.mktemp("zoo") / f"zoo{request.param}"
+    path.write_bytes(FORMATS[request.param].encode([*found, lost]))
+    assert FORMATS[request.param].rows(path) == [*found, lost]
+    return path
+
+
+def asked(zoo: Path, **question: Any) -> list[tuple[str, str]]:
+    found = query.ask([zoo], query.Question(**question))
+    return [(r["model"].removeprefix("timm:"), r["device"]) for r in found.records()]
+
+
+def names(zoo: Path, where: str) -> list[str]:
+    return [model for model, device in asked(zoo, where=where) if device == "t4"]
+
+
+@pytest.mark.parametrize(
+    ("where", "left"),
+    [
+        ("params < 10 M and time < 5 ms", ["small", "wide", "huge"]),
+        ("params <= 10M and time<=5ms", ["small", "wide", "large", "huge"]),
+        ("not (params < 10 M) or time = 6 ms", ["large", "slow"]),
+        ("model = timm:s* and device = t4", ["small", "slow"]),
+        ("model != 'timm:s*' and peak_memory > 1 MiB", ["wide", "large", "huge"]),
+        ("peak_memory >= 4 MiB and peak_memory < 2 GB and params > 5", ["wide", "large"]),
+        ("throughput > 1 k", ["huge"]),
+        ("fits = true and time_s > 4 ms", ["large", "slow"]),
+        ("memory > compute and overhead = 25 %", ["small", "wide", "large", "slow", "huge"]),
+        ("status != ok", ["lost"]),
+        ('error = "*twice*"', ["lost"]),
+    ],
+)
+def test_a_condition_leaves(zoo: Path, where: str, left: list[str]) -> None:
+    assert names(zoo, where) == left
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("parms < 10 M", "did you mean 'params'"),
+        ("time < 10 M", "a number in s"),
+        ("params", "comes <, <="),
+        ("params <", "comes a value"),
+        ("(params < 1", "bracket is not closed"),
+        ("params < 1 )", "where it should end"),
+        ("fits < 3", "true or false"),
+        ("device > t4", "is text"),
+        ("params > 1 < 5", "compared twice"),
+        ("time < -5 ms", "at least 0"),
+        ("params < 10 M and", "a column is missing"),
+    ],
+)
+def test_a_condition_that_is_none_says_why(zoo: Path, where: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        names(zoo, where)
+
+
+def test_the_better_comes_first(zoo: Path) -> None:
+    assert asked(zoo, sort="throughput", top=2) == [("huge", "t4"), ("small", "a100")]
+    assert asked(zoo, sort="device,max:time", top=2) == [("small", "a100"), ("slow", "t4")]
+    with pytest.raises(UsageError, match="did you mean 'time'"):
+        asked(zoo, sort="tme")
+
+
+def test_a_front_is_of_one_device_and_of_what_fits(zoo: Path, tmp_path: Path) -> None:
+    """By hand: on the t4 small beats all others in both; the one on the a100 stands alone; what does not fit is no choice."""
+    assert asked(zoo, pareto="time,params") == [("small", "a100"), ("small", "t4")]
+    csv = tmp_path / "own.csv"
+    csv.write_text("model,accuracy\nsmall,60\ntimm:wide,75\nlarge,75\nslow,80\n")
+    table = own.table(str(csv))
+    assert asked(zoo, pareto="time,accuracy", own=table, where="device = t4") == [
+        ("small", "t4"),
+        ("wide", "t4"),
+        ("slow", "t4"),
+    ]
+    assert asked(zoo, where="accuracy > 70 and params < 5 M", own=table) == [("slow", "t4")]
+    csv.write_text("model,time\nsmall,1\n")
+    with pytest.raises(UsageError, match="is a metric of roofline"):
+        own.table(str(csv))
+
+
+def test_rows_of_several_versions_are_not_mixed(zoo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(FORMATS[".jsonl"].encode([Row(
+        key="new", version="w", model="m", runtime="eager", mode="inference", device="t4", kind="gpu", tier="datasheet",
+        fingerprint="f", roofline="1", torch="2", constants="c")]))  # fmt: skip
+    with pytest.raises(UsageError, match="rows of 2 versions"):
+        query.ask([zoo, other], query.Question())
+    (tmp_path / "bad.csv").write_text("a,b\n")
+    with pytest.raises(UsageError, match="does not hold rows"):
+        query.ask([tmp_path / "bad.csv"], query.Question())
+    with pytest.raises(UsageError, match="no such file"):
+        query.ask([tmp_path / "none.csv"], query.Question())
+
+
+def test_an_answer_as_table_csv_markdown_and_json(zoo: Path) -> None:
+    found = query.ask([zoo], query.Question(where="device = t4 and time < 5 ms", sort="params", top=2))
+    text = view.render(found)
+    assert "timm:small 2 M 2 1 ms 1 k/s 1 MiB memory t4" in " ".join(text.split())
+    assert "3 of 7 rows, 2 shown" in text
+    document = json.loads(view.to_json(found))
+    assert [r["params"] for r in document["rows"]] == [1, 2_000_000]
+    assert view.to_csv(found).splitlines()[2].split(",")[2] == "timm:small"
+    assert view.to_markdown(found).count("\n") == 4
