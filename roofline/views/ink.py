@@ -88,4 +88,4 @@ def seconds(value: float) -> str:
 
 def behind(theme: Theme) -> dict[str, Any]:
     """A patch of paper that keeps text readable on lines and points. An outline would turn SVG text into shapes."""
-    return {"facecolor": theme.paper, "alpha": 0.74, "edgecolor": "none", "pad": 0.6}
+    return {"facecolor": theme.paper, "alpha": 0.6, "edgecolor": "none", "pad": 0.6}
