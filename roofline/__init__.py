@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roofline.devices.device import Device
-from roofline.errors import RooflineError
+from roofline.errors import BudgetExceeded, RooflineError
 from roofline.records import Analysis
 from roofline.version import __version__
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from roofline.cost import register_flops as register_flops
+    from roofline.gate.counting import Counter
     from roofline.records import Work as Work
     from roofline.records.comparison import Comparison as Comparison
     from roofline.records.explanation import Explanation as Explanation
     from roofline.records.sweep import Rows
 
 __all__ = [
-    "Analysis", "Comparison", "Device", "Explanation", "RooflineError", "Work", "__version__", "analyze", "compare", "explain",
-    "register_flops", "sweep",
+    "Analysis", "BudgetExceeded", "Comparison", "Device", "Explanation", "RooflineError", "Work", "__version__", "analyze",
+    "budget", "compare", "explain", "register_flops", "sweep",
 ]  # fmt: skip
 
 
@@ -258,3 +259,14 @@ def _compared_html(found: Comparison) -> str:
     from roofline.views import notebook
 
     return notebook.comparison(found)
+
+
+def budget(**limits: str | float) -> Counter:
+    """`with roofline.budget(macs="1 G"): net(x)` runs, and raises BudgetExceeded before the operator that is too much.
+
+    Limits are `macs`, `flops` and `kernels`, each a number or text such as "1 G". What it gives counts along: `counted.macs`.
+    Raises UsageError for a limit that cannot be.
+    """
+    from roofline.gate.counting import Counter
+
+    return Counter(**limits)

@@ -65,6 +65,10 @@ class CheckFailed(RooflineError):
     exit_code: ClassVar[int] = 1
 
 
+class BudgetExceeded(CheckFailed):
+    """What runs inside `roofline.budget` would take more than it may: the message names the operator and its module."""
+
+
 def close(name: str, names: Iterable[str], n: int = 1, cutoff: float = 0.6) -> list[str]:
     """The at most `n` names that are most like `name`, the nearest first, each once."""
     from difflib import get_close_matches

@@ -15,7 +15,7 @@ ROOT = REPO / "roofline"
 
 # Top first. A module may import what stands in a row below its own, and what is in its own package; nothing sideways.
 LAYERS = [
-    ("__main__",),
+    ("__main__", "pytest_plugin"),
     ("cli",),
     ("roofline",),
     ("views",),
@@ -53,6 +53,7 @@ STARTS_HEAVY = {
     "sources.onnx.infer": "it reads them",
     "sources.onnx.trace": "it reads the folded graph",
     "bench.calibrate_gpu": "it runs on the GPU",
+    "gate.counting": "it watches operators run",
     "bench.op_timer": "it runs operators",
     "sweeps.price": "all devices at once are numpy's",
     "sweeps.work": "it prices so",

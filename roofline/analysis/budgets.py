@@ -226,6 +226,7 @@ class _Table:
             model, self.own_name = named, read.take(table, "name", str, "text", "")
         if bool(model) + bool(self.analysis) + bool(self.models) != 1:
             raise read.fail("model", 'give one of model (model = "resnet50") and analysis (analysis = "saved.json")')
+        self.own_name = "" if self.models and "name" not in table else self.own_name
         self.models = self.models or ([model] if model else [])
         for key in OPTIONS:
             if self.analysis and key in table:
@@ -335,13 +336,15 @@ class _Table:
         }  # fmt: skip
         if self.analysis:
             return [Budget(analysis=str(folder / self.analysis), key=self.analysis, **common)]
+        # each of several is called as it is written
+        several = len(self.models) > 1 and not self.own_name
         asked = dict(given)
         if isinstance(asked.get("device"), str):
             asked["device"] = beside(asked["device"], folder)
         return [
             Budget(
                 request=made(beside(model, folder), asked, cache=cache), key=_key(model, given),
-                unnamed_device="device" not in given, **common,
+                unnamed_device="device" not in given, **(common | ({"name": model} if several else {})),
             )
             for model in self.models
         ]  # fmt: skip

@@ -217,10 +217,10 @@ def _notes(held: Held, analysis: Analysis, base: Base, findings: Sequence[Findin
     t = analysis.totals
     if timed and analysis.device.kind == "gpu" and t.waiting_s > _WAITS * t.time_s:
         found.append(
-            f"{timed[0].key}: for {units.percent(t.waiting_s, t.time_s)} of the time the GPU waits for the host, which a "
-            "larger layer does not change; limit macs or bytes too"
+            f"{timed[0].key}: for more than half of the time the GPU waits for the host, which a larger layer does not change; "
+            "limit macs or bytes too"
         )
-    if base.where and any(f.change for f in findings):
+    if base.where and any(f.change and not f.ok for f in findings):
         found.append(f"changes are from {base.where}")
     if taken := [f.key for f in findings if f.accepted]:
         found.append(f"accepted ({accepted}): {', '.join(taken)}")

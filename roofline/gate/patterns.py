@@ -51,7 +51,7 @@ def _of(budget: Budget) -> Iterator[Budget]:
         # a file is called as the pattern was, from the budget file
         said = name[len(model) - len(written) :] if model.endswith(written) else name
         yield replace(
-            budget, request=replace(budget.request, ask=ask), name="", key=f"{said} on {setting}" if setting else said
+            budget, request=replace(budget.request, ask=ask), name=said, key=f"{said} on {setting}" if setting else said
         )
 
 

@@ -93,7 +93,8 @@ def last_change(file: Path) -> Revision | None:
     if _git("diff", "--quiet", "HEAD", "--", path, at=root).returncode:
         return None
     commit = _git("log", "-1", "--format=%H", "--", path, at=root).stdout.strip()
-    return Revision(commit[:7], commit, *_place()) if commit else None
+    inside = os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(root))
+    return Revision(commit[:7], commit, root, "." if inside.startswith("..") else inside) if commit else None
 
 
 def dirty() -> bool:

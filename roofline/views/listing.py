@@ -258,9 +258,9 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN, skipped: int = 0)
     colours = {"FAIL": "red", "warn": "yellow", "took": "yellow"}
     lines = [paint(line, colours[line[:4]]) if line[:4] in colours else line for line in table.splitlines()]
     lines += [f"      {safe(v.budget)} {safe(f.key)}: {safe(raised(f))}" for v in found for f in _telling(v)]
-    for v in found:
-        said = [v.note, *v.notes]
-        lines += [paint(f"note  {safe(v.budget)}  {safe(v.device)}  {safe(note)}", "yellow") for note in said if note]
+    for (note, device), names in _notes(found).items():
+        who = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        lines.append(paint(f"note  {safe(who)}  {safe(device)}  {safe(note)}", "yellow"))
     failed = [v for v in found if v.error]
     lines += [paint(f"FAIL  {safe(v.budget)}  {safe(v.device)}  not checked: {safe(v.error)}", "red") for v in failed]
     limits = f"{len(rows)} limit{'s' * (len(rows) != 1)}"
@@ -271,6 +271,16 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN, skipped: int = 0)
         closing += f", {skipped} left out after the first that failed"
     closing = paint(closing, "red" if broken or failed else "green")
     return "\n".join([*lines, closing]) + "\n"
+
+
+def _notes(found: Sequence[Verdict]) -> dict[tuple[str, str], list[str]]:
+    """Each note, and the device, once: of which budgets it is."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for v in found:
+        for note in dict.fromkeys((v.note, *v.notes)):
+            if note and v.budget not in said.setdefault((note, v.device), []):
+                said[note, v.device].append(v.budget)
+    return said
 
 
 def _telling(v: Verdict) -> list[Finding]:
