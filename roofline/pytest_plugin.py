@@ -70,8 +70,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     for mark in pyfuncitem.iter_markers("roofline_budget"):
         model, *rest = mark.args
         # a class or function makes the model, so that none is made when tests are collected
-        check(
-            model() if callable(model) and not hasattr(model, "state_dict") or isinstance(model, type) else model,
-            *rest,
-            **mark.kwargs,
-        )
+        makes = isinstance(model, type) or (callable(model) and not hasattr(model, "state_dict"))
+        check(model() if makes else model, *rest, **mark.kwargs)
