@@ -21,6 +21,7 @@ from roofline.records import (
     LanguageInfo,
     LayerRow,
     LevelInfo,
+    MemoryCourse,
     ModelInfo,
     OpRow,
     Setting,
@@ -219,7 +220,9 @@ def sample(
     image, widest = batch * 3 * 224 * 224 * net.width, batch * 32 * 112 * 112 * 8
     peak = {"parameters": params * net.width, "inputs": image, "activations": widest}
     lost = [r for r in rows if not r.known]
+    alive = [sum(peak.values()) - (i % 7) * 4096 for i in range(len(rows) + 1)]
     return Analysis(
+        memory=MemoryCourse(ops=len(rows), at=[*range(len(rows) + 1)], layers=["", *(r.layer for r in rows)], bytes=alive),
         schema=Analysis.SCHEMA,
         tool=ToolInfo(roofline="0.1.0", torch="2.9.0"),
         model=ModelInfo(name=name, source=f"models/{name}.py", params=params, param_bytes=params * net.width, buffers=0,

@@ -13,6 +13,9 @@ from roofline.analysis import workspace
 from roofline.devices.device import Device
 from roofline.records import Trace
 
+# Steps of a pass that are kept.
+MOST = 400
+
 _NAMES = {
     "parameter": "parameters",
     "buffer": "buffers",
@@ -34,6 +37,8 @@ class Peak(Struct, frozen=True):
     layer: int
     # the same bytes by the layer whose they are (its parameters, what its ops made), those of its children apart
     by_layer: dict[int, int] = {}
+    # how it came there: (operators that have begun, layer, bytes alive) wherever that changed
+    course: tuple[tuple[int, int, int], ...] = ()
 
 
 def peak(trace: Trace, device: Device | None = None) -> Peak:
@@ -50,6 +55,7 @@ def peak(trace: Trace, device: Device | None = None) -> Peak:
         if s.died >= 0:
             delta[s.died][s.kind] = delta[s.died].get(s.kind, 0) - s.nbytes
     best, at, layer, moment, most = sum(now.values()), dict(now), 0, -1, 0
+    course = [(0, 0, best)]
     for i, (op, change) in enumerate(zip(trace.ops, delta, strict=False)):
         for kind, nbytes in change.items():
             now[kind] = now.get(kind, 0) + nbytes
@@ -57,9 +63,18 @@ def peak(trace: Trace, device: Device | None = None) -> Peak:
         if not change and not extra:
             continue
         total = sum(now.values()) + extra
+        course.append((i + 1, op.layer, total))
         if total > best:
             best, at, layer, moment, most = total, now | {"workspace": extra}, op.layer, i, extra
-    return Peak(best, {_NAMES[k]: v for k, v in at.items() if v}, layer, _owners(trace, moment, layer, most))
+    return Peak(
+        best, {_NAMES[k]: v for k, v in at.items() if v}, layer, _owners(trace, moment, layer, most), _shortened(course)
+    )
+
+
+def _shortened(course: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    """At most `MOST` of them: of neighbours the one with the most bytes."""
+    size = -(-len(course) // MOST)
+    return tuple(max(course[i : i + size], key=lambda step: step[2]) for i in range(0, len(course), size))
 
 
 class Timeline(Struct, frozen=True):

@@ -20,6 +20,7 @@ from roofline.records import (
     KernelRow,
     LayerRow,
     LevelInfo,
+    MemoryCourse,
     OpRow,
     Point,
     Setting,
@@ -136,6 +137,10 @@ def summarise(
         ops=ops,
         kernels=rows,
         notes=[*trace.notes, *idle.notes(never_ran), *notes],
+        memory=MemoryCourse(
+            ops=len(trace.ops), at=[at for at, _, _ in peak.course], layers=[paths[layer] for _, layer, _ in peak.course],
+            bytes=[nbytes for _, _, nbytes in peak.course],
+        ),
     )  # fmt: skip
 
 

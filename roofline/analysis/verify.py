@@ -191,6 +191,9 @@ def _totals(a: Analysis) -> Iterator[Mismatch]:
         sd = math.hypot(*t.interval.common, t.interval.own)
         for end, expected in zip(("low_s", "high_s"), uncertainty.bounds(t.time_s, sd), strict=True):
             yield from _same(f"totals.interval.{end}", getattr(t.interval, end), expected, "time_s, common and own give")
+    if a.memory is not None and a.memory.bytes:
+        most = max(a.memory.bytes)
+        yield from _same("totals.peak_memory_bytes", t.peak_memory_bytes, most, "the most of memory.bytes is")
     if t.peak_layer not in {row.path for row in a.layers}:
         yield Mismatch("totals.peak_layer", t.peak_layer, "layers has no such path")
     if t.time_by_component:

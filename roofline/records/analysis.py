@@ -292,6 +292,19 @@ class Measurement(Struct, frozen=True, kw_only=True):
     gap: list[Gap]
 
 
+class MemoryCourse(Struct, frozen=True, kw_only=True, gc=False):
+    """Bytes alive while a pass goes on: once `at[i]` operators of `ops` have begun, in `layers[i]`, `bytes[i]`, until the next.
+
+    The most of them is the peak; of a long pass only some are there, each the most of those around it.
+    """
+
+    ops: int
+    at: list[int]
+    # paths
+    layers: list[str]
+    bytes: list[int]
+
+
 class Analysis(Struct, frozen=True, kw_only=True):
     """One model on one device in one setting: the JSON document of `--json`, field by field.
 
@@ -320,6 +333,8 @@ class Analysis(Struct, frozen=True, kw_only=True):
     measurement: Measurement | None = None
     # of a prefill or decode pass
     language: LanguageInfo | None = None
+    # none in documents of older versions
+    memory: MemoryCourse | None = None
 
     def __repr__(self) -> str:
         """One line: all of it is as long as a book, and stands in `msgspec.to_builtins(analysis)`."""

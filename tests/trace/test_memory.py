@@ -156,3 +156,20 @@ def test_memory_over_a_pass_has_the_peak_of_the_analysis(options: dict[str, Any]
     assert alive.layers[alive.peak] == found.peak_layer
     assert sum(size for _, size in alive.owners) == alive.total
     assert all(value >= 0 for values in alive.kinds.values() for value in values)
+
+
+def test_the_course_of_a_chain_is_exact() -> None:
+    """Linear 4 -> 8 -> 2 in fp32 over 3 rows: parameters 4 * (4*8 + 8 + 8*2 + 2) = 232 B and input 4 * 12 = 48 B stay;
+    the first op makes 4 * 3*8 = 96 B and the second 4 * 3*2 = 24 B beside them."""
+    found = memory.peak(trace(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), [torch.empty(3, 4)]))
+    held = 232 + 48
+    assert [(at, nbytes) for at, _, nbytes in found.course] == [(0, held), (1, held + 96), (2, held + 96 + 24)]
+    assert max(nbytes for _, _, nbytes in found.course) == found.total
+
+
+def test_a_long_course_keeps_its_peak() -> None:
+    net = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(300)), nn.Linear(4, 999), nn.Linear(999, 1))
+    found = memory.peak(trace(net, [torch.empty(3, 4)]))
+    assert len(found.course) <= memory.MOST
+    assert max(nbytes for _, _, nbytes in found.course) == found.total
+    assert [at for at, _, _ in found.course] == sorted({at for at, _, _ in found.course})

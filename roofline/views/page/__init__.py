@@ -25,7 +25,18 @@ from roofline.views.style import BOUND_COLOUR
 # The charting library: one file of Apache ECharts as it is published, its licences beside it.
 LIBRARY = "echarts-6.1.0.min.js"
 # Our own code, in this order.
-SCRIPTS = ("words.js", "shared.js", "data.js", "state.js", "grid.js", "roof.js", "parts.js", "answer.js", "page.js")
+SCRIPTS = (
+    "words.js",
+    "shared.js",
+    "data.js",
+    "state.js",
+    "grid.js",
+    "roof.js",
+    "parts.js",
+    "course.js",
+    "answer.js",
+    "page.js",
+)
 
 
 def render(analyses: Sequence[Analysis], told: Sequence[Told] = (), missing: Sequence[Missing] = ()) -> str:

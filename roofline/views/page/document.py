@@ -141,9 +141,20 @@ def _run(a: Analysis, columns: _Pool, words: _Pool) -> dict[str, Any]:
         }
         | ({"measured_s": column(_short(k.measured_s) for k in kernels)} if a.measurement else {}),
         "folded": folded.notes,
+        "memory": _memory(a, columns),
         "rests": words.put(_rests(a)),
         "notes": words.put([*a.notes, *a.device.notes]),
     }  # fmt: skip
+
+
+def _memory(a: Analysis, columns: _Pool) -> dict[str, Any] | None:
+    """Bytes alive over the pass, and what is alive at the peak."""
+    m = a.memory
+    if m is None or len(m.at) < 2:
+        return None
+    kinds = [[kind.replace("_", " "), binary(size)] for kind, size in _largest_first(a.totals.peak_memory)]
+    series = {name: columns.put(_column(getattr(m, name))) for name in ("at", "layers", "bytes")}
+    return {"ops": m.ops, "kinds": kinds, "size": a.device.memory, **series}
 
 
 def _column(values: list[Any]) -> Any:

@@ -9,7 +9,7 @@ const TIME = [{ name: "Time", of: r => r.time_s, cell: r => seconds(r.time_s) },
 const MEASURED = number("Measured", "measured_s", seconds);
 const wide = list => list.map(c => ({ width: "minmax(62px,.8fr)", ...c }));
 
-const roof = new Roof($("#roof")), parts = new Parts($("#parts"));
+const roof = new Roof($("#roof")), parts = new Parts($("#parts")), course = new Course($("#memory"));
 let layers = null, ops = null, kernels = null, last = null;
 function tables(run) {
   const found = opened(run), measured = run.layers.measured_s !== undefined ? [MEASURED] : [];
@@ -145,11 +145,13 @@ function show() {
     choose(run, roof.spots);
     roof.open(run);
     parts.open(run);
+    course.open(run);
     last = run;
   } else {
     choose(run, roof.spots);
     roof.light();
     parts.draw();
+    course.draw();
   }
   marked(run);
   listed(run);
@@ -167,9 +169,9 @@ $("#layers [data-do=close]").addEventListener("click", all(false));
 $("#kernels").addEventListener("toggle", () => listed(DATA.runs[state.run]));
 function restore() { read(location.hash.slice(1)); find.value = state.find; last = null; show(); }
 addEventListener("hashchange", () => { if (location.hash.slice(1) !== written()) restore(); });
-const redraw = () => { roof.draw(); parts.draw(); };
+const redraw = () => { roof.draw(); parts.draw(); course.draw(); };
 headed(() => markdown(DATA.runs[state.run]), redraw);
-sized([roof.chart, parts.chart], [{ width: 500, height: 400 }, { width: 690, height: 280 }], redraw);
+sized([roof.chart, parts.chart, course.chart], [{ width: 500, height: 400 }, { width: 690, height: 280 }, { width: 690, height: 200 }], redraw);
 switches();
 restore();
 document.documentElement.dataset.ready = "true";
