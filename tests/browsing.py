@@ -93,7 +93,7 @@ def logged(tmp_path: Path, page: str, name: str, *, dark: bool = False, width: i
     constants = "".join(f"const {key} = {json.dumps(value)};" for key, value in given.items())
     wrapped = f"(async () => {{ const log = {{}};\n{script}\ndocument.body.dataset.log = JSON.stringify(log); }})();"
     dom, console = visit(tmp_path, page, helpers + constants + wrapped, dark=dark, width=width)
-    assert console == ""
+    assert console == "", console
     assert 'data-ready="true"' in dom
     found = re.search(r'data-log="([^"]*)"', dom)
     assert found

@@ -92,6 +92,8 @@ def test_charts_are_drawn_without_errors(tmp_path: Path, kind: str) -> None:
     assert "DRAM" in log["words"]
     assert "whole model" in log["words"]
     assert log["asked"] == 0
+    assert "times rest on" in log["source"]
+    assert "source" in log["source"]
 
 
 @browser
@@ -172,6 +174,8 @@ def test_what_is_picked_is_picked_everywhere(tmp_path: Path) -> None:
     assert "FLOP/B" in log["tip"]
     assert "bound" in log["live"]
     assert "kernel=" in log["enter"]
+    drawn = sum(1 for k in a.kernels if k.flops and k.bytes)
+    assert log["box"].startswith(f"{drawn} kernels in ")
 
 
 @browser

@@ -16,7 +16,7 @@ function tables(run) {
   layers = new Grid($("#layers .table"), `Layers of ${run.model}`, wide([
     { name: "Layer", of: l => l.path, cell: l => l.name || run.model, text: true, width: "minmax(180px,2.4fr)" }, { name: "Type", of: l => l.type, cell: l => l.type, text: true, class: "type", width: "minmax(132px,1.5fr)" },
     number("Params", "params", si), ...FIGURES, number("Kernels", "kernels", v => v.toLocaleString("en")), ...(run.layers.memory_bytes !== undefined ? [number("Memory", "memory_bytes", binary)] : []), ...measured, ...TIME,
-  ]), { tree: true, picked: l => { roof.boxed(null); pick("layer", state.layer === l.path ? null : l.path); }, sorted: text => { state.sort = text; write(); } });
+  ]), { tree: true, picked: l => { roof.boxed(); pick("layer", state.layer === l.path ? null : l.path); }, sorted: text => { state.sort = text; write(); } });
   layers.fill(found.layers);
   const deep = found.layers.length <= 40 ? 99 : 2;
   for (const l of found.layers) layers.expand(l, l.depth < deep);
@@ -121,7 +121,7 @@ function marked(run) {
     const time = [...lit].reduce((sum, k) => sum + k.all, 0), n = [...lit].reduce((sum, k) => sum + k.number, 0), where = new Set([...lit].map(k => k.path));
     const name = state.layer !== null ? `${state.layer || run.model}: ` : state.look ? `${Object.entries(state.look).map(([k, v]) => `${k} ${v}`).join(", ")}: ` : "";
     const clear = el("button", { type: "button" }, "Let go");
-    clear.addEventListener("click", () => { roof.boxed(null); pick(null); });
+    clear.addEventListener("click", () => { roof.boxed(); pick(null); });
     box.replaceChildren(`${name}${many(n, "kernel")} in ${many(where.size, "layer")}, ${seconds(time)}, ${percent(time, run.totals.time_s)} of the time.`, clear);
     for (const path of where) rows.add(byPath.get(path));
   }

@@ -80,7 +80,6 @@ class Roof {
       ],
     }, true);
     this.light();
-    if (state.box) this.boxed(state.box.split(",").map(Number));
   }
   // a roof, its name along it; the first item is what lies under the roof that counts
   ceiling(params, api) {
@@ -89,7 +88,9 @@ class Roof {
       const d = this.d, log = Math.log10, ridge = log(d.ridge || 1), [, dram] = d.levels[d.levels.length - 1], peak = d.peak * d.kept;
       const under = log(Math.min(peak, dram * d.ridge)), knee = log(peak / dram), area = (points, fill) => ({ type: "polygon", silent: true, shape: { points: points.map(p => at(...p)) }, style: { fill, opacity: .08 } });
       const words = (x, y, text, align, fill) => ({ type: "text", silent: true, x: at(x, y)[0] + (align === "right" ? -8 : align === "left" ? 8 : 0), y: params.coordSys.y + params.coordSys.height - (align === "center" ? 36 : 18), style: { text, fill, align, fontSize: 12 } });
-      return { type: "group", children: [
+      const [x0, x1, y0, y1] = (state.box || "").split(",").map(Number), [left, bottom] = at(x0 || 0, y0 || 0), [right, top] = at(x1 || 0, y1 || 0);
+      const box = state.box ? [{ type: "rect", silent: true, shape: { x: left, y: top, width: right - left, height: bottom - top }, style: { fill: "rgba(47,111,222,.1)", stroke: ink("accent"), lineWidth: 1 } }] : [];
+      return { type: "group", children: [...box,
         area([[-9, log(dram) - 9], [Math.min(knee, ridge), log(dram) + Math.min(knee, ridge)], [ridge, under], [ridge, -9], [-9, -9]], ink("memory")),
         area([[ridge, under], [Math.max(knee, ridge), log(peak)], [9, log(peak)], [9, -9], [ridge, -9]], ink("compute")),
         { type: "line", silent: true, shape: { x1: at(ridge, 0)[0], x2: at(ridge, 0)[0], y1: at(0, log(d.peak))[1], y2: params.coordSys.y + params.coordSys.height }, style: { stroke: ink("faint"), lineDash: [2, 4] } },
@@ -181,24 +182,26 @@ class Roof {
     $("[data-do=box]", this.card).setAttribute("aria-pressed", on);
     this.chart.dispatchAction({ type: "takeGlobalCursor", key: "brush", brushOption: on ? { brushType: "rect", brushMode: "single" } : { brushType: false } });
   }
-  boxed(box) { this.chart.dispatchAction({ type: "brush", areas: box ? [{ brushType: "rect", coordRange: [[box[0], box[1]], [box[2], box[3]]], xAxisIndex: 0, yAxisIndex: 0 }] : [] }); }
+  // the box that is drawn with the pointer makes place for ours, which a link restores too
+  boxed() { this.chart.dispatchAction({ type: "brush", areas: [] }); }
   listen() {
     const chart = this.chart, act = { in: () => this.zoom(1 / 1.4), out: () => this.zoom(1.4), box: () => this.arm($("[data-do=box]", this.card).getAttribute("aria-pressed") !== "true"),
-      reset: () => { this.let(); this.arm(false); this.home(); this.draw(); this.boxed(null); pick(null); } };
+      reset: () => { this.let(); this.arm(false); this.home(); this.draw(); this.boxed(); pick(null); } };
     for (const button of this.card.querySelectorAll(".tools [data-do]")) button.addEventListener("click", act[button.dataset.do]);
-    chart.on("click", p => { if (p.seriesId === "marks") { const k = this.spots[p.dataIndex].k; this.boxed(null); pick("kernel", state.kernel === k.i ? null : k.i); } });
+    chart.on("click", p => { if (p.seriesId === "marks") { const k = this.spots[p.dataIndex].k; this.boxed(); pick("kernel", state.kernel === k.i ? null : k.i); } });
     chart.on("brushEnd", p => {
       const area = p.areas[0];
       if (!area || !area.coordRange) return;
       this.arm(false);
       const [[x0, x1], [y0, y1]] = area.coordRange;
+      setTimeout(() => this.boxed(), 0);
       pick("box", [x0, x1, y0, y1].map(v => v.toFixed(3)).join(","));
     });
     this.box.addEventListener("keydown", event => {
       const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (by) this.step(by);
       else if (event.key === "Enter" && this.at >= 0) { const k = this.spots[this.at].k; pick("kernel", state.kernel === k.i ? null : k.i); }
-      else if (event.key === "Escape") { this.let(); this.arm(false); this.boxed(null); pick(null); }
+      else if (event.key === "Escape") { this.let(); this.arm(false); this.boxed(); pick(null); }
       else if (event.key === "+" || event.key === "=") this.zoom(1 / 1.3);
       else if (event.key === "-") this.zoom(1.3);
       else return;

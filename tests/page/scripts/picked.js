@@ -25,3 +25,5 @@ log.live = $("#live").textContent;
 log.tip = $("#roof .tip").innerText;
 key($("#roof .chart"), "Enter"); await pause();
 log.enter = location.hash;
+location.hash = "box=-5,5,3,16"; await pause(150);
+log.box = $("#roof .picked").textContent;
