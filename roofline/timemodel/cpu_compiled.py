@@ -148,7 +148,7 @@ def _levels(f: Features, packed: Value, busy: Value, c: Cpu, machine: Machine, x
     written is read first; what is packed is written and read again. One core draws so many bytes a cycle and no more, however
     wide the memory behind it is.
     """
-    drawn = busy * machine.units * float(machine.clock) * machine.sustained
+    drawn = busy * machine.units * machine.clock * machine.sustained
     out: list[Value] = []
     moved, held = f.read + f.write + 2 * packed, 0.0
     for i, (size, bandwidth) in enumerate(machine.levels):
@@ -158,7 +158,8 @@ def _levels(f: Features, packed: Value, busy: Value, c: Cpu, machine: Machine, x
             continue
         last = i == len(machine.levels) - 1
         reach, core = (machine.reached or c.stream, c.core_dram) if last else (c.cache, c.core_cache)
-        out.append(moved / (bandwidth * reach * xp.minimum(drawn * core / (float(bandwidth) * reach), 1.0)))
+        # where the cores draw less than the level delivers, the time rests on their clock
+        out.append(moved / xp.minimum(bandwidth * reach, drawn * core))
         capacity = held * c.residency
         moved = f.static * (1 - resident(f.footprint, capacity, xp)) + 2 * f.write * (1 - resident(f.write, capacity, xp))
         moved = missed(moved + 3 * packed * (1 - resident(packed, capacity, xp)), f, capacity, xp)
