@@ -89,7 +89,8 @@ def test_no_command_declares_a_shared_option_again(path: Path) -> None:
         "validate": {"--device", "--dtype", "--runtime", "--output", "--training"}, "compare": {"--batch", "--output"},
         "report": {"--batch", "--dtype", "--runtime", "--output"}, "check": {"--output"}, "diff": {"--output"},
         "query": {"--output", "--top"},
-        "sweep": {"--device", "--output", "--batch", "--resolution", "--dtype", "--runtime", "--prefill", "--decode"},
+        "sweep": {"--device", "--output", "--batch", "--resolution", "--dtype", "--runtime", "--prefill", "--decode",
+                  "--time-limit", "--memory-limit"},
     }  # fmt: skip
     assert own & shared == other.get(path.stem, set())
 
