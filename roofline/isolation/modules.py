@@ -205,11 +205,11 @@ def _local_first(real: Callable[..., Any], clashes: dict[str, str], loaded: Load
     """An import statement in the model's own files finds what lies beside them; everybody else's finds what it always has."""
     local: dict[str, ModuleType] = {}
 
-    def load(name: str, globals: Any, locals: Any, names: Any, level: int) -> Any:
+    def load(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         top = name.partition(".")[0]
         file = (globals or {}).get("__file__")
         if level or top not in clashes or not isinstance(file, str) or kind_of(file) != "own":
-            return real(name, globals, locals, names, level)
+            return real(name, globals, locals, fromlist, level)
         mine = [top] + [m for m in list(sys.modules) if m.startswith(top + ".")]
         others = {m: sys.modules.pop(m) for m in mine if m in sys.modules}
         sys.modules.update(local)
@@ -217,9 +217,9 @@ def _local_first(real: Callable[..., Any], clashes: dict[str, str], loaded: Load
         sys.path.insert(0, clashes[top])
         found = None
         try:
-            found = real(name, globals, locals, names, level)
+            found = real(name, globals, locals, fromlist, level)
             module = sys.modules.get(name)
-            if all(n == "*" or hasattr(module, n) for n in names or ()):
+            if all(n == "*" or hasattr(module, n) for n in fromlist or ()):
                 return found
             found = None  # it is not the one that is meant: `from types import FunctionType` beside a types.py
         except ImportError:
@@ -231,7 +231,7 @@ def _local_first(real: Callable[..., Any], clashes: dict[str, str], loaded: Load
                 local.update(now)
             sys.modules.update(others)
             sys.path[:] = path
-        return real(name, globals, locals, names, level)
+        return real(name, globals, locals, fromlist, level)
 
     return load
 

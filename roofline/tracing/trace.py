@@ -24,7 +24,7 @@ from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
 from roofline.tracing.recorder import META, Recorder
 from roofline.tracing.ways import NeedsValues as NeedsValues
-from roofline.tracing.ways import Stopped, Way, surroundings
+from roofline.tracing.ways import Stopped, Way, said, surroundings
 
 if TYPE_CHECKING:
     from roofline.tracing.training import Step
@@ -383,7 +383,7 @@ class _Modules:
         shapes = ", ".join("x".join(map(str, t.shape)) or "scalar" for t in given)
         shapes = shapes or ", ".join("x".join(map(str, t.shape)) or "scalar" for t in _arguments_of(m, error)) or "none"
         where = f"{path} ({type(m).__name__})" if path else type(m).__name__
-        line = f"the model failed in {where} with input shapes [{shapes}]: {failures.said(error)}{failures.place(error)}"
+        line = f"the model failed in {where} with input shapes [{shapes}]: {said(error)}{failures.place(error)}"
         if way.real:
             return ModelError(line)
         words = failures.text(error)

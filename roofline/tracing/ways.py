@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -13,6 +14,7 @@ from msgspec import Struct
 
 from roofline import compat
 from roofline.errors import ModelError
+from roofline.isolation import failures
 
 
 class Way(Struct, frozen=True):
@@ -43,6 +45,24 @@ class Stopped(ModelError):
 
 class NeedsValues(Stopped):
     """The pass depends on the values of tensors, which meta tensors do not have: trace it with `real=True`."""
+
+
+# Torch's words, which are about its own inside, and what they mean to whoever wrote the model.
+_INSIDE = (
+    (r"torch\.(\w+)\(\) raises unimplemented", "{}(): how much it finds depends on values"),
+    (r"(repeat_interleave) a meta tensor without output_size", "{}(): how long its result is depends on values"),
+    (r"Cannot copy out of meta tensor", "it asked for the values of a tensor, as tolist(), numpy() or a copy to the CPU do"),
+    (r"Tensor\.(\w+)\(\) cannot be called on meta", "it asked for the value of a tensor ({}(), or a condition on it)"),
+)
+
+
+def said(error: BaseException) -> str:
+    """`failures.said`, with the words of torch's inside as what they mean."""
+    words = failures.text(error)
+    for pattern, ours in _INSIDE:
+        if found := re.search(pattern, words):
+            return ours.format(*found.groups())
+    return failures.said(error)
 
 
 @contextmanager

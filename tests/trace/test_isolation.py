@@ -134,6 +134,12 @@ def test_a_neighbour_named_like_pythons_does_not_hide_it(tmp_path: Path) -> None
     assert params(f"{tmp_path}/net.py:Net") == 16
 
 
+def test_who_imports_by_a_name_alone_finds_it_too(tmp_path: Path) -> None:
+    """`__import__("x")`, as C code and old libraries say it, where a neighbour of the model has the name of somebody else's."""
+    write(tmp_path, net='__import__("json").dumps({})\n' + NET, layers=LAYERS.format(width=4), statistics="")
+    assert params(f"{tmp_path}/net.py:Net") == 16
+
+
 def test_the_callers_own_module_stays_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = write(tmp_path / "mine", layers="mine = True\n")
     theirs = write(tmp_path / "theirs", net=NET, layers=LAYERS.format(width=4))

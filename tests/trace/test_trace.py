@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -302,6 +305,24 @@ def test_data_dependent_models_say_so_and_run_on_real_tensors() -> None:
     t = trace(Dependent(), (torch.empty(6, 4, device="meta"),), real=True)
     linear = next(t.specs[o.spec] for o in t.ops if t.specs[o.spec].name == "aten.linear")
     assert linear.out.shape == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda x: x.nonzero(), "nonzero(): how much it finds depends on values"),
+        (lambda x: x.sum().item(), "it asked for the value of a tensor (item(), or a condition on it)"),
+        (lambda x: x.tolist(), "it asked for the values of a tensor, as tolist(), numpy() or a copy to the CPU do"),
+        (lambda x: x.repeat_interleave(x[:, 0].long(), 0), "repeat_interleave(): how long its result is depends on values"),
+    ],
+)
+def test_who_asks_for_values_is_told_in_words_of_the_model(ask: Callable[[Tensor], Any], words: str) -> None:
+    class Asks(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return ask(x)
+
+    with pytest.raises(NeedsValues, match=re.escape(words)):
+        trace(Asks(), (torch.empty(6, 4, device="meta"),))
 
 
 def test_traces_survive_the_disk() -> None:
