@@ -43,8 +43,11 @@ def graph() -> fuzzing.Target:
 
 
 KINDS: dict[str, Callable[[], fuzzing.Target]] = {
-    "device": fuzzing.device, "budget": fuzzing.budget, "onnx": graph, "saved": saved,
-}  # fmt: skip
+    "device": fuzzing.device,
+    "budget": fuzzing.budget,
+    "onnx": graph,
+    "saved": saved,
+}
 
 
 def tried(name: str, target: fuzzing.Target, count: int, seconds: float) -> bool:
@@ -52,9 +55,13 @@ def tried(name: str, target: fuzzing.Target, count: int, seconds: float) -> bool
     refused, slowest, seen = 0, (0.0, 0), 0
 
     @settings(
-        max_examples=count, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(st.integers(0, 2**48))
     def one(seed: int) -> None:
         nonlocal refused, slowest, seen

@@ -114,8 +114,11 @@ DTYPES = ("fp32", "amp", "fp16", "bf16", "tf32", "fp64")
 # devices without a peak in a dtype: refused, and so asked about in fp32 here
 _OLD = ("i9-10940x", "epyc-7763", "raspberry-pi-4")
 WITHOUT: dict[str, tuple[str, ...]] = {
-    "tf32": ("t4", "v100-sxm2", *CPUS), "bf16": ("t4", "v100-sxm2", *_OLD), "fp16": ("ryzen-9-7950x", *_OLD), "amp": _OLD,
-}  # fmt: skip
+    "tf32": ("t4", "v100-sxm2", *CPUS),
+    "bf16": ("t4", "v100-sxm2", *_OLD),
+    "fp16": ("ryzen-9-7950x", *_OLD),
+    "amp": _OLD,
+}
 OPTIMIZERS = ("adam", "sgd", "adamw")
 BATCHES = (None, 8, 1, 32, None, 3)
 # traced on real tensors, seconds each (two of the kind are asked about by name), and too deep for a list of two hundred
@@ -273,9 +276,15 @@ class Net(nn.Module):
         return self.head(torch.relu(self.stem(x)).mean((2, 3)))
 """
 CONFIG = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
-    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100,
-}  # fmt: skip
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 100,
+}
 BUDGETS = """\
 [[budget]]
 model = "mobilenet_v3_large"
@@ -397,9 +406,14 @@ class Side:
 
     def start(self, chunk: int, listed: Path, cwd: Path) -> threading.Thread:
         environment = os.environ | {
-            "PYTHONPATH": str(self.tree), "ROOFLINE_CACHE_DIR": str(self.out / f"cache{chunk}"), "ROOFLINE_HOST_FILE": "",
-            "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "COLUMNS": "80", "NO_COLOR": "1",
-        }  # fmt: skip
+            "PYTHONPATH": str(self.tree),
+            "ROOFLINE_CACHE_DIR": str(self.out / f"cache{chunk}"),
+            "ROOFLINE_HOST_FILE": "",
+            "PYTHONHASHSEED": "0",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "80",
+            "NO_COLOR": "1",
+        }
         asked = [sys.executable, "-P", __file__, "--work", str(listed), str(self.out), str(self.tree)]
         errors = (self.out / f"stderr{chunk}").open("w+", encoding="utf-8")
         process = subprocess.Popen(asked, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -478,8 +492,11 @@ class Verdict:
             self.groups.update({d.group for d in found})
             if self.differ <= self.show:
                 first = found[0]
-                print(f"{name}\n  {first.path} ({first.kind}): {short(first.old)} -> {short(first.new)}"
-                      + (f", and {len(found) - 1} more" if found[1:] else ""), flush=True)  # fmt: skip
+                print(
+                    f"{name}\n  {first.path} ({first.kind}): {short(first.old)} -> {short(first.new)}"
+                    + (f", and {len(found) - 1} more" if found[1:] else ""),
+                    flush=True,
+                )
         now = time.perf_counter()
         if now - self._shown > 2 or self.done == self.total:
             self._shown = now
@@ -530,8 +547,10 @@ def main() -> int:
     for group, count in verdict.groups.most_common():
         print(f"{count:5d} x {group}")
     spent = time.perf_counter() - verdict.started
-    print(f"{verdict.done} documents of {len(groups)} models in {spent:.0f} s ({len(verdict.errors)} of them errors), "
-          f"{verdict.differ} differ")  # fmt: skip
+    print(
+        f"{verdict.done} documents of {len(groups)} models in {spent:.0f} s ({len(verdict.errors)} of them errors), "
+        f"{verdict.differ} differ"
+    )
     return 1 if verdict.differ or any(side.failed for side in sides) else 0
 
 

@@ -68,10 +68,12 @@ def looked_at(name: str) -> dict[str, Any]:
         row = {"crash": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()[-1500:]}
     else:
         row = {
-            "params": a.model.params, "macs": a.totals.macs, "notes": a.notes,
+            "params": a.model.params,
+            "macs": a.totals.macs,
+            "notes": a.notes,
             "inputs": [f"{i.name} {'x'.join(map(str, i.shape))} {i.dtype}" for i in a.model.inputs],
             "unknown": {u.op: u.count for u in a.coverage.unknown_ops},
-        }  # fmt: skip
+        }
     return row | {"seconds": round(time.process_time() - start, 2)}
 
 

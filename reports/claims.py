@@ -72,12 +72,18 @@ def percent(part: float, whole: float) -> str:
 def separable() -> dict[str, str]:
     plain, split = (ask(f"models/separable.py:{name}", inputs=("1,3,12,12",)) for name in ("standard_conv", "separable_conv"))
     wide = {"cin": 256, "cout": 256, "kernel": 3, "padding": 1}
-    three = [roofline.analyze(f"{ROOT}/models/separable.py:{n}", device=CPU, settings=wide, inputs=["1,256,14,14"]) for n in NAMES]
+    three = [
+        roofline.analyze(f"{ROOT}/models/separable.py:{n}", device=CPU, settings=wide, inputs=["1,256,14,14"]) for n in NAMES
+    ]
     return {
-        "params": f"{plain.model.params:,}", "few": f"{split.model.params:,}",
-        "macs": f"{plain.totals.macs:,}", "fewer": f"{split.totals.macs:,}", "ratio": times(plain.totals.macs, split.totals.macs),
-        "three": times(three[0].totals.macs, three[1].totals.macs), "pace": times(three[0].totals.time_s, three[1].totals.time_s),
-    }  # fmt: skip
+        "params": f"{plain.model.params:,}",
+        "few": f"{split.model.params:,}",
+        "macs": f"{plain.totals.macs:,}",
+        "fewer": f"{split.totals.macs:,}",
+        "ratio": times(plain.totals.macs, split.totals.macs),
+        "three": times(three[0].totals.macs, three[1].totals.macs),
+        "pace": times(three[0].totals.time_s, three[1].totals.time_s),
+    }
 
 
 NAMES = ("standard_conv", "separable_conv")
@@ -89,11 +95,13 @@ def multipliers() -> dict[str, str]:
     sizes = {r: ask("mobilenet_v1", resolution=r) for r in (192, 160, 128)}
     layers = sum(row.type in ("Conv2d", "Linear") for row in one.layers)
     return {
-        "layers": str(layers), "macs": count(one.totals.macs), "params": count(one.model.params),
+        "layers": str(layers),
+        "macs": count(one.totals.macs),
+        "params": count(one.model.params),
         "widths": ", ".join(f"{count(a.totals.macs)} ({a.totals.macs / one.totals.macs:.3f})" for a in widths.values()),
         "sizes": ", ".join(f"{count(a.totals.macs)} ({a.totals.macs / one.totals.macs:.3f})" for a in sizes.values()),
         "same": "the same" if {a.model.params for a in sizes.values()} == {one.model.params} else "other",
-    }  # fmt: skip
+    }
 
 
 def intensity() -> dict[str, str]:
@@ -104,9 +112,11 @@ def intensity() -> dict[str, str]:
         found[f"gain{batch}"] = times(a.totals.throughput, b.totals.throughput)
         found[f"bound{batch}"] = a.totals.bound
     return found | {
-        "own": f"{mobile.totals.intensity:.3g}", "other": f"{vgg.totals.intensity:.3g}",
-        "fewer": times(vgg.totals.macs, mobile.totals.macs), "less": times(vgg.totals.bytes, mobile.totals.bytes),
-    }  # fmt: skip
+        "own": f"{mobile.totals.intensity:.3g}",
+        "other": f"{vgg.totals.intensity:.3g}",
+        "fewer": times(vgg.totals.macs, mobile.totals.macs),
+        "less": times(vgg.totals.bytes, mobile.totals.bytes),
+    }
 
 
 def on_a_cpu() -> dict[str, str]:
@@ -115,12 +125,14 @@ def on_a_cpu() -> dict[str, str]:
     )
     peak = mobile.device.peak_flops
     return {
-        "reached": percent(mobile.totals.achieved_flops, peak), "three": percent(three.totals.achieved_flops, peak),
-        "resnet": times(resnet.totals.time_s, mobile.totals.time_s), "vgg": times(vgg.totals.time_s, mobile.totals.time_s),
+        "reached": percent(mobile.totals.achieved_flops, peak),
+        "three": percent(three.totals.achieved_flops, peak),
+        "resnet": times(resnet.totals.time_s, mobile.totals.time_s),
+        "vgg": times(vgg.totals.time_s, mobile.totals.time_s),
         "full": percent(resnet.totals.achieved_flops, peak),
         # 4.013 ms of timm's table
         "measured": percent(mobile.totals.flops / 4.013e-3, peak),
-    }  # fmt: skip
+    }
 
 
 def ideal() -> dict[str, str]:
@@ -133,16 +145,16 @@ def ideal() -> dict[str, str]:
 def inverted() -> dict[str, str]:
     paper, article = ask("mobilenet_v2"), ask("mobilenet_v2_article")
     inside = [
-        row.output[1]
-        for row in paper.layers
-        if row.path.startswith("features.2.") and row.type == "Conv2d" and row.output
-    ]  # fmt: skip
+        row.output[1] for row in paper.layers if row.path.startswith("features.2.") and row.type == "Conv2d" and row.output
+    ]
     came = next(row.output for row in paper.layers if row.path == "features.1")
     return {
         "shape": " -> ".join(str(n) for n in [came[1] if came else 0, *inside]),
-        "macs": count(paper.totals.macs), "params": count(paper.model.params),
-        "article": count(article.totals.macs), "more": count(article.model.params),
-    }  # fmt: skip
+        "macs": count(paper.totals.macs),
+        "params": count(paper.model.params),
+        "article": count(article.totals.macs),
+        "more": count(article.model.params),
+    }
 
 
 def centernet() -> dict[str, str]:
@@ -151,10 +163,11 @@ def centernet() -> dict[str, str]:
     )
     every = (dla, one, two)
     return {
-        "params": ", ".join(count(a.model.params) for a in every), "time": ", ".join(units.seconds(a.totals.time_s) for a in every),
+        "params": ", ".join(count(a.model.params) for a in every),
+        "time": ", ".join(units.seconds(a.totals.time_s) for a in every),
         "ratios": f"{times(dla.totals.time_s, one.totals.time_s)} : 1 : {times(two.totals.time_s, one.totals.time_s)}",
         "bytes": units.si(two.model.param_bytes, "B"),
-    }  # fmt: skip
+    }
 
 
 def replace_resnet() -> dict[str, str]:
@@ -176,17 +189,21 @@ def tail() -> dict[str, str]:
     dilated = with_settings("mobilenet_v3_large", dilated=True)
     narrow = with_settings("mobilenet_v3_large", width_mult=0.35)
     odd = [r for r in narrow.layers if r.path.startswith("features.") and r.type == "Conv2d" and r.output and r.output[1] % 8]
-    return found | {"dilated": count(dilated.totals.macs), "plain": count(ask("mobilenet_v3_large").totals.macs),
-                    "odd": str(len(odd))}  # fmt: skip
+    return found | {
+        "dilated": count(dilated.totals.macs),
+        "plain": count(ask("mobilenet_v3_large").totals.macs),
+        "odd": str(len(odd)),
+    }
 
 
 def halves() -> dict[str, str]:
     a = ask("mobilenet_v3_large", runtime="compiled")
     t = a.totals
     return {
-        "arithmetic": percent(t.time_by_bound["compute"], t.time_s), "memory": percent(t.time_by_bound["memory"], t.time_s),
+        "arithmetic": percent(t.time_by_bound["compute"], t.time_s),
+        "memory": percent(t.time_by_bound["memory"], t.time_s),
         "rest": percent(t.time_by_bound["overhead"] + t.time_by_bound["instructions"], t.time_s),
-    }  # fmt: skip
+    }
 
 
 def detectors() -> dict[str, str]:
@@ -194,12 +211,14 @@ def detectors() -> dict[str, str]:
     deep, fcn, lraspp = (ask(f"torchvision:{n}") for n in ("deeplabv3_mobilenet_v3_large", "fcn_resnet50", LRASPP))
     small = ask(f"torchvision:{LRASPP}", resolution=320)
     return {
-        "rcnn": times(slow.totals.time_s, fast.totals.time_s), "rcnn_macs": times(slow.totals.macs, fast.totals.macs),
-        "deep": times(fcn.totals.time_s, deep.totals.time_s), "deep_macs": times(fcn.totals.macs, deep.totals.macs),
+        "rcnn": times(slow.totals.time_s, fast.totals.time_s),
+        "rcnn_macs": times(slow.totals.macs, fast.totals.macs),
+        "deep": times(fcn.totals.time_s, deep.totals.time_s),
+        "deep_macs": times(fcn.totals.macs, deep.totals.macs),
         "less": percent(lraspp.totals.time_s - small.totals.time_s, lraspp.totals.time_s),
         "less_macs": percent(lraspp.totals.macs - small.totals.macs, lraspp.totals.macs),
         "lraspp": times(deep.totals.time_s, lraspp.totals.time_s),
-    }  # fmt: skip
+    }
 
 
 LRASPP = "lraspp_mobilenet_v3_large"
@@ -209,9 +228,12 @@ def ghosts() -> dict[str, str]:
     ghost, plain = (ask(f"models/ghostnet.py:{n}", inputs=("1,256,56,56",)) for n in ("ghost_module", "plain_module"))
     net, three = ask("ghostnet", runtime="compiled"), ask("mobilenet_v3_large", runtime="compiled")
     return {
-        "macs": percent(ghost.totals.macs, plain.totals.macs), "time": percent(ghost.totals.time_s, plain.totals.time_s),
-        "net": count(net.totals.macs), "three": count(three.totals.macs), "slower": times(net.totals.time_s, three.totals.time_s),
-    }  # fmt: skip
+        "macs": percent(ghost.totals.macs, plain.totals.macs),
+        "time": percent(ghost.totals.time_s, plain.totals.time_s),
+        "net": count(net.totals.macs),
+        "three": count(three.totals.macs),
+        "slower": times(net.totals.time_s, three.totals.time_s),
+    }
 
 
 def squeeze() -> dict[str, str]:

@@ -31,9 +31,15 @@ MODELS = (
 )  # fmt: skip
 # device, batch, dtype: one image at a time and a full batch on GPUs, one image on a desktop CPU, a server's, a board
 SETTINGS = (
-    ("rtx-4090", 1, "amp"), ("rtx-4090", 256, "amp"), ("h100-sxm", 256, "amp"), ("t4", 256, "amp"), ("i9-10940x", 1, "fp32"),
-    ("epyc-9654", 1, "fp32"), ("raspberry-pi-5", 1, "fp32"), ("apple-m4-gpu", 256, "fp32"),
-)  # fmt: skip
+    ("rtx-4090", 1, "amp"),
+    ("rtx-4090", 256, "amp"),
+    ("h100-sxm", 256, "amp"),
+    ("t4", 256, "amp"),
+    ("i9-10940x", 1, "fp32"),
+    ("epyc-9654", 1, "fp32"),
+    ("raspberry-pi-5", 1, "fp32"),
+    ("apple-m4-gpu", 256, "fp32"),
+)
 CHARTS = ("mobilenet_v3_large", "vgg16")
 FIELDS = ("flops", "macs", "bytes", "weight_bytes", "kernels", "time_s", "throughput", "bound", "peak_memory_bytes")
 HEAD = """\
@@ -47,9 +53,11 @@ sheet: nothing here was run on these devices. [docs/time-model.md](../docs/time-
 """
 # The founding question: device, batch, dtype, runtime
 QUESTION = (
-    ("rtx-4090", 1, "amp", "eager"), ("rtx-4090", 32, "amp", "eager"), ("rtx-4090", 1024, "amp", "eager"),
+    ("rtx-4090", 1, "amp", "eager"),
+    ("rtx-4090", 32, "amp", "eager"),
+    ("rtx-4090", 1024, "amp", "eager"),
     ("i9-10940x", 1, "fp32", "compiled"),
-)  # fmt: skip
+)
 ASKED = ("mobilenet_v3_large", "resnet50", "vgg16")
 # timm's published tables (results/ of huggingface/pytorch-image-models): throughput of MobileNetV3-Large over ResNet-50
 MEASURED = {("rtx-4090", 1024): 3.4, ("i9-10940x", 1): 2.6}
@@ -202,9 +210,11 @@ def main() -> int:
     settled = HERE / "claims.md"
     quick = "--quick" in sys.argv[1:]
     texts = {
-        HERE / "totals.json": totals(found), HERE / "README.md": page(found), HERE / "mobilenet.md": question(),
+        HERE / "totals.json": totals(found),
+        HERE / "README.md": page(found),
+        HERE / "mobilenet.md": question(),
         settled: claims.page(quick, settled.read_text(encoding="utf-8") if quick else ""),
-    }  # fmt: skip
+    }
     if "--check" in sys.argv[1:]:
         stale = [p.name for p, text in texts.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
         if stale:

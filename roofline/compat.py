@@ -22,8 +22,12 @@ from roofline.errors import SourceError, UsageError
 
 # The oldest release of each package that the whole program is tested with (`make matrix`); pyproject.toml says the same.
 FLOORS = {
-    "torch": "2.9", "torchvision": "0.24", "timm": "1.0.16", "transformers": "5.5", "onnx": "1.17",
-}  # fmt: skip
+    "torch": "2.9",
+    "torchvision": "0.24",
+    "timm": "1.0.16",
+    "transformers": "5.5",
+    "onnx": "1.17",
+}
 
 
 # ------------------------------------------------------------------------------------------------ versions
@@ -160,9 +164,15 @@ def asked(traced: bool, accelerators: bool) -> Iterator[Asked]:
 
 # What code that was written for one GPU asks of it on its way, and what it gets from one that does nothing.
 _IDLE = {
-    "synchronize": None, "empty_cache": None, "set_device": None, "current_device": 0, "memory_allocated": 0,
-    "max_memory_allocated": 0, "memory_reserved": 0, "reset_peak_memory_stats": None,
-}  # fmt: skip
+    "synchronize": None,
+    "empty_cache": None,
+    "set_device": None,
+    "current_device": 0,
+    "memory_allocated": 0,
+    "max_memory_allocated": 0,
+    "memory_reserved": 0,
+    "reset_peak_memory_stats": None,
+}
 
 
 # ------------------------------------------------------------------------------------------------ transformers

@@ -227,9 +227,15 @@ def _args(name: str, value: Any) -> Sequence[Any] | None:
 
 # What an option's value is made by; `host` is read by `device.with_host`, which knows the units.
 _TYPED: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(SIZES, _whole), "training": _flag, **dict.fromkeys(WORDS, _word), "device": _device, "inputs": _inputs,
-    "settings": lambda name, value: _mapping(name, value) or {}, "kwargs": _mapping, "args": _args,
-}  # fmt: skip
+    **dict.fromkeys(SIZES, _whole),
+    "training": _flag,
+    **dict.fromkeys(WORDS, _word),
+    "device": _device,
+    "inputs": _inputs,
+    "settings": lambda name, value: _mapping(name, value) or {},
+    "kwargs": _mapping,
+    "args": _args,
+}
 
 
 def typed(value: Any) -> Any:

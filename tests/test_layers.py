@@ -168,9 +168,10 @@ def test_every_module_has_a_row() -> None:
 @pytest.mark.parametrize("module", sorted(modules()))
 def test_imports_go_down(module: str) -> None:
     wrong = [
-        other for other in sorted(imports(module))
+        other
+        for other in sorted(imports(module))
         if house(other) != house(module) and ROW[house(other)] <= ROW[house(module)] and (module, other) not in CLIMBS
-    ]  # fmt: skip
+    ]
     assert not wrong, f"{module} imports {wrong}, which is no lower"
 
 

@@ -87,8 +87,12 @@ def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
     for target in ("demo", "test", "matrix"):
         done = subprocess.run(
             ["make", "-C", str(REPO), target, f"VENV={tmp_path / 'venv'}"],
-            env={"PATH": str(tools)}, capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+            env={"PATH": str(tools)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
         assert done.returncode == 2
         words = "roofline needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python3"
         assert done.stderr.splitlines()[0] == words
@@ -112,8 +116,11 @@ def test_everything_is_locked_but_torch() -> None:
 def test_the_source_distribution_holds_its_tests_and_what_they_read(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(REPO)],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(path) as archive:
@@ -142,8 +149,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     done = subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(REPO)],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = folder.glob("*.whl")
     return path
@@ -200,8 +210,13 @@ def test_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None
     origin = "import roofline, sys; print(roofline.__file__, file=sys.stderr); from roofline.cli import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", origin, "analyze", "mobilenet_v3_large", "--device", "rtx-4090", "--json"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=240,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr
     assert str(site) in done.stderr.splitlines()[0]
     document = json.loads(done.stdout)

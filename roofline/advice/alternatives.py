@@ -33,10 +33,11 @@ def alternatives(a: Analysis, device: Device) -> Iterator[Alternative]:
         yield Alternative("compile", "compile it", "a line of code: torch.compile(model)", {"runtime": "compiled"})
     if device.kind == "gpu" and device.vendor == "NVIDIA" and s.mode == "inference" and s.runtime != "ideal":
         yield Alternative(
-            "graphs", "compile it into CUDA graphs",
+            "graphs",
+            "compile it into CUDA graphs",
             'a line of code: torch.compile(model, mode="reduce-overhead"); shapes must stay',
             {"runtime": "compiled", "host": NO_HOST},
-        )  # fmt: skip
+        )
     yield from _types(s.dtype, s.mode, device)
 
 
@@ -56,7 +57,7 @@ def _types(now: str, mode: str, device: Device) -> Iterator[Alternative]:
         if device.has(name) and (device.kind == "gpu" or device.has(name, "tensor")):
             yield Alternative(
                 name, f"run all of it in {name}", f"a line of code: model.to(torch.{TORCH[name]})", {"dtype": name}
-            )  # fmt: skip
+            )
 
 
 def batches(first: int) -> list[int]:

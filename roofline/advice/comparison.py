@@ -137,8 +137,9 @@ def _sentences(book: Book, rows: Sequence[Compared]) -> list[Sentence]:
         for row in sorted((r for r in group if r is not slow), key=lambda r: -r.throughput)[:NAMED]:
             times = book.ratio("times", row.run, slow.run, "totals.throughput")
             more = {
-                "macs": ("multiply-accumulates", "totals.macs"), "bytes": ("bytes", "totals.bytes"),
-            }  # fmt: skip
+                "macs": ("multiply-accumulates", "totals.macs"),
+                "bytes": ("bytes", "totals.bytes"),
+            }
             words, numbers = [], list[Number]()
             for name, (what, path) in more.items():
                 lighter = getattr(row, name) <= getattr(slow, name)
@@ -151,9 +152,14 @@ def _sentences(book: Book, rows: Sequence[Compared]) -> list[Sentence]:
                 how = f"{{model}} and {{slow}} cannot be told apart ({{times}} as fast{doubt.said(sure)})"
             found += say(
                 "On {device}{batch} " + how + ", with " + " and ".join(words) + ".",
-                device=row.device, batch=batch, model=row.model, slow=slow.model, times=times,
-                macs=numbers[0], bytes=numbers[1],
-            )  # fmt: skip
+                device=row.device,
+                batch=batch,
+                model=row.model,
+                slow=slow.model,
+                times=times,
+                macs=numbers[0],
+                bytes=numbers[1],
+            )
     return found
 
 

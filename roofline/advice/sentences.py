@@ -52,15 +52,20 @@ def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
     a = book.runs[run]
     if not a.kernels:
         return say(
-            "{model} launches no kernel in this setting, so there is nothing to predict.", model=a.model.name,
-        )  # fmt: skip
+            "{model} launches no kernel in this setting, so there is nothing to predict.",
+            model=a.model.name,
+        )
     found = say(
         "{model} needs {flops} for {called} ({macs} multiply-accumulates, 2 FLOPs each), holds {params} parameters, and its "
         "kernels move {bytes}: {intensity}.",
-        model=a.model.name, called=_called(a), flops=book.of(run, "FLOP", "totals.flops"),
-        macs=book.of(run, "count", "totals.macs"), params=book.of(run, "count", "model.params"),
-        bytes=book.of(run, "B", "totals.bytes"), intensity=book.of(run, "FLOP/B", "totals.flops", "totals.bytes"),
-    )  # fmt: skip
+        model=a.model.name,
+        called=_called(a),
+        flops=book.of(run, "FLOP", "totals.flops"),
+        macs=book.of(run, "count", "totals.macs"),
+        params=book.of(run, "count", "model.params"),
+        bytes=book.of(run, "B", "totals.bytes"),
+        intensity=book.of(run, "FLOP/B", "totals.flops", "totals.bytes"),
+    )
     for name in names:
         found += _takes_on(book, name)
     for name in names[1:]:
@@ -78,9 +83,13 @@ def _takes_on(book: Book, run: str) -> list[Sentence]:
     if a.totals.fits is False:
         text = "On {device} it does not fit: it needs {need}, and there is {memory}. If it did, it would take {time}, {rate}"
     return say(
-        text + ".", device=_title(a), time=book.of(run, "s", "totals.time_s"), rate=book.of(run, pace.unit, pace.rate),
-        need=book.of(run, "MiB", "totals.peak_memory_bytes"), memory=book.of(run, "MiB", "device.memory"),
-    )  # fmt: skip
+        text + ".",
+        device=_title(a),
+        time=book.of(run, "s", "totals.time_s"),
+        rate=book.of(run, pace.unit, pace.rate),
+        need=book.of(run, "MiB", "totals.peak_memory_bytes"),
+        memory=book.of(run, "MiB", "device.memory"),
+    )
 
 
 def _beside(book: Book, one: str, other: str) -> list[Sentence]:
@@ -95,10 +104,12 @@ def _beside(book: Book, one: str, other: str) -> list[Sentence]:
         how = f"{{fast}} and {{slow}} cannot be told apart ({{times}} as fast{doubt.said(sure)})"
     return say(
         how + "; the peak of {fast} is {peaks} as high and its memory {memories} as fast.",
-        fast=fast, slow=slow, times=times,
+        fast=fast,
+        slow=slow,
+        times=times,
         peaks=book.ratio("times", fast, slow, "device.peak_flops"),
         memories=book.ratio("times", fast, slow, "device.bandwidth"),
-    )  # fmt: skip
+    )
 
 
 def _hangs_on(book: Book, run: str) -> list[Sentence]:
@@ -111,28 +122,43 @@ def _hangs_on(book: Book, run: str) -> list[Sentence]:
     share = book.of(run, "share", f"totals.time_by_component.{largest}", "totals.time_s")
     if largest == "host" and a.setting.host_s and a.setting.runtime == "eager":
         status = {"memory": "from memory", "given": "as given"}.get(a.setting.host_status, a.setting.host_status)
-        what, other = ("the host needs to issue an operator", "--host") if a.device.kind == "gpu" else (
-            "Python and PyTorch need to dispatch an operator", "a device file of your own (roofline calibrate)"
-        )  # fmt: skip
+        what, other = (
+            ("the host needs to issue an operator", "--host")
+            if a.device.kind == "gpu"
+            else ("Python and PyTorch need to dispatch an operator", "a device file of your own (roofline calibrate)")
+        )
         return say(
             "On {device} most hangs on one number, the {host} that {what} ({status}): {share} of the time rests on it; {other} "
             "says another.",
-            what=what, other=other,
-            when=(at_least(share, 0.5),), device=run, host=book.of(run, "s", "setting.host_s"), status=status, share=share,
-        )  # fmt: skip
+            what=what,
+            other=other,
+            when=(at_least(share, 0.5),),
+            device=run,
+            host=book.of(run, "s", "setting.host_s"),
+            status=status,
+            share=share,
+        )
     if largest == "compute":
         return say(
             "On {device} most hangs on its {dtype} peak of {peak} ({tier}): {share} of the time rests on it.",
-            when=(at_least(share, 0.5),), device=a.device.name, dtype=a.device.peak_dtype or a.setting.dtype,
-            peak=book.of(run, "FLOP/s", "device.peak_flops"), tier=a.setting.tier, share=share,
-        )  # fmt: skip
+            when=(at_least(share, 0.5),),
+            device=a.device.name,
+            dtype=a.device.peak_dtype or a.setting.dtype,
+            peak=book.of(run, "FLOP/s", "device.peak_flops"),
+            tier=a.setting.tier,
+            share=share,
+        )
     if largest.startswith("memory:"):
         level = largest.partition(":")[2]
         return say(
             "On {device} most hangs on the bandwidth of its {level}, {bandwidth} ({tier}): {share} of the time rests on it.",
-            when=(at_least(share, 0.5),), device=a.device.name, level=level, tier=a.setting.tier, share=share,
+            when=(at_least(share, 0.5),),
+            device=a.device.name,
+            level=level,
+            tier=a.setting.tier,
+            share=share,
             bandwidth=book.of(run, "B/s", f"levels.{level}.bandwidth"),
-        )  # fmt: skip
+        )
     return []
 
 

@@ -30,9 +30,8 @@ def classes(book: Book, names: Sequence[str]) -> list[Part]:
     found = {kernel.klass for name in names for kernel in book.runs[name].kernels}
     parts = {klass: _part(book, names, plural(klass), {"class": klass}) for klass in found}
     kept = [
-        klass for klass, part in parts.items()
-        if any(share.value >= NOTABLE for share in (part.flops, *part.shares.values()))
-    ]  # fmt: skip
+        klass for klass, part in parts.items() if any(share.value >= NOTABLE for share in (part.flops, *part.shares.values()))
+    ]
     kept.sort(key=lambda klass: -parts[klass].shares[names[0]].value)
     rest = sorted(found - set(kept))
     rows = [parts[klass] for klass in kept]
@@ -114,11 +113,12 @@ def _alike(
     for where in parts:
         last = groups[-1][0] if groups else {}
         if (
-            "layer" in where and "layer" in last
+            "layer" in where
+            and "layer" in last
             and types[where["layer"]] == types[last["layer"]]
             and where["layer"].rpartition(".")[0] == last["layer"].rpartition(".")[0] != ""
             and all(abs(t - u) <= ALIKE * max(t, u) for t, u in zip(times(where), times(last), strict=True))
-        ):  # fmt: skip
+        ):
             groups[-1].append(where)
         else:
             groups.append([where])

@@ -58,9 +58,13 @@ class Budget(Struct, frozen=True, kw_only=True):
     @property
     def held(self) -> Held:
         return Held(
-            label=self.label, limits=self.limits, allow_unknown=self.allow_unknown, line=self.line,
-            unnamed_device=self.unnamed_device, file=self.file,
-        )  # fmt: skip
+            label=self.label,
+            limits=self.limits,
+            allow_unknown=self.allow_unknown,
+            line=self.line,
+            unnamed_device=self.unnamed_device,
+            file=self.file,
+        )
 
 
 # ------------------------------------------------------------------------------------------------ which file
@@ -331,9 +335,13 @@ class _Table:
         if allow is None:
             allow = self._above._read.allowed(self._above._table) if self._above else False
         common: dict[str, Any] = {
-            "limits": held, "name": self.own_name, "allow_unknown": allow, "line": read.line(), "file": str(path),
+            "limits": held,
+            "name": self.own_name,
+            "allow_unknown": allow,
+            "line": read.line(),
+            "file": str(path),
             "group": self.group,
-        }  # fmt: skip
+        }
         if self.analysis:
             return [Budget(analysis=str(folder / self.analysis), key=self.analysis, **common)]
         # each of several is called as it is written
@@ -343,11 +351,13 @@ class _Table:
             asked["device"] = beside(asked["device"], folder)
         return [
             Budget(
-                request=made(beside(model, folder), asked, cache=cache), key=_key(model, given),
-                unnamed_device="device" not in given, **(common | ({"name": model} if several else {})),
+                request=made(beside(model, folder), asked, cache=cache),
+                key=_key(model, given),
+                unnamed_device="device" not in given,
+                **(common | ({"name": model} if several else {})),
             )
             for model in self.models
-        ]  # fmt: skip
+        ]
 
 
 def _order(limit: Limit) -> tuple[int, str, str]:

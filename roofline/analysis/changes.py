@@ -118,9 +118,13 @@ def _own(analysis: Analysis) -> dict[str, _Own]:
     for k in analysis.kernels:
         o = found.get(k.layer, _Own())
         found[k.layer] = _Own(
-            o.flops + k.flops, o.macs + k.macs, o.bytes + k.bytes, o.kernels + 1, o.time_s + k.time_s,
+            o.flops + k.flops,
+            o.macs + k.macs,
+            o.bytes + k.bytes,
+            o.kernels + 1,
+            o.time_s + k.time_s,
             (*o.ops, (k.op, k.shape, k.dtype)),
-        )  # fmt: skip
+        )
     return found
 
 
@@ -137,8 +141,12 @@ def _work(row: LayerRow) -> tuple[str | int, ...]:
 # a metric that is no sum -> the sum that moves it
 _MOVED_BY = {"throughput": "time", "intensity": "bytes"}
 _OF_KERNELS = {
-    "flops": "flops", "macs": "macs", "bytes": "bytes", "weight_bytes": "weight_bytes", "time": "time_s",
-}  # fmt: skip
+    "flops": "flops",
+    "macs": "macs",
+    "bytes": "bytes",
+    "weight_bytes": "weight_bytes",
+    "time": "time_s",
+}
 _OF_LAYERS = {"params": "params", "peak_memory": "memory_bytes"}
 
 

@@ -227,6 +227,11 @@ def _as_text(value: Any) -> str:
 
 
 _READ: dict[str, Callable[[Reader, Mapping[str, Any], str], Any]] = {
-    **dict.fromkeys(SIZES, _size), **dict.fromkeys(WORDS, _word),
-    "device": _device, "training": _training, "host": _host, "inputs": _inputs, "settings": _settings,
-}  # fmt: skip
+    **dict.fromkeys(SIZES, _size),
+    **dict.fromkeys(WORDS, _word),
+    "device": _device,
+    "training": _training,
+    "host": _host,
+    "inputs": _inputs,
+    "settings": _settings,
+}

@@ -168,10 +168,16 @@ def _layer_rows(trace: Trace, by_layer: list[_Sum], peak: Peak) -> list[LayerRow
 
 def _setting(trace: Trace, device: Device, runtime: str) -> Setting:
     return Setting(
-        batch=trace.batch, dtype=trace.dtype, runtime=runtime, mode=trace.mode, device=device.name, tier=device.tier,
+        batch=trace.batch,
+        dtype=trace.dtype,
+        runtime=runtime,
+        mode=trace.mode,
+        device=device.name,
+        tier=device.tier,
         host_s=None if runtime == "ideal" else device.host.value,
-        host_status="" if runtime == "ideal" else device.host.status, built=trace.built,
-    )  # fmt: skip
+        host_status="" if runtime == "ideal" else device.host.status,
+        built=trace.built,
+    )
 
 
 def _kernel_row(k: Kernel, p: Point, layer: str) -> KernelRow:

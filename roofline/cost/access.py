@@ -284,8 +284,12 @@ def _loop(klass: str) -> Callable[[OpSpec], Access]:
 
 
 _OF: dict[str, Callable[[OpSpec], Access]] = {
-    **dict.fromkeys(CONVS, _conv), **{klass: _loop(klass) for klass in ("pointwise", "layout")},
-    "pool": _pool, "norm": _norm, "softmax": _softmax, "attention": _attention,
+    **dict.fromkeys(CONVS, _conv),
+    **{klass: _loop(klass) for klass in ("pointwise", "layout")},
+    "pool": _pool,
+    "norm": _norm,
+    "softmax": _softmax,
+    "attention": _attention,
     "reduction": lambda spec: Access(planes=_rows(spec)),
     "gemm": lambda spec: Access(copied=copied(spec), aligned=aligned(spec)),
-}  # fmt: skip
+}

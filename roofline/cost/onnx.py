@@ -99,9 +99,13 @@ def pointwise(weight: int, *_: Any, out: Out, **__: Any) -> int:
 
 
 @rule(
-    "onnxruntime.SkipLayerNormalization", "onnxruntime.SkipSimplifiedLayerNormalization", "onnxruntime.EmbedLayerNormalization",
-    "onnxruntime.GroupNorm", "onnxruntime.SkipGroupNorm", klass="norm",
-)  # fmt: skip
+    "onnxruntime.SkipLayerNormalization",
+    "onnxruntime.SkipSimplifiedLayerNormalization",
+    "onnxruntime.EmbedLayerNormalization",
+    "onnxruntime.GroupNorm",
+    "onnxruntime.SkipGroupNorm",
+    klass="norm",
+)
 def norm(weight: int, *_: Any, out: Out, **__: Any) -> int:
     # a norm with what is added before it
     return first(out).numel * weight
@@ -119,9 +123,15 @@ def pool(x: T, weight: int, *_: Any, out: Out, **__: Any) -> int:
 
 
 @rule(
-    "onnxruntime.FusedMatMul", "onnxruntime.FusedGemm", "onnxruntime.MatMulIntegerToFloat", "onnxruntime.DynamicQuantizeMatMul",
-    "onnxruntime.QGemm", "onnxruntime.GemmFastGelu", "onnxruntime.FusedMatMulActivation", klass="gemm",
-)  # fmt: skip
+    "onnxruntime.FusedMatMul",
+    "onnxruntime.FusedGemm",
+    "onnxruntime.MatMulIntegerToFloat",
+    "onnxruntime.DynamicQuantizeMatMul",
+    "onnxruntime.QGemm",
+    "onnxruntime.GemmFastGelu",
+    "onnxruntime.FusedMatMulActivation",
+    klass="gemm",
+)
 def product(x: T, w: T, weight: int, before: int = 0, *_: Any, out: Out, **__: Any) -> Cost:
     # [*b, m, k] @ [*b, k, n]; `weight` FLOPs for each result, `before` for each element of x
     y = first(out)
@@ -137,9 +147,11 @@ def packed_product(x: T, weights: int, k: int, n: int, *_: Any, out: Out, **__: 
 
 
 @rule(
-    "onnxruntime.MultiHeadAttention", "onnxruntime.DecoderMaskedMultiHeadAttention", "onnxruntime.GroupQueryAttention",
+    "onnxruntime.MultiHeadAttention",
+    "onnxruntime.DecoderMaskedMultiHeadAttention",
+    "onnxruntime.GroupQueryAttention",
     klass="attention",
-)  # fmt: skip
+)
 def attention(q: T, k: T, v: T, masked: bool, biases: int, causal: bool, *_: Any, out: Out, **__: Any) -> Cost:
     # q [b, h, l, e], k [b, h_kv, s, e], v [b, h_kv, s, v], as the kernel sees them: with the cache, biases added
     a = _of(q, k, v, causal)

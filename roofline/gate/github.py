@@ -116,10 +116,11 @@ def _put(number: int, text: str, quiet: bool) -> str:
 def _ask(method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
     root = os.environ.get("GITHUB_API_URL", "https://api.github.com")
     asked = urllib.request.Request(
-        f"{root}/repos/{os.environ.get('GITHUB_REPOSITORY', '')}/{path}", method=method,
+        f"{root}/repos/{os.environ.get('GITHUB_REPOSITORY', '')}/{path}",
+        method=method,
         data=json.dumps(body).encode() if body is not None else None,
         headers={"Authorization": f"Bearer {os.environ.get('GITHUB_TOKEN', '')}", "Accept": "application/vnd.github+json"},
-    )  # fmt: skip
+    )
     with urllib.request.urlopen(asked, timeout=30) as answer:
         data = answer.read()
     return json.loads(data) if data else None

@@ -30,8 +30,13 @@ from roofline.cost import registry
 _MISSING = object()
 # What Python and torch keep on classes for themselves.
 _KEPT_BY_PYTHON = (
-    "__annotations__", "__annotations_cache__", "__annotate_func__", "__abstractmethods__", "__doc__", "_abc_impl",
-)  # fmt: skip
+    "__annotations__",
+    "__annotations_cache__",
+    "__annotate_func__",
+    "__abstractmethods__",
+    "__doc__",
+    "_abc_impl",
+)
 
 Pair = tuple[Callable[[], Any], Callable[[Any], Any]]
 

@@ -19,9 +19,13 @@ from roofline.isolation import failures
 
 # Python's audit events that mean the network -> where its address, or the name of a host, stands among their arguments
 _EVENTS = {
-    "socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0,
+    "socket.connect": 1,
+    "socket.sendto": 1,
+    "socket.sendmsg": 1,
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyname": 0,
     "socket.gethostbyaddr": 0,
-}  # fmt: skip
+}
 # as many places as a message names
 _MOST = 3
 

@@ -35,9 +35,13 @@ _TICK_S = 0.1
 _LONGEST_TICK_S = 1.0
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT) if os.name == "posix" else ()
 _CRASHES = {
-    "SIGSEGV": "a segmentation fault", "SIGBUS": "a bus error", "SIGABRT": "an abort", "SIGFPE": "an arithmetic fault",
-    "SIGILL": "an instruction that this processor does not have", "SIGTRAP": "a trap",
-}  # fmt: skip
+    "SIGSEGV": "a segmentation fault",
+    "SIGBUS": "a bus error",
+    "SIGABRT": "an abort",
+    "SIGFPE": "an arithmetic fault",
+    "SIGILL": "an instruction that this processor does not have",
+    "SIGTRAP": "a trap",
+}
 
 
 class Limits(NamedTuple):

@@ -162,11 +162,15 @@ def _outside(what: str) -> Callable[[tuple[Any, ...]], None]:
 
 
 _EVENTS: dict[str, Callable[[tuple[Any, ...]], None]] = {
-    "open": _open, "os.listdir": _list, "os.scandir": _list, "ctypes.dlopen": _library, "sqlite3.connect": _library,
+    "open": _open,
+    "os.listdir": _list,
+    "os.scandir": _list,
+    "ctypes.dlopen": _library,
+    "sqlite3.connect": _library,
     **dict.fromkeys(("subprocess.Popen", "os.system", "os.posix_spawn", "os.fork"), _outside("another program")),
     **dict.fromkeys(("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"), _outside("the network")),
     "socket.gethostname": _outside("the name of the machine"),
-}  # fmt: skip
+}
 
 
 class _Environment:
@@ -310,9 +314,10 @@ def _names_found(loaded: Loaded) -> dict[str, str | None]:
     """Where top-level modules were found, and the names that were found nowhere."""
     found = {name: place for name, place in loaded.names.items() if "." not in name}
     return {
-        name: place for name, place in found.items()
+        name: place
+        for name, place in found.items()
         if (name not in sys.modules if place is None else kind_of(place) in ("own", "installed"))
-    }  # fmt: skip
+    }
 
 
 def _own_code(loaded: Loaded) -> dict[str, CodeType]:

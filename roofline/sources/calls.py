@@ -80,8 +80,10 @@ def call_with(module: nn.Module, inputs: Sequence[Input] | Example) -> tuple[lis
     args, kwargs = [], {}
     for name, value, named in said:
         if named and parameters and not anything and name not in parameters:
-            raise UsageError(f"--input {name}: forward() of {type(module).__name__} has no input of that name: "
-                             + _known(name, parameters, len(said)))  # fmt: skip
+            raise UsageError(
+                f"--input {name}: forward() of {type(module).__name__} has no input of that name: "
+                + _known(name, parameters, len(said))
+            )
         by_name = name in parameters and parameters[name].kind is not inspect.Parameter.POSITIONAL_ONLY
         if by_name or (anything and named):
             kwargs[name] = value

@@ -69,9 +69,11 @@ def model_class(named: str, config: Any, path: Path) -> Any:
     family = sys.modules[type(config).__module__.rpartition(".")[0]]
     listed = {
         name
-        for key, names in vars(modeling_auto).items() if key.endswith("_MAPPING_NAMES")
-        for value in names.values() for name in ((value,) if isinstance(value, str) else value)
-    }  # fmt: skip
+        for key, names in vars(modeling_auto).items()
+        if key.endswith("_MAPPING_NAMES")
+        for value in names.values()
+        for name in ((value,) if isinstance(value, str) else value)
+    }
     found: Any = None
     if named in dir(family) and not named.startswith("_"):
         found = getattr(family, named)

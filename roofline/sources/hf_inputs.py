@@ -120,9 +120,10 @@ def _configs(config: Any) -> Iterator[tuple[str, Any]]:
         yield from level
         level = [
             (f"{path}.{name}", value)
-            for path, outer in level for name, value in vars(outer).items()
+            for path, outer in level
+            for name, value in vars(outer).items()
             if hasattr(value, "model_type") and hasattr(value, "to_dict")
-        ]  # fmt: skip
+        ]
 
 
 def called_with(cls: Any, sizes: Sizes) -> list[Layout]:

@@ -69,7 +69,7 @@ def format_of(table: Mapping[str, Any], where: str) -> Format:
         "fp8": lambda: _blocks(table, where),
         "fbgemm_fp8": lambda: Format("fbgemm_fp8", 8, scale=4, rows_at_once=_ALL),
         "mxfp4": lambda: Format("mxfp4", 4, 32, scale=1),
-    }  # fmt: skip
+    }
     if method not in known:
         raise SourceError(
             f"{where}: its weights are quantised by {str(method)[:60]!r}, not known here{nearest(str(method), known)}; "

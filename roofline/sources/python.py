@@ -32,9 +32,14 @@ def declared(path: Path) -> dict[str, dict[str, Any]]:
 def source_of(kind: Kind, name: str, path: Path, entry: Mapping[str, Any], bare: bool = False) -> Source:
     """The model that an entry of the table describes."""
     return Source(
-        name=name, kind=kind, where=str(path), attribute=entry.get("make", name), args=dict(entry.get("args", {})),
-        inputs=parsed(entry.get("inputs", DEFAULT_INPUT)), bare=bare,
-    )  # fmt: skip
+        name=name,
+        kind=kind,
+        where=str(path),
+        attribute=entry.get("make", name),
+        args=dict(entry.get("args", {})),
+        inputs=parsed(entry.get("inputs", DEFAULT_INPUT)),
+        bare=bare,
+    )
 
 
 class File(Kind):

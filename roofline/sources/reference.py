@@ -39,8 +39,11 @@ class Reference(Kind):
     def catalogue(self) -> Iterable[dict[str, str]]:
         for name, (path, entry) in reference_models().items():
             yield {
-                "name": name, "source": f"models/{path.name}", "about": entry.get("about", ""), "paper": entry.get("paper", "")
-            }  # fmt: skip
+                "name": name,
+                "source": f"models/{path.name}",
+                "about": entry.get("about", ""),
+                "paper": entry.get("paper", ""),
+            }
 
     def label(self, source: Source) -> str:
         return f"models/{Path(source.where).name}"

@@ -77,9 +77,11 @@ def defines(zoo: str, name: str) -> bool:
     places = (spec.submodule_search_locations or ()) if spec else ()
     files = [
         os.path.join(folder, file)
-        for place in places for folder, _, inside in os.walk(os.path.join(place, "models")) for file in inside
+        for place in places
+        for folder, _, inside in os.walk(os.path.join(place, "models"))
+        for file in inside
         if file.endswith(".py")
-    ]  # fmt: skip
+    ]
     # resnet50 is most likely in resnet.py: those first that the name begins with
     files.sort(key=lambda path: not name.startswith(os.path.basename(path).removesuffix(".py")))
     return any(wanted in _bytes(path) for path in files)

@@ -113,8 +113,9 @@ def lost(task: Task, devices: Sequence[Device], status: str, why: str) -> list[R
     known = digests(devices)
     return [
         failed(blank(key, task.model, setting, *known[i]), status, why)
-        for setting, wanted in zip(task.settings, task.wanted, strict=True) for i, key in wanted
-    ]  # fmt: skip
+        for setting, wanted in zip(task.settings, task.wanted, strict=True)
+        for i, key in wanted
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ files of a person's own

@@ -56,8 +56,11 @@ class _Process:
         self.ready = False
         self.popen = subprocess.Popen(
             [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         threading.Thread(target=self._listen, args=(said,), daemon=True).start()
         with suppress(OSError):
             send(self.popen.stdin, Start(tuple(devices), limits.memory))  # type: ignore[arg-type]  # a pipe was asked for

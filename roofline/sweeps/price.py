@@ -108,9 +108,13 @@ class _Sums(Struct, frozen=True):
     def of(cls, launched: Sequence[Kernel]) -> _Sums:
         known = sum(not k.known for k in launched)
         return cls(
-            sum(k.flops for k in launched), sum(k.macs for k in launched), sum(k.bytes for k in launched),
-            sum(k.weight_bytes for k in launched), len(launched), 1 - known / len(launched) if launched else 1.0,
-        )  # fmt: skip
+            sum(k.flops for k in launched),
+            sum(k.macs for k in launched),
+            sum(k.bytes for k in launched),
+            sum(k.weight_bytes for k in launched),
+            len(launched),
+            1 - known / len(launched) if launched else 1.0,
+        )
 
 
 def _priced(sums: _Sums, timed: Timed, peak: int) -> Priced:

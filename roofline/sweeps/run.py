@@ -106,9 +106,14 @@ def sweep(
         if key not in again:
             statuses[there[key][0]] += 1
     return Report(
-        path=str(path), rows=len(asked), new=state.done_rows, apart=apart, statuses=dict(statuses), failures=failures,
+        path=str(path),
+        rows=len(asked),
+        new=state.done_rows,
+        apart=apart,
+        statuses=dict(statuses),
+        failures=failures,
         seconds=time.monotonic() - began,
-    )  # fmt: skip
+    )
 
 
 def rows(grid: Grid, path: Path) -> list[Row]:

@@ -17,9 +17,14 @@ Test = Callable[[int], bool]
 # The values of a column, one for each row; None where there is none.
 Column = Sequence[Any]
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "==": operator.eq, "<": operator.lt, ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
     "=": operator.eq,
-}  # fmt: skip
+}
 _TOKEN = re.compile(r"""\s*(?: (\() | (\)) | (<=|>=|!=|==|<|>|=) | "([^"]*)" | '([^']*)' | ([^\s()<>=!"']+) )""", re.VERBOSE)
 _WORDS = ("and", "or", "not")
 

@@ -75,8 +75,14 @@ def _said(error: RooflineError) -> str:
 
 
 def _row(row: Row, trace: Trace, found: Priced | RooflineError, device: Device, depends: str) -> Row:
-    row = replace(row, batch=trace.batch, dtype=row.dtype or trace.dtype, params=trace.model.params, source=trace.model.source,
-                  depends=depends)  # fmt: skip
+    row = replace(
+        row,
+        batch=trace.batch,
+        dtype=row.dtype or trace.dtype,
+        params=trace.model.params,
+        source=trace.model.source,
+        depends=depends,
+    )
     if isinstance(found, RooflineError):
         return plan.failed(row, FAILED if isinstance(found, ModelError) else REFUSED, _said(found))
     memory, shares = device.levels[-1].size, dict(zip(BOUNDS, found.shares, strict=True))

@@ -118,8 +118,14 @@ class Batch:
             these = todo.pop()
             try:
                 with np.errstate(all="ignore"):
-                    some = self._some([devices[i] for i in these], [footprints[i] for i in these],
-                                      [tops[i] for i in these], setting, runtime, constants)  # fmt: skip
+                    some = self._some(
+                        [devices[i] for i in these],
+                        [footprints[i] for i in these],
+                        [tops[i] for i in these],
+                        setting,
+                        runtime,
+                        constants,
+                    )
             except Mixed as mixed:
                 ways = mixed.ways or [2 * at // len(these) for at in range(len(these))]
                 todo += [[i for i, way in zip(these, ways, strict=True) if way == one] for one in dict.fromkeys(ways)]
@@ -138,9 +144,14 @@ class Batch:
         return [known[group.kernel.dtype, group.klass in MATRIX] for group in self.groups]
 
     def _some(
-        self, devices: list[Device], footprints: list[int], tops: list[list[float]], setting: str, runtime: str,
+        self,
+        devices: list[Device],
+        footprints: list[int],
+        tops: list[list[float]],
+        setting: str,
+        runtime: str,
         constants: Constants,
-    ) -> list[Timed]:  # fmt: skip
+    ) -> list[Timed]:
         family: Family = constants.of(devices[0], runtime)
         model, table = models.of(family), stacked([shared(family)])
         # all of them are memory, whatever a device calls them

@@ -68,9 +68,7 @@ def parts_of_attention(
         return partial(_of_one_image, whole, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if fused(gpu, q, k, v, attn_mask, dropout_p, is_causal, enable_gqa):
         return None
-    return partial(
-        whole._op_dk, IMPLICIT, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-    )  # fmt: skip
+    return partial(whole._op_dk, IMPLICIT, q, k, v, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
 
 
 def _of_one_image(
@@ -162,9 +160,14 @@ def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | N
 
 
 def _cpu_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float, causal: bool,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout_p: float,
+    causal: bool,
     scale: float | None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """The CPU's flash kernel."""
     result: torch.Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
         q, k, v, 0.0, causal, attn_mask=_additive(mask, q.dtype), scale=scale
@@ -173,9 +176,14 @@ def _cpu_attention(
 
 
 def _gpu_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, dropout_p: float, causal: bool,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout_p: float,
+    causal: bool,
     scale: float | None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Flash attention, else the memory-efficient kernel, as torch chooses on CUDA."""
     if _flash(q, k, v, mask):
         width = q.shape[-1]

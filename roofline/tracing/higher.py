@@ -205,8 +205,12 @@ def at_hand(recorder: Recorder, modules: Iterable[Any], device: torch.device | N
 
 
 _HANDLERS: dict[str, Handler] = {
-    "cond": _cond, "while_loop": _while_loop, "scan": _scan, "flex_attention": _flex,
+    "cond": _cond,
+    "while_loop": _while_loop,
+    "scan": _scan,
+    "flex_attention": _flex,
     "flex_attention_backward": _flex_backward,
-    "triton_kernel_wrapper_mutation": _triton, "triton_kernel_wrapper_functional": _triton,
-}  # fmt: skip
+    "triton_kernel_wrapper_mutation": _triton,
+    "triton_kernel_wrapper_functional": _triton,
+}
 _DIFFERENTIABLE = frozenset({"flex_attention", "flex_attention_backward"})

@@ -169,9 +169,15 @@ def conv(
 
 
 def conv_transpose(
-    x: torch.Tensor, w: torch.Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
-    groups: int = 1, dilation: Any = 1,
-) -> list[Meta] | None:  # fmt: skip
+    x: torch.Tensor,
+    w: torch.Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> list[Meta] | None:
     n = w.dim() - 2
     strides, pads, extra, dilations = (_each(v, n) for v in (stride, padding, output_padding, dilation))
     # torch refuses an output padding that no input size would give

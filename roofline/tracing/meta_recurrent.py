@@ -14,9 +14,15 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 def _layer(
-    kind: str, x: torch.Tensor, states: Sequence[torch.Tensor], params: Sequence[torch.Tensor], has_biases: bool,
-    num_layers: int, directions: int, rows: int,
-) -> tuple[int, list[Meta]] | None:  # fmt: skip
+    kind: str,
+    x: torch.Tensor,
+    states: Sequence[torch.Tensor],
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    directions: int,
+    rows: int,
+) -> tuple[int, list[Meta]] | None:
     """Width of the output, and the final states; None for what torch refuses, which it shall say itself. `rows`: sequences."""
     wide = states[0].shape[-1]  # of the hidden state; a projection makes it less wide than the cells
     cells = states[-1].shape[-1]

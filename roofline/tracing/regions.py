@@ -101,10 +101,14 @@ def honoured(recorder: Recorder, real: bool = False) -> Iterator[None]:
 
     own = torch.autocast
     swapped: list[tuple[Any, str, Any]] = [
-        (own, "__init__", _remember), (own, "__enter__", enter), (own, "__exit__", leave),
-        (torch, "is_autocast_enabled", is_enabled), (torch, "get_autocast_dtype", dtype_of),
-        (torch.amp, "is_autocast_available", is_available), (torch.amp.autocast_mode, "is_autocast_available", is_available),
-    ]  # fmt: skip
+        (own, "__init__", _remember),
+        (own, "__enter__", enter),
+        (own, "__exit__", leave),
+        (torch, "is_autocast_enabled", is_enabled),
+        (torch, "get_autocast_dtype", dtype_of),
+        (torch.amp, "is_autocast_available", is_available),
+        (torch.amp.autocast_mode, "is_autocast_available", is_available),
+    ]
     before = [(holder, name, getattr(holder, name)) for holder, name, _ in swapped]
     for holder, name, value in swapped:
         setattr(holder, name, value)

@@ -69,7 +69,9 @@ def dense(t: torch.Tensor) -> torch.Tensor:
 def left_out(modules: Iterable[tuple[str, torch.nn.Module]]) -> list[str]:
     """A note for sparse buffers: one that a pass does not use must not stop it, and nothing is counted of it."""
     names = [
-        f"{path}.{key}".lstrip(".") for path, m in modules
-        for key, t in m._buffers.items() if t is not None and t.layout != torch.strided
-    ]  # fmt: skip
+        f"{path}.{key}".lstrip(".")
+        for path, m in modules
+        for key, t in m._buffers.items()
+        if t is not None and t.layout != torch.strided
+    ]
     return [f"sparse buffers are left out of the bytes: {', '.join(names)}"] if names else []

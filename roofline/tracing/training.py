@@ -97,9 +97,13 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
         """Record an operator that is not called: a library kernel that meta tensors do not have."""
         inputs = [self._tag(t) for t in tensors_in(args)]
         spec = OpSpec(
-            name, "", [plain(self, a) for a in args], {}, tuple(tag[0].spec for tag in inputs),
+            name,
+            "",
+            [plain(self, a) for a in args],
+            {},
+            tuple(tag[0].spec for tag in inputs),
             tuple(self._tag(t)[0].spec for t in results),
-        )  # fmt: skip
+        )
         self.kept.append(spec)  # spec_index goes by id
         self._record(spec, inputs, tuple(self.store_of(t) for t in results))
 

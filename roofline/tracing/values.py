@@ -86,9 +86,13 @@ def _stays(t: torch.Tensor, kwargs: dict[str, Any]) -> dict[str, Any] | None:
 
 # Operators that make a tensor like one, or on the device of one.
 _LIKE = {
-    aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.new_zeros.default, aten.new_ones.default,
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
     aten.new_full.default,
-}  # fmt: skip
+}
 _MAKERS = {"arange", "zeros", "ones", "full", "scalar_tensor", "eye", "linspace", "tril_indices", "triu_indices"}
 
 

@@ -42,8 +42,11 @@ def picture(a: Analysis, alive: Timeline, form: Format, *, size: Size, mode: Mod
         _areas(ax, made, alive, kinds)
         if not made.narrow:
             _side(made, a, alive, kinds)
-        footer(made, [_keys(kinds)] if made.narrow else ["steps: operators in the order in which they run"],
-               f"roofline {a.tool.roofline}, torch {a.tool.torch}")  # fmt: skip
+        footer(
+            made,
+            [_keys(kinds)] if made.narrow else ["steps: operators in the order in which they run"],
+            f"roofline {a.tool.roofline}, torch {a.tool.torch}",
+        )
         return content(made, form, f"{name} on {where}: memory over one pass")
 
 
@@ -66,8 +69,9 @@ def _colour(theme: Theme, kind: str) -> str:
 def _areas(ax: Axes, made: Sheet, alive: Timeline, kinds: Sequence[str]) -> None:
     theme = made.theme
     steps = range(len(alive.layers))
-    ax.stackplot(steps, [alive.kinds[kind] for kind in kinds], colors=[_colour(theme, kind) for kind in kinds], step="mid",
-                 linewidth=0)  # fmt: skip
+    ax.stackplot(
+        steps, [alive.kinds[kind] for kind in kinds], colors=[_colour(theme, kind) for kind in kinds], step="mid", linewidth=0
+    )
     ax.set_xlim(0, max(len(alive.layers) - 1, 1))
     ax.set_ylim(0, alive.total * 1.16)
     ax.yaxis.set_major_locator(FixedLocator(_ticks(alive.total)))

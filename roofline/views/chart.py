@@ -149,8 +149,14 @@ def _row(made: Sheet, groups: Sequence[Sequence[Analysis]], across: int, down: i
         plane.axes(ax, theme, at, first=i % across == 0, narrow=True)
         if i % across:
             ax.tick_params(axis="y", labelleft=False)
-        ax.set_title(printable(group[0].device.title or group[0].device.name), loc="left", fontsize=12, fontweight="bold",
-                     color=theme.ink, pad=6)  # fmt: skip
+        ax.set_title(
+            printable(group[0].device.title or group[0].device.name),
+            loc="left",
+            fontsize=12,
+            fontweight="bold",
+            color=theme.ink,
+            pad=6,
+        )
         shrink(ax.title, cell[0] - 0.3 / wide, made.figure)
         found = _plot(ax, made._replace(narrow=True), at, group, "kernel", plane.spots_of(group))
         notes += [note for note in found if note not in notes]

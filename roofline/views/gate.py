@@ -124,17 +124,23 @@ def _sarif(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> by
         said += [("analysis", "error", f"not checked: {v.error}", v.line)] if v.error else []
         for rule, level, message, line in said:
             places = [_place(v.file, line)] + ([_place(v.source, v.source_line)] if v.source else [])
-            results.append({
-                "ruleId": rule, "level": level, "message": {"text": f"{v.budget} on {v.device}: {message}"},
-                "locations": places[:1], "relatedLocations": [{"id": i, **p} for i, p in enumerate(places[1:])],
-            })  # fmt: skip
+            results.append(
+                {
+                    "ruleId": rule,
+                    "level": level,
+                    "message": {"text": f"{v.budget} on {v.device}: {message}"},
+                    "locations": places[:1],
+                    "relatedLocations": [{"id": i, **p} for i, p in enumerate(places[1:])],
+                }
+            )
     rules = [{"id": name, "shortDescription": {"text": f"limit on {name}"}} for name in BY_NAME]
     rules.append({"id": "analysis", "shortDescription": {"text": "the model could not be analysed"}})
     driver = {"name": "roofline", "version": __version__, "rules": rules}
     value = {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": results}],
-    }  # fmt: skip
+    }
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 

@@ -84,13 +84,21 @@ class Roofs:
         knee, split = (min(max(x, at.left), at.right) for x in (peak / dram, ridge))
         first, last, under = min(knee, split), max(knee, split), min(peak, dram * split)
         self.ax.fill(
-            [at.left, first, split, split, at.left], [dram * at.left, dram * first, under, at.low, at.low],
-            color=BOUND_COLOUR["memory"], alpha=self.theme.tint, linewidth=0, zorder=0.5,
-        )  # fmt: skip
+            [at.left, first, split, split, at.left],
+            [dram * at.left, dram * first, under, at.low, at.low],
+            color=BOUND_COLOUR["memory"],
+            alpha=self.theme.tint,
+            linewidth=0,
+            zorder=0.5,
+        )
         self.ax.fill(
-            [split, last, at.right, at.right, split], [under, peak, peak, at.low, at.low],
-            color=BOUND_COLOUR["compute"], alpha=self.theme.tint, linewidth=0, zorder=0.5,
-        )  # fmt: skip
+            [split, last, at.right, at.right, split],
+            [under, peak, peak, at.low, at.low],
+            color=BOUND_COLOUR["compute"],
+            alpha=self.theme.tint,
+            linewidth=0,
+            zorder=0.5,
+        )
 
     def _line(self, xs: list[float], ys: list[float], bold: bool = False, **style: Any) -> None:
         theme = self.theme

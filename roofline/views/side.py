@@ -120,9 +120,15 @@ def _bound_bar(ax: Axes, theme: Theme, by_bound: dict[str, float], whole: float)
         ax.barh(0.5, share, 1.0, left=at, color=colour, edgecolor=theme.paper, linewidth=1)
         if share > 0.13:
             ax.text(
-                at + share / 2, 0.47, percent(value, whole), ha="center", va="center", color=BOUND_TEXT.get(bound, "white"),
-                fontsize=9.5, fontweight="bold",
-            )  # fmt: skip
+                at + share / 2,
+                0.47,
+                percent(value, whole),
+                ha="center",
+                va="center",
+                color=BOUND_TEXT.get(bound, "white"),
+                fontsize=9.5,
+                fontweight="bold",
+            )
         legend.append((bound if share > 0.13 else f"{bound} {percent(value, whole)}", colour))
         at += share
     x, y = 0.0, -0.3

@@ -95,9 +95,12 @@ def render(analysis: Analysis, console: Console, by: By = "layer", depth: int | 
 def text(analysis: Analysis, width: int | None = None) -> str:
     """The table by layer in plain text, `width` columns wide (None: as the terminal, 80 where there is none)."""
     console = Console(
-        file=StringIO(), width=width or get_terminal_size((80, 24)).columns, color_system=None, force_terminal=False,
+        file=StringIO(),
+        width=width or get_terminal_size((80, 24)).columns,
+        color_system=None,
+        force_terminal=False,
         legacy_windows=False,
-    )  # fmt: skip
+    )
     render(analysis, console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # a StringIO
     return "\n".join(line.rstrip() for line in lines)

@@ -68,9 +68,14 @@ def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
         for bound, colour in BOUND_COLOUR.items():
             if chosen := [p for p in found if p.bound == bound]:
                 axes.scatter(
-                    [p.measured_s * 1e3 for p in chosen], [p.predicted_s * 1e3 for p in chosen], s=11, alpha=0.6,
-                    color=theme.mark(colour), edgecolors="none", label=f"{bound}-bound ({len(chosen)})",
-                )  # fmt: skip
+                    [p.measured_s * 1e3 for p in chosen],
+                    [p.predicted_s * 1e3 for p in chosen],
+                    s=11,
+                    alpha=0.6,
+                    color=theme.mark(colour),
+                    edgecolors="none",
+                    label=f"{bound}-bound ({len(chosen)})",
+                )
         times = [t * 1e3 for p in found for t in (p.measured_s, p.predicted_s)]
         ends = [min(times) * 0.8, max(times) * 1.25]
         axes.plot(ends, ends, color=theme.ink, linewidth=0.8)

@@ -171,7 +171,7 @@ def test_nothing_is_written_if_one_cannot_be_rendered(
 )
 def test_wrong_usage_takes_one_or_two_lines(
     args: list[str], code: int, words: str, calls: Calls, tmp_path: Path, monkeypatch: Patch, capsys: Capture
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(args) == code
     captured = capsys.readouterr()
@@ -327,10 +327,15 @@ def _pass(analysis: Analysis, mode: str, context: int) -> Analysis:
     totals = analysis.totals
     tokens = analysis.setting.batch * (context if mode == "prefill" else 1)
     info = replace(
-        language(mode, context), sequences=analysis.setting.batch, tokens=tokens, flops_per_token=totals.flops // tokens,
-        macs_per_token=totals.macs // tokens, weight_bytes=totals.weight_bytes, cache_written_bytes=tokens,
+        language(mode, context),
+        sequences=analysis.setting.batch,
+        tokens=tokens,
+        flops_per_token=totals.flops // tokens,
+        macs_per_token=totals.macs // tokens,
+        weight_bytes=totals.weight_bytes,
+        cache_written_bytes=tokens,
         tokens_per_s=tokens / totals.time_s,
-    )  # fmt: skip
+    )
     return replace(analysis, language=info)
 
 
@@ -365,8 +370,9 @@ class TestDiff:
         assert cli.main(["diff", str(base), "mobilenet_v1"]) == 0
         assert cli.main(["diff", "mobilenet_v1", str(base), "-d", "t4", "--dtype", "bf16"]) == 0
         assert [(c.place.device, c.ask.batch, c.what.dtype, c.place.runtime) for c in calls] == [
-            ("rtx-3090", 4, "fp16", "eager"), ("t4", 4, "bf16", "eager"),
-        ]  # fmt: skip
+            ("rtx-3090", 4, "fp16", "eager"),
+            ("t4", 4, "bf16", "eager"),
+        ]
 
     def test_a_saved_training_step_gives_its_optimizer(self, calls: Calls, tmp_path: Path) -> None:
         a = _of_the_library(sample())

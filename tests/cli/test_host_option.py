@@ -30,13 +30,19 @@ def net(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ("0", "'0' is no time to issue an operator in"), ("-5 us", "'-5 us' is no time"), ("10", "'10' is no time"),
-        ("1e-400 us", "out of range"), ("1 h", "'1 h' is no time"), ("nan", "expected a number in s"),
+        ("0", "'0' is no time to issue an operator in"),
+        ("-5 us", "'-5 us' is no time"),
+        ("10", "'10' is no time"),
+        ("1e-400 us", "out of range"),
+        ("1 h", "'1 h' is no time"),
+        ("nan", "expected a number in s"),
         ("", "expected a number in s"),
-        ("10 parsec", "'parsec' is no unit"), ("10 GB/s", "'GB/s' is a unit of B/s"), (True, "expected a number in s"),
+        ("10 parsec", "'parsec' is no unit"),
+        ("10 GB/s", "'GB/s' is a unit of B/s"),
+        (True, "expected a number in s"),
         (float("inf"), "expected a number in s"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_time_is_refused(host: str | float, words: str) -> None:
     with pytest.raises(UsageError, match=r"^host ") as error:
         with_host([lookup("t4")], host, "eager")

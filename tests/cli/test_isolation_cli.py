@@ -123,7 +123,7 @@ ODD = {
     "a hook": (MAKES.format("m.register_forward_pre_hook(hook)"), "OSError: from a hook"),
     "a later hook": (MAKES.format("m.register_forward_hook(hook)"), "OSError: from a hook"),
     "no forward": ("class Net(nn.Module):\n    pass\n", "NotImplementedError"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -34,9 +34,15 @@ ROOFLINE = {
 }
 """
 LLAMA = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
-    "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 100,
-}  # fmt: skip
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 100,
+}
 
 NETWORK, DECODER = "net.py:Net", "hf:config.json"
 # the model, the options of a pass and a place, and the same as lines of a budget and as arguments in Python
@@ -148,7 +154,7 @@ def test_what_a_budget_says_stands_against_the_options(capsys: Capture) -> None:
         ("", ["--optimizer", "sgd"], "--optimizer: no budget in roofline.toml takes it"),
         ('device = "t4"\n', ["-d", "a10"], "--device: no budget in roofline.toml takes it"),
     ],
-)  # fmt: skip
+)
 def test_an_option_that_no_budget_takes_is_refused(budget: str, options: list[str], words: str, capsys: Capture) -> None:
     Path("roofline.toml").write_text(f'[[budget]]\nmodel = "{NETWORK}"\n{budget}max_flops = 1e15\n')
     assert cli.main(["check", *options]) == 2
@@ -166,7 +172,7 @@ def test_an_option_that_no_budget_takes_is_refused(budget: str, options: list[st
         ({"prefill": 8}, "is not a causal language model"),
         ({"host": "9 us", "runtime": "ideal"}, "the ideal runtime has no host"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_asked_costs_its_own_budget(keys: dict[str, Any], words: str, capsys: Capture) -> None:
     good = f'[[budget]]\nmodel = "{NETWORK}"\ndevice = "t4"\nmax_flops = 1e15\n'
     Path("roofline.toml").write_text(good + good + lines(keys))

@@ -59,8 +59,12 @@ def test_each_costs_its_own_line(tmp_path: Path, cache_dir: Path) -> None:
     models = [f"nets.py:{name}" for name in ("Crashes", "Fine", "Hangs", "Eats", "Also")]
     done = subprocess.run(
         [*PROGRAM, "compare", *models, "-d", "t4", "-b", "3", "--time-limit", "3 s", "--memory-limit", "1GiB"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 3, done.stderr
     said = [" ".join(part.split()) for part in done.stdout.split("\n- ") if part.startswith("nets.py")]
     assert [part.split()[0] for part in said] == ["nets.py:Crashes", "nets.py:Hangs", "nets.py:Eats"]

@@ -23,9 +23,15 @@ from roofline.validation.model_tables import Row, Setting
 Capture = pytest.CaptureFixture[str]
 HEADER = ("model", "infer_img_size", "infer_batch_size", "infer_step_time", "param_count")
 ROWS = (
-    ("resnet10t", 64, 8), ("resnet10t", 64, 64), ("resnet18", 64, 32), ("resnet18", 64, 128), ("mobilenetv2_050", 64, 128),
-    ("regnetx_002", 64, 256), ("resnet10t", 96, 128), ("resnet18", 96, 256),
-)  # fmt: skip
+    ("resnet10t", 64, 8),
+    ("resnet10t", 64, 64),
+    ("resnet18", 64, 32),
+    ("resnet18", 64, 128),
+    ("mobilenetv2_050", 64, 128),
+    ("regnetx_002", 64, 256),
+    ("resnet10t", 96, 128),
+    ("resnet18", 96, 256),
+)
 # measured / predicted
 FACTORS = (1.25, 0.8, 1.0, 2.0, 1.1, 0.95, 0.5, 1.02)
 ERRORS = sorted(abs(1 / f - 1) for f in FACTORS)
@@ -177,11 +183,14 @@ class TestSetting:
             ("times-amp-channels-last.csv", (), ("amp", "nhwc", "eager")),
             ("times-fp16-nchw-dynamo.csv", (), ("fp16", "nchw", "compiled")),
             ("last-times.csv", (), ("fp32", "nchw", "eager")),
-            ("times-amp-nhwc-dynamo.csv", ("--dtype", "fp32", "--layout", "nchw", "--runtime", "eager"),
-             ("fp32", "nchw", "eager")),
+            (
+                "times-amp-nhwc-dynamo.csv",
+                ("--dtype", "fp32", "--layout", "nchw", "--runtime", "eager"),
+                ("fp32", "nchw", "eager"),
+            ),
             ("times.csv", ("--dtype", "amp", "--layout", "nhwc", "--runtime", "compiled"), ("amp", "nhwc", "compiled")),
         ],
-    )  # fmt: skip
+    )
     def test_from_the_file_name_and_by_options(
         self, name: str, options: tuple[str, ...], expected: tuple[str, str, str], tmp_path: Path, capsys: Capture
     ) -> None:
@@ -405,8 +414,9 @@ class TestLeaveOut:
         file = tmp_path / "report.md"
         found = document(capsys, a, b, "-d", "t4", "-d", "rtx-3090", "--leave-out", "-o", file)
         assert [(one["device"], one["table"], one["rows"]) for one in found["left_out"]] == [
-            ("t4", "a.csv", 3), ("rtx-3090", "b.csv", 3),
-        ]  # fmt: skip
+            ("t4", "a.csv", 3),
+            ("rtx-3090", "b.csv", 3),
+        ]
         for one in found["left_out"]:
             assert 0.5 < one["ours"]["median_ratio"] < 2
             assert one["ours"]["median_ape"] < one["baselines"]["flops"]["median_ape"]

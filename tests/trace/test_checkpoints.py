@@ -17,17 +17,24 @@ from roofline.errors import RooflineError, SourceError, UsageError
 from roofline.sources.checkpoints import headers
 
 LLAMA = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 64,
-    "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 100,
-}  # fmt: skip
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 100,
+}
 
 
 def safetensors(path: Path) -> Path:
     """[4, 8] in bf16 and [3] in fp32: 35 numbers, 76 bytes."""
     table: dict[str, Any] = {
-        "__metadata__": {"format": "pt"}, "a": {"dtype": "BF16", "shape": [4, 8], "data_offsets": [0, 64]},
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "BF16", "shape": [4, 8], "data_offsets": [0, 64]},
         "b": {"dtype": "F32", "shape": [3], "data_offsets": [64, 76]},
-    }  # fmt: skip
+    }
     header = json.dumps(table).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 76)
     return path
@@ -39,18 +46,23 @@ def gguf(path: Path) -> Path:
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
 
-    fields = [text("general.architecture") + struct.pack("<I", 8) + text("llama"),
-              text("tokens") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("b"),
-              text("scores") + struct.pack("<IIQ", 9, 6, 2) + struct.pack("<2f", 1, 2)]  # fmt: skip
+    fields = [
+        text("general.architecture") + struct.pack("<I", 8) + text("llama"),
+        text("tokens") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("b"),
+        text("scores") + struct.pack("<IIQ", 9, 6, 2) + struct.pack("<2f", 1, 2),
+    ]
     tensors = [text("w") + struct.pack("<IQQIQ", 2, 64, 2, 2, 0), text("b") + struct.pack("<IQIQ", 1, 4, 0, 72)]
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(fields)) + b"".join(fields + tensors) + b"\0" * 88)
     return path
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("w.safetensors", r"2 tensors, 35 numbers, 76 B \(BF16, F32\)"),
-    ("w.gguf", r"2 tensors, 132 numbers, 88 B \(Q4_0, F32\), of a 'llama'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("w.safetensors", r"2 tensors, 35 numbers, 76 B \(BF16, F32\)"),
+        ("w.gguf", r"2 tensors, 132 numbers, 88 B \(Q4_0, F32\), of a 'llama'"),
+    ],
+)
 def test_headers(tmp_path: Path, name: str, words: str) -> None:
     path = (gguf if name.endswith("gguf") else safetensors)(tmp_path / name)
     with pytest.raises(UsageError, match=f"holds weights and no model: {words}\nput the model's config.json beside it"):
@@ -89,10 +101,14 @@ def test_pickles_are_named_and_not_opened(tmp_path: Path) -> None:
             traced(str(tmp_path / name))
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("m.tflite", "is a model of TensorFlow Lite, which is not read here\ngive the PyTorch model"),
-    ("m.engine", "is an engine of TensorRT"), ("m.h5", "is a file of Keras"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("m.tflite", "is a model of TensorFlow Lite, which is not read here\ngive the PyTorch model"),
+        ("m.engine", "is an engine of TensorRT"),
+        ("m.h5", "is a file of Keras"),
+    ],
+)
 def test_models_of_other_programs(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UsageError, match=words):

@@ -83,7 +83,7 @@ def test_a_front_by_a_metric_that_no_column_shows() -> None:
         ("model,time\nx,1\n", "time is a metric of roofline"),
         ("", "expected a CSV table"),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "own.csv"
     path.write_text(text, encoding="utf-8")

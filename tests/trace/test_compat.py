@@ -74,10 +74,11 @@ def test_transformers_too_old(tmp_path: Path, run_cli: RunCli) -> None:
 @pytest.mark.parametrize(
     ("package", "model", "met"),
     [
-        ("timm", "timm:vit_tiny_patch16_224", "1.0.9"), ("onnx", "net.onnx", "1.12.0"),
+        ("timm", "timm:vit_tiny_patch16_224", "1.0.9"),
+        ("onnx", "net.onnx", "1.12.0"),
         ("torchvision", "torchvision:swin_t", "0.20.1"),
     ],
-)  # fmt: skip
+)
 def test_other_packages_too_old(package: str, model: str, met: str, tmp_path: Path, run_cli: RunCli) -> None:
     place = fake(tmp_path, package, __init__=f'__version__ = "{met}"\n')
     (tmp_path / "net.onnx").write_bytes(b"")
@@ -88,10 +89,12 @@ def test_other_packages_too_old(package: str, model: str, met: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("package", "model"),
     [
-        ("timm", "timm:vit_tiny_patch16_224"), ("onnx", "net.onnx"), ("torchvision", "torchvision:swin_t"),
+        ("timm", "timm:vit_tiny_patch16_224"),
+        ("onnx", "net.onnx"),
+        ("torchvision", "torchvision:swin_t"),
         ("transformers", "hf:BertModel"),
     ],
-)  # fmt: skip
+)
 def test_packages_that_are_missing(package: str, model: str, tmp_path: Path, run_cli: RunCli) -> None:
     (tmp_path / "net.onnx").write_bytes(b"")
     error = refused(run_cli("analyze", model, cwd=tmp_path, env=without(tmp_path, package)))
@@ -119,9 +122,12 @@ def test_a_table_of_timm_models_without_timm(tmp_path: Path, run_cli: RunCli) ->
 def test_builds_that_do_not_belong_together(tmp_path: Path, run_cli: RunCli) -> None:
     """As a torchvision for CUDA beside a torch for the CPU fails."""
     place = fake(
-        tmp_path, "torchvision", __init__='raise RuntimeError("operator torchvision::nms does not exist")\n',
-        version='__version__ = "0.29.1+cu130"\n', models__swin="\n@register_model()\ndef swin_t():\n    pass\n",
-    )  # fmt: skip
+        tmp_path,
+        "torchvision",
+        __init__='raise RuntimeError("operator torchvision::nms does not exist")\n',
+        version='__version__ = "0.29.1+cu130"\n',
+        models__swin="\n@register_model()\ndef swin_t():\n    pass\n",
+    )
     error = refused(run_cli("analyze", "torchvision:swin_t", "--no-cache", env=place))
     assert f"torchvision cannot be imported (torchvision 0.29.1+cu130, torch {torch.__version__})" in error
     assert "operator torchvision::nms does not exist" in error

@@ -87,9 +87,10 @@ def shares(split: dict[str, float], device: Device) -> dict[str, float]:
     """Seconds by what `faster` can change: arithmetic and instructions run on the same units."""
     found = {f"memory:{x.name}": split.get(f"memory:{x.name}", 0.0) for x in device.levels}
     return found | {
-        "host": split.get("host", 0.0), "launch": split.get("launch", 0.0),
+        "host": split.get("host", 0.0),
+        "launch": split.get("launch", 0.0),
         "units": split.get("compute", 0.0) + split.get("instructions", 0.0),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

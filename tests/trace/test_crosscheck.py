@@ -132,9 +132,14 @@ def test_numbers_in_print() -> None:
 
 
 ROUNDING: list[tuple[int, str, bool]] = [
-    (568_740_352, "569 M", True), (568_499_000, "569 M", False), (4_231_976, "4.2 M", True), (4_251_000, "4.2 M", False),
-    (17_563_828_224, "17.564 G", True), (3_504_872, "3504872", True), (3_504_873, "3504872", False),
-]  # fmt: skip
+    (568_740_352, "569 M", True),
+    (568_499_000, "569 M", False),
+    (4_231_976, "4.2 M", True),
+    (4_251_000, "4.2 M", False),
+    (17_563_828_224, "17.564 G", True),
+    (3_504_872, "3504872", True),
+    (3_504_873, "3504872", False),
+]
 
 
 @pytest.mark.parametrize(("value", "text", "agrees"), ROUNDING)

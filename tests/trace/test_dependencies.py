@@ -73,9 +73,10 @@ def packed(folder: Path, env: dict[str, str]) -> None:
 
 FILE = {"width.py": "WIDTH = 4\n"}
 PACKAGE = {
-    "site-packages/wide/__init__.py": "from .core import WIDTH\n", "site-packages/wide/core.py": "WIDTH = 4\n",
+    "site-packages/wide/__init__.py": "from .core import WIDTH\n",
+    "site-packages/wide/core.py": "WIDTH = 4\n",
     "site-packages/wide-1.dist-info/METADATA": "Name: wide\nVersion: 1\n",
-}  # fmt: skip
+}
 USE = HEAD + "from {0} import WIDTH\ndef Net():\n    return nn.Embedding(WIDTH, WIDTH)\n"
 DATA = {"width.txt": "4"}
 BESIDE = "Path(__file__).with_name('width.txt')"
@@ -215,8 +216,13 @@ class Program:
     def __call__(
         self, model: str = "", inputs: tuple[str, ...] = ("1:int64",), cwd: str = "", before: str = ""
     ) -> tuple[Any, bool]:
-        job = {"model": model or f"{self.folder / 'net.py'}:Net", "inputs": inputs, "env": self.env,
-               "cwd": self.env.get("CWD") or str(self.folder / cwd), "before": before}  # fmt: skip
+        job = {
+            "model": model or f"{self.folder / 'net.py'}:Net",
+            "inputs": inputs,
+            "env": self.env,
+            "cwd": self.env.get("CWD") or str(self.folder / cwd),
+            "before": before,
+        }
         assert self.server.stdin
         assert self.server.stdout
         self.server.stdin.write(json.dumps(job) + "\n")

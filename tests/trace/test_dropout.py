@@ -34,8 +34,14 @@ def ops(kind: str, drop: Callable[[Tensor], Tensor], **asked: Any) -> list[str]:
     return [k.op for k in a.kernels]
 
 
-LAYERS = {"dropout": nn.Dropout, "alpha_dropout": nn.AlphaDropout, "feature_alpha_dropout": nn.FeatureAlphaDropout,
-          "dropout1d": nn.Dropout1d, "dropout2d": nn.Dropout2d, "dropout3d": nn.Dropout3d}  # fmt: skip
+LAYERS = {
+    "dropout": nn.Dropout,
+    "alpha_dropout": nn.AlphaDropout,
+    "feature_alpha_dropout": nn.FeatureAlphaDropout,
+    "dropout1d": nn.Dropout1d,
+    "dropout2d": nn.Dropout2d,
+    "dropout3d": nn.Dropout3d,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -88,7 +88,8 @@ CALLS: dict[str, tuple[Callable[..., Any], list[Tensor]]] = {
     "attention 3-d": (F.scaled_dot_product_attention, [r(8, 64, 32)] * 3),
     "attention, widths differ": (F.scaled_dot_product_attention, [r(2, 4, 64, 32), r(2, 4, 64, 32), r(2, 4, 64, 16)]),
     "attention, mask": (
-        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m > 0.5), [*[r(2, 4, 64, 32)] * 3, r(64, 64)],
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m > 0.5),
+        [*[r(2, 4, 64, 32)] * 3, r(64, 64)],
     ),
     # copies that a kernel makes for itself
     "layer_norm of columns": (lambda a, w: F.layer_norm(a.transpose(1, 2), (64,), w), [r(4, 64, 128), r(64)]),
@@ -96,7 +97,7 @@ CALLS: dict[str, tuple[Callable[..., Any], list[Tensor]]] = {
     "linear of columns": (lambda a, w: F.linear(a.transpose(1, 2), w), [r(4, 64, 128), r(32, 64)]),
     "convolution of columns": (lambda a, w: F.conv2d(a.transpose(2, 3), w), [r(4, 16, 24, 20), r(16, 16, 3, 3)]),
     "max_pool3d": (lambda a: F.max_pool3d(a, 2), [r(2, 8, 8, 16, 16)]),
-}  # fmt: skip
+}
 
 
 def both(function: Callable[..., Any], tensors: list[Tensor], training: bool, dtype: str = "fp32") -> tuple[int, int]:

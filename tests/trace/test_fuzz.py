@@ -16,9 +16,12 @@ import roofline
 from roofline.analysis import document
 
 SOME = settings(
-    max_examples=100, derandomize=True, deadline=10_000, database=None,
+    max_examples=100,
+    derandomize=True,
+    deadline=10_000,
+    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+)
 
 
 def tried(target: fuzzing.Target, folder: Path) -> None:

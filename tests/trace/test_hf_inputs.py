@@ -17,34 +17,62 @@ from roofline.sources import build
 transformers = pytest.importorskip("transformers")
 
 TEXT = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "vocab_size": 100, "max_position_embeddings": 512,
-}  # fmt: skip
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 100,
+    "max_position_embeddings": 512,
+}
 TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 IMAGE = {**TOWER, "image_size": 28, "patch_size": 14}
 LLAVA = {
-    "model_type": "llava", "architectures": ["LlavaForConditionalGeneration"], "image_token_index": 7,
-    "text_config": {"model_type": "llama", **TEXT}, "vision_config": {"model_type": "clip_vision_model", **IMAGE},
-}  # fmt: skip
+    "model_type": "llava",
+    "architectures": ["LlavaForConditionalGeneration"],
+    "image_token_index": 7,
+    "text_config": {"model_type": "llama", **TEXT},
+    "vision_config": {"model_type": "clip_vision_model", **IMAGE},
+}
 CLIP = {
-    "model_type": "clip", "architectures": ["CLIPModel"], "projection_dim": 16,
-    "text_config": {**TEXT, "max_position_embeddings": 12, "eos_token_id": 2}, "vision_config": IMAGE,
-}  # fmt: skip
+    "model_type": "clip",
+    "architectures": ["CLIPModel"],
+    "projection_dim": 16,
+    "text_config": {**TEXT, "max_position_embeddings": 12, "eos_token_id": 2},
+    "vision_config": IMAGE,
+}
 SPECTRUM = {
-    "model_type": "audio-spectrogram-transformer", "architectures": ["ASTModel"], **TOWER, "num_mel_bins": 32, "max_length": 64,
-}  # fmt: skip
+    "model_type": "audio-spectrogram-transformer",
+    "architectures": ["ASTModel"],
+    **TOWER,
+    "num_mel_bins": 32,
+    "max_length": 64,
+}
 SPEECH = {
-    "model_type": "wav2vec2-bert", "architectures": ["Wav2Vec2BertModel"], **TOWER, "feature_projection_input_dim": 20,
-    "conv_depthwise_kernel_size": 3, "vocab_size": 30, "add_adapter": False,
-}  # fmt: skip
+    "model_type": "wav2vec2-bert",
+    "architectures": ["Wav2Vec2BertModel"],
+    **TOWER,
+    "feature_projection_input_dim": 20,
+    "conv_depthwise_kernel_size": 3,
+    "vocab_size": 30,
+    "add_adapter": False,
+}
 DECISIONS = {
-    "model_type": "decision_transformer", "architectures": ["DecisionTransformerModel"], "hidden_size": 32, "n_layer": 1,
-    "n_head": 2, "state_dim": 5, "act_dim": 3,
-}  # fmt: skip
+    "model_type": "decision_transformer",
+    "architectures": ["DecisionTransformerModel"],
+    "hidden_size": 32,
+    "n_layer": 1,
+    "n_head": 2,
+    "state_dim": 5,
+    "act_dim": 3,
+}
 STEPS = {
-    "states": torch.rand(1, 20, 5), "actions": torch.rand(1, 20, 3), "rewards": torch.rand(1, 20, 1),
-    "returns_to_go": torch.rand(1, 20, 1), "timesteps": torch.zeros(1, 20, dtype=torch.int64),
-}  # fmt: skip
+    "states": torch.rand(1, 20, 5),
+    "actions": torch.rand(1, 20, 3),
+    "rewards": torch.rand(1, 20, 1),
+    "returns_to_go": torch.rand(1, 20, 1),
+    "timesteps": torch.zeros(1, 20, dtype=torch.int64),
+}
 CHOICE = {"model_type": "bert", "architectures": ["BertForMultipleChoice"], **TEXT}
 
 
@@ -117,10 +145,12 @@ def test_each_modality(config: dict[str, Any], inputs: dict[str, torch.Tensor], 
 def test_an_image_that_does_not_fit_the_text_leaves_its_tower_idle(tmp_path: Path) -> None:
     # the tower's features are of another width than the text's: the model itself takes no image then
     wrong = {
-        "model_type": "qwen2_vl", "architectures": ["Qwen2VLModel"], "image_token_id": 7,
+        "model_type": "qwen2_vl",
+        "architectures": ["Qwen2VLModel"],
+        "image_token_id": 7,
         "text_config": {**TEXT, "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2], "rope_type": "default"}},
         "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 24, "num_heads": 2, "patch_size": 14},
-    }  # fmt: skip
+    }
     a = roofline.analyze(saved(wrong, tmp_path), device="t4", cache=False)
     assert "visual" in {part.path for part in a.coverage.never_ran}
     right = {**wrong, "vision_config": {**wrong["vision_config"], "hidden_size": 32}}  # type: ignore[dict-item]  # a dict
@@ -139,11 +169,14 @@ def test_a_failure_names_the_inputs_that_were_assumed(tmp_path: Path) -> None:
 def test_a_build_that_fails_is_not_repeated_on_real_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(build, "REAL_LIMIT", 100_000)
     lines = [
-        "import torch", "from torch import nn", "class Greedy(nn.Module):", "    def __init__(self):",
+        "import torch",
+        "from torch import nn",
+        "class Greedy(nn.Module):",
+        "    def __init__(self):",
         "        super().__init__()",
         "        self.w = nn.ParameterList(nn.Parameter(torch.empty(1000)) for _ in range(100))",
         "        raise TypeError('the width is None')",
-    ]  # fmt: skip
+    ]
     (tmp_path / "greedy.py").write_text("\n".join(lines))
     with pytest.raises(BuildError, match=r"the width is None[^\n]*\nit was not built on real memory"):
         roofline.analyze(f"{tmp_path / 'greedy.py'}:Greedy", device="t4", cache=False)

@@ -43,12 +43,15 @@ def causal(s: Any, b: Any, h: Any, i: Any, j: Any) -> Any:
     return torch.where(i >= j, s, -float("inf"))
 
 
-@pytest.mark.parametrize("body", [
-    lambda m, q: flex.flex_attention(q, q, q, score_mod=causal),
-    lambda m, q: torch.compile(flex.flex_attention)(q, q, q),
-    lambda m, q: flex.flex_attention(q, q[:, :2], q[:, :2], enable_gqa=True, scale=0.5),
-    lambda m, q: flex.flex_attention(q, q, q, return_lse=True)[0],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda m, q: flex.flex_attention(q, q, q, score_mod=causal),
+        lambda m, q: torch.compile(flex.flex_attention)(q, q, q),
+        lambda m, q: flex.flex_attention(q, q[:, :2], q[:, :2], enable_gqa=True, scale=0.5),
+        lambda m, q: flex.flex_attention(q, q, q, return_lse=True)[0],
+    ],
+)
 def test_flex_attention(body: Callable[..., Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # return_lse, for older torch
@@ -102,24 +105,32 @@ def loop(condition: Callable[..., Any]) -> Callable[..., Any]:
     return lambda m, x: higher("while_loop")(condition, lambda i, x: (i + 1, m.a(x)), (torch.tensor(0), x))
 
 
-@pytest.mark.parametrize(("body", "macs", "note"), [
-    (lambda m, x: torch.cond(x.shape[0] > 4, lambda x: m.a(m.b(x)), m.b, (x,)), 2 * ONE, ""),
-    (lambda m, x: torch.cond(torch.tensor(False), m.a, lambda x: m.a(m.b(x)), (x,)), 2 * ONE, ""),
-    (loop(lambda i, x: i < 4), 4 * ONE, ""),
-    (lambda m, x: higher("scan")(lambda c, v: ((c + m.a(v)).clone(), (c * v).clone()), x[0], x, dim=0), ONE, ""),
-    (lambda m, x: higher("map")(lambda v: m.a(v), x), ONE, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "macs", "note"),
+    [
+        (lambda m, x: torch.cond(x.shape[0] > 4, lambda x: m.a(m.b(x)), m.b, (x,)), 2 * ONE, ""),
+        (lambda m, x: torch.cond(torch.tensor(False), m.a, lambda x: m.a(m.b(x)), (x,)), 2 * ONE, ""),
+        (loop(lambda i, x: i < 4), 4 * ONE, ""),
+        (lambda m, x: higher("scan")(lambda c, v: ((c + m.a(v)).clone(), (c * v).clone()), x[0], x, dim=0), ONE, ""),
+        (lambda m, x: higher("map")(lambda v: m.a(v), x), ONE, ""),
+    ],
+)
 def test_branches_and_loops_that_sizes_and_counters_decide(body: Callable[..., Any], macs: int, note: str) -> None:
     result = analysed(Net(body), X)
     assert result.totals.macs == macs
     assert not any("data decide" in n or "real tensors" in n for n in result.notes)
 
 
-@pytest.mark.parametrize(("body", "note"), [
-    (lambda m, x: torch.cond(x.sum() > 0, m.a, lambda x: m.b(m.b(x)), (x,)),
-     "torch.cond: data decide which branch runs; the first one was counted"),
-    (loop(lambda i, x: x.sum() < 4), "while_loop: data decide how often it turns; 1 turn was counted"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "note"),
+    [
+        (
+            lambda m, x: torch.cond(x.sum() > 0, m.a, lambda x: m.b(m.b(x)), (x,)),
+            "torch.cond: data decide which branch runs; the first one was counted",
+        ),
+        (loop(lambda i, x: x.sum() < 4), "while_loop: data decide how often it turns; 1 turn was counted"),
+    ],
+)
 def test_branches_and_loops_that_data_decide(body: Callable[..., Any], note: str) -> None:
     result = roofline.analyze(Net(body), args=[X.to("meta")], device="t4", cache=False)
     assert result.totals.macs == ONE
@@ -128,11 +139,20 @@ def test_branches_and_loops_that_data_decide(body: Callable[..., Any], note: str
 
 def test_loops_have_an_end_and_gradients_are_refused() -> None:
     with pytest.raises(UsageError, match="does not end within 10,000 turns"):
-        roofline.analyze(Net(lambda m, x: higher("while_loop")(lambda i: i >= 0, lambda i: (i + 1,), (torch.tensor(0),))),
-                         args=[X], device="t4", cache=False)  # fmt: skip
+        roofline.analyze(
+            Net(lambda m, x: higher("while_loop")(lambda i: i >= 0, lambda i: (i + 1,), (torch.tensor(0),))),
+            args=[X],
+            device="t4",
+            cache=False,
+        )
     with pytest.raises(UsageError, match="the model calls cond, which is traced in inference only: leave training out"):
-        roofline.analyze(Net(lambda m, x: torch.cond(x.sum() > 0, m.a, m.b, (x,))), args=[X.to("meta")], device="t4",
-                         cache=False, training=True)  # fmt: skip
+        roofline.analyze(
+            Net(lambda m, x: torch.cond(x.sum() > 0, m.a, m.b, (x,))),
+            args=[X.to("meta")],
+            device="t4",
+            cache=False,
+            training=True,
+        )
 
 
 def test_kernels_of_triton_and_operators_of_ones_own() -> None:

@@ -19,9 +19,11 @@ from roofline.errors import SourceError, UsageError
 
 LLAMA: dict[str, Any] = llama.CONFIG | {"num_hidden_layers": 2}
 LLAVA: dict[str, Any] = {
-    "model_type": "llava", "architectures": ["LlavaForConditionalGeneration"],
-    "text_config": {**LLAMA}, "vision_config": {"model_type": "clip_vision_model", "hidden_size": 32, "num_hidden_layers": 2},
-}  # fmt: skip
+    "model_type": "llava",
+    "architectures": ["LlavaForConditionalGeneration"],
+    "text_config": {**LLAMA},
+    "vision_config": {"model_type": "clip_vision_model", "hidden_size": 32, "num_hidden_layers": 2},
+}
 DETR: dict[str, Any] = {"model_type": "detr", "architectures": ["DetrModel"], "d_model": 32, "encoder_layers": 1}
 TIMM: dict[str, Any] = {"model_type": "timm_wrapper", "architecture": "resnet18", "num_labels": 10}
 
@@ -84,7 +86,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("labels", LLAMA | {"num_labels": 10**9}, "the limit for it in a file is 1,000,000"),
     ("digits", LLAMA | {"hidden_size": 10**400}, "a number of more than 40 digits; the limit for it"),
     ("many digits", LLAMA | {"hidden_size": 1}, "DIGITS"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("table", "words"), [h[1:] for h in HOSTILE], ids=[h[0] for h in HOSTILE])
@@ -118,9 +120,13 @@ def test_a_backbone_that_transformers_asks_the_hub_for(tmp_path: Path, cut_off: 
 def test_what_a_file_may_say(tmp_path: Path, cut_off: list[Any]) -> None:
     """The same values in their harmless form, labels that look like fields, and how weights are packed."""
     plain = LLAMA | {
-        "_attn_implementation": "sdpa", "torch_dtype": "bfloat16", "auto_map": {}, "trust_remote_code": False,
-        "id2label": {"0": "auto_map", "1": "update"}, "label2id": {"update": 1, "__class__": 0},
-    }  # fmt: skip
+        "_attn_implementation": "sdpa",
+        "torch_dtype": "bfloat16",
+        "auto_map": {},
+        "trust_remote_code": False,
+        "id2label": {"0": "auto_map", "1": "update"},
+        "label2id": {"update": 1, "__class__": 0},
+    }
     assert traced(written(tmp_path, plain), inputs=("input_ids=1,4:int64",)).model.params > 0
     del plain["architectures"]
     assert traced(written(tmp_path, plain), inputs=("input_ids=1,4:int64",)).model.params > 0

@@ -58,8 +58,10 @@ def test_no_other_file_is_opened(tmp_path: Path, small: Any, place: str, monkeyp
         traced(saved(tmp_path, small))
     inside = model_of(
         [node("Constant", [], ["t"], value=external(whole("v", [1, 3]), place)), node("Reshape", ["x", "t"], ["y"])],
-        {"x": ("float", [3, 1])}, "y", [],
-    )  # fmt: skip
+        {"x": ("float", [3, 1])},
+        "y",
+        [],
+    )
     with pytest.raises(SourceError, match=r"does not follow from the inputs' shapes|Cannot parse data from external"):
         traced(saved(tmp_path, inside))
 
@@ -104,11 +106,16 @@ COSTLY: list[tuple[str, list[Any], dict[str, tuple[str, list[int]]], list[Any], 
     ("fill around", [node("ConstantOfShape", ["a"], ["r"], value=whole("v", [1]))], {}, [whole("a", [2**32, 2**32])], ""),
     ("tile", [node("Tile", ["a", "b"], ["r"])], {}, [whole("a", [1]), whole("b", [2**34])], "does not follow"),
     ("expand", [node("Expand", ["a", "b"], ["r"])], {}, [whole("a", [1]), whole("b", [2**34])], "does not follow"),
-    ("sums", [node("Add", ["a", "b"], ["q"]), node("Add", ["q", "c"], ["r"])], {},
-     [whole("a", np.ones((4096, 1, 1))), whole("b", np.ones((1, 4096, 1))), whole("c", np.ones((1, 1, 4096)))], ""),
+    (
+        "sums",
+        [node("Add", ["a", "b"], ["q"]), node("Add", ["q", "c"], ["r"])],
+        {},
+        [whole("a", np.ones((4096, 1, 1))), whole("b", np.ones((1, 4096, 1))), whole("c", np.ones((1, 1, 4096)))],
+        "",
+    ),
     ("rank", [node("Identity", ["s"], ["r"])], {"s": ("int", [2**33])}, [], ""),
     ("long list", [node("Concat", ["s", "s"], ["r"], axis=0)], {"s": ("int", [2**40])}, [], NOT),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("nodes", "inputs", "weights", "words"), [c[1:] for c in COSTLY], ids=[c[0] for c in COSTLY])

@@ -159,14 +159,18 @@ ATTACKS: list[tuple[str, dict[str, Any], str]] = [
     ("twice", node("torch.ops.aten.relu.default", {"as_tensor": {"name": "x"}}, self={"as_tensor": {"name": "x"}}), "twice"),
     ("object", node("torch.ops.aten.relu.default", {"as_custom_obj": {"name": "x", "class_fqn": "os.system"}}), "not known"),
     ("operator argument", node("torch.ops.aten.relu.default", {"as_operator": "torch.os.system"}), "not known here"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("attack", "words"), [a[1:] for a in ATTACKS], ids=[a[0] for a in ATTACKS])
 def test_nothing_runs(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: dict[str, Any], words: str,
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    attack: dict[str, Any],
+    words: str,
     capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     mark, library = tmp_path / "ran", tmp_path / "library.so"
     library.write_bytes(b"no library")
@@ -208,11 +212,13 @@ def test_tensors_without_memory_only(archive: Path, tmp_path: Path) -> None:
     """A factory gets the program's device, whatever the file says, and a number alone makes no tensor: this one has 8 TB."""
     size = {"as_ints": [2**40]}
     cpu = {"as_device": {"type": "cpu", "index": None}}
-    for i, made in enumerate((
-        node("torch.ops.aten.zeros.default", size),
-        node("torch.ops.aten.full.default", size, {"as_int": 1}, device=cpu),
-        node("torch.ops.aten.to.device", {"as_tensor": {"name": "x"}}, cpu, {"as_scalar_type": 7}),
-    )):  # fmt: skip
+    for i, made in enumerate(
+        (
+            node("torch.ops.aten.zeros.default", size),
+            node("torch.ops.aten.full.default", size, {"as_int": 1}, device=cpu),
+            node("torch.ops.aten.to.device", {"as_tensor": {"name": "x"}}, cpu, {"as_scalar_type": 7}),
+        )
+    ):
         assert traced(with_nodes(archive, tmp_path / f"{i}.pt2", made)).ops
     lone = node("torch.ops.aten.repeat.default", {"as_int": 1}, size)
     assert "it is given no tensor" in refusal(with_nodes(archive, tmp_path / "lone.pt2", lone))

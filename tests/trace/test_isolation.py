@@ -59,10 +59,12 @@ def test_nothing_stays(tmp_path: Path) -> None:
 def test_a_package_of_the_same_name(tmp_path: Path) -> None:
     for name, width in (("a", 4), ("b", 40)):
         write(
-            tmp_path / name, net=NET.replace("layers import", "models.layers import"), models__init="",
+            tmp_path / name,
+            net=NET.replace("layers import", "models.layers import"),
+            models__init="",
             models__layers="from .deep.width import WIDTH\n" + LAYERS.format(width="WIDTH"),
             models__deep__width=f"WIDTH = {width}\n",
-        )  # fmt: skip
+        )
     assert params(f"{tmp_path}/a/net.py:Net", 4) == 16
     assert params(f"{tmp_path}/b/net.py:Net", 40) == 1600
 
@@ -270,7 +272,9 @@ LEFT = {
 def test_what_a_model_changes_is_undone(tmp_path: Path, what: str, when: str) -> None:
     change, now = LEFT[what]
     lines = {w: change if w == when else "pass" for w in ("file", "build", "forward")}
-    write(tmp_path, net=f"""
+    write(
+        tmp_path,
+        net=f"""
 import os, sys, torch
 from torch import nn
 {lines["file"]}
@@ -284,7 +288,8 @@ class Net(nn.Module):
     def forward(self, x):
         {lines["forward"]}
         return x + 1
-""")  # fmt: skip
+""",
+    )
     before = now()
     roofline.analyze(f"{tmp_path}/net.py:Net", inputs=("1,4",), device="t4", cache=False)
     assert now() == before

@@ -23,8 +23,9 @@ transformers = pytest.importorskip("transformers")
 
 OLD_ANGLES = compat.older(compat.version("transformers"), "5.19")
 TINY = {k: v for k, v in equations.CONFIG.items() if k.endswith(("size", "layers", "heads"))} | {
-    "vocab_size": 200, "max_position_embeddings": 4096,
-}  # fmt: skip
+    "vocab_size": 200,
+    "max_position_embeddings": 4096,
+}
 
 
 def llama(**changes: Any) -> nn.Module:
@@ -175,10 +176,16 @@ print(json.dumps([seconds, macs, (peak - base) / 1024]))
 @pytest.mark.slow
 def test_seventy_billion_parameters_in_seconds_and_little_memory(tmp_path: Path) -> None:
     config = {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8192, "intermediate_size": 28672,
-        "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 128256,
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
         "max_position_embeddings": 131072,
-    }  # fmt: skip
+    }
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config), encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", _SEVENTY, str(path)], capture_output=True, text=True, check=True)
@@ -197,9 +204,14 @@ def test_every_runtime_reads_the_cache_once(runtime: str) -> None:
 
 
 _SMALL = {
-    "hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 50, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "head_dim": 8, "intermediate_size": 48,
-}  # fmt: skip
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "vocab_size": 50,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 48,
+}
 # layers that keep a state, alone or among layers of attention
 RECURRENT: dict[str, dict[str, Any]] = {
     "MambaForCausalLM": {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 50, "state_size": 4},

@@ -34,9 +34,14 @@ def test_output_kernel_trainable_calls_and_memory() -> None:
     found = roofline.analyze(Net(), args=[torch.empty(2, 3, 8, 8)], device="t4")
     layers = rows(found)
     assert {path: row.output for path, row in layers.items()} == {
-        "": (2, 10), "body": (2, 8, 4, 4), "body.0": (2, 8, 8, 8), "body.1": (2, 8, 8, 8), "body.2": (2, 8, 4, 4),
-        "head": (2, 10), "aux": None,
-    }  # fmt: skip
+        "": (2, 10),
+        "body": (2, 8, 4, 4),
+        "body.0": (2, 8, 8, 8),
+        "body.1": (2, 8, 8, 8),
+        "body.2": (2, 8, 4, 4),
+        "head": (2, 10),
+        "aux": None,
+    }
     assert {path: row.kernel for path, row in layers.items() if row.kernel} == {"body.0": (3, 5), "body.2": (2,)}
     frozen, head, aux = 8 * 3 * 15 + 8, 10 * 128 + 10, 4 * 4 + 4
     assert found.model.trainable == layers[""].trainable == head + aux

@@ -247,8 +247,11 @@ def process() -> dict[str, Any]:
 
 
 PASSES: dict[str, dict[str, Any]] = {
-    "as built": {}, "amp": {"dtype": "amp"}, "fp16": {"dtype": "fp16"}, "training": {"training": True},
-}  # fmt: skip
+    "as built": {},
+    "amp": {"dtype": "amp"},
+    "fp16": {"dtype": "fp16"},
+    "training": {"training": True},
+}
 
 
 @pytest.mark.parametrize("how", PASSES)

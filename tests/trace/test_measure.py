@@ -87,8 +87,10 @@ def row(klass: str, time_s: float, measured_s: float) -> KernelRow:
 def test_gap_by_class_largest_first() -> None:
     got = gaps([row("conv", 2.0, 3.0), row("norm", 1.0, 0.9), row("conv", 1.0, 4.0), row("pool", 0.5, 2.0)])
     assert [(g.klass, g.kernels, g.predicted_s, g.measured_s) for g in got] == [
-        ("conv", 2, 3.0, 7.0), ("pool", 1, 0.5, 2.0), ("norm", 1, 1.0, 0.9),
-    ]  # fmt: skip
+        ("conv", 2, 3.0, 7.0),
+        ("pool", 1, 0.5, 2.0),
+        ("norm", 1, 1.0, 0.9),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ running

@@ -91,9 +91,12 @@ def test_training_peak_by_hand() -> None:
     found = memory.peak(trace(nn.Linear(1024, 8, bias=False), [torch.empty(4, 1024)], optimizer="sgd"))
     weight = 4 * 8 * 1024
     assert found.by_kind == {
-        "parameters": weight, "optimizer_state": weight, "gradients": weight, "inputs": 4 * 4 * 1024,
+        "parameters": weight,
+        "optimizer_state": weight,
+        "gradients": weight,
+        "inputs": 4 * 4 * 1024,
         "activations": 4 * 4 * 8 + 4 + 4,
-    }  # fmt: skip
+    }
 
 
 def conv(name: str, args: list[Any], out: tuple[int, ...], *inputs: TensorSpec) -> OpSpec:

@@ -48,8 +48,10 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (aten.mm.default, (e(3, 4), e(4, 5))),
     (aten.bmm.default, (e(2, 3, 4), e(2, 4, 5))),
     (aten.batch_norm.default, (e(2, 4, 5, 5), e(4), e(4), e(4), e(4), False, 0.1, 1e-5, True)),
-    (aten.batch_norm.default,
-     (e(2, 4, 5, 5).to(memory_format=torch.channels_last), None, None, e(4), e(4), False, 0.1, 1e-5, True)),
+    (
+        aten.batch_norm.default,
+        (e(2, 4, 5, 5).to(memory_format=torch.channels_last), None, None, e(4), e(4), False, 0.1, 1e-5, True),
+    ),
     (aten.layer_norm.default, (e(2, 5, 7), [7], e(7), e(7))),
     (aten.group_norm.default, (e(2, 8, 5, 5), 4, e(8), e(8))),
     (aten.mean.dim, (e(2, 8, 5, 5), [2, 3])),
@@ -77,12 +79,16 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (aten.add.Tensor, (e(2, 3, dtype=torch.float16), e())),
     (aten.clamp.default, (e(2, 3), 0.0, 6.0)),
     (aten.addcmul.default, (e(4, 1), e(4, 5), e(5))),
-]  # fmt: skip
+]
 
 
 GROUPED = [
-    ((12, 16), (3, 16, 24)), ((12, 16), (3, 16, 21)), ((3, 8, 16), (16, 12)), ((8, 48), (48, 24)), ((3, 8, 16), (3, 16, 24)),
-]  # fmt: skip
+    ((12, 16), (3, 16, 24)),
+    ((12, 16), (3, 16, 21)),
+    ((3, 8, 16), (16, 12)),
+    ((8, 48), (48, 24)),
+    ((3, 8, 16), (3, 16, 24)),
+]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -185,11 +191,16 @@ def test_pointwise_strides_equal_real_kernels(tensors: list[Tensor]) -> None:
 # convolutions by dimensions of the image: channels-last, overload by kind
 LAST = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d}
 CONVS: dict[tuple[str, int], Any] = {
-    ("plain", 1): aten.conv1d.default, ("plain", 2): aten.conv2d.default, ("plain", 3): aten.conv3d.default,
-    ("named padding", 1): aten.conv1d.padding, ("named padding", 2): aten.conv2d.padding,
-    ("named padding", 3): aten.conv3d.padding, ("transposed", 1): aten.conv_transpose1d.default,
-    ("transposed", 2): aten.conv_transpose2d.input, ("transposed", 3): aten.conv_transpose3d.input,
-}  # fmt: skip
+    ("plain", 1): aten.conv1d.default,
+    ("plain", 2): aten.conv2d.default,
+    ("plain", 3): aten.conv3d.default,
+    ("named padding", 1): aten.conv1d.padding,
+    ("named padding", 2): aten.conv2d.padding,
+    ("named padding", 3): aten.conv3d.padding,
+    ("transposed", 1): aten.conv_transpose1d.default,
+    ("transposed", 2): aten.conv_transpose2d.input,
+    ("transposed", 3): aten.conv_transpose3d.input,
+}
 
 
 def convolutions(kind: str, dims: int) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -102,8 +102,11 @@ def test_mobilenet_v1_layers() -> None:
             kinds["first" if layer.in_channels == 3 else one] += n
     # The paper prints 1.19 % for the first convolution, two digits in the wrong order: only with 1.91 % does it add up.
     assert {kind: round(100 * n / total, 2) for kind, n in kinds.items()} == {
-        "pointwise": 94.86, "depthwise": 3.06, "first": 1.91, "linear": 0.18,
-    }  # fmt: skip
+        "pointwise": 94.86,
+        "depthwise": 3.06,
+        "first": 1.91,
+        "linear": 0.18,
+    }
 
 
 @pytest.mark.parametrize(("width", "size"), list(itertools.product((1.0, 0.75, 0.5, 0.25), (224, 192, 160, 128))))

@@ -78,10 +78,15 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "host"),
     [
-        ("url", "example.invalid"), ("weights", "example.invalid"), ("hub", "huggingface.co"), ("address", "192.0.2.1"),
-        ("datagram", "192.0.2.1"), ("thread", "example.invalid"), ("Late", "example.invalid"),
+        ("url", "example.invalid"),
+        ("weights", "example.invalid"),
+        ("hub", "huggingface.co"),
+        ("address", "192.0.2.1"),
+        ("datagram", "192.0.2.1"),
+        ("thread", "example.invalid"),
+        ("Late", "example.invalid"),
     ],
-)  # fmt: skip
+)
 def test_what_asks_for_the_network_is_refused_with_the_name(file: Path, name: str, host: str) -> None:
     if name == "hub":
         pytest.importorskip("huggingface_hub")

@@ -30,9 +30,15 @@ def write(tmp_path: Path) -> Callable[..., str]:
     """Writes a graph of (kind, inputs, outputs, attributes[, domain]); weights are zeros of a shape, or values."""
 
     def made(
-        nodes: list[Node], inputs: dict[str, Any], out: list[str] | str, weights: dict[str, Any] | None = None, *,
-        stated: dict[str, Any] | None = None, opset: int = 17, out_shape: Any = None,
-    ) -> str:  # fmt: skip
+        nodes: list[Node],
+        inputs: dict[str, Any],
+        out: list[str] | str,
+        weights: dict[str, Any] | None = None,
+        *,
+        stated: dict[str, Any] | None = None,
+        opset: int = 17,
+        out_shape: Any = None,
+    ) -> str:
         h = onnx.helper
 
         def value(name: str, spec: Any) -> Any:
@@ -45,10 +51,12 @@ def write(tmp_path: Path) -> Callable[..., str]:
             held.append(onnx.numpy_helper.from_array(array, n))
         graph = h.make_graph(
             [h.make_node(k, i, o, domain=d[0] if d else "", name=f"{k}_{j}", **a) for j, (k, i, o, a, *d) in enumerate(nodes)],
-            "net", [value(n, s) for n, s in inputs.items()],
+            "net",
+            [value(n, s) for n, s in inputs.items()],
             [value(n, out_shape) for n in ([out] if isinstance(out, str) else out)],
-            held, value_info=[value(n, s) for n, s in (stated or {}).items()],
-        )  # fmt: skip
+            held,
+            value_info=[value(n, s) for n, s in (stated or {}).items()],
+        )
         imports = [h.make_opsetid("", opset), h.make_opsetid(MS, 1), h.make_opsetid("my.ops", 1)]
         path = tmp_path / "net.onnx"
         path.write_bytes(h.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString())
@@ -81,10 +89,12 @@ def test_weights_in_constant_nodes_are_parameters(write: Any) -> None:
     w = onnx.numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.float32))
     large = onnx.numpy_helper.from_array(np.zeros((64, 128), np.float32))
     nodes = [
-        ("Constant", [], ["w"], {"value": w}), ("Constant", [], ["k"], {"value": large}),
-        ("Conv", ["x", "w"], ["c"], {"kernel_shape": [3, 3]}), ("Flatten", ["c"], ["f"], {}),
+        ("Constant", [], ["w"], {"value": w}),
+        ("Constant", [], ["k"], {"value": large}),
+        ("Conv", ["x", "w"], ["c"], {"kernel_shape": [3, 3]}),
+        ("Flatten", ["c"], ["f"], {}),
         ("Gemm", ["f", "k"], ["y"], {}),
-    ]  # fmt: skip
+    ]
     trace = traced(write(nodes, {"x": [1, 3, 6, 6]}, "y"))
     assert trace.model.params == 4 * 27 + 64 * 128
     assert trace.model.param_bytes == 4 * (4 * 27 + 64 * 128)
@@ -110,9 +120,14 @@ def test_resize_by_scales(write: Any, way: str) -> None:
     assert trace.model.params == 0
 
 
-@pytest.mark.parametrize(("opset", "kind", "outs"), [
-    (6, "Dropout", ["d", "mask"]), (10, "Dropout", ["d", "mask"]), (8, "BatchNormalization", ["d", "m", "v", "sm", "sv"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("opset", "kind", "outs"),
+    [
+        (6, "Dropout", ["d", "mask"]),
+        (10, "Dropout", ["d", "mask"]),
+        (8, "BatchNormalization", ["d", "m", "v", "sm", "sv"]),
+    ],
+)
 def test_results_that_nobody_reads(write: Any, opset: int, kind: str, outs: list[str]) -> None:
     ins = ["x"] if kind == "Dropout" else ["x", "s", "b", "m0", "v0"]
     weights = {} if kind == "Dropout" else {n: [3] for n in ins[1:]}
@@ -124,8 +139,10 @@ def test_results_that_nobody_reads(write: Any, opset: int, kind: str, outs: list
 def test_shapes_that_the_file_states_are_taken(write: Any) -> None:
     """By an operator of somebody's own, by one whose size is an input's value, and with names of sizes filled in."""
     nodes = [
-        ("Mine", ["x"], ["a"], {}, "my.ops"), ("Expand", ["a", "size"], ["e"], {}), ("MatMul", ["e", "w"], ["y"], {}),
-    ]  # fmt: skip
+        ("Mine", ["x"], ["a"], {}, "my.ops"),
+        ("Expand", ["a", "size"], ["e"], {}),
+        ("MatMul", ["e", "w"], ["y"], {}),
+    ]
     asked = {"x": ["n", 4], "size": (I64, [3])}
     path = write(nodes, asked, "y", {"w": [4, 5]}, stated={"a": ["n", 4], "e": [7, "n", 4]})
     trace = traced(path, inputs=("x=3,4",))
@@ -148,16 +165,22 @@ def test_an_open_size_written_as_a_number(write: Any, size: int) -> None:
 def test_lists_of_tensors(write: Any) -> None:
     """Split into a list, one taken, two joined, an item's length; and a list among the results."""
     nodes = [
-        ("SplitToSequence", ["x", "sizes"], ["list"], {"axis": 1}), ("SequenceAt", ["list", "last"], ["a"], {}),
-        ("SequenceConstruct", ["a", "a"], ["two"], {}), ("SequenceInsert", ["two", "a"], ["three"], {}),
-        ("ConcatFromSequence", ["three"], ["c"], {"axis": 1}), ("SequenceLength", ["three"], ["n"], {}),
+        ("SplitToSequence", ["x", "sizes"], ["list"], {"axis": 1}),
+        ("SequenceAt", ["list", "last"], ["a"], {}),
+        ("SequenceConstruct", ["a", "a"], ["two"], {}),
+        ("SequenceInsert", ["two", "a"], ["three"], {}),
+        ("ConcatFromSequence", ["three"], ["c"], {"axis": 1}),
+        ("SequenceLength", ["three"], ["n"], {}),
         ("MatMul", ["c", "w"], ["y"], {}),
-    ]  # fmt: skip
+    ]
     weights = {"sizes": fixed([2, 3]), "last": fixed(-1), "w": [9, 4]}
     trace = traced(write(nodes, {"x": [2, 5]}, ["y"], weights))
     assert macs(trace) == 2 * 9 * 4
-    rows = [("SplitToSequence", ["x"], ["list"], {"axis": 0, "keepdims": 0}), ("SequenceAt", ["list", "i"], ["r"], {}),
-            ("MatMul", ["r", "w"], ["y"], {})]  # fmt: skip
+    rows = [
+        ("SplitToSequence", ["x"], ["list"], {"axis": 0, "keepdims": 0}),
+        ("SequenceAt", ["list", "i"], ["r"], {}),
+        ("MatMul", ["r", "w"], ["y"], {}),
+    ]
     assert macs(traced(write(rows, {"x": [3, 5]}, "y", {"i": fixed(1), "w": [5, 4]}))) == 20
     nowhere = [("SplitToSequence", ["x"], ["list"], {}), ("SequenceAt", ["list", "i"], ["y"], {})]
     with pytest.raises(SourceError, match="takes a tensor of a list, and which one depends on data"):
@@ -175,16 +198,23 @@ def test_a_branch_that_a_size_decides(write: Any) -> None:
     then = graph_of([("MatMul", ["x", "w"], ["t"], {})], [], ["t"])
     other = graph_of([("Identity", ["x"], ["i"], {}), ("MatMul", ["i", "v"], ["e"], {})], [], ["e"])
     nodes = [
-        ("Shape", ["x"], ["s"], {}), ("Gather", ["s", "zero"], ["n"], {}), ("Equal", ["n", "one"], ["c"], {}),
-        ("If", ["c"], ["y"], {"then_branch": then, "else_branch": other}), ("Relu", ["y"], ["z"], {}),
-    ]  # fmt: skip
+        ("Shape", ["x"], ["s"], {}),
+        ("Gather", ["s", "zero"], ["n"], {}),
+        ("Equal", ["n", "one"], ["c"], {}),
+        ("If", ["c"], ["y"], {"then_branch": then, "else_branch": other}),
+        ("Relu", ["y"], ["z"], {}),
+    ]
     path = write(nodes, {"x": ["n", 4]}, "z", {"zero": fixed(0), "one": fixed(1), "w": [4, 5], "v": [4, 6]})
     assert macs(traced(path, batch=1)) == 4 * 5
     trace = traced(path, batch=3)
     assert macs(trace) == 3 * 4 * 6
     assert not any("data decide" in n for n in trace.notes)
-    free = write([("If", ["c"], ["y"], {"then_branch": then, "else_branch": other})], {"x": [2, 4], "c": (BOOL, [])}, "y",
-                 {"w": [4, 5], "v": [4, 6]})  # fmt: skip
+    free = write(
+        [("If", ["c"], ["y"], {"then_branch": then, "else_branch": other})],
+        {"x": [2, 4], "c": (BOOL, [])},
+        "y",
+        {"w": [4, 5], "v": [4, 6]},
+    )
     trace = traced(free)
     assert macs(trace) == 2 * 4 * 6
     assert any(
@@ -192,17 +222,26 @@ def test_a_branch_that_a_size_decides(write: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(("turns", "goes", "expected", "note"), [
-    (fixed(3), True, 3, ""), (None, True, 1, "data decide how often it turns; 1 turn was counted"),
-    (fixed(5), None, 1, "data decide how often it turns; 1 turn was counted"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("turns", "goes", "expected", "note"),
+    [
+        (fixed(3), True, 3, ""),
+        (None, True, 1, "data decide how often it turns; 1 turn was counted"),
+        (fixed(5), None, 1, "data decide how often it turns; 1 turn was counted"),
+    ],
+)
 def test_loops(write: Any, turns: Any, goes: bool | None, expected: int, note: str) -> None:
     decides: Node = ("Identity", ["on"], ["more"], {}) if goes else ("Greater", ["total", "limit"], ["more"], {})
     body = graph_of(
-        [("MatMul", ["carried", "w"], ["next"], {}), ("ReduceSum", ["next"], ["total"], {"keepdims": 0}),
-         ("Identity", ["next"], ["kept"], {}), decides],
-        ["i", "on", "carried"], ["more", "next", "kept"],
-    )  # fmt: skip
+        [
+            ("MatMul", ["carried", "w"], ["next"], {}),
+            ("ReduceSum", ["next"], ["total"], {"keepdims": 0}),
+            ("Identity", ["next"], ["kept"], {}),
+            decides,
+        ],
+        ["i", "on", "carried"],
+        ["more", "next", "kept"],
+    )
     nodes = [("Loop", ["m", "go", "x"], ["last", "all"], {"body": body}), ("Relu", ["all"], ["y"], {})]
     inputs: dict[str, Any] = {"x": [2, 4]} | ({} if turns is not None else {"m": (I64, [])})
     weights = {"w": [4, 4], "go": np.array(True), "limit": fixed(0.0)} | ({"m": turns} if turns is not None else {})
@@ -215,14 +254,22 @@ def test_loops(write: Any, turns: Any, goes: bool | None, expected: int, note: s
 def test_a_loop_without_an_end_and_a_scan(write: Any) -> None:
     body = graph_of([("Identity", ["c"], ["d"], {}), ("Identity", ["on"], ["more"], {})], ["i", "on", "c"], ["more", "d"])
     for first, words in (("", "does not end within 1,000 turns"), ("m", "come to more than 100,000 nodes")):
-        path = write([("Loop", [first, "go", "x"], ["y"], {"body": body})], {"x": [2]}, "y",
-                     {"go": np.array(True), "m": fixed(2**60)})  # fmt: skip
+        path = write(
+            [("Loop", [first, "go", "x"], ["y"], {"body": body})], {"x": [2]}, "y", {"go": np.array(True), "m": fixed(2**60)}
+        )
         with pytest.raises(SourceError, match=words):
             traced(path)
-    step = graph_of([("Add", ["h", "row"], ["s"], {}), ("MatMul", ["s", "w"], ["g"], {}), ("Identity", ["g"], ["o"], {})],
-                    ["h", "row"], ["g", "o"])  # fmt: skip
-    path = write([("Scan", ["h0", "x"], ["h", "all"], {"body": step, "num_scan_inputs": 1}), ("Relu", ["all"], ["y"], {})],
-                 {"x": [6, 2, 4]}, "y", {"h0": [2, 4], "w": [4, 4]})  # fmt: skip
+    step = graph_of(
+        [("Add", ["h", "row"], ["s"], {}), ("MatMul", ["s", "w"], ["g"], {}), ("Identity", ["g"], ["o"], {})],
+        ["h", "row"],
+        ["g", "o"],
+    )
+    path = write(
+        [("Scan", ["h0", "x"], ["h", "all"], {"body": step, "num_scan_inputs": 1}), ("Relu", ["all"], ["y"], {})],
+        {"x": [6, 2, 4]},
+        "y",
+        {"h0": [2, 4], "w": [4, 4]},
+    )
     trace = traced(path)
     assert macs(trace) == 6 * 2 * 4 * 4
     assert shape_of(trace, "aten.relu") == (6, 2, 4)
@@ -297,8 +344,11 @@ OPERATORS: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "ins", "attributes", "inputs", "weights", "where", "expected"), OPERATORS,
-                         ids=[f"{o[0]}{i}" for i, o in enumerate(OPERATORS)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "ins", "attributes", "inputs", "weights", "where", "expected"),
+    OPERATORS,
+    ids=[f"{o[0]}{i}" for i, o in enumerate(OPERATORS)],
+)
 def test_an_operator(
     write: Any, kind: str, ins: list[str], attributes: Any, inputs: Any, weights: Any, where: Any, expected: tuple[int, int]
 ) -> None:
@@ -313,8 +363,13 @@ def test_an_operator(
 
 def test_an_operator_of_another_domain_is_no_operator_of_ours(write: Any) -> None:
     """FusedMatMul of somebody else's, with its shape stated: unknown."""
-    path = write([("FusedMatMul", ["x", "w"], ["y"], {}, "my.ops"), ("Relu", ["y"], ["z"], {})], {"x": [2, 4]}, "z",
-                 {"w": [4, 5]}, stated={"y": [2, 5]})  # fmt: skip
+    path = write(
+        [("FusedMatMul", ["x", "w"], ["y"], {}, "my.ops"), ("Relu", ["y"], ["z"], {})],
+        {"x": [2, 4]},
+        "z",
+        {"w": [4, 5]},
+        stated={"y": [2, 5]},
+    )
     trace = traced(path)
     assert [s.name for s in trace.specs if cost.count(s) is None] == ["my.ops.FusedMatMul"]
 
@@ -323,10 +378,12 @@ def test_quantised_graphs(write: Any) -> None:
     """QDQ: int8 weights, scales in halves of bytes; a dequantised weight is worked on as a float."""
     one = {"s": fixed(0.1), "zu": np.uint8(0), "zi": np.int8(0)}
     nodes = [
-        ("QuantizeLinear", ["x", "s", "zu"], ["q"], {}), ("DequantizeLinear", ["q", "s", "zu"], ["d"], {}),
+        ("QuantizeLinear", ["x", "s", "zu"], ["q"], {}),
+        ("DequantizeLinear", ["q", "s", "zu"], ["d"], {}),
         ("DequantizeLinear", ["w", "s", "zi"], ["dw"], {}),
-        ("Conv", ["d", "dw"], ["c"], {"kernel_shape": [3, 3]}), ("Relu", ["c"], ["y"], {}),
-    ]  # fmt: skip
+        ("Conv", ["d", "dw"], ["c"], {"kernel_shape": [3, 3]}),
+        ("Relu", ["c"], ["y"], {}),
+    ]
     trace = traced(write(nodes, {"x": [1, 16, 6, 6]}, "y", one | {"w": np.zeros((40, 16, 3, 3), np.int8)}))
     assert counted(trace)["aten.conv2d"] == (2 * 16 * 40 * 144, 16 * 40 * 144)
     assert trace.model.params == 40 * 144

@@ -227,7 +227,7 @@ def test_short_options_are_counted_with_the_long_ones(capsys: Capture) -> None:
         ("devices t4 tesla-t4", "t4: given twice"),
         ("devices t4 --sort dram", "--sort orders a list, and t4 is one device"),
     ],
-)  # fmt: skip
+)
 def test_what_would_have_no_effect_is_refused(args: str, words: str, capsys: Capture) -> None:
     code, out, err = run(capsys, *args.split())
     assert (code, out) == (2, "")
@@ -302,18 +302,21 @@ NOT: dict[tuple[str, str], str] = {
     **{(call, "settings"): "a module is built already" for call in ("module", "args", "kwargs", "training")},
     **{
         (call, name): f"{name} beside {call}: {call} is the whole call"
-        for call in ("args", "kwargs") for name in ("batch", "inputs", "resolution")
+        for call in ("args", "kwargs")
+        for name in ("batch", "inputs", "resolution")
     },
     **{
         (call, name): f"{name} beside {call}: {name} makes the call"
-        for call in ("args", "kwargs") for name in ("prefill", "decode")
+        for call in ("args", "kwargs")
+        for name in ("prefill", "decode")
     },
     **{("by name", name): f"{name}: a model by name takes inputs" for name in ("args", "kwargs")},
     **{(call, name): "not a causal language model" for call in ("by name", "module") for name in ("prefill", "decode")},
-    ("training", "prefill"): "three different passes", ("training", "decode"): "three different passes",
+    ("training", "prefill"): "three different passes",
+    ("training", "decode"): "three different passes",
     ("args", "kwargs"): "got multiple values for argument",  # Python: the input is given twice
     ("kwargs", "args"): "got multiple values for argument",
-}  # fmt: skip
+}
 
 
 def plain(a: Analysis) -> dict[str, Any]:
@@ -374,9 +377,13 @@ def test_what_is_of_a_wrong_type_is_named(given: dict[str, Any], words: str) -> 
 
 @pytest.mark.parametrize(
     ("model", "words"),
-    [(nn.ReLU, "the model is the class ReLU: give an instance"), (torch.relu, "the model is a function"),
-     (3, "the model is a int"), (None, "the model is a NoneType")],
-)  # fmt: skip
+    [
+        (nn.ReLU, "the model is the class ReLU: give an instance"),
+        (torch.relu, "the model is a function"),
+        (3, "the model is a int"),
+        (None, "the model is a NoneType"),
+    ],
+)
 def test_what_is_no_model_is_refused(model: Any, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         roofline.analyze(model)

@@ -39,14 +39,17 @@ FORMATS: dict[str, tuple[dict[str, Any], Any, bool]] = {
     # the scales in a byte each, an fp32 for 256 of them (o * i / 64 is a multiple here) and an offset
     "nested": (
         {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True},
-        lambda o, i: o * i // 2 + o * i // 64 + 4 * (o * i // 64 // 256 + 1), False,
+        lambda o, i: o * i // 2 + o * i // 64 + 4 * (o * i // 64 // 256 + 1),
+        False,
     ),
     "fp8": (
-        {"quant_method": "fp8", "weight_block_size": [128, 128]}, lambda o, i: o * i + 4 * (o // 128) * (i // 128), True,
+        {"quant_method": "fp8", "weight_block_size": [128, 128]},
+        lambda o, i: o * i + 4 * (o // 128) * (i // 128),
+        True,
     ),
     "fp8 by tensor": ({"quant_method": "fp8", "weight_block_size": None}, lambda o, i: o * i + 4, True),
     "fbgemm": ({"quant_method": "fbgemm_fp8"}, lambda o, i: o * i + 4 * o, True),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORMATS)

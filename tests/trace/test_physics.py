@@ -54,9 +54,15 @@ class Mixed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 5, padding=2, groups=16),
-            nn.Conv2d(16, 32, 3, padding=1, groups=4), nn.GroupNorm(4, 32), nn.SiLU(), nn.MaxPool2d(2),
-        )  # fmt: skip
+            nn.Conv2d(3, 16, 3, stride=2, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 5, padding=2, groups=16),
+            nn.Conv2d(16, 32, 3, padding=1, groups=4),
+            nn.GroupNorm(4, 32),
+            nn.SiLU(),
+            nn.MaxPool2d(2),
+        )
         self.volume, self.back = nn.Conv3d(4, 8, 3, padding=1), nn.ConvTranspose2d(32, 16, 2, stride=2)
         self.line = nn.Conv1d(16, 32, 3, padding=1)
         self.rnn = nn.LSTM(32, 24, num_layers=2, bidirectional=True, batch_first=True)
@@ -83,11 +89,14 @@ def passes() -> tuple[tuple[str, Trace], ...]:
         mixed, decoder = Mixed(), Decoder()
     half = mixed.eval().half(), image.half()
     return (
-        ("fp16", trace(half[0], [half[1]])), ("fp32", trace(mixed.float(), [image])),
-        ("fp32", trace(mixed, [image], optimizer="sgd")), ("fp64", trace(mixed, [image], dtype="fp64")),
-        ("fp32", trace(decoder.eval(), token)), ("amp", trace_source(mobilenet, lookup("t4"), Pass("amp", training=True))),
+        ("fp16", trace(half[0], [half[1]])),
+        ("fp32", trace(mixed.float(), [image])),
+        ("fp32", trace(mixed, [image], optimizer="sgd")),
+        ("fp64", trace(mixed, [image], dtype="fp64")),
+        ("fp32", trace(decoder.eval(), token)),
+        ("amp", trace_source(mobilenet, lookup("t4"), Pass("amp", training=True))),
         ("fp32", trace(decoder, token, optimizer="adam")),
-    )  # fmt: skip
+    )
 
 
 @cache

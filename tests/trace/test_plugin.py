@@ -21,9 +21,13 @@ REPO = Path(__file__).parents[2]
 def net() -> nn.Sequential:
     """MACs: 3 * 8 * 9 * 30 * 30 = 194,400; 8 * 16 * 9 * 28 * 28 = 903,168; 16 * 10 = 160."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(8, 16, 3)), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.Sequential(nn.Conv2d(8, 16, 3)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
         nn.Linear(16, 10),
-    )  # fmt: skip
+    )
 
 
 X = torch.zeros(1, 3, 32, 32)

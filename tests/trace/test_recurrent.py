@@ -15,8 +15,12 @@ from roofline.tracing import memo, meta_recurrent, operators
 
 ROWS, STEPS, WIDTH = 3, 4, 5
 KINDS = [
-    ("LSTM", {}), ("LSTM", {"proj_size": 2}), ("GRU", {}), ("RNN", {}), ("RNN", {"nonlinearity": "relu"}),
-]  # fmt: skip
+    ("LSTM", {}),
+    ("LSTM", {"proj_size": 2}),
+    ("GRU", {}),
+    ("RNN", {}),
+    ("RNN", {"nonlinearity": "relu"}),
+]
 
 
 def layer(kind: str, **options: Any) -> nn.Module:

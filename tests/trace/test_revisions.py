@@ -60,12 +60,14 @@ CHANGES = {
     "rename": (("self.a, self.b, self.c =", "self.a, self.middle, self.c ="), ("self.b(", "self.middle(")),
     "activation": (("head(torch.relu(x)", "head(nn.functional.gelu(x)"),),
     "move": (
-        ("self.a, self.b, self.c = Block(3, 8),", "self.a, self.rest = Block(3, 8), nn.Module()\n"
-         "        self.rest.b, self.c ="),
+        (
+            "self.a, self.b, self.c = Block(3, 8),",
+            "self.a, self.rest = Block(3, 8), nn.Module()\n        self.rest.b, self.c =",
+        ),
         ("self.b(", "self.rest.b("),
     ),
     "break": (("super().__init__()\n        self.a", "super().__init__()\n        raise ValueError('no')\n        self.a"),),
-}  # fmt: skip
+}
 
 
 def git(at: Path, *args: str) -> str:
@@ -337,10 +339,12 @@ def test_the_examples_of_the_documents(which: str, repo: Path, tmp_path: Path) -
     branch, code = ("rename", 0) if which == "gitlab" else ("se", 1)
     git(repo, "checkout", "-q", branch)
     env = {
-        **os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}",
+        **os.environ,
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
         "CI_MERGE_REQUEST_DIFF_BASE_SHA": git(repo, "rev-parse", "v1"),
-        "PYTHONPATH": f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "CI_COMMIT_SHA": "abc",
-    }  # fmt: skip
+        "PYTHONPATH": f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "CI_COMMIT_SHA": "abc",
+    }
     done = subprocess.run(["bash", "-c", script], cwd=repo, env=env, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == code, done
     if which == "gitlab":

@@ -398,8 +398,10 @@ def graph(tmp_path: Path) -> Any:
         constants: dict[str, list[int]] | None = None,
         domain: str = "",
     ) -> str:
-        made = [helper.make_node(kind, ins, outs, domain=domain if kind.startswith("My") else "", **attributes)
-                for kind, ins, outs, attributes in nodes]  # fmt: skip
+        made = [
+            helper.make_node(kind, ins, outs, domain=domain if kind.startswith("My") else "", **attributes)
+            for kind, ins, outs, attributes in nodes
+        ]
         held = [helper.make_tensor(n, TensorProto.FLOAT, shape, [0.5] * math.prod(shape)) for n, shape in weights.items()]
         held += [helper.make_tensor(n, TensorProto.INT64, [len(v)], v) for n, v in (constants or {}).items()]
         given = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in inputs.items()]

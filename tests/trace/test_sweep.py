@@ -156,8 +156,13 @@ def test_what_a_model_does_to_its_process_costs_that_model(nets: Path) -> None:
     found = {row.model.removeprefix("nets.py:"): row for row in rows(nets / "zoo.jsonl")}
     assert time.monotonic() - began < 200
     assert {n: r.status for n, r in found.items()} == {
-        "Good": "ok", "Forks": "ok", "Hangs": "timeout", "Eats": "memory", "Dies": "crashed", "Raises": "failed",
-    }  # fmt: skip
+        "Good": "ok",
+        "Forks": "ok",
+        "Hangs": "timeout",
+        "Eats": "memory",
+        "Dies": "crashed",
+        "Raises": "failed",
+    }
     assert found["Forks"].flops == found["Good"].flops
     assert report.rows == 6
     assert "SIGSEGV" in found["Dies"].error
@@ -224,8 +229,11 @@ def test_patterns_lists_and_grids(nets: Path) -> None:
 def test_a_sweep_in_python(tmp_path: Path) -> None:
     found = roofline.sweep("mobilenet_v2", device=["t4", "i9-10940x"], batch=[1, 2], workers=0)
     assert [(row.device, row.batch, row.status) for row in found] == [
-        ("i9-10940x", 1, "ok"), ("t4", 1, "ok"), ("i9-10940x", 2, "ok"), ("t4", 2, "ok"),
-    ]  # fmt: skip
+        ("i9-10940x", 1, "ok"),
+        ("t4", 1, "ok"),
+        ("i9-10940x", 2, "ok"),
+        ("t4", 2, "ok"),
+    ]
     assert len(found[1:]) == 3
     pandas = pytest.importorskip("pandas", reason="a data frame needs pandas")
     assert isinstance(found.to_pandas(), pandas.DataFrame)
@@ -239,8 +247,9 @@ def test_readers_of_tables_read_the_file(tmp_path: Path) -> None:
     for path in (out, folder / "*.parquet"):
         duckdb = pytest.importorskip("duckdb", reason="reads it")
         assert duckdb.sql(f"select device, time is null from '{path}' order by device").fetchall() == [
-            ("raspberry-pi-4", True), ("t4", False),
-        ]  # fmt: skip
+            ("raspberry-pi-4", True),
+            ("t4", False),
+        ]
         polars = pytest.importorskip("polars", reason="reads it")
         assert polars.read_parquet(str(path))["flops"].to_list() == [r.flops for r in rows(out)]
     pandas = pytest.importorskip("pandas", reason="reads it")

@@ -162,12 +162,14 @@ def test_convolution_backward_is_two_loops_over_the_forward(groups: int, transpo
 def test_attention_stays_one_kernel_each_way_on_a_gpu() -> None:
     half = launched(Block(), image(2, 6, 32), device_kind="gpu", dtype="fp16")
     assert [k.op for k in half if k.klass == "attention"] == [
-        "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward",
-    ]  # fmt: skip
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_backward",
+    ]
     full = launched(Block(masked=True), image(2, 8, 32), device_kind="gpu")
     assert [k.op for k in full if k.klass == "attention"] == [
-        "_scaled_dot_product_efficient_attention", "_scaled_dot_product_efficient_attention_backward",
-    ]  # fmt: skip
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_efficient_attention_backward",
+    ]
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -266,9 +268,13 @@ def test_gradients_and_state_are_storages_of_their_own() -> None:
         kinds.setdefault(s.kind, {})[s.name] = s.nbytes
     assert kinds["gradient"] == {"weight": 4 * 32, "bias": 4 * 4}
     assert kinds["state"] == {
-        "weight.exp_avg": 128, "bias.exp_avg": 16, "weight.exp_avg_sq": 128, "bias.exp_avg_sq": 16, "weight.step": 4,
+        "weight.exp_avg": 128,
+        "bias.exp_avg": 16,
+        "weight.exp_avg_sq": 128,
+        "bias.exp_avg_sq": 16,
+        "weight.step": 4,
         "bias.step": 4,
-    }  # fmt: skip
+    }
     assert t.mode == "training"
     assert "sum of the model's floating outputs" in t.notes[0]
 

@@ -176,8 +176,10 @@ def test_a_table_says_how_each_row_was_measured(tmp_path: Path) -> None:
     first, second = known_times.table(path, Reading())
     assert first.options == {"dtype": "amp", "runtime": "eager", "batch": 8, "training": True}
     assert (second.options["runtime"], second.seconds, second.what) == (
-        "compiled", pytest.approx(3e-3), "vgg16 -b 1 --dtype fp32 --runtime compiled",
-    )  # fmt: skip
+        "compiled",
+        pytest.approx(3e-3),
+        "vgg16 -b 1 --dtype fp32 --runtime compiled",
+    )
     assert known_times.table(path, Reading(dtype="fp16"))[0].options["dtype"] == "fp16"
 
 

@@ -52,8 +52,9 @@ def test_errors_gather_where_they_do() -> None:
     assert found["device"].explained == pytest.approx(1.0)
     assert found["family"].explained == 0.0
     assert [(g.name, g.rows, g.median_ratio) for g in found["family"].groups] == [
-        ("resnet", 4, pytest.approx(1.0)), ("vit", 4, pytest.approx(1.0)),
-    ]  # fmt: skip
+        ("resnet", 4, pytest.approx(1.0)),
+        ("vit", 4, pytest.approx(1.0)),
+    ]
     assert leave_out.clusters([("a", ROWS[0])]).explained == 0.0
 
 

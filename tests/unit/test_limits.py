@@ -68,10 +68,16 @@ def test_at_the_limit_and_one_unit_beyond(metric: str, kind: str, side: str, lev
 @pytest.mark.parametrize(
     ("change", "base", "bound"),
     [
-        ("+2 %", 50, 51), ("+15 %", 20, 23), ("+1.9 %", 1000, 1019), ("-5 %", 200, 190), ("+100 k", 7, 100_007),
-        ("-100", 150, 50), ("+0%", 3, 3), ("+ 10 %", 10, 11),
+        ("+2 %", 50, 51),
+        ("+15 %", 20, 23),
+        ("+1.9 %", 1000, 1019),
+        ("-5 %", 200, 190),
+        ("+100 k", 7, 100_007),
+        ("-100", 150, 50),
+        ("+0%", 3, 3),
+        ("+ 10 %", 10, 11),
     ],
-)  # fmt: skip
+)
 def test_a_change_is_exact(change: str, base: float, bound: float) -> None:
     of = BY_NAME["macs"]
     assert limits.bound(limits.limit("macs", of, change, "max"), base) == bound
@@ -228,8 +234,10 @@ def valid(value: Any, of: dict[str, Any], root: dict[str, Any]) -> bool:
         return False
     if isinstance(value, dict):
         known, more = of.get("properties", {}), of.get("additionalProperties", True)
-        return all(valid(v, known[k], root) if k in known else more if isinstance(more, bool) else valid(v, more, root)
-                   for k, v in value.items())  # fmt: skip
+        return all(
+            valid(v, known[k], root) if k in known else more if isinstance(more, bool) else valid(v, more, root)
+            for k, v in value.items()
+        )
     if isinstance(value, list):
         return len(value) >= of.get("minItems", 0) and all(valid(v, of["items"], root) for v in value)
     return not isinstance(value, int) or value >= of.get("minimum", value)
@@ -298,8 +306,11 @@ def test_reports(a: Analysis, tmp_path: Path) -> None:
     sarif = json.loads(made[".sarif"])
     results = sarif["runs"][0]["results"]
     assert [(r["ruleId"], r["level"]) for r in results] == [
-        ("params", "warning"), ("macs", "error"), ("flops", "error"), ("analysis", "error"),
-    ]  # fmt: skip
+        ("params", "warning"),
+        ("macs", "error"),
+        ("flops", "error"),
+        ("analysis", "error"),
+    ]
     assert all(r["locations"][0]["physicalLocation"]["region"]["startLine"] >= 1 for r in results)
     assert {r["ruleId"] for r in results} <= {rule["id"] for rule in sarif["runs"][0]["tool"]["driver"]["rules"]}
     assert [json.loads(line)["ok"] for line in made[".jsonl"].splitlines()] == [False, False]

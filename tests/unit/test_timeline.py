@@ -39,11 +39,12 @@ def test_modules_lie_around_their_kernels() -> None:
     assert whole["args"]["module"] == ""
     for kernel in slices(events, timeline.DEVICE):
         around = [
-            m for m in modules
+            m
+            for m in modules
             if m["args"]["module"] == kernel["args"]["module"]
             and m["ts"] <= kernel["ts"] + 1e-9
             and kernel["ts"] + kernel["dur"] <= m["ts"] + m["dur"] + 1e-9
-        ]  # fmt: skip
+        ]
         assert len(around) == 1
 
 

@@ -257,8 +257,11 @@ def test_measured_stands_hollow_beside_predicted(monkeypatch: pytest.MonkeyPatch
     figure = drawn(monkeypatch, [msgspec.structs.replace(a, measurement=took, kernels=kernels)])
     said = texts(figure)
     assert any("filled: predicted, hollow: measured" in t for t in said)
-    spots = [(tuple(map(float, spot)), len(c.get_facecolors())) for c in figure.axes[0].collections
-             for spot in getattr(c, "get_offsets", list)()]  # fmt: skip
+    spots = [
+        (tuple(map(float, spot)), len(c.get_facecolors()))
+        for c in figure.axes[0].collections
+        for spot in getattr(c, "get_offsets", list)()
+    ]
     stem = a.kernels[0]
     high = stem.flops / stem.time_s
     assert any(filled and y == pytest.approx(high) for (_, y), filled in spots)

@@ -64,10 +64,13 @@ class ReportOptions(Group, frozen=True):
     output: Annotated[
         list[Path] | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", show_default=False,
+            "-o",
+            "--output",
+            metavar="FILE",
+            show_default=False,
             help="Also write a report: .json, .md, .xml (JUnit), .sarif, .jsonl (history), badge.json. Repeat.",
         ),
-    ] = None  # fmt: skip
+    ] = None
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of FILE, for editors, and check nothing.")] = (
         False
     )

@@ -66,9 +66,13 @@ def run(  # long: an option each
             raise UsageError(f"-o {path}: an answer is written as {', '.join(SUFFIXES)}")
         files.writable(path)
     question = query.Question(
-        where=condition or "", sort=sort or "", top=top, pareto=pareto or "", own=numbers.table(str(own)) if own else None,
+        where=condition or "",
+        sort=sort or "",
+        top=top,
+        pareto=pareto or "",
+        own=numbers.table(str(own)) if own else None,
         columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
-    )  # fmt: skip
+    )
     found = query.ask(paths, question)
     made = {
         ".csv": lambda: rows.to_csv(found).encode(),

@@ -69,15 +69,21 @@ def _is_number(value: Any) -> bool:
 
 # Arithmetic on sizes. Each takes as many numbers as stand here, by position.
 _ARITHMETIC: dict[str, tuple[Callable[..., Any], int]] = {
-    **{f"_operator.{n}": (getattr(operator, n), 2) for n in (
-        "add", "sub", "mul", "floordiv", "truediv", "mod", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_")},
+    **{
+        f"_operator.{n}": (getattr(operator, n), 2)
+        for n in ("add", "sub", "mul", "floordiv", "truediv", "mod", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_")
+    },
     **{f"_operator.{n}": (getattr(operator, n), 1) for n in ("neg", "pos", "not_")},
     "_operator.pow": (_power, 2),
     **{f"math.{n}": (getattr(math, n), 1) for n in ("ceil", "floor", "trunc", "sqrt")},
-    "torch.sym_int": (int, 1), "torch.sym_float": (float, 1), "torch.sym_not": (operator.not_, 1),
-    "torch.sym_max": (lambda a, b: max(a, b), 2), "torch.sym_min": (lambda a, b: min(a, b), 2),
-    "torch.sym_ite": (lambda b, t, f: t if b else f, 3), "torch._sym_sqrt": (math.sqrt, 1),
-}  # fmt: skip
+    "torch.sym_int": (int, 1),
+    "torch.sym_float": (float, 1),
+    "torch.sym_not": (operator.not_, 1),
+    "torch.sym_max": (lambda a, b: max(a, b), 2),
+    "torch.sym_min": (lambda a, b: min(a, b), 2),
+    "torch.sym_ite": (lambda b, t, f: t if b else f, 3),
+    "torch._sym_sqrt": (math.sqrt, 1),
+}
 _OF_LISTS: dict[str, Callable[..., Any]] = {"torch.sym_sum": _sum, "_operator.getitem": _item}
 
 

@@ -252,8 +252,10 @@ def _quantized(n: Node, _: Sequence[Any]) -> Results:
 
 # Under these names in ONNX's domain too: onnx does not know them, or has no rule for their shapes.
 _ALIKE: dict[str, Rule] = {
-    "SimplifiedLayerNormalization": _like(), "GroupNormalization": _like(), "MeanVarianceNormalization": _like(),
-}  # fmt: skip
+    "SimplifiedLayerNormalization": _like(),
+    "GroupNormalization": _like(),
+    "MeanVarianceNormalization": _like(),
+}
 _RULES: dict[str, Rule] = {
     "SkipLayerNormalization": _skip_norm, "SkipSimplifiedLayerNormalization": _skip_norm,
     "EmbedLayerNormalization": _embed_norm, "GroupNorm": _like(), "SkipGroupNorm": lambda n, _: [n.need(0)] * 2,

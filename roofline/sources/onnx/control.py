@@ -200,8 +200,11 @@ def _stack(parts: Sequence[str], name: str, axis: int, new: bool, known: Known) 
     if new:
         at = _number(known, f"{name}/axis", [axis])
         for i, part in enumerate(parts):
-            known.take(make("Unsqueeze", [part, at], [f"{name}/{i}"]) if _late(known) else
-                       make("Unsqueeze", [part], [f"{name}/{i}"], axes=[axis]))  # fmt: skip
+            known.take(
+                make("Unsqueeze", [part, at], [f"{name}/{i}"])
+                if _late(known)
+                else make("Unsqueeze", [part], [f"{name}/{i}"], axes=[axis])
+            )
         parts = [f"{name}/{i}" for i in range(len(parts))]
     known.take(make("Concat", list(parts), [name], axis=axis))
 
@@ -262,8 +265,11 @@ def _split(node: onnx.NodeProto, known: Known) -> None:
     if len(parts) > 65_536:
         raise SourceError(f"{known.where}: {_named(node)} makes {len(parts):,} tensors; the limit is 65,536")
     lengths = _number(known, f"{node.output[0]}/sizes", [int(s) for s in sizes])
-    known.take(make("Split", [node.input[0], lengths], parts, axis=axis) if _late(known) else
-               make("Split", [node.input[0]], parts, axis=axis, split=[int(s) for s in sizes]))  # fmt: skip
+    known.take(
+        make("Split", [node.input[0], lengths], parts, axis=axis)
+        if _late(known)
+        else make("Split", [node.input[0]], parts, axis=axis, split=[int(s) for s in sizes])
+    )
     if len(node.input) < 2 and not _attribute(node, "keepdims", 1):
         shape = _number(known, f"{node.output[0]}/shape", [s for i, s in enumerate(spec.shape) if i != axis % len(spec.shape)])
         for part in parts:

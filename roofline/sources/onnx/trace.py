@@ -68,22 +68,29 @@ class _Builder:
         params = [s for s in self.storages if s[1] == "parameter"]
         buffers = [s for s in self.storages if s[1] == "buffer"]
         info = ModelInfo(
-            name=name, source=self.where,
-            params=sum(s[5] for s in params), param_bytes=sum(s[0] for s in params),
-            buffers=sum(s[5] for s in buffers), buffer_bytes=sum(s[0] for s in buffers),
+            name=name,
+            source=self.where,
+            params=sum(s[5] for s in params),
+            param_bytes=sum(s[0] for s in params),
+            buffers=sum(s[5] for s in buffers),
+            buffer_bytes=sum(s[0] for s in buffers),
             inputs=tuple(InputInfo(s, self.known.specs[n].dtype, n) for n, s in shapes.items()),
-        )  # fmt: skip
+        )
         layers = tuple(
             structs.replace(layer, params=self.layer_params.get(i, 0)) for i, layer in enumerate(self.layers.values())
         )
         first: tuple[int, ...] = next(iter(shapes.values()), (1,))
         dtype = next((t.dtype for t in self.known.specs.values() if "float" in t.dtype), "float32")
         return Trace(
-            info, layers, tuple(self.table), tuple(self.ops),
-            tuple(Storage(*s[:5]) for s in self.storages), first[0] if first else 1,
+            info,
+            layers,
+            tuple(self.table),
+            tuple(self.ops),
+            tuple(Storage(*s[:5]) for s in self.storages),
+            first[0] if first else 1,
             SHORT[dtype] if SHORT.get(dtype) in SETTINGS else "fp32",
             notes=("ONNX graph: one kernel for each node, before any runtime optimises it", *self.known.notes),
-        )  # fmt: skip
+        )
 
     def _kind(self, weight: Weight) -> str:
         """Running statistics of a batch norm are buffers, scalars and whole numbers that are no weights constants."""
@@ -122,9 +129,15 @@ class _Builder:
             ) from error
         view = not foreign and node.op_type in VIEWS
         spec = OpSpec(
-            name, "", args, {}, tuple(t for t in ins if t is not None), tuple(outs[:1] if view else outs),
-            not foreign and node.op_type in POINTWISE, view,
-        )  # fmt: skip
+            name,
+            "",
+            args,
+            {},
+            tuple(t for t in ins if t is not None),
+            tuple(outs[:1] if view else outs),
+            not foreign and node.op_type in POINTWISE,
+            view,
+        )
         sources = tuple(self.at[n] for n in node.input if n)
         if view and node.op_type not in ("Shape", "Size"):
             targets: tuple[int, ...] = (sources[0],)

@@ -286,6 +286,11 @@ def _part(part: Part) -> dict[str, Any]:
 
 def _saving(s: Saving) -> dict[str, str]:
     return {
-        "name": s.name, "effort": s.effort, "times": s.times.text, "before": s.before.text, "after": s.after.text,
-        "each": s.each, "note": s.note,
-    }  # fmt: skip
+        "name": s.name,
+        "effort": s.effort,
+        "times": s.times.text,
+        "before": s.before.text,
+        "after": s.after.text,
+        "each": s.each,
+        "note": s.note,
+    }
