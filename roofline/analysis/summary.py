@@ -5,6 +5,7 @@ Totals are sums of the kernel rows. A layer's numbers include its children's, so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from roofline.analysis import idle
@@ -202,13 +203,22 @@ def _device_info(
     heaviest = max((k for k in kernels if k.klass in MATRIX), key=lambda k: k.flops, default=None)
     peak_flops = unit_peak(device, heaviest, dtype) if heaviest else device.peak("fp32", "vector")
     top, bandwidths = reached(device, peak_flops, dtype, runtime, constants)
+    key = dtype_key(heaviest, dtype) if heaviest else "fp32"
     return DeviceInfo(
         name=device.name, title=device.title, kind=device.kind, peaks=device.peaks(), peak_flops=peak_flops,
         bandwidth=device.bandwidth, ridge=peak_flops / device.bandwidth,
         levels=[LevelInfo(x.name, x.size, x.bandwidth, b) for x, b in zip(device.levels, bandwidths, strict=True)],
-        notes=list(device.notes), peak_dtype=dtype_key(heaviest, dtype) if heaviest else "fp32", reached_flops=top,
+        notes=[n for n in device.notes if key not in ("fp32", "fp64") or not _of_narrow_units(n)], peak_dtype=key,
+        reached_flops=top,
         memory=device.levels[-1].size,
     )  # fmt: skip
+
+
+def _of_narrow_units(note: str) -> bool:
+    """Whether a device's note is about rates at precisions below fp32 alone: it changes no number of an fp32 run."""
+    narrow = r"fp16|bf16|tf32|int8|fp8|low-precision|[Tt]ensor|fp32 accumulation|[Mm]atrix (instruct|unit)"
+    wide = r"fp32(?! accumulation)|DRAM|NEON|device|mode"
+    return bool(re.search(narrow, note)) and not re.search(wide, note)
 
 
 def _coverage(rows: Sequence[KernelRow], never_ran: list[IdlePart]) -> Coverage:

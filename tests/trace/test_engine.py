@@ -148,3 +148,10 @@ def test_unknown_ops_are_listed_and_keep_their_bytes() -> None:
     assert a.coverage.flops_known == 0.5
     assert a.kernels[0].bytes == 2 * 4 * 32
     assert not a.kernels[0].known
+
+
+@pytest.mark.parametrize(("dtype", "told"), [("fp32", False), ("tf32", True), ("fp16", True)])
+def test_a_note_on_tensor_cores_is_told_where_a_kernel_runs_on_them(dtype: str, told: bool) -> None:
+    a = roofline.analyze(nn.Linear(8, 8), args=(torch.empty(2, 8),), device="rtx-4090", dtype=dtype)
+    assert any("Half rate with fp32 accumulation" in note for note in a.device.notes) is told
+    assert any("fp32 was measured" in note for note in a.device.notes)
