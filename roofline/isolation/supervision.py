@@ -133,7 +133,7 @@ def _fork(name: str, limits: Limits) -> None:
         if _State.tell is not None:
             os.close(_State.tell)
         _State.tell = tell
-        _die_with_parent()
+        die_with_parent()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     os.close(tell)
@@ -248,13 +248,13 @@ def _end_by(number: int) -> NoReturn:
     os._exit(128 + number)
 
 
-def _die_with_parent() -> None:
-    """A child whose parent is killed has nobody to answer to."""
-    with contextlib.suppress(OSError, AttributeError, ImportError):
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Where the system can do that, this process gets the signal when its parent is gone: it has nobody to answer to."""
+    with contextlib.suppress(OSError, AttributeError, ImportError, TypeError):  # another system
         import ctypes
 
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
 
 
 def _resident(process: int) -> float:

@@ -50,7 +50,7 @@ def model_key(model: str, setting: Mapping[str, Any]) -> str:
     found = _source(model, setting)
     package = found.kind.package
     asked = found.asked.sizes if found.inputs is None else found.inputs
-    known = (found.kind.name, found.attribute, sorted(found.args.items()), package and compat.version(package), asked)
+    known = (type(found.kind).__name__, found.attribute, sorted(found.args.items()), package and compat.version(package), asked)
     where = () if found.files else (found.where,)
     return digest(repr((known, where, found.notes)), *(sha256(bytes_of(str(file))).hexdigest() for file in found.files))
 

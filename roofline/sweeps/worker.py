@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import queue
 import resource
+import signal
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from roofline.devices.device import Device
+from roofline.isolation.supervision import die_with_parent
 from roofline.records.sweep import Row
 from roofline.sweeps.plan import Task
 
@@ -61,7 +62,7 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)
-    _die_with_parent()
+    die_with_parent(signal.SIGKILL)
     me, forks = os.getpid(), list[int]()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_parent=lambda: forks.append(1), after_in_child=lambda: _shut(tasks, answers))
@@ -119,17 +120,4 @@ def _limited(memory: int) -> None:
             now = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (OSError, ValueError):
-        return
-
-
-def _die_with_parent() -> None:
-    """Linux ends this process with the one that started it, also where a model hangs in a library."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-    import signal
-
-    try:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    except (OSError, AttributeError):
         return

@@ -92,9 +92,17 @@ OPTIONS = {
     "--set": ("--set", "width=16"),
     "--no-cache": ("--no-cache",),
     "--debug": ("--debug",),
+    "--time-limit": ("--time-limit", "900 s"),
+    "--memory-limit": ("--memory-limit", "64 GiB"),
+    "--known": ("--known", "nets.py:Image --input 1,3,32,32 = 3 ms"),
+    "--chart": ("--chart",),
+    "--picture": ("--picture", "roofline"),
+    "--size": ("--size", "slide"),
+    "--dark": ("--dark",),
+    "--no-advice": ("--no-advice",),
 }
 # these change how the work is done or what a failure says, not the answer
-SILENT = {"--no-cache", "--debug", "--strict"}
+SILENT = {"--no-cache", "--debug", "--strict", "--time-limit", "--memory-limit"}
 REFUSED = {
     ("image", "--optimizer"): "is that of a training step",
     ("image", "--prefill"): "inputs (--input) beside prefill",
@@ -140,6 +148,10 @@ WAYS: dict[str, tuple[str, ...]] = {
     "ideal": (*IMAGE, "--runtime", "ideal"),
     "cpu": ("nets.py:Image", "-d", "i9-10940x", "--input", "1,3,32,32"),
 }
+# options of a file say so where none is written
+REFUSED |= {(way, o): f"{o} is about pictures" for way in WAYS for o in ("--picture", "--size", "--dark")}
+REFUSED |= {(way, "--no-advice"): "--no-advice is about a page" for way in WAYS}
+REFUSED[("json", "--chart")] = "--chart draws in the terminal"
 
 
 def test_the_table_holds_every_option() -> None:
@@ -288,7 +300,7 @@ X = torch.zeros(2, 3, 16, 16)
 CHANGES: dict[str, Any] = {
     "device": "t4", "host": "99 us", "batch": 5, "inputs": ["3,3,20,20"], "args": [X], "kwargs": {"input": X},
     "resolution": 40, "dtype": "fp16", "runtime": "compiled", "training": True, "optimizer": "sgd", "prefill": 8, "decode": 8,
-    "settings": {"width": 16}, "cache": False, "progress": lambda text: None,
+    "settings": {"width": 16}, "known": ["mobilenet_v2 -b 8 = 90 ms"], "cache": False, "progress": lambda text: None,
 }  # fmt: skip
 CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "by name": ("nets.py:Image", {}),
