@@ -5,10 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -86,22 +84,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
     return kind
 
 
-def test_a_kind_of_source_is_one_file() -> None:
-    """In a process of its own: what other tests leave in this one would count among what the traces depend on."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::test_one_file"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "ROOFLINE_OWN_PROCESS": "1"},
-    )
-    assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
-
-
-@pytest.mark.skipif("ROOFLINE_OWN_PROCESS" not in os.environ, reason="run by the test above, in a process of its own")
-def test_one_file(toy: Toy, cache_dir: Path) -> None:
+def test_a_kind_of_source_is_one_file(toy: Toy, cache_dir: Path) -> None:
     assert resolve(Ask("toy:mlp")).kind is toy
     assert resolve(Ask("toy:mlp")).label == "mlp"
     first = roofline.analyze("toy:mlp", device="t4", batch=2)
