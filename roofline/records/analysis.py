@@ -305,7 +305,24 @@ class MemoryCourse(Struct, frozen=True, kw_only=True, gc=False):
     bytes: list[int]
 
 
-class Analysis(Struct, frozen=True, kw_only=True):
+class Shown(Struct, frozen=True):
+    """A record that shows itself, as the command line prints it and in a notebook."""
+
+    # "text" and "html": the package sets them for each class, since a record knows no view
+    VIEWS: ClassVar[dict[str, Callable[[Any], str]]] = {}
+
+    def __str__(self) -> str:
+        """What the command line prints, in plain text."""
+        view = self.VIEWS.get("text")
+        return view(self) if view else repr(self)
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook."""
+        view = self.VIEWS.get("html")
+        return view(self) if view else repr(self)
+
+
+class Analysis(Shown, frozen=True, kw_only=True):
     """One model on one device in one setting: the JSON document of `--json`, field by field.
 
     `layers` holds every module in call-tree order with its children included, so the first row (path "") equals the
@@ -313,9 +330,8 @@ class Analysis(Struct, frozen=True, kw_only=True):
     """
 
     SCHEMA: ClassVar[int] = 1
-    # how it is shown, "text" and "html": the package sets them, since a record knows no view
-    VIEWS: ClassVar[dict[str, Callable[[Analysis], str]]] = {}
-    # and as rows for pandas, by "layer", "op" or "kernel"
+    VIEWS: ClassVar[dict[str, Callable[[Any], str]]] = {}
+    # as rows for pandas, by "layer", "op" or "kernel"
     FRAMES: ClassVar[list[Callable[[Analysis, str], Any]]] = []
 
     schema: int
@@ -343,16 +359,6 @@ class Analysis(Struct, frozen=True, kw_only=True):
             f"<Analysis of {m.name!r} on {s.device}, batch {s.batch}, {s.precision}, {s.runtime}, {s.mode}: "
             f"{t.macs:,} MACs, {t.flops:,} FLOPs, {t.bytes:,} B, {t.time_s:.3g} s; print() shows the table>"
         )
-
-    def __str__(self) -> str:
-        """The table that the command line prints, in plain text."""
-        view = self.VIEWS.get("text")
-        return view(self) if view else repr(self)
-
-    def _repr_html_(self) -> str:
-        """The same in a notebook."""
-        view = self.VIEWS.get("html")
-        return view(self) if view else repr(self)
 
     def to_pandas(self, by: str = "layer") -> Any:
         """A pandas.DataFrame of the rows by "layer", "op" or "kernel", in base units (FLOP, byte, second).

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from roofline.records.analysis import Interval
+from roofline.records.analysis import Interval, Shown
 from roofline.records.explanation import Run, Sentence
 
 
@@ -51,12 +51,11 @@ class Failed(Struct, frozen=True):
     why: str
 
 
-class Comparison(Struct, frozen=True, kw_only=True):
+class Comparison(Shown, frozen=True, kw_only=True):
     """The answer of `roofline compare`."""
 
     SCHEMA: ClassVar[int] = 1
-    # how it is shown: the package sets it, since a record knows no view
-    VIEWS: ClassVar[dict[str, Callable[[Comparison], str]]] = {}
+    VIEWS: ClassVar[dict[str, Callable[[Any], str]]] = {}
 
     schema: int = 1
     runs: dict[str, Run]
@@ -65,14 +64,4 @@ class Comparison(Struct, frozen=True, kw_only=True):
     sentences: list[Sentence]
     # what the front was asked for by: "time", "accuracy"
     pareto: tuple[str, ...] = ()
-    notes: list[str] = []
-
-    def __str__(self) -> str:
-        """What the command line prints, in plain text."""
-        view = self.VIEWS.get("text")
-        return view(self) if view else repr(self)
-
-    def _repr_html_(self) -> str:
-        """The same in a notebook, as a table."""
-        view = self.VIEWS.get("html")
-        return view(self) if view else repr(self)
+    notes: list[str] = field(default_factory=list)

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from msgspec import Struct, field
 
+from roofline.records.analysis import Shown
+
 
 class Term(Struct, frozen=True, omit_defaults=True):
     """One number of one analysis: a path into it, or a sum over the rows of one of its lists.
@@ -104,12 +106,11 @@ class Run(Struct, frozen=True, omit_defaults=True):
     samples: int
 
 
-class Explanation(Struct, frozen=True, kw_only=True):
+class Explanation(Shown, frozen=True, kw_only=True):
     """The answer of `roofline explain`."""
 
     SCHEMA: ClassVar[int] = 1
-    # how it is shown: the package sets it, since a record knows no view
-    VIEWS: ClassVar[dict[str, Callable[[Explanation], str]]] = {}
+    VIEWS: ClassVar[dict[str, Callable[[Any], str]]] = {}
 
     schema: int = 1
     model: str
@@ -129,13 +130,3 @@ class Explanation(Struct, frozen=True, kw_only=True):
     batches: list[Sentence]
     unknown: list[str]
     notes: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        """What the command line prints, in plain text."""
-        view = self.VIEWS.get("text")
-        return view(self) if view else repr(self)
-
-    def _repr_html_(self) -> str:
-        """The same in a notebook, as tables."""
-        view = self.VIEWS.get("html")
-        return view(self) if view else repr(self)
