@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from fractions import Fraction
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 Unit = Literal["FLOP/s", "B/s", "B", "s", "Hz", "W", "FLOP", "1"]
 
@@ -84,6 +86,8 @@ def parse(text: str | float, unit: Unit) -> float:
 
 def exact(text: str | float, unit: Unit) -> Fraction:
     """As `parse`, to the last digit: "2.3 GB" is 2,300,000,000 B, and not the nearest product of two floats."""
+    from fractions import Fraction  # here: it brings decimals along, which only budgets need
+
     value = parse(text, unit)
     match = re.match(_QUANTITY, text) if isinstance(text, str) else None
     if match is None:
