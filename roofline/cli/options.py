@@ -308,15 +308,14 @@ class LimitOptions(Group, frozen=True):
         """Watch over the models of this process if it is the command line's own. Raises UsageError for what is no limit."""
         from roofline.isolation import supervision
 
-        time_s = _limit("--time-limit", self.time_limit, "s")
-        memory = _limit("--memory-limit", self.memory_limit, "B")
+        time_s = None if self.time_limit is None else limit("--time-limit", self.time_limit, "s")
+        memory = None if self.memory_limit is None else limit("--memory-limit", self.memory_limit, "B")
         if terminal.OWN_PROCESS:
             supervision.start(supervision.Limits(time_s or supervision.TIME_LIMIT_S, memory))
 
 
-def _limit(option: str, text: str | None, unit: Literal["s", "B"]) -> float | None:
-    if text is None:
-        return None
+def limit(option: str, text: str, unit: Literal["s", "B"]) -> float:
+    """What an option allows, in the base unit. Raises UsageError for what is no such quantity, and for nothing."""
     try:
         value = units.parse(text, unit)
     except ValueError as e:

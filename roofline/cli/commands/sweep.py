@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from roofline import units
-from roofline.cli.options import Debug, Host, Inputs, Json, NoCache, OptimizerOption, Settings, Training, pairs
+from roofline.cli.options import Debug, Host, Inputs, Json, NoCache, OptimizerOption, Settings, Training, limit, pairs
 from roofline.cli.terminal import note, out_json
 from roofline.errors import ModelError, UsageError
 
@@ -115,7 +114,7 @@ def run(  # long: an option each
     once = {"training": training, "optimizer": optimizer and optimizer.value, "host": host, "inputs": tuple(inputs or ())}
     options = {**{name: grid.words(name, texts) for name, texts in lists.items()}, **once, "settings": pairs(settings or ())}
     found = grid.made(models, device or [], options)
-    limits = Limits(_quantity("time-limit", time_limit, "s"), int(_quantity("memory-limit", memory_limit, "B")), retries)
+    limits = Limits(limit("--time-limit", time_limit, "s"), int(limit("--memory-limit", memory_limit, "B")), retries)
     part = _part(shard)
     count = run.cores() if workers is None else workers
     if dask:
@@ -131,16 +130,6 @@ def run(  # long: an option each
         out_json(report)
     if problem := _failure(report):
         raise problem
-
-
-def _quantity(name: str, text: str, unit: units.Unit) -> float:
-    try:
-        value = units.parse(text, unit)
-    except ValueError as error:
-        raise UsageError(f"--{name}: {error}") from None
-    if value <= 0:
-        raise UsageError(f"--{name} {text}: expected more than nothing")
-    return value
 
 
 def _part(text: str | None) -> tuple[int, int]:
