@@ -19,10 +19,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from roofline.errors import ModelError
+from roofline.isolation import memory
 from roofline.units import binary, seconds
 
 TIME_LIMIT_S = 600.0
@@ -126,7 +126,7 @@ def _fork(name: str, limits: Limits) -> None:
     watched = {*_PASSED_ON, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     # what is free before the child has taken any of it
-    memory = limits.memory_bytes or MEMORY_SHARE * _free()
+    room = limits.memory_bytes or MEMORY_SHARE * memory.free()
     child = os.fork()
     if child == 0:
         os.close(heard)
@@ -138,7 +138,7 @@ def _fork(name: str, limits: Limits) -> None:
         return
     os.close(tell)
     try:
-        failed = _Wait(child, heard, name, limits.time_s, memory).to_its_end()
+        failed = _Wait(child, heard, name, limits.time_s, room).to_its_end()
     finally:
         os.close(heard)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -152,8 +152,8 @@ def _fork(name: str, limits: Limits) -> None:
 class _Wait:
     """The parent's side."""
 
-    def __init__(self, child: int, heard: int, name: str, time_s: float, memory: float) -> None:
-        self._child, self._heard, self._time_s, self._memory = child, heard, time_s, memory
+    def __init__(self, child: int, heard: int, name: str, time_s: float, room: float) -> None:
+        self._child, self._heard, self._time_s, self._room = child, heard, time_s, room
         # the model whose code runs now, and how long it has
         self._name: str | None = name
         self._timed, self._ran = False, 0.0
@@ -202,15 +202,15 @@ class _Wait:
 
     def _past(self) -> str | None:
         """Which limit the model has passed."""
-        self._held = max(self._held, held := _resident(self._child))
+        self._held = max(self._held, held := memory.resident(self._child))
         if self._ran > self._time_s:
             return (
                 f"building and tracing it took longer than {seconds(self._time_s)}, the limit\n"
                 "does its code wait or loop? If it only takes long, give it more with --time-limit"
             )
-        if held > self._memory:
+        if held > self._room:
             return (
-                f"building and tracing it took {binary(held)} of memory here, and {binary(self._memory)} is the limit\n"
+                f"building and tracing it took {binary(held)} of memory here, and {binary(self._room)} is the limit\n"
                 "give it another with --memory-limit, or a smaller batch, input or model"
             )
         return None
@@ -223,7 +223,7 @@ class _Wait:
             os._exit(code)
         if code >= 0:
             return self._failed(f"its code ended the program (exit code {code}), past all that watches for it")
-        named = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+        named = signal_name(-code)
         if -code == signal.SIGKILL:
             held = f" when it held {binary(self._held)}" if self._held else ""
             return self._failed(
@@ -248,6 +248,13 @@ def _end_by(number: int) -> NoReturn:
     os._exit(128 + number)
 
 
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def die_with_parent(number: int = signal.SIGTERM) -> None:
     """Where the system can do that, this process gets the signal when its parent is gone: it has nobody to answer to."""
     with contextlib.suppress(OSError, AttributeError, ImportError, TypeError):  # another system
@@ -255,24 +262,3 @@ def die_with_parent(number: int = signal.SIGTERM) -> None:
 
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
-
-
-def _resident(process: int) -> float:
-    """Bytes of memory that a process holds now."""
-    try:
-        pages = int(Path(f"/proc/{process}/statm").read_bytes().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return float(pages * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _free() -> float:
-    """Bytes of memory that this machine, or the container that we are in, can give now; infinite where nobody says."""
-    found = [float("inf")]
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found.append(next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
-    with contextlib.suppress(OSError, ValueError):  # cgroup v2; "max" is no limit
-        here = Path("/sys/fs/cgroup")
-        found.append(float((here / "memory.max").read_text()) - float((here / "memory.current").read_text()))
-    return min(found)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from roofline.errors import SourceError
+from roofline.isolation import memory
 from roofline.kernels.facts import facts_of
 from roofline.records import TensorSpec, Trace
 
@@ -48,18 +48,5 @@ def little_memory(graph: int) -> Iterator[None]:
     Where the system can tell it so: Linux.
     A library that sizes its tables by a number in a file then raises MemoryError instead of taking the machine's memory.
     """
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        wanted = pages * resource.getpagesize() + MEMORY_LIMIT + COPIES * graph
-        limit = wanted if soft == resource.RLIM_INFINITY else min(soft, wanted)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    except (ImportError, OSError, ValueError):  # not this system's way
+    with memory.limited(MEMORY_LIMIT + COPIES * graph):
         yield
-        return
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -23,6 +23,8 @@ from msgspec import Struct
 
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
+from roofline.isolation import memory
+from roofline.isolation.supervision import signal_name
 from roofline.records.sweep import CRASHED, MEMORY, TIMEOUT, Row
 from roofline.sweeps import plan
 from roofline.sweeps.plan import Task
@@ -80,11 +82,7 @@ class _Process:
 
     def memory(self) -> int:
         """Bytes resident; 0 where the system does not tell."""
-        try:
-            with open(f"/proc/{self.popen.pid}/statm", encoding="ascii") as file:
-                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, ValueError, IndexError):
-            return 0
+        return memory.resident(self.popen.pid)
 
     def end(self) -> int:
         """End it with all that it started; its exit status."""
@@ -183,7 +181,4 @@ class Pool:
 def _died(status: int) -> str:
     if status >= 0:
         return f"exit code {status}"
-    try:
-        return signal.Signals(-status).name
-    except ValueError:
-        return f"signal {-status}"
+    return signal_name(-status)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import resource
 import signal
 import struct
 import threading
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from roofline.devices.device import Device
+from roofline.isolation import memory
 from roofline.isolation.supervision import die_with_parent
 from roofline.records.sweep import Row
 from roofline.sweeps.plan import Task
@@ -76,7 +76,7 @@ def main() -> None:
     except Exception as error:
         send(answers, Answer(error=f"{type(error).__name__}: {error}"))
         return
-    _limited(start.memory)
+    memory.limit(start.memory)
     send(answers, Answer())
     while (data := waiting.get()) is not None:
         forks.clear()
@@ -111,13 +111,3 @@ def _shut(*streams: BinaryIO) -> None:
     """In a process that the model forked: it has nothing to say to anybody."""
     for stream in streams:
         os.dup2(0, stream.fileno())
-
-
-def _limited(memory: int) -> None:
-    """`memory` bytes of address space more than the process has now: an allocation beyond fails instead of the machine."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            now = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (now + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    except (OSError, ValueError):
-        return
