@@ -52,24 +52,21 @@ Analysis.VIEWS.update(text=_text, html=_html)
 Analysis.FRAMES.append(_frame)
 
 
+# Public names that are imported when somebody asks for them.
+_LATER = {
+    "register_flops": "roofline.cost",
+    "Explanation": "roofline.records.explanation",
+    "Comparison": "roofline.records.comparison",
+    "Work": "roofline.records",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "register_flops":
-        from roofline.cost import register_flops
+    if name not in _LATER:
+        raise AttributeError(f"module 'roofline' has no attribute {name!r}")
+    from importlib import import_module
 
-        return register_flops
-    if name == "Explanation":
-        from roofline.records.explanation import Explanation
-
-        return Explanation
-    if name == "Comparison":
-        from roofline.records.comparison import Comparison
-
-        return Comparison
-    if name == "Work":
-        from roofline.records import Work
-
-        return Work
-    raise AttributeError(f"module 'roofline' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
 
 
 def analyze(  # long: an option each
@@ -126,13 +123,9 @@ def analyze(  # long: an option each
     }  # fmt: skip
     asked = request.made(model, options, cache=cache, progress=progress)
     if known:
-        from msgspec.structs import replace
-
         from roofline.validation import known_times
 
-        texts = [known] if isinstance(known, str) else known
-        target = known_times.device_by(texts, pipeline.target_of(asked.place), cache=cache, progress=progress)
-        asked = replace(asked, place=replace(asked.place, device=target, host=None))
+        asked = known_times.on(asked, [known] if isinstance(known, str) else known, progress)
     return pipeline.run(asked)
 
 
@@ -152,13 +145,11 @@ def explain(
     Raises a RooflineError as `analyze` does for the question itself; alternatives that cannot be are left out.
     """
     from roofline.advice import explanation
-    from roofline.devices import library
     from roofline.records.explanation import Explanation
 
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
-    names = [device] if isinstance(device, (str, os.PathLike, Device)) else device
-    found = [one if isinstance(one, Device) else library.lookup(one) for one in names]
+    found = _devices(device)
     Explanation.VIEWS.update(text=_explained, html=_explained_html)
     return explanation.explain(explanation.Asker(model, options, cache, progress), found)
 
@@ -200,6 +191,13 @@ def sweep(
         return Rows(run.rows(asked, path))
 
 
+def _devices(asked: str | Device | Sequence[str | Device]) -> list[Device]:
+    from roofline.devices.library import lookup
+
+    names = [asked] if isinstance(asked, (str, os.PathLike, Device)) else asked
+    return [one if isinstance(one, Device) else lookup(one) for one in names]
+
+
 def _explained(found: Explanation) -> str:
     from roofline.views.explanation import render
 
@@ -231,14 +229,12 @@ def compare(
     Raises a RooflineError: UsageError for what cannot be asked.
     """
     from roofline.advice import comparison
-    from roofline.devices import library
     from roofline.errors import UsageError
     from roofline.records.comparison import Comparison
 
     if isinstance(models, str):
         raise UsageError(f"compare({models!r}): expected several models, such as compare(['resnet50', 'vgg16'])")
-    names = [device] if isinstance(device, (str, os.PathLike, Device)) else device
-    found = [one if isinstance(one, Device) else library.lookup(one) for one in names]
+    found = _devices(device)
     batches = list(batch) if isinstance(batch, Sequence) else [batch]
     for what, each in (("models", list(models)), ("device", [d.name for d in found]), ("batch", batches)):
         if not each or len(set(each)) < len(each):

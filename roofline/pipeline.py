@@ -188,30 +188,15 @@ def with_trace(found: Source, request: Request) -> tuple[Trace, Analysis]:
 
 def trace_of(request: Request) -> Trace:
     """The trace that answers a request for a model by name, from the cache where it can be."""
-    from roofline.cache.dependencies import Record
-    from roofline.cache.store import Cache
-    from roofline.sources.resolve import resolve
-
-    check(request)
-    target = target_of(request.place)
-    found = resolve(request.ask)
-    store = Cache(enabled=request.cache)
-    key = digest(program(), found.key, request.what.key(target))
-    known = store.load("trace", key, alone.still(found))
-    if known is None and request.cache:
-        run(request)  # keeps it, where it may be kept
-        known = store.load("trace", key, alone.still(found))
-    if known is None:
-        return with_trace(found, request)[0]
-    _, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
-    return trace
+    return of_trace(request, target_of(request.place), lambda trace: trace)[0]
 
 
 def alive(request: Request) -> Timeline:
     """What is alive at each op of a model by name."""
     from roofline.analysis import memory
 
-    return memory.timeline(trace_of(request), target_of(request.place))
+    target = target_of(request.place)
+    return of_trace(request, target, lambda trace: memory.timeline(trace, target))[0]
 
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:

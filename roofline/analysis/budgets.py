@@ -23,8 +23,6 @@ from roofline.errors import BudgetFileError, RooflineError, UsageError, nearest
 from roofline.records import Analysis
 from roofline.request import Ask, Request, made, over
 
-failure = limits.failure
-
 
 class Budget(Struct, frozen=True, kw_only=True):
     """What one model may cost in one setting. Paths are resolved against the budget file."""

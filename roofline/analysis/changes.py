@@ -88,8 +88,9 @@ def layer_changes(base: Analysis, head: Analysis) -> list[LayerChange]:
             what, inherited = "changed", not whole and b.type == h.type and was == now
             if inherited and not pair.head:
                 continue
-        alone = what == "changed" and b is not None and h is not None and b.type == h.type and was.work == now.work
-        alone = alone and (not whole or _work(b) == _work(h)) if b is not None and h is not None else False
+        alone = False
+        if what == "changed" and b is not None and h is not None:
+            alone = b.type == h.type and was.work == now.work and (not whole or _work(b) == _work(h))
         changes.append(_change(what, (b, h), None if whole or inherited else (was, now), inherited, alone))
     return sorted(changes, key=lambda c: (-abs(c.time_s[1] - c.time_s[0]), -abs(c.flops[1] - c.flops[0])))
 
@@ -176,18 +177,17 @@ def grown(head: Analysis, metric: str, base: Analysis | Mapping[str, float] | No
     now = parts(head, metric)
     # more throughput is less time
     sign = 1 if more != (metric in _MOVED_BY) else -1
+    types = {row.path: row.type for row in head.layers}
     if isinstance(base, Analysis):
         before = parts(base, metric)
         found = [_part(c, before, now) for c in layer_changes(base, head) if not c.inherited]
     elif base is not None:
         coarse = sums(now)
-        types = {row.path: row.type for row in head.layers}
         found = [
             Part(path, types.get(path, ""), _what(base.get(path), coarse.get(path)), coarse.get(path, 0), base.get(path, 0))
             for path in dict.fromkeys([*coarse, *base])
         ]
     else:
-        types = {row.path: row.type for row in head.layers}
         found = [Part(path, types.get(path, ""), "", value) for path, value in sums(now).items()] if sign > 0 else []
     rated = [(sign * (part.head - (part.base or 0)), part) for part in found]
     total = sum(effect for effect, _ in rated if effect > 0)

@@ -37,7 +37,7 @@ def all_limit_keys() -> tuple[str, ...]:
 
 def keys(short: bool, inner: bool, defaults: bool) -> tuple[str, ...]:
     """What may stand in a table: one of `[[budget]]`, or `short` of [budgets.NAME], `inner` of its `at`, or [defaults]."""
-    found = [*OPTIONS, "allow_unknown", *limit_keys(), *(key for key in all_limit_keys() if key not in limit_keys())]
+    found = [*OPTIONS, "allow_unknown", *dict.fromkeys([*limit_keys(), *all_limit_keys()])]
     if not defaults:
         found = ["name", *found] if inner else [*_WHICH, "name", *found]
     if short:
@@ -79,7 +79,10 @@ class Place:
 
     def at(self, table: tuple[str, ...], key: str = "") -> str:
         """ "roofline.toml:3"."""
-        number = self.number(table, key)
+        return self.told(self.number(table, key))
+
+    def told(self, number: int) -> str:
+        """A line of the file, or the file alone (0)."""
         return f"{self._path}:{number}" if number else f"{self._path}"
 
 
@@ -116,9 +119,7 @@ class Reader:
         return number
 
     def fail(self, key: str, what: str) -> BudgetFileError:
-        number = self.line(key)
-        place = self._lines.at(self._at, key) if not number else f"{self._lines.at(()).partition(':')[0]}:{number}"
-        return BudgetFileError(f"{place}: {self._title}: {what}")
+        return BudgetFileError(f"{self._lines.told(self.line(key))}: {self._title}: {what}")
 
     def take(self, table: Mapping[str, Any], key: str, kind: type | tuple[type, ...], expected: str, default: Any) -> Any:
         value = table.get(key, default)

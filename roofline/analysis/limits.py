@@ -12,7 +12,7 @@ from msgspec import Struct
 from roofline import units
 from roofline.analysis.changes import Part, grown
 from roofline.analysis.explain import fits
-from roofline.analysis.metrics import BY_NAME, Metric, exact, text
+from roofline.analysis.metrics import BY_NAME, Metric, exact, signed, text
 from roofline.errors import CheckFailed, ModelError, RooflineError, UsageError
 from roofline.records import Analysis
 
@@ -286,7 +286,7 @@ def raised(finding: Finding) -> str:
     said = []
     for part in finding.layers:
         delta = part.head - (part.base or 0.0)
-        size = text(of, part.head) if part.base is None else f"{'+' if delta >= 0 else '-'}{text(of, abs(delta))}"
+        size = text(of, part.head) if part.base is None else signed(of, delta)
         kind = {"added": f", {part.type} added", "removed": ", removed"}.get(part.what, f", {part.type}" if part.type else "")
         said.append(f"{part.path or 'the model itself'} {size}{kind}")
     return ("of it " if finding.layers[0].base is not None else "the largest parts: ") + "; ".join(said)

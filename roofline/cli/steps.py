@@ -69,7 +69,6 @@ def analysed(request: Request) -> Analysis:
 
 def by_known_times(asked: Sequence[Request], texts: Sequence[str]) -> Request:
     """The request on its device, set by times that are known of it."""
-    from roofline import pipeline
     from roofline.validation import known_times
 
     if len(asked) != 1:
@@ -78,8 +77,7 @@ def by_known_times(asked: Sequence[Request], texts: Sequence[str]) -> Request:
         )
     (request,) = asked
     with foreign(request.ask.model) as report:
-        target = known_times.device_by(texts, pipeline.target_of(request.place), cache=request.cache, progress=report)
-    return replace(request, place=replace(request.place, device=target, host=None))
+        return known_times.on(request, texts, report)
 
 
 class View(NamedTuple):

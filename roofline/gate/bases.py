@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import chdir
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from roofline.analysis.budgets import Budget
-from roofline.analysis.limits import NO_BASE, Base
+from roofline.analysis.limits import Base
 from roofline.analysis.metrics import BY_NAME
 from roofline.errors import RooflineError, UsageError
 from roofline.gate import baseline
-from roofline.gate.revisions import Revision, checked_out, last_change, within
+from roofline.gate.revisions import Revision, checked_out, last_change
 from roofline.records import Analysis
 from roofline.request import Request
 
@@ -33,7 +34,7 @@ def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) ->
     }
     if not asked:
         return found
-    with checked_out(which) as place, within(place):
+    with checked_out(which) as place, chdir(place):
         for key, budget in asked.items():
             assert budget.request is not None
             try:
@@ -132,6 +133,3 @@ def _kept(known: baseline.Baseline, budget: Budget, file: Path) -> Base:
 def needed(budgets: Iterable[Budget]) -> list[Budget]:
     """Those with a limit on a change."""
     return [b for b in budgets if b.relative]
-
-
-__all__ = ["NO_BASE", "at_revision", "moved", "needed", "of_analysis", "of_baseline"]

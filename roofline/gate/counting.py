@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,8 +16,9 @@ from roofline import cost
 from roofline.analysis.metrics import BY_NAME, exact, text
 from roofline.errors import BudgetExceeded, UsageError, nearest
 from roofline.records import OpSpec, TensorSpec
+from roofline.tracing.arguments import alike
 from roofline.tracing.memo import meta_of
-from roofline.tracing.operators import func_of
+from roofline.tracing.operators import Func, func_of
 
 # What can be counted operator by operator.
 COUNTED = ("macs", "flops", "kernels")
@@ -77,20 +79,22 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         out: Any = None
         ran = False
-        if func_of(func).query or not tensors or func.is_view:
+        info = func_of(func)
+        if info.query or not tensors or func.is_view:
             return func(*args, **kwargs)
         try:
             made = func(*_on_meta(args), **_on_meta(kwargs))
         except Exception:  # its shape is known when it has run: then it is counted afterwards
             made = out = func(*args, **kwargs)
             ran = True
-        self._count(func, args, kwargs, made)
+        self._count(info, tensors, args, kwargs, made)
         return out if ran else func(*args, **kwargs)
 
-    def _count(self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> None:
-        info = func_of(func)
+    def _count(
+        self, info: Func, tensors: Sequence[torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], made: Any
+    ) -> None:
         outputs = tuple(_spec(t) for t in tree_leaves(made) if isinstance(t, torch.Tensor))
-        inputs = tuple(_spec(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
+        inputs = tuple(_spec(t) for t in tensors)
         if not outputs:
             return
         shown = {name: _plain(value) for name, value in kwargs.items()}
@@ -114,10 +118,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
 
 
 def _on_meta(value: Any) -> Any:
-    def moved(t: torch.Tensor) -> torch.Tensor:
-        return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")
-
-    found = tree_map_only(torch.Tensor, moved, value)
+    found = tree_map_only(torch.Tensor, alike, value)
     if isinstance(found, dict) and "device" in found:
         found = {**found, "device": torch.device("meta")}
     return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from roofline.errors import RooflineError, UsageError
+from roofline.gate import MARK as MARK
+from roofline.gate.revisions import git
 
 LABEL = "roofline: accepted"
-# as `roofline.views.gate.markdown` begins
-MARK = "<!-- roofline check -->"
 _LINE = re.compile(r"^roofline-accept:[ \t]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
 # characters that GitHub takes in a comment, with room
 _MOST = 60_000
@@ -58,7 +57,7 @@ def _messages(of: Mapping[str, Any]) -> str:
     head = of.get("pull_request", {}).get("head", {}).get("sha", "")
     if not base(of) or not head:
         return ""
-    done = subprocess.run(["git", "log", "--format=%B", f"{base(of)}..{head}"], capture_output=True, text=True, check=False)
+    done = git("log", "--format=%B", f"{base(of)}..{head}", at=".")
     return done.stdout if done.returncode == 0 else ""
 
 

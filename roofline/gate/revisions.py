@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from roofline.errors import UsageError
+from roofline.errors import UsageError, nearest
 
 _RANGE = re.compile(r"(?P<base>[^.:\s][^:\s]*?)(?P<dots>\.\.\.?)(?P<head>[^.:\s/][^:\s]*|)")
 _SUFFIXES = (".json", ".py", ".onnx", ".pt2")
@@ -58,12 +58,10 @@ def pair(text: str) -> tuple[Revision, Revision | None]:
 def revision(name: str) -> Revision:
     """A branch, tag or commit. Raises UsageError that says what there is."""
     root, inside = _place()
-    done = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", at=root)
+    done = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", at=root)
     if done.returncode:
         shallow = f"\n{_DEEPER}" if _shallow(root) else ""
-        names = _out("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes", at=root).split()
-        from roofline.errors import nearest
-
+        names = _must("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes", at=root).split()
         raise UsageError(f"no revision {name!r} in this repository{nearest(name, names)}{shallow}")
     return Revision(name, done.stdout.strip(), root, inside)
 
@@ -74,7 +72,7 @@ _DEEPER = "the history here is shallow: fetch it all (`git fetch --unshallow`; i
 def merge_base(name: str, other: str = "HEAD") -> Revision:
     """Where the history of `other` left that of `name`. Raises UsageError where they share none, or it was not fetched."""
     one, two = revision(name), revision(other)
-    done = _git("merge-base", one.commit, two.commit, at=one.root)
+    done = git("merge-base", one.commit, two.commit, at=one.root)
     if done.returncode or not done.stdout.strip():
         why = _DEEPER if _shallow(one.root) else "they share no history"
         raise UsageError(f"{name} and {other} have no merge base here\n{why}")
@@ -85,21 +83,21 @@ def last_change(file: Path) -> Revision | None:
     """The commit that a file is as it is here since; None where it is in none, or is not as in HEAD."""
     if not file.exists():
         return None
-    top = _git("rev-parse", "--show-toplevel", at=str(file.resolve().parent))
+    top = git("rev-parse", "--show-toplevel", at=str(file.resolve().parent))
     if top.returncode:
         return None
     root = top.stdout.strip()
     path = str(file.resolve())
-    if _git("diff", "--quiet", "HEAD", "--", path, at=root).returncode:
+    if git("diff", "--quiet", "HEAD", "--", path, at=root).returncode:
         return None
-    commit = _git("log", "-1", "--format=%H", "--", path, at=root).stdout.strip()
+    commit = git("log", "-1", "--format=%H", "--", path, at=root).stdout.strip()
     inside = os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(root))
     return Revision(commit[:7], commit, root, "." if inside.startswith("..") else inside) if commit else None
 
 
 def dirty() -> bool:
     """Whether the checkout has changes that no commit has, among the files that git knows."""
-    return bool(_out("status", "--porcelain", "--untracked-files=no", at=_place()[0]).strip())
+    return bool(_must("status", "--porcelain", "--untracked-files=no", at=_place()[0]).strip())
 
 
 @contextmanager
@@ -120,24 +118,24 @@ def checked_out(which: Revision) -> Iterator[Path]:
             yield place
         finally:
             for home, sub in made:
-                _git("worktree", "remove", "--force", "--force", str(sub), at=str(home))
+                git("worktree", "remove", "--force", "--force", str(sub), at=str(home))
     finally:
-        _git("worktree", "remove", "--force", "--force", str(tree), at=which.root)
+        git("worktree", "remove", "--force", "--force", str(tree), at=which.root)
         shutil.rmtree(folder, ignore_errors=True)
-        _git("worktree", "prune", at=which.root)
+        git("worktree", "prune", at=which.root)
 
 
 def _submodules(which: Revision, tree: Path) -> list[tuple[Path, Path]]:
     """Those of a revision, each checked out in its place from the one that is here: (where it came from, where it is)."""
     made = []
-    for line in _out("ls-tree", "-r", "-z", which.commit, at=which.root).split("\0"):
+    for line in _must("ls-tree", "-r", "-z", which.commit, at=which.root).split("\0"):
         about, _, path = line.partition("\t")
         mode, _, commit = about.partition(" commit ")
         if mode != "160000":
             continue
         home = Path(which.root) / path
         if (home / ".git").exists():
-            done = _git("worktree", "add", "--detach", "--quiet", "--force", str(tree / path), commit.strip(), at=str(home))
+            done = git("worktree", "add", "--detach", "--quiet", "--force", str(tree / path), commit.strip(), at=str(home))
             if done.returncode:
                 raise UsageError(
                     f"the submodule {path} has no commit {commit.strip()[:7]} here, which {which.title} needs\n"
@@ -147,23 +145,12 @@ def _submodules(which: Revision, tree: Path) -> list[tuple[Path, Path]]:
     return made
 
 
-@contextmanager
-def within(folder: Path) -> Iterator[None]:
-    """In another working directory."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
 # ------------------------------------------------------------------------------------------------ git
 
 
 def _place() -> tuple[str, str]:
     """The root of the checkout around the working directory, and the way from there to here. Raises UsageError."""
-    done = _git("rev-parse", "--show-toplevel", at=os.getcwd())
+    done = git("rev-parse", "--show-toplevel", at=os.getcwd())
     if done.returncode:
         reason = done.stderr.strip().splitlines()
         why = f": {reason[0]}" if reason and "not a git repository" not in reason[0] else ""
@@ -173,10 +160,11 @@ def _place() -> tuple[str, str]:
 
 
 def _shallow(root: str) -> bool:
-    return _git("rev-parse", "--is-shallow-repository", at=root).stdout.strip() == "true"
+    return git("rev-parse", "--is-shallow-repository", at=root).stdout.strip() == "true"
 
 
-def _git(*args: str, at: str) -> subprocess.CompletedProcess[str]:
+def git(*args: str, at: str) -> subprocess.CompletedProcess[str]:
+    """git, without a person's hooks and questions. Raises UsageError where it is not installed, or does not end."""
     # in a hook, git says by its variables which repository and index it means; hooks of the repository would run here too
     env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in ("GIT_SSH", "GIT_SSH_COMMAND")}
     # git looks for the folder where it is told to stop only by a variable
@@ -194,12 +182,8 @@ def _git(*args: str, at: str) -> subprocess.CompletedProcess[str]:
         raise UsageError(f"git {args[0]} took more than {_PATIENCE} s") from None
 
 
-def _out(*args: str, at: str) -> str:
-    return _must(*args, at=at)
-
-
 def _must(*args: str, at: str) -> str:
-    done = _git(*args, at=at)
+    done = git(*args, at=at)
     if done.returncode:
         raise UsageError(f"git {args[0]}: {' '.join(done.stderr.split())[:300]}")
     return done.stdout

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from roofline import pipeline, units
 from roofline.analysis import memory
@@ -222,6 +223,12 @@ def _trace(one: Question, request: Request, device: Device) -> Trace:
     return pipeline.trace_of(request)
 
 
-def device_by(texts: Sequence[str], device: Device, *, cache: bool = True, progress: Any = None) -> Device:
-    """The device set by known times given as texts. Raises UsageError for a text, a time or a model that cannot be."""
-    return fit(timed([question(text) for text in texts], device, cache=cache, progress=progress), device).device
+def on(request: Request, texts: Sequence[str], progress: Any = None) -> Request:
+    """The request on its device, set by times that are known of it, as texts.
+
+    Raises UsageError for a text, a time or a model that cannot be.
+    """
+    questions = [question(text) for text in texts]
+    target = pipeline.target_of(request.place)
+    found = fit(timed(questions, target, cache=request.cache, progress=progress), target)
+    return replace(request, place=replace(request.place, device=found.device, host=None))

@@ -13,12 +13,10 @@ import msgspec
 from roofline.analysis.limits import Finding, Verdict, raised, words
 from roofline.analysis.metrics import BY_NAME, text
 from roofline.errors import UsageError, nearest
+from roofline.gate import MARK
 from roofline.version import __version__
 from roofline.views import files
 from roofline.views.listing import safe
-
-# What the hidden first line of a comment is, by which it is found again.
-MARK = "<!-- roofline check -->"
 
 
 def targets(paths: Iterable[Path]) -> list[Path]:
@@ -47,7 +45,7 @@ def cell(value: str) -> str:
     return said.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
 
 
-def markdown(found: Sequence[Verdict], skipped: int = 0) -> str:
+def markdown(found: Sequence[Verdict]) -> str:
     """A table of what is not green, the layers that brought it there, and the rest in a line."""
     lines = [MARK, "### roofline", ""]
     rows = [(v, f) for v in found for f in v.findings if not f.ok]

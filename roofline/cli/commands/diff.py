@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,7 +151,7 @@ def _of_revisions(text: str, model: str, given: Mapping[str, Any], cache: bool) 
         if which is None:
             sides.append(_as_given(model, given, cache))
             continue
-        with revisions.checked_out(which) as place, revisions.within(place):
+        with revisions.checked_out(which) as place, chdir(place):
             (request,) = requests(model, [given.get("device", "cpu")], given, cache=cache)
             found = analysed(moved(request, which))
             sides.append(replace(found, model=replace(found.model, name=f"{found.model.name} at {which.title}")))
