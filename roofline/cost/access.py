@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -190,15 +190,19 @@ def last(spec: OpSpec) -> int:
     return int(any(channels_last(t) for t in (*spec.inputs[:1], *spec.outputs[:1])))
 
 
+def _wanted(spec: OpSpec) -> Sequence[object]:
+    """Which gradients a convolution's backward is asked for: of the image, of the weight, of the bias."""
+    return spec.args[-1] if spec.args and isinstance(spec.args[-1], list) else [True, True]
+
+
 def again(spec: OpSpec) -> int:
     """Bytes of the result's gradient that a convolution's backward reads once more: each gradient is a kernel of its own."""
-    mask = spec.args[-1] if spec.args and isinstance(spec.args[-1], list) else [True, True]
-    return spec.inputs[0].nbytes * max(sum(map(bool, mask)) - 1, 0)
+    return spec.inputs[0].nbytes * max(sum(map(bool, _wanted(spec))) - 1, 0)
 
 
 def summed(spec: OpSpec) -> int:
     """Bytes of image and gradient that a convolution's backward reads to sum the gradient of its weight; 0 without one."""
-    mask = spec.args[-1] if spec.args and isinstance(spec.args[-1], list) else [True, True]
+    mask = _wanted(spec)
     return sum(t.nbytes for t in spec.inputs[:2]) if len(mask) > 1 and mask[1] else 0
 
 

@@ -28,7 +28,18 @@ from roofline.records.analysis import (
     Totals,
     UnknownOp,
 )
-from roofline.records.kernel import BOUNDS, RUNTIMES, Kernel, Operand, Point, Work, bound_of, bound_of_component, by_bound
+from roofline.records.kernel import (
+    BOUNDS,
+    RUNTIMES,
+    Kernel,
+    Operand,
+    Point,
+    Work,
+    bound_of,
+    bound_of_component,
+    by_bound,
+    components_of,
+)
 from roofline.records.trace import Arg, InputInfo, Layer, ModelInfo, Op, OpSpec, Scalar, Storage, TensorSpec, Trace
 
 __all__ = [
@@ -68,4 +79,5 @@ __all__ = [
     "bound_of",
     "bound_of_component",
     "by_bound",
+    "components_of",
 ]

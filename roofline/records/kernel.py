@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -126,3 +127,12 @@ class Point(Struct, frozen=True, omit_defaults=True, gc=False):
     components: dict[str, float] = {}
     # fraction of the counted FLOPs that the algorithm executes: Winograd's convolutions and causal attention leave some out
     executed: float = 1.0
+
+
+def components_of(points: Iterable[Point]) -> dict[str, float]:
+    """Seconds of each component, over all points."""
+    out: dict[str, float] = {}
+    for point in points:
+        for name, part in point.components.items():
+            out[name] = out.get(name, 0.0) + part
+    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, overload
 
 from msgspec import Struct
@@ -12,7 +13,6 @@ from roofline.errors import UsageError
 # How a row ended: it has its numbers; it cannot be asked (a device without the dtype); the model failed; the process that had
 # it took too long, took too much memory, or died.
 OK, REFUSED, FAILED, TIMEOUT, MEMORY, CRASHED = "ok", "refused", "failed", "timeout", "memory", "crashed"
-STATUSES = (OK, REFUSED, FAILED, TIMEOUT, MEMORY, CRASHED)
 
 
 class Row(Struct, frozen=True, kw_only=True, gc=False):
@@ -77,12 +77,22 @@ class Row(Struct, frozen=True, kw_only=True, gc=False):
 COLUMNS = Row.__struct_fields__
 
 
+# By what rows are sorted, whoever wrote them first.
+ORDER = (
+    "model", "batch", "resolution", "inputs", "settings", "dtype", "runtime", "mode", "optimizer", "tokens", "device", "host",
+    "key",
+)  # fmt: skip
+_cells = attrgetter(*ORDER)
+
+
 def order(row: Row) -> tuple[object, ...]:
-    """By what rows are sorted, whoever wrote them first."""
-    return (
-        row.model, row.batch or 0, row.resolution or 0, row.inputs, row.settings, row.dtype, row.runtime, row.mode,
-        row.optimizer, row.tokens or 0, row.device, row.host or 0.0, row.key,
-    )  # fmt: skip
+    """Where a row stands."""
+    return placed(_cells(row))
+
+
+def placed(cells: Iterable[Any]) -> tuple[object, ...]:
+    """The same by the cells of ORDER: what is not said comes first."""
+    return tuple(0 if cell is None else cell for cell in cells)
 
 
 class Rows(Sequence[Row]):

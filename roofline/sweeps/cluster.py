@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,14 +15,12 @@ from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.records.sweep import CRASHED, Row
 from roofline.sweeps import plan
-from roofline.sweeps.plan import Task
+from roofline.sweeps.plan import Engine, Task
 from roofline.sweeps.pool import Limits, Pool
 
 # s to find a scheduler and a worker; how often a task that failed is given to a worker again. One whose worker is lost is
 # given to another by Dask itself.
 WAIT, RETRIES = 30, 2
-
-Engine = Callable[[list[Task]], Iterator[tuple[Task, list[Row]]]]
 
 
 class _Shared(Struct, frozen=True):

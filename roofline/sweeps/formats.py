@@ -13,7 +13,7 @@ import msgspec
 
 from roofline import compat
 from roofline.errors import UsageError
-from roofline.records.sweep import COLUMNS, Row, order
+from roofline.records.sweep import COLUMNS, ORDER, Row, order, placed
 
 
 class Head(NamedTuple):
@@ -23,6 +23,10 @@ class Head(NamedTuple):
     version: str
     status: str
     depends: str
+
+    @classmethod
+    def of(cls, row: Row) -> Head:
+        return cls(row.key, row.version, row.status, row.depends)
 
 
 class Format(Protocol):
@@ -60,7 +64,7 @@ class _Plain:
         raise NotImplementedError
 
     def heads(self, path: Path) -> list[Head]:
-        return [Head(row.key, row.version, row.status, row.depends) for row in self.rows(path)]
+        return [Head.of(row) for row in self.rows(path)]
 
     def columns(self, path: Path) -> dict[str, list[Any]]:
         rows = self.rows(path)
@@ -71,7 +75,7 @@ class _Plain:
         for path in paths:
             for row in self.rows(path):
                 found.setdefault(row.key, row)
-        return self.encode(sorted(found.values(), key=order))
+        return self.encode(sorted_rows(found.values()))
 
 
 class _Jsonl(_Plain):
@@ -144,26 +148,12 @@ class _Parquet:
     def merged(self, paths: Sequence[Path]) -> bytes:
         pa, _ = _arrow()
         table = pa.concat_tables([self._read(path) for path in paths])
-        seen: set[str] = set()
-        at = []
-        for i, key in enumerate(table.column("key").to_pylist()):
-            if key not in seen:
-                seen.add(key)
-                at.append(i)
-        names = (
-            "model",
-            "batch",
-            "resolution",
-            "inputs",
-            "settings",
-            "dtype",
-            "runtime",
-            "mode",
-            "optimizer",
-            "tokens",
-            "device",
-        )
-        found = table.take(at).sort_by([(name, "ascending") for name in (*names, "host", "key")])
+        first: dict[str, tuple[Any, ...]] = {}
+        place: dict[str, int] = {}
+        for i, cells in enumerate(zip(*(table.column(name).to_pylist() for name in ORDER), strict=True)):
+            if cells[-1] not in first:
+                first[cells[-1]], place[cells[-1]] = cells, i
+        found = table.take([place[key] for key in sorted(first, key=lambda key: placed(first[key]))])
         return self._bytes(found.combine_chunks())
 
     @staticmethod

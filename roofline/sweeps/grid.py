@@ -16,7 +16,6 @@ from roofline import files, request
 from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import UnknownNameError, UsageError, nearest
-from roofline.records import RUNTIMES
 from roofline.sources.resolve import catalogue
 
 # Options of a request that a sweep takes several of, in the order of its rows; and those that are the same in all of it.
@@ -168,7 +167,7 @@ def words(name: str, texts: Sequence[str] | None) -> list[Any]:
             if not part.isdecimal() or int(part) < 1:
                 raise UsageError(f"--{name} {part!r}: expected whole numbers of at least 1, such as --{name} 1,8,32")
             found.append(int(part))
-        elif part not in (known := request.WORDS.get(name, RUNTIMES)):
+        elif part not in (known := request.WORDS[name]):
             raise UsageError(f"--{name} {part!r}{nearest(part, known)}; use one of {', '.join(known)}")
         else:
             found.append(part)

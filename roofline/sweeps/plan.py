@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -36,10 +36,20 @@ class Task(Struct, frozen=True):
         return sum(len(each) for each in self.wanted)
 
 
+# The rows of every task, in whichever order they are done.
+Engine = Callable[[list[Task]], Iterator[tuple[Task, list[Row]]]]
+
+
+@cache
+def _constants() -> str:
+    """As they are when a process begins: `version` is kept too."""
+    return constants_digest()
+
+
 @cache
 def version() -> str:
     """Of the program, torch and the constants: rows of another are not set beside these."""
-    return digest(paths.code_state(), compat.version("torch"), constants_digest())[:16]
+    return digest(paths.code_state(), compat.version("torch"), _constants())[:16]
 
 
 def model_key(model: str, setting: Mapping[str, Any]) -> str:
@@ -80,23 +90,40 @@ def _source(model: str, setting: Mapping[str, Any]) -> Source:
     return resolve(request.made(model, {n: v for n, v in setting.items() if n in request.Ask.__struct_fields__}).ask)
 
 
+# Devices of this process that were asked for, by identity; each is kept, so that no other takes its place.
+_known: dict[int, tuple[Device, str]] = {}
+
+
+def fingerprint(device: Device) -> str:
+    """Its digest, which every task on it asks for."""
+    found = _known.get(id(device))
+    if found is None:
+        found = _known[id(device)] = device, device_digest(device)
+    return found[1]
+
+
 def digests(devices: Iterable[Device]) -> list[tuple[Device, str]]:
-    return [(device, device_digest(device)) for device in devices]
+    return [(device, fingerprint(device)) for device in devices]
 
 
-def blank(key: str, model: str, setting: Mapping[str, Any], device: Device, fingerprint: str) -> Row:
-    """The row as far as it is known before anything is traced."""
+def common(model: str, setting: Mapping[str, Any]) -> dict[str, Any]:
+    """What the rows of a setting have in common before anything is traced."""
     prefill, decode = setting.get("prefill"), setting.get("decode")
     mode = "training" if setting.get("training") else "prefill" if prefill else "decode" if decode else "inference"
     what = request.made(model, {name: v for name, v in setting.items() if name in request.Pass.__struct_fields__}).what
-    host = setting.get("host")
-    return Row(
-        key=key, version=version(), model=model, batch=setting.get("batch"), resolution=setting.get("resolution"),
+    return dict(
+        version=version(), model=model, batch=setting.get("batch"), resolution=setting.get("resolution"),
         inputs="; ".join(setting.get("inputs", ())), settings=_text(setting.get("settings")), dtype=what.dtype or "",
         runtime=setting.get("runtime", "eager"), mode=mode, optimizer=what.update, tokens=prefill or decode,
-        device=device.name, kind=device.kind, tier=device.tier,
-        host=device.host.value if host is not None and device.kind == "gpu" else None, fingerprint=fingerprint,
-        roofline=__version__, torch=compat.version("torch"), constants=constants_digest(),
+        roofline=__version__, torch=compat.version("torch"), constants=_constants(),
+    )  # fmt: skip
+
+
+def blank(key: str, same: Mapping[str, Any], setting: Mapping[str, Any], device: Device, fingerprint: str) -> Row:
+    """The row as far as it is known before anything is traced; `same` is what is `common`."""
+    host = device.host.value if setting.get("host") is not None and device.kind == "gpu" else None
+    return Row(
+        key=key, device=device.name, kind=device.kind, tier=device.tier, host=host, fingerprint=fingerprint, **same
     )  # fmt: skip
 
 
@@ -110,10 +137,10 @@ def failed(row: Row, status: str, error: str) -> Row:
 
 def lost(task: Task, devices: Sequence[Device], status: str, why: str) -> list[Row]:
     """The rows of a task that no process could finish."""
-    known = digests(devices)
     return [
-        failed(blank(key, task.model, setting, *known[i]), status, why)
+        failed(blank(key, same, setting, devices[i], fingerprint(devices[i])), status, why)
         for setting, wanted in zip(task.settings, task.wanted, strict=True)
+        for same in (common(task.model, setting),)
         for i, key in wanted
     ]
 

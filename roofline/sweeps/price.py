@@ -10,7 +10,7 @@ from roofline.analysis import memory, workspace
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
 from roofline.kernels import build as kernels
-from roofline.records import BOUNDS, Kernel, Trace, by_bound
+from roofline.records import BOUNDS, Kernel, Trace, by_bound, components_of
 from roofline.timemodel import halves, roof
 from roofline.timemodel.constants import Constants, asked
 from roofline.timemodel.many import Batch, Timed
@@ -85,12 +85,10 @@ def _timed(
         except RooflineError as error:
             found.append(error)
             continue
-        time, components = 0.0, dict[str, float]()
-        for point in points:
+        time = 0.0
+        for point in points:  # as `Batch` adds up: sum() of newer Pythons rounds in another way
             time += point.time_s
-            for name, part in point.components.items():
-                components[name] = components.get(name, 0.0) + part
-        found.append(Timed(time, tuple(by_bound(components).values())))
+        found.append(Timed(time, tuple(by_bound(components_of(points)).values())))
     return found
 
 

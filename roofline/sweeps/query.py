@@ -56,8 +56,7 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
     rows = len(table["key"])
     if question.own:
         _join(table, question.own)
-    numbers = {**table}
-    test = where.tests(question.where, numbers) if question.where else None
+    test = where.tests(question.where, table) if question.where else None
     asks_status = any(name in ("status", "error") for name in where.named(question.where))
     usable = [i for i in range(rows) if asks_status or table["status"][i] == OK]
     left = [i for i in usable if test(i)] if test else usable
@@ -77,7 +76,9 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
         left = _sorted(left, table, f"{'min' if front.least[0] else 'max'}:{front.names[0]}")
     left = left[: question.top] if question.top else left
     picked = {name: [cells[i] for i in left] for name, cells in table.items()}
-    return Found(columns=_chosen(picked, question), shown=_shown(picked, question), rows=rows, met=met, notes=tuple(notes))
+    shown = _shown(picked, question, front.names if front else ())
+    columns = {name: picked[name] for name in shown} if question.columns else picked
+    return Found(columns=columns, shown=shown, rows=rows, met=met, notes=tuple(notes))
 
 
 def _read(paths: Sequence[Path]) -> dict[str, list[Any]]:
@@ -172,11 +173,7 @@ def _sorted(rows: list[int], table: Mapping[str, list[Any]], text: str) -> list[
     return rows
 
 
-def _chosen(table: dict[str, list[Any]], question: Question) -> dict[str, list[Any]]:
-    return {name: table[name] for name in _shown(table, question)} if question.columns else table
-
-
-def _shown(table: Mapping[str, list[Any]], question: Question) -> tuple[str, ...]:
+def _shown(table: Mapping[str, list[Any]], question: Question, pareto: Sequence[str]) -> tuple[str, ...]:
     """The columns that were asked for, or those that tell the rows apart, the usual numbers, and what the question names."""
     if question.columns:
         return tuple(where.column(name, table, "--columns") for name in question.columns)
@@ -186,5 +183,4 @@ def _shown(table: Mapping[str, list[Any]], question: Question) -> tuple[str, ...
     sort = [where.column(name, table, "--sort") for name in sort]
     if "status" in named or "error" in named:
         return tuple(dict.fromkeys(["model", *differ, *named, "status", "error"]))
-    pareto = [part.strip().rpartition(":")[2] for part in question.pareto.split(",") if part.strip()]
     return tuple(dict.fromkeys(["model", *differ, *_SHOWN, *_own_columns(question), *named, *sort, *pareto]))

@@ -13,18 +13,16 @@ from msgspec import Struct
 from roofline.cache import digest
 from roofline.devices.device import Device
 from roofline.errors import UsageError
-from roofline.records.sweep import OK, Row
+from roofline.records.sweep import OK, REFUSED, Row
 from roofline.sweeps import plan, work
 from roofline.sweeps.formats import sorted_rows
 from roofline.sweeps.grid import Grid
-from roofline.sweeps.plan import Task
+from roofline.sweeps.plan import Engine, Task
 from roofline.sweeps.pool import Limits, Pool
 from roofline.sweeps.store import Store
 
 # Models of a shard: of a large sweep so many that its shards are some dozens.
 MOST_MODELS, SHARDS = 16, 64
-# The rows of every task, in whichever order they are done.
-Engine = Callable[[list[Task]], Iterator[tuple[Task, list[Row]]]]
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -214,7 +212,7 @@ def _worked(
         done[id(shard)].append(rows)
         state.done_models += 1
         state.done_rows += len(rows)
-        state.failed += any(row.status not in (OK, "refused") for row in rows)
+        state.failed += any(row.status not in (OK, REFUSED) for row in rows)
         if len(done[id(shard)]) == len(shard.tasks):
             _written(store, shard, [row for each in done.pop(id(shard)) for row in each])
         if progress:

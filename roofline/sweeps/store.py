@@ -15,7 +15,7 @@ from pathlib import Path
 
 from roofline.errors import OutputError, UsageError, nearest
 from roofline.records.sweep import Row
-from roofline.sweeps.formats import FORMATS, Format, Head, has_arrow, is_shard, needed
+from roofline.sweeps.formats import FORMATS, Format, Head, has_arrow, is_shard, needed, sorted_rows
 
 _TEMP = ".tmp"
 
@@ -134,12 +134,10 @@ class Store:
             kept = [row for row in rows if row.key not in known]
             if kept:
                 self._write(path, self.format.encode(kept))
-                self._read[path] = _state(path), [Head(row.key, row.version, row.status, row.depends) for row in kept]
+                self._read[path] = _state(path), [Head.of(row) for row in kept]
 
     def replaced(self, path: Path, new: Mapping[str, Row]) -> None:
         """A file with other rows in the place of those of the same keys."""
-        from roofline.sweeps.formats import sorted_rows
-
         with self.locked():
             old = self.format.rows(path)
             self._write(path, self.format.encode(sorted_rows(new.get(row.key, row) for row in old)))

@@ -13,7 +13,6 @@ from roofline import pipeline, request
 from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import ModelError, RooflineError, UsageError
-from roofline.fingerprints import device_digest
 from roofline.records import BOUNDS, Trace
 from roofline.records.sweep import FAILED, REFUSED, Row
 from roofline.sweeps import plan
@@ -23,9 +22,9 @@ from roofline.sweeps.price import Priced, price
 
 def rows(task: Task, devices: Sequence[Device]) -> list[Row]:
     """Every row of a task. What goes wrong with the model or a device is said in its rows."""
-    known = {i: device_digest(devices[i]) for wanted in task.wanted for i, _ in wanted}
     found: list[Row] = []
     for setting, wanted in zip(task.settings, task.wanted, strict=True):
+        same = plan.common(task.model, setting)
         for kind in ("gpu", "cpu"):
             mine = [(i, key) for i, key in wanted if devices[i].kind == kind]
             if not mine:
@@ -33,7 +32,8 @@ def rows(task: Task, devices: Sequence[Device]) -> list[Row]:
             host = None if kind == "cpu" else setting.get("host")
             placed = library.with_host([devices[i] for i, _ in mine], host, setting.get("runtime", "eager"))
             blanks = [
-                plan.blank(key, task.model, setting, device, known[i]) for (i, key), device in zip(mine, placed, strict=True)
+                plan.blank(key, same, setting, device, plan.fingerprint(devices[i]))
+                for (i, key), device in zip(mine, placed, strict=True)
             ]
             found += _on(task, setting, placed, blanks)
     return found

@@ -91,6 +91,10 @@ class Features(Struct, frozen=True, gc=False):
         return self.products.total(self, formula)
 
 
+# Those of its fields that are one number a kernel.
+NUMBERS = ("bits", "double", "flops", "macs", "footprint", "static", "write", "fresh", "read", "untold", "generated")
+
+
 class Listed(Struct, frozen=True, gc=False):
     """The products of one kernel."""
 

@@ -22,7 +22,7 @@ from roofline.shapes import Access, Loop
 from roofline.timemodel import columns, cpu_eager, features, models, sizes
 from roofline.timemodel.columns import Columns, Mixed, plain, roofs, stacked
 from roofline.timemodel.constants import Constants, Family, shared
-from roofline.timemodel.features import Features, Formula
+from roofline.timemodel.features import NUMBERS, Features, Formula
 from roofline.timemodel.formulas import Machine
 from roofline.timemodel.roof import peak
 
@@ -206,9 +206,6 @@ def _many(klass: str, kind: str, these: list[Features], reads: int) -> Features:
     return _arrays(klass, kind, these, reads, _Products(of, owner, len(these)))
 
 
-_NUMBERS = ("bits", "double", "flops", "macs", "footprint", "static", "write", "fresh", "read", "untold", "generated")
-
-
 def _arrays(klass: str, kind: str, these: list[Features], reads: int, products: _Products) -> Features:
     padded = [[*f.reads, *[(0, 0)] * (reads - len(f.reads))] for f in these]
     return Features(
@@ -218,7 +215,7 @@ def _arrays(klass: str, kind: str, these: list[Features], reads: int, products: 
         loop=_row([f.loop for f in these], Loop),
         shape=_row([f.shape for f in these]) if klass in sizes.OF_CLASS else None,
         products=products,
-        **{name: _line([getattr(f, name) for f in these]) for name in _NUMBERS},
+        **{name: _line([getattr(f, name) for f in these]) for name in NUMBERS},
     )
 
 

@@ -21,9 +21,7 @@ from roofline.devices.device import Device
 from roofline.paths import UNCERTAINTY
 from roofline.records import Interval
 
-# What known times can say of a device.
-PARTS = ("clock", "memory", "host")
-# One number for each of PARTS.
+# One number for each part of a device that known times can say something of: clock, memory, host.
 Vector = tuple[float, float, float]
 Matrix = tuple[Vector, Vector, Vector]
 
@@ -51,8 +49,8 @@ def shipped() -> Doubt:
 
 
 def rests(components: Mapping[str, float], device_kind: str) -> Vector:
-    """How much of a time each of PARTS makes: minus its derivative by the logarithm of the clock and of the share of memory,
-    and its derivative by that of the host's time. `components` are those of Point or Totals, in seconds.
+    """How much of a time clock, memory and host make: minus its derivative by the logarithm of the clock and of the share of
+    memory, and its derivative by that of the host's time. `components` are those of Point or Totals, in seconds.
 
     Caches run at the clock. On a CPU the host is the device, and starting its threads belongs to it.
     """
@@ -70,8 +68,8 @@ def rests(components: Mapping[str, float], device_kind: str) -> Vector:
 
 
 def covariance(device: Device) -> Matrix:
-    """Of the logarithms of what PARTS cost (a slower clock costs more): by the status of the device's numbers, or as known
-    times left them."""
+    """Of the logarithms of what clock, memory and host cost (a slower clock costs more): by the status of the device's
+    numbers, or as known times left them."""
     known = device.known
     if known is not None:
         c, m, h = known.clock, known.memory, known.host

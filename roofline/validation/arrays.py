@@ -21,7 +21,7 @@ from roofline.records import Kernel, Trace
 from roofline.shapes import Access, Loop
 from roofline.timemodel import cpu_eager, features, models, sizes
 from roofline.timemodel.constants import Family
-from roofline.timemodel.features import Features, Formula
+from roofline.timemodel.features import NUMBERS, Features, Formula
 from roofline.timemodel.formulas import Machine
 
 KLASSES = tuple(sorted(classes.KLASSES))
@@ -30,13 +30,12 @@ KINDS = ("", *dict.fromkeys(cpu_eager.KINDS.values()))
 READS = 4
 # the sizes of any shape, in one order for all of them
 _SIZES = tuple(dict.fromkeys(name for record in sizes.RECORDS for name in record.__struct_fields__))
-_NUMBERS = ("bits", "double", "flops", "macs", "footprint", "static", "write", "fresh", "read", "untold", "generated")
 _COLUMNS = (
     "model",
     "count",
     "klass",
     "kind",
-    *_NUMBERS,
+    *NUMBERS,
     *(f"{what}{i}" for i in range(READS) for what in ("bytes", "apart")),
     *(f"access.{name}" for name in Access.__struct_fields__),
     *(f"loop.{name}" for name in Loop.__struct_fields__),
@@ -97,7 +96,7 @@ class Table:
             loop=taken(Loop, "loop."),
             shape=shape and taken(shape, "shape."),
             products=products,
-            **{name: self.columns[name][at] for name in _NUMBERS},
+            **{name: self.columns[name][at] for name in NUMBERS},
         )
 
 
@@ -127,7 +126,7 @@ def row(kernel: Kernel, before: Sequence[int], i: int, footprint: int) -> Row:
     return (
         float(KLASSES.index(kernel.klass)),
         KINDS.index(cpu_eager.kind(kernel.op)),
-        *(getattr(f, name) for name in _NUMBERS),
+        *(getattr(f, name) for name in NUMBERS),
         *(x for pair in reads for x in pair),
         *astuple(f.access),
         *astuple(f.loop),

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from roofline.devices.device import Device, Known
 from roofline.errors import UsageError
-from roofline.records import Kernel
+from roofline.records import Kernel, components_of
 from roofline.timemodel import adjusted, constants, halves, roof, uncertainty
 from roofline.timemodel.constants import Constants
 from roofline.units import seconds as shown
@@ -103,11 +103,7 @@ def _predicted(one: Timed, device: Device, c: Constants) -> tuple[float, uncerta
     if one.built:
         device, _ = halves.converted(device, one.kernels)
     points = roof.place(one.kernels, device, setting=one.setting, runtime=one.runtime, footprint=one.footprint, constants=c)
-    components: dict[str, float] = {}
-    for point in points:
-        for name, part in point.components.items():
-            components[name] = components.get(name, 0.0) + part
-    return sum(p.time_s for p in points), uncertainty.rests(components, device.kind)
+    return sum(p.time_s for p in points), uncertainty.rests(components_of(points), device.kind)
 
 
 def _most_likely(times: Sequence[Timed], device: Device, c: Constants, prior: Any, sd: Any) -> tuple[Any, Any]:

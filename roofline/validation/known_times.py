@@ -18,7 +18,7 @@ from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError, nearest
 from roofline.kernels import build
 from roofline.records import RUNTIMES, Trace
-from roofline.request import Request, made
+from roofline.request import OPTIMIZERS, SIZES, Request, made
 from roofline.validation import model_tables, validate
 from roofline.validation.known import Timed, fit
 from roofline.validation.model_tables import Reading, Row
@@ -33,7 +33,6 @@ _VALUES = {
     "--batch": "batch", "--resolution": "resolution", "--prefill": "prefill", "--decode": "decode", "--dtype": "dtype",
     "--runtime": "runtime", "--optimizer": "optimizer", "--input": "inputs", "--set": "settings", "--training": "training",
 }  # fmt: skip
-_WHOLE = ("batch", "resolution", "prefill", "decode")
 
 
 class Question(Struct, frozen=True):
@@ -114,7 +113,7 @@ def _take(options: dict[str, Any], name: str, given: str, text: str) -> None:
         options[name] = {**options.get(name, {}), key: value}
     elif name in options:
         raise UsageError(f"known time {text!r}: --{name} is given twice")
-    elif name in _WHOLE:
+    elif name in SIZES:
         if not given.isascii() or not given.isdigit() or int(given) < 1:
             raise UsageError(f"known time {text!r}: --{name} is a whole number of at least 1, not {given!r}")
         options[name] = int(given)
@@ -147,7 +146,7 @@ def _of_row(row: Row, record: model_tables.Record, path: Path, given: Reading) -
     named = model_tables.setting(path.name, given)
     dtype, runtime, layout = (
         _cell(record, name, among, path, getattr(given, name)) or getattr(named, name)
-        for name, among in (("dtype", SETTINGS), ("runtime", RUNTIMES), ("layout", ("nchw", "nhwc")))
+        for name, among in (("dtype", SETTINGS), ("runtime", RUNTIMES), ("layout", model_tables.LAYOUTS))
     )
     mode = _cell(record, "mode", ("inference", "training"), path, None)
     options: dict[str, Any] = {"dtype": dtype, "runtime": runtime, "batch": row.batch}
@@ -158,7 +157,7 @@ def _of_row(row: Row, record: model_tables.Record, path: Path, given: Reading) -
     if runtime != "eager":
         what += f" --runtime {runtime}"
     if mode == "training" or (mode is None and named.training):
-        optimizer = _cell(record, "optimizer", ("sgd", "adam", "adamw"), path, None)
+        optimizer = _cell(record, "optimizer", OPTIMIZERS, path, None)
         options |= {"training": True, **({"optimizer": optimizer} if optimizer else {})}
         what += " --training"
     return Question(what, row.seconds, row.model, options, layout, row)

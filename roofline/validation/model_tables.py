@@ -32,6 +32,8 @@ _NEEDED = ("model", "ms")
 # time columns by unit: the name of the mapping -> seconds
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
+LAYOUTS = ("nchw", "nhwc")
+
 
 class Row(Struct, frozen=True):
     """One measurement: seconds for one batch. `millions` of parameters as the table counted them, 0 where it does not say."""

@@ -7,6 +7,7 @@ The published tables were measured so: branches of RepVGG-like nets are fused, a
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -68,10 +69,9 @@ def record(
         module.to(memory_format=memory_format)
     channels = getattr(module, "in_chans", None) or 3
     x = torch.empty((batch, channels, size, size), device="meta").contiguous(memory_format=memory_format)
-    if training:
-        return trace.trace(module, [x], name=name, source="timm", dtype=dtype, device_kind=kind, batch=batch, optimizer="sgd")
-    with compat.fast_norms(_half):
-        return trace.trace(module, [x], name=name, source="timm", dtype=dtype, device_kind=kind, batch=batch)
+    step = "sgd" if training else ""
+    with nullcontext() if training else compat.fast_norms(_half):
+        return trace.trace(module, [x], name=name, source="timm", dtype=dtype, device_kind=kind, batch=batch, optimizer=step)
 
 
 def _build(name: str, size: int, real: bool = False) -> nn.Module:

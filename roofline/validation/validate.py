@@ -23,7 +23,7 @@ from roofline.devices.device import Device
 from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError
 from roofline.kernels import build as kernels
-from roofline.records import Trace, by_bound
+from roofline.records import Trace, by_bound, components_of
 from roofline.request import Ask, Pass, Place, Request
 from roofline.sources.alone import alone
 from roofline.sources.resolve import resolve
@@ -178,14 +178,10 @@ def _place(t: Trace, job: _Job, row: Row) -> Prediction:
     if not total > 0:
         raise UsageError(f"{row.model} launches no kernel at batch {row.batch}, so there is no time to compare")
     shares: dict[str, float] = {}
-    bounds: dict[str, float] = {}
-    rests: dict[str, float] = {}
+    rests = components_of(points)
+    bounds = by_bound(rests)
     for kernel, point in zip(launched, points, strict=True):
         shares[kernel.klass] = shares.get(kernel.klass, 0.0) + point.time_s / total
-        for bound, part in by_bound(point.components).items():
-            bounds[bound] = bounds.get(bound, 0.0) + part
-        for name, part in point.components.items():
-            rests[name] = rests.get(name, 0.0) + part
     low = high = 0.0
     if runtime != "ideal":
         found = uncertainty.interval(total, rests, target, runtime, job.asked.request.what.training)
@@ -228,7 +224,7 @@ def run(
 def _check(how: Setting, target: Device) -> None:
     if how.dtype not in SETTINGS:
         raise UsageError(f"a model cannot be traced in {how.dtype!r}; use one of {', '.join(SETTINGS)}")
-    if how.layout not in ("nchw", "nhwc"):
+    if how.layout not in model_tables.LAYOUTS:
         raise UsageError(f"unknown layout {how.layout!r}; use nchw or nhwc")
     key = ("fp16" if target.kind == "gpu" else "bf16") if how.dtype == "amp" else how.dtype
     target.peak(key, "best")  # raises with the nearest dtype that there is

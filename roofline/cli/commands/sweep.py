@@ -14,6 +14,7 @@ import typer
 from roofline.cli.options import Debug, Host, Inputs, Json, NoCache, OptimizerOption, Settings, Training, limit, pairs
 from roofline.cli.terminal import note, out_json
 from roofline.errors import ModelError, UsageError
+from roofline.records.sweep import OK, REFUSED
 
 if TYPE_CHECKING:
     from roofline.sweeps.run import Progress, Report
@@ -195,7 +196,7 @@ def _summary(report: Report) -> None:
 
 def _failure(report: Report) -> Exception | None:
     """What to raise where models failed, or where nothing could be asked."""
-    lost = sum(count for status, count in report.statuses.items() if status not in ("ok", "refused"))
+    lost = sum(count for status, count in report.statuses.items() if status not in (OK, REFUSED))
     if lost:
         return ModelError(f"{lost:,} of {report.rows:,} rows have no numbers because their model failed; `error` says why")
     if report.rows and not report.statuses.get("ok"):
