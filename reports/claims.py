@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import roofline
 from roofline import units
 from roofline.records import Analysis
+from roofline.units import count, percent
 
 # of the reference models' files
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,24 +54,16 @@ def with_settings(model: str, device: str = CPU, **settings: Any) -> Analysis:
     return roofline.analyze(model, device=device, settings=settings)
 
 
-def count(number: float) -> str:
-    return units.count(number)
-
-
 def times(many: float, few: float) -> str:
     """How many times, to two digits."""
     return f"{many / few:.2g}" if many / few < 100 else f"{many / few:.0f}"
-
-
-def percent(part: float, whole: float) -> str:
-    return units.percent(part, whole)
 
 
 # ------------------------------------------------------------------------------------------------ the numbers of each
 
 
 def separable() -> dict[str, str]:
-    plain, split = (ask(f"models/separable.py:{name}", inputs=("1,3,12,12",)) for name in ("standard_conv", "separable_conv"))
+    plain, split = (ask(f"models/separable.py:{name}", inputs=("1,3,12,12",)) for name in NAMES)
     wide = {"cin": 256, "cout": 256, "kernel": 3, "padding": 1}
     three = [
         roofline.analyze(f"{ROOT}/models/separable.py:{n}", device=CPU, settings=wide, inputs=["1,256,14,14"]) for n in NAMES

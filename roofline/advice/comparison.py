@@ -16,7 +16,7 @@ from roofline.analysis.own import Table as Table
 from roofline.analysis.own import front as front
 from roofline.analysis.own import table as table
 from roofline.devices.device import Device
-from roofline.errors import ModelError, RooflineError, UsageError
+from roofline.errors import RooflineError
 from roofline.records import Analysis
 from roofline.records.comparison import Compared, Comparison, Failed
 from roofline.records.explanation import Number, Sentence, Term
@@ -50,8 +50,7 @@ def compare(
                 try:
                     book.runs[key] = runs.ask(model, device, asked, cache, progress)
                 except RooflineError as error:
-                    why = str(error).replace("\n", "; ")
-                    failed.append(Failed(model, device.name, batch, error.exit_code, why))
+                    failed.append(Failed(model, device.name, batch, error.exit_code, runs.why(error)))
                     continue
                 options[key] = {"model": model, **asked}
     rows = [_row(key, options[key]["model"], a) for key, a in book.runs.items()]
@@ -147,11 +146,8 @@ def _sentences(book: Book, rows: Sequence[Compared]) -> list[Sentence]:
                 words.append(f"{{{name}}} {'fewer' if lighter else 'more'} {what}")
             batch = f" at batch {row.batch}" if len({r.batch for r in rows}) > 1 else ""
             sure = doubt.times_between(times.value, row.interval, slow.interval, same_device=True)
-            how = f"{{model}} is {{times}} as fast as {{slow}}{doubt.said(sure)}"
-            if doubt.swallowed(sure):
-                how = f"{{model}} and {{slow}} cannot be told apart ({{times}} as fast{doubt.said(sure)})"
             found += say(
-                "On {device}{batch} " + how + ", with " + " and ".join(words) + ".",
+                "On {device}{batch} " + doubt.beside("model", "slow", sure) + ", with " + " and ".join(words) + ".",
                 device=row.device,
                 batch=batch,
                 model=row.model,
@@ -165,9 +161,5 @@ def _sentences(book: Book, rows: Sequence[Compared]) -> list[Sentence]:
 
 def failure(found: Comparison) -> RooflineError | None:
     """What to raise where something could not be analysed: its exit code is the gravest of theirs."""
-    if not found.failed:
-        return None
-    first, asked = found.failed[0], len(found.failed) + len(found.rows)
-    more = f" (and {len(found.failed) - 1} more, above)" if len(found.failed) > 1 else ""
-    kind = ModelError if any(f.exit_code == ModelError.exit_code for f in found.failed) else UsageError
-    return kind(f"{len(found.failed)} of {asked} could not be analysed{more}: {first.model} on {first.device}: {first.why}")
+    lost = [(one.exit_code, f"{one.model} on {one.device}: {one.why}") for one in found.failed]
+    return runs.failure(lost, len(found.failed) + len(found.rows), "above")

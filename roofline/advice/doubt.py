@@ -24,3 +24,10 @@ def swallowed(sure: Between | None) -> bool:
 def said(sure: Between | None) -> str:
     """In words, after the ratio."""
     return f", {si(sure[0], digits=2)} to {si(sure[1], digits=2)} in 8 of 10 cases" if sure else ""
+
+
+def beside(one: str, other: str, sure: Between | None) -> str:
+    """What a sentence says of two by the names of their places in it; {times} is the ratio."""
+    if swallowed(sure):
+        return f"{{{one}}} and {{{other}}} cannot be told apart ({{times}} as fast{said(sure)})"
+    return f"{{{one}}} is {{times}} as fast as {{{other}}}{said(sure)}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from roofline.advice import runs, sentences, tables
 from roofline.advice.alternatives import GROUPS, Alternative, alternatives, batches
 from roofline.advice.terms import Book, pace_of
@@ -16,7 +18,7 @@ from roofline.analysis.reasons import listed
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis
-from roofline.records.explanation import Explanation, Saving
+from roofline.records.explanation import Explanation, Saving, Sentence
 
 # What would save less than this share is not resolved: predictions are off by about as much at the median.
 RESOLVED = 0.05
@@ -68,22 +70,14 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
         asker.run(device.name, device, {})
     names = [device.name for device in devices]
     advice = {device.name: _advice(asker, device) for device in devices}
-    book, first = asker.book, asker.book.runs[names[0]]
-    said = [note for name in names for note in book.runs[name].notes]
-    return Explanation(
-        model=first.model.name,
-        devices={name: book.runs[name].device.title or name for name in names},
-        runs={key: runs.kept(a, _title(a), asker.options[key]) for key, a in book.runs.items()},
-        takes=sentences.takes(book, names),
-        classes=tables.classes(book, names),
-        regions=tables.regions(book, names),
-        why=sentences.why(book, names),
+    book = asker.book
+    return replace(
+        _plain(book, names, asker.options, sentences.why(book, names)),
         savings={name: advice[name].savings for name in names},
         together={name: both for name in names if (both := advice[name].together)},
         small={name: advice[name].small for name in names},
         batches=[said for name in names for said in sentences.batches(book, name, _sweep(asker, name))],
         unknown=sentences.unknown(book, names, [s.what for name in names for s in advice[name].savings]),
-        notes=list(dict.fromkeys(said)),
     )
 
 
@@ -94,20 +88,25 @@ def told(analyses: Sequence[Analysis]) -> Explanation:
     book.runs = {a.device.name: a for a in analyses}
     names = list(book.runs)
     ran = all(a.kernels and a.totals.time_s > 0 for a in analyses)
+    return _plain(book, names, {name: {} for name in names}, sentences.why(book, names) if ran else [])
+
+
+def _plain(book: Book, names: Sequence[str], options: Mapping[str, Mapping[str, Any]], why: list[Sentence]) -> Explanation:
+    """What the analyses alone say. `options` are those of every run."""
     return Explanation(
-        model=analyses[0].model.name,
-        devices={name: a.device.title or name for name, a in book.runs.items()},
-        runs={name: runs.kept(a, _title(a), {}) for name, a in book.runs.items()},
+        model=book.runs[names[0]].model.name,
+        devices={name: book.runs[name].device.title or name for name in names},
+        runs={key: runs.kept(a, _title(a), options[key]) for key, a in book.runs.items()},
         takes=sentences.takes(book, names),
         classes=tables.classes(book, names),
         regions=tables.regions(book, names),
-        why=sentences.why(book, names) if ran else [],
+        why=why,
         savings={name: [] for name in names},
         together={},
         small={name: [] for name in names},
         batches=[],
         unknown=sentences.unknown(book, names, []),
-        notes=list(dict.fromkeys(note for a in analyses for note in a.notes)),
+        notes=list(dict.fromkeys(note for name in names for note in book.runs[name].notes)),
     )
 
 

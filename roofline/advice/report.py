@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from roofline.advice import explanation, runs
 from roofline.advice.explanation import Asker
 from roofline.devices.device import Device
-from roofline.errors import ModelError, RooflineError, UsageError
+from roofline.errors import RooflineError
 from roofline.records import Analysis
 from roofline.records.explanation import Explanation
 
@@ -71,7 +71,7 @@ def gather(
                     there.append(device)
                 except RooflineError as error:
                     where = ", ".join([f"on {device.name}", *(f"{name} {value}" for name, value in setting.items())])
-                    missing.append(Missing(model, where, str(error).replace("\n", "; "), error.exit_code))
+                    missing.append(Missing(model, where, runs.why(error), error.exit_code))
             if there:
                 analyses = [asker.book.runs[device.name] for device in there]
                 first = advise and number == 0
@@ -81,9 +81,5 @@ def gather(
 
 def failure(found: Report) -> RooflineError | None:
     """What to raise where something could not be analysed: its exit code is the gravest of theirs."""
-    if not found.missing:
-        return None
-    first = found.missing[0]
-    more = f" (and {len(found.missing) - 1} more, on the page)" if len(found.missing) > 1 else ""
-    kind = ModelError if any(one.exit_code == ModelError.exit_code for one in found.missing) else UsageError
-    return kind(f"{len(found.missing)} of {found.asked} could not be analysed{more}: {first.model} {first.where}: {first.why}")
+    lost = [(one.exit_code, f"{one.model} {one.where}: {one.why}") for one in found.missing]
+    return runs.failure(lost, found.asked, "on the page")

@@ -99,11 +99,8 @@ def _beside(book: Book, one: str, other: str) -> list[Sentence]:
     times = book.ratio("times", slow, fast, "totals.time_s")
     same = a.device.fingerprint == b.device.fingerprint and a.device.name == b.device.name
     sure = doubt.times_between(times.value, a.totals.interval, b.totals.interval, same_device=same)
-    how = f"{{fast}} is {{times}} as fast as {{slow}}{doubt.said(sure)}"
-    if doubt.swallowed(sure):
-        how = f"{{fast}} and {{slow}} cannot be told apart ({{times}} as fast{doubt.said(sure)})"
     return say(
-        how + "; the peak of {fast} is {peaks} as high and its memory {memories} as fast.",
+        doubt.beside("fast", "slow", sure) + "; the peak of {fast} is {peaks} as high and its memory {memories} as fast.",
         fast=fast,
         slow=slow,
         times=times,

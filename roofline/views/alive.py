@@ -13,7 +13,7 @@ from roofline.analysis.memory import Timeline
 from roofline.records import Analysis
 from roofline.units import binary, percent
 from roofline.views.ink import Theme, behind, printable
-from roofline.views.sheet import Format, Mode, Sheet, Size, content, footer, header, sheet, shrink
+from roofline.views.sheet import Format, Mode, Sheet, Size, content, footer, header, sheet, shrink, tool
 
 # By kind, from the bottom: what stays, then what comes and goes.
 COLOURS = {
@@ -33,7 +33,7 @@ def picture(a: Analysis, alive: Timeline, form: Format, *, size: Size, mode: Mod
         wide, high = made.inches
         lines = [(f"{' · '.join(facts(a)[:4])} · counted from the trace, not measured", made.theme.soft)]
         if not made.narrow:
-            lines.append((_said(a, alive), made.theme.ink))
+            lines.append((_said(alive), made.theme.ink))
         header(made, f"{name} on {where}: memory over one pass", lines, room=0.94 if made.narrow else 0.66)
         top, bottom, left = (0.95 if made.narrow else 1.3) / high, 0.9 / high, 0.95 / wide
         ax = made.figure.add_axes((left, bottom, (0.97 if made.narrow else 0.688) - left, 1 - top - bottom))
@@ -45,7 +45,7 @@ def picture(a: Analysis, alive: Timeline, form: Format, *, size: Size, mode: Mod
         footer(
             made,
             [_keys(kinds)] if made.narrow else ["steps: operators in the order in which they run"],
-            f"roofline {a.tool.roofline}, torch {a.tool.torch}",
+            tool(a),
         )
         return content(made, form, f"{name} on {where}: memory over one pass")
 
@@ -54,7 +54,7 @@ def _keys(kinds: Sequence[str]) -> str:
     return "from below: " + ", ".join(kind.replace("_", " ") for kind in kinds)
 
 
-def _said(a: Analysis, alive: Timeline) -> str:
+def _said(alive: Timeline) -> str:
     at = alive.layers[alive.peak]
     where = printable(at) if at else "the model itself"
     most = max(alive.kinds, key=lambda kind: alive.kinds[kind][alive.peak])

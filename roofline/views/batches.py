@@ -11,7 +11,7 @@ from roofline.analysis.explain import facts, label
 from roofline.records import BOUNDS, Analysis
 from roofline.units import count
 from roofline.views.ink import SERIES, printable
-from roofline.views.sheet import Format, Mode, Sheet, Size, columns_of, content, footer, header, sheet, shrink, wrapped
+from roofline.views.sheet import Format, Mode, Sheet, Size, columns_of, content, footer, header, sheet, shrink, tool, wrapped
 from roofline.views.style import BOUND_COLOUR
 
 # A batch is large enough where twice as many bring less than this share more.
@@ -61,7 +61,7 @@ def picture(sweeps: Sequence[Sequence[Analysis]], form: Format, *, size: Size, m
                 _shares(made.figure.add_axes(box), made, sweep, name, last=i == len(sweeps) - 1)
         note = "○ knee: from there on no larger batch brings 10 % more · × the next one does not fit into memory"
         first = firsts[0]
-        footer(made, [note], f"roofline {first.tool.roofline}, torch {first.tool.torch}")
+        footer(made, [note], tool(first))
         return content(made, form, f"{model} on {where}: throughput by batch")
 
 

@@ -37,6 +37,7 @@ from roofline.views.sheet import (
     header,
     sheet,
     shrink,
+    tool,
     wrapped,
 )
 from roofline.views.side import bound_bars, side_many, side_one
@@ -125,7 +126,7 @@ def _panel(made: Sheet, group: Sequence[Analysis], by: By) -> None:
         side_one(part, theme, first)
     elif not narrow:
         side_many(part, theme, group)
-    footer(made, notes, _tool(first))
+    footer(made, notes, tool(first))
 
 
 def _row(made: Sheet, groups: Sequence[Sequence[Analysis]], across: int, down: int) -> None:
@@ -162,11 +163,7 @@ def _row(made: Sheet, groups: Sequence[Sequence[Analysis]], across: int, down: i
         notes += [note for note in found if note not in notes]
         place_ = (x, y + 0.06 / high, cell[0] - 0.25 / wide, bars)
         bound_bars(made.figure, theme, place_, group, models=not same, longest=max(x.totals.time_s for x in group))
-    footer(made, notes, _tool(everything[0]))
-
-
-def _tool(a: Analysis) -> str:
-    return f"roofline {a.tool.roofline}, torch {a.tool.torch}"
+    footer(made, notes, tool(everything[0]))
 
 
 def _kind(a: Analysis) -> str:
@@ -214,7 +211,7 @@ def _plot(ax: Axes, made: Sheet, at: Frame, group: Sequence[Analysis], by: By, s
     marks = Marks(ax, theme, at, made.narrow)
     if len(group) == 1:
         plane.floor(ax, theme, at, first, taken, narrow=made.narrow)
-        labels, notes = _kernels(marks, first, by)
+        labels, notes = _kernels(marks, first, by, spots)
     else:
         labels, notes = _compare(marks, group)
     around = _around(marks, first, labels, spots)
@@ -222,14 +219,14 @@ def _plot(ax: Axes, made: Sheet, at: Frame, group: Sequence[Analysis], by: By, s
     return notes
 
 
-def _kernels(m: Marks, a: Analysis, by: By) -> tuple[list[Label], list[str]]:
+def _kernels(m: Marks, a: Analysis, by: By, spots: Sequence[Bubble]) -> tuple[list[Label], list[str]]:
     """Every kernel (or layer) as a mark of its class; names for those that take the time."""
     whole = time_of(a)
     quiet = silent(a.kernels) if by == "kernel" else []
     # in the strip the height is B/s, at the left edge's intensity
     left = m.at.left
     moved = [b._replace(x=m.at.strip, y=b.y * left, reached=b.reached * left, alone=b.alone * left) for b in quiet]
-    found = sorted([*bubbles(_rows(a, by)), *moved], key=lambda b: b.time_s)
+    found = sorted([*spots, *moved], key=lambda b: b.time_s)
     labels: list[Label] = []
     lost = waits = measured = 0
     for b in reversed(found):
@@ -316,7 +313,7 @@ def _compare(m: Marks, group: Sequence[Analysis]) -> tuple[list[Label], list[str
 def _around(m: Marks, a: Analysis, labels: Sequence[Label], spots: Sequence[Bubble]) -> list[Bbox]:
     """Boxes around the points, and beads along the bold roof, that a label should leave free."""
     scale = m.ax.figure.dpi / 72
-    around = [*plane.beads(m.ax, m.at, a.device)]
+    around = [*plane.beads(m.at, a.device)]
     around += [(label.x, label.y, label.radius) for label in labels]
     around += [(b.x, m.height(y), 4.0) for b in spots for y in (b.y, b.alone or b.y)]
     boxes = []

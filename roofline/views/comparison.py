@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from roofline.advice import doubt
 from roofline.analysis.explain import with_interval
 from roofline.analysis.reasons import listed
 from roofline.records.comparison import Compared, Comparison
@@ -63,8 +64,7 @@ def _cells(row: Compared, several: dict[str, bool], own: Sequence[str], front: b
         with_interval(row.time_s, row.interval),
         f"{count(row.throughput)}/s",
     ]
-    sure = row.speed_up_between
-    unsure = " unsure" if sure and sure[0] <= 1 <= sure[1] else ""
+    unsure = " unsure" if doubt.swallowed(row.speed_up_between) else ""
     cells.append("" if row.speed_up is None else f"{si(row.speed_up, digits=3)}x{unsure}")
     cells += [binary(row.peak_memory_bytes) + ("" if row.fits is not False else " does not fit"), row.bound]
     cells += [f"{value:g}" if isinstance(value := row.own.get(name, ""), float) else value for name in own]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
 
 from roofline import units
 from roofline.analysis.diff import Diff
@@ -38,7 +35,3 @@ def markdown(d: Diff, failed: Sequence[str] = (), top: int = 20) -> str:
     if shifted:
         lines += ["", f"{len(shifted)} layers do what they did, and take {shift(shifted)} for what runs around them."]
     return "\n".join(lines) + "\n"
-
-
-def json(document: dict[str, Any]) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"

@@ -17,6 +17,7 @@ from roofline.gate import MARK
 from roofline.version import __version__
 from roofline.views import files
 from roofline.views.listing import safe
+from roofline.views.text import to_json
 
 
 def targets(paths: Iterable[Path]) -> list[Path]:
@@ -74,7 +75,7 @@ def _markdown(path: Path, document: dict[str, Any], found: Sequence[Verdict]) ->
 
 
 def _json(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return to_json(document)
 
 
 def _junit(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> bytes:
@@ -139,7 +140,7 @@ def _sarif(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> by
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": results}],
     }
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    return to_json(value)
 
 
 def _place(file: str, line: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from roofline.records import BOUNDS, Analysis
 from roofline.records.comparison import Comparison
 from roofline.records.explanation import Explanation, Part
 from roofline.views import comparison as compared_view
-from roofline.views.style import BOUND_COLOUR, CLASSES
+from roofline.views.style import BOUND_COLOUR, class_style
 
 FRAMES = ("layer", "op", "kernel")
 # Kernels above which the picture is left out: a notebook keeps every output that it showed.
@@ -109,8 +109,8 @@ def _svg(raw: bytes) -> str:
 
 
 def _part(part: Part, names: Sequence[str]) -> list[str]:
-    style = next((s for s in CLASSES.values() if s.title == part.name or s.title in part.name.lower()), None)
-    colour = style.colour if style else "#6b7280"
+    over = part.flops.over
+    colour = class_style(over.where.get("class", "") if over else "").colour
     cells = [f"{escape(part.times[n].text)} {escape(part.shares[n].text)} {_bar(part.shares[n].value, colour)}" for n in names]
     return [escape(part.name), *cells]
 

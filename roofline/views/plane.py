@@ -12,8 +12,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from matplotlib.transforms import Bbox
 
 from roofline.records import Analysis, DeviceInfo
-from roofline.units import seconds, si
-from roofline.views.ink import Theme, behind
+from roofline.units import si
+from roofline.views.ink import Theme, behind, seconds
 from roofline.views.labels import along, meets
 from roofline.views.points import Bubble, Frame, bubbles
 from roofline.views.style import BOUND_COLOUR, Slope, kept, of_nominal, roofs, slopes
@@ -238,7 +238,7 @@ def floor(ax: Axes, theme: Theme, at: Frame, a: Analysis, taken: list[Bbox], *, 
     colour = theme.mark(BOUND_COLOUR["overhead"])
     ax.plot([at.left, at.right], [value, value], color=colour, linewidth=1.3, linestyle=(0, (6, 2, 1, 2)), zorder=2.4)
     what = "waiting and starting" if a.device.kind == "gpu" else "dispatching and starting"
-    words = f"{what} alone: {seconds(spent).replace('us', 'µs')}, at most {si(value, 'FLOP/s', 3)}"
+    words = f"{what} alone: {seconds(spent)}, at most {si(value, 'FLOP/s', 3)}"
     if narrow:
         words = f"starting alone: {si(value, 'FLOP/s', 2)}"
     for up, side, x in ((-3, "right", at.right), (3, "right", at.right), (3, "left", at.left), (-3, "left", at.left)):
@@ -254,7 +254,7 @@ def floor(ax: Axes, theme: Theme, at: Frame, a: Analysis, taken: list[Bbox], *, 
         text.remove()
 
 
-def beads(ax: Axes, at: Frame, device: DeviceInfo) -> Iterator[tuple[float, float, float]]:
+def beads(at: Frame, device: DeviceInfo) -> Iterator[tuple[float, float, float]]:
     """Points along the bold roof that a label should leave free: FLOP/B, FLOP/s, radius in points."""
     top, dram = device.peak_flops * kept(device), slopes(device)[-1].reached
     for i in range(161):

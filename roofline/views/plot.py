@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from roofline.records import Analysis
 from roofline.units import percent, seconds, si
+from roofline.views.listing import safe
 from roofline.views.points import Frame, bubbles, frame, silent, time_of
 from roofline.views.style import class_style, kept, roofs, slopes
 
@@ -56,18 +57,14 @@ def render(a: Analysis, wide: int = 80) -> str:
     t = a.totals
     if t.flops and t.bytes and t.time_s:
         canvas.put(t.intensity, max(t.flops / time_of(a), at.bottom), "*")
-    named = a.device.title or a.device.name
+    named = safe(a.device.title or a.device.name)
     lines = [
-        f"{a.model.name} on {named}, {seconds(time_of(a))} {'measured' if a.measurement else 'predicted'}"[:wide],
+        f"{safe(a.model.name)} on {named}, {seconds(time_of(a))} {'measured' if a.measurement else 'predicted'}"[:wide],
         "FLOP/s",
     ]
     decades = {canvas.row(10.0**n): f"{si(10.0**n).replace(' ', '')}" for n in range(3, 18) if at.low <= 10.0**n <= at.high}
     lines += [f"{decades.get(i, ''):>{LEFT - 1}}|{''.join(cells)}".rstrip() for i, cells in enumerate(canvas.cells)]
     return "\n".join([*lines, *_axis(canvas, a), *_legend(a, wide)])
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def _roofs(canvas: Canvas, a: Analysis) -> None:

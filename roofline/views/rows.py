@@ -6,11 +6,10 @@ import csv
 import io
 from typing import Any
 
-import msgspec
-
 from roofline import units
 from roofline.analysis import metrics
 from roofline.sweeps.query import Found
+from roofline.views import text
 from roofline.views.listing import PLAIN, Painter, columns
 from roofline.views.text import cell, escape, grid
 
@@ -74,4 +73,4 @@ def to_markdown(found: Found) -> str:
 def to_json(found: Found) -> bytes:
     """One document: the rows, and how many there were."""
     whole = {"rows": found.records(), "met": found.met, "of": found.rows, "notes": found.notes}
-    return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+    return text.to_json(whole)

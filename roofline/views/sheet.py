@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from roofline.errors import UsageError
+from roofline.records import Analysis
 from roofline.views.ink import THEMES, Theme, families
 
 Format = Literal["png", "svg", "pdf"]
@@ -175,6 +176,11 @@ def wrapped(text: str, columns: int, lines: int = 2) -> str:
 def columns_of(inches: float, points: float = 10.5) -> int:
     """About how many characters of a size fit into a width."""
     return max(20, math.floor(inches * 72 / (0.56 * points)))
+
+
+def tool(a: Analysis) -> str:
+    """By what a picture was made."""
+    return f"roofline {a.tool.roofline}, torch {a.tool.torch}"
 
 
 def footer(made: Sheet, notes: list[str], tool: str) -> None:

@@ -12,7 +12,7 @@ from roofline.records import Analysis
 from roofline.units import percent
 from roofline.views.ink import printable, seconds
 from roofline.views.points import blocks
-from roofline.views.sheet import Format, Mode, Sheet, Size, columns_of, content, footer, header, sheet, shrink, wrapped
+from roofline.views.sheet import Format, Mode, Sheet, Size, columns_of, content, footer, header, sheet, shrink, tool, wrapped
 from roofline.views.style import BOUND_COLOUR, fullest
 
 # Bars of one picture; what is shorter is summed up in one.
@@ -72,7 +72,7 @@ def picture(analyses: Sequence[Analysis], form: Format, *, size: Size, mode: Mod
         for i, a in enumerate(shown):
             ax = made.figure.add_axes((left + i * each, bottom, each - 0.1 / wide, 1 - top - bottom))
             _bars(ax, made, rows, i, a, names=i == 0, title=not same)
-        footer(made, [_legend(shown)], f"roofline {first.tool.roofline}, torch {first.tool.torch}")
+        footer(made, [_legend(shown)], tool(first))
         _keys(made)
         return content(made, form, f"{printable(first.model.name)} on {where}: time by layer")
 

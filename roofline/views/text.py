@@ -18,16 +18,14 @@ By = Literal["layer", "op", "kernel"]
 R = TypeVar("R", LayerRow, OpRow, KernelRow)
 
 
-def to_json(found: msgspec.Struct) -> bytes:
-    """An analysis, or another answer, as one JSON document (schema 1), indented by two spaces, with a newline at the end."""
+def to_json(found: object) -> bytes:
+    """An analysis (schema 1), or another answer, as one JSON document, indented by two spaces, with a newline at the end."""
     return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
 
 
 def many_to_json(analyses: Sequence[Analysis]) -> bytes:
     """One document as it is; several under "analyses"."""
-    if len(analyses) == 1:
-        return to_json(analyses[0])
-    return msgspec.json.format(msgspec.json.encode({"analyses": analyses}), indent=2) + b"\n"
+    return to_json(analyses[0] if len(analyses) == 1 else {"analyses": analyses})
 
 
 def to_csv(analysis: Analysis, by: By = "kernel") -> str:

@@ -83,6 +83,7 @@ def run(  # long: the help of the command
     from roofline.analysis import diff as compare
     from roofline.gate import revisions
     from roofline.views import diffs, files, listing
+    from roofline.views.text import to_json
 
     conditions = [compare.condition(text) for text in fail_on or []]
     targets = _targets(output or ())
@@ -101,7 +102,7 @@ def run(  # long: the help of the command
         out(listing.diff(found, painter()))
     texts = {
         ".md": lambda: diffs.markdown(found, failures).encode(),
-        ".json": lambda: diffs.json(document),
+        ".json": lambda: to_json(document),
         ".html": lambda: _page(found, sides, failures),
     }
     files.write_all({path: texts[path.suffix.lower()]() for path in targets})

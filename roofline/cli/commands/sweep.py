@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from roofline import units
 from roofline.cli.options import Debug, Host, Inputs, Json, NoCache, OptimizerOption, Settings, Training, limit, pairs
-from roofline.cli.terminal import note, out_json
+from roofline.cli.terminal import note, out_json, progress
 from roofline.errors import ModelError, UsageError
 from roofline.records.sweep import OK, REFUSED
 
@@ -148,38 +148,26 @@ def _part(text: str | None) -> tuple[int, int]:
 @contextmanager
 def _shown() -> Iterator[Callable[[Progress], None]]:
     """How far it is, on stderr: one line on a terminal, else a line every half minute."""
-    terminal, last = bool(sys.stderr and sys.stderr.isatty()), [0.0, time.monotonic()]
+    with progress() as tell:
+        every, last = (0.2, 0.0) if tell else (30, time.monotonic())
 
-    def show(state: Progress) -> None:
-        now = time.monotonic()
-        if terminal and now - last[0] > 0.2:
-            last[0] = now
-            sys.stderr.write(f"\r\x1b[K{_line(state)}")
-            sys.stderr.flush()
-        elif not terminal and now - last[1] > 30:
-            last[1] = now
-            note(_line(state))
+        def show(state: Progress) -> None:
+            nonlocal last
+            if (now := time.monotonic()) - last > every:
+                last = now
+                (tell or note)(_line(state))
 
-    try:
         yield show
-    finally:
-        if terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 def _line(state: Progress) -> str:
-    from roofline.units import seconds
-
     rate = state.done_rows / state.spent if state.spent else 0.0
-    left = f", {seconds(state.left, 2)} left" if state.done_models else ""
+    left = f", {units.seconds(state.left, 2)} left" if state.done_models else ""
     failed = f", {state.failed} failed" if state.failed else ""
     return f"{state.done_models:,} of {state.models:,} models, {state.done_rows:,} rows ({rate:,.0f}/s){left}{failed}"
 
 
 def _summary(report: Report) -> None:
-    from roofline.units import seconds
-
     if report.apart:
         note(f"{report.apart:,} rows of another version are kept apart (their version is in the name)")
     why: dict[str, list[str]] = {}
@@ -191,7 +179,7 @@ def _summary(report: Report) -> None:
         more = f" and {len(models) - 3} more" if len(models) > 3 else ""
         note(f"{', '.join(models[:3])}{more}: {reason}")
     split = ", ".join(f"{count:,} {status}" for status, count in sorted(report.statuses.items(), key=lambda item: -item[1]))
-    note(f"{report.path}: {report.rows:,} rows ({split}); {report.new:,} new, in {seconds(report.seconds)}")
+    note(f"{report.path}: {report.rows:,} rows ({split}); {report.new:,} new, in {units.seconds(report.seconds)}")
 
 
 def _failure(report: Report) -> Exception | None:

@@ -272,8 +272,9 @@ def _sentence(s: Sentence, e: Explanation) -> dict[str, Any]:
 
 
 def _device(run: str, e: Explanation) -> str:
-    """ "t4, batch 8" -> "t4"."""
-    return next((name for name in e.devices if run == name or run.startswith(f"{name}, ")), "")
+    """The device of a run, where it is one of those asked for."""
+    name = e.runs[run].options["device"] if run in e.runs else ""
+    return name if name in e.devices else ""
 
 
 def _part(part: Part) -> dict[str, Any]:

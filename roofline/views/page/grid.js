@@ -17,7 +17,7 @@ class Grid {
     });
     const attributes = { class: tree ? "grid tree" : "grid", role: tree ? "treegrid" : "table", "aria-label": label, style: `--columns:${columns.map(c => c.width || "minmax(66px,1fr)").join(" ")}` };
     if (!tree) attributes.tabindex = "0";
-    this.box = el("div", attributes, el("div", { role: "rowgroup", class: "heads" }, this.head), this.body);
+    this.box = el("div", attributes, el("div", { role: "rowgroup" }, this.head), this.body);
     box.replaceChildren(this.box);
     if (tree) this.listen();
   }

@@ -106,11 +106,11 @@ function go(i) {
   say(`${at.model} on ${at.device}, batch ${at.batch}, ${at.dtype}, ${at.runtime}: ${seconds(DATA.runs[i].totals.time_s)}`);
 }
 function rests(run) {
-  const d = DATA.roofs[run.roof], told = DATA.told[run.told], list = (found, sourced) => el("table", { class: "plain" }, el("tbody", {}, ...found.map(row => el("tr", {}, ...row.map(text => el("td", {}, text))))));
+  const d = DATA.roofs[run.roof], told = DATA.told[run.told], list = found => el("table", { class: "plain" }, el("tbody", {}, ...found.map(row => el("tr", {}, ...row.map(text => el("td", {}, text))))));
   const ceilings = [...d.roofs.map(([name, value, source]) => [name, si(value, "FLOP/s", 4), source]), ...d.levels.map(([name, , value, size, source]) => [`${name}${size ? `, ${binary(size)}` : ""}`, si(value, "B/s", 4), source])];
   const notes = ["One MAC is two FLOPs. Traffic is what kernels read and write, in units of 1000; memory is what is alive at once, in units of 1024.", ...DATA.words[run.notes]];
   $("#rests > div").replaceChildren(el("div", { class: "two" }, el("div", {}, list([["Device", `${d.title} (${d.tier})`], [`Peak for ${d.dtype}`, si(d.peak, "FLOP/s", 4)], ["Ridge", `${si(d.ridge)} FLOP/B`]])), list(DATA.words[run.rests])),
-    el("table", { class: "plain stacked sources" }, el("thead", {}, el("tr", {}, ...["Ceiling", "Data sheet", "Source"].map(text => el("th", { scope: "col" }, text)))), el("tbody", {}, ...ceilings.map(([name, value, source]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value), el("td", {}, source || `the device's own numbers (${d.tier})`))))),
+    el("table", { class: "plain stacked" }, el("thead", {}, el("tr", {}, ...["Ceiling", "Data sheet", "Source"].map(text => el("th", { scope: "col" }, text)))), el("tbody", {}, ...ceilings.map(([name, value, source]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value), el("td", {}, source || `the device's own numbers (${d.tier})`))))),
     ...(told.unknown.length ? [el("h3", { class: "group" }, "What this cannot know"), el("ul", { class: "notes" }, ...told.unknown.map(text => el("li", {}, micro(`${text}.`))))] : []), el("h3", { class: "group" }, "Notes"), el("ul", { class: "notes" }, ...notes.map(text => el("li", {}, micro(text)))));
 }
 // what is picked, in words and in every view

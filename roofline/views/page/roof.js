@@ -28,7 +28,7 @@ class Roof {
     this.listen();
   }
   open(run) {
-    this.run = run; this.d = DATA.roofs[run.roof]; this.spots = gathered(opened(run).kernels); this.at = -1;
+    this.run = run; this.d = DATA.roofs[run.roof]; this.at = -1;
     const silent = opened(run).kernels.filter(k => !k.flops || !k.bytes), t = silent.reduce((sum, k) => sum + k.all, 0), n = silent.reduce((sum, k) => sum + k.number, 0);
     $(".silent", this.card).textContent = n ? `Not drawn: ${many(n, "kernel")} without arithmetic (${percent(t, run.totals.time_s)} of the time).` : "";
     $("#roof-what").textContent = "The further right a mark, the more arithmetic its kernels do for each byte that they move; the higher, the faster they do it. Nothing gets above the roofs: left of the ridge memory sets the limit, right of it arithmetic. "
