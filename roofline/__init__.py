@@ -52,21 +52,24 @@ Analysis.VIEWS.update(text=_text, html=_html)
 Analysis.FRAMES.append(_frame)
 
 
-# Public names that are imported when somebody asks for them.
-_LATER = {
-    "register_flops": "roofline.cost",
-    "Explanation": "roofline.records.explanation",
-    "Comparison": "roofline.records.comparison",
-    "Work": "roofline.records",
-}
-
-
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'roofline' has no attribute {name!r}")
-    from importlib import import_module
+    if name == "register_flops":
+        from roofline.cost import register_flops
 
-    return getattr(import_module(_LATER[name]), name)
+        return register_flops
+    if name == "Explanation":
+        from roofline.records.explanation import Explanation
+
+        return Explanation
+    if name == "Comparison":
+        from roofline.records.comparison import Comparison
+
+        return Comparison
+    if name == "Work":
+        from roofline.records import Work
+
+        return Work
+    raise AttributeError(f"module 'roofline' has no attribute {name!r}")
 
 
 def analyze(  # long: an option each

@@ -5,7 +5,6 @@ Totals are sums of the kernel rows. A layer's numbers include its children's, so
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from roofline.analysis import idle
@@ -208,17 +207,10 @@ def _device_info(
         name=device.name, title=device.title, kind=device.kind, peaks=device.peaks(), peak_flops=peak_flops,
         bandwidth=device.bandwidth, ridge=peak_flops / device.bandwidth,
         levels=[LevelInfo(x.name, x.size, x.bandwidth, b) for x, b in zip(device.levels, bandwidths, strict=True)],
-        notes=[n for n in device.notes if key not in ("fp32", "fp64") or not _of_narrow_units(n)], peak_dtype=key,
+        notes=[*device.notes, *(() if key in ("fp32", "fp64") else device.notes_below_fp32)], peak_dtype=key,
         reached_flops=top,
         memory=device.levels[-1].size,
     )  # fmt: skip
-
-
-def _of_narrow_units(note: str) -> bool:
-    """Whether a device's note is about rates at precisions below fp32 alone: it changes no number of an fp32 run."""
-    narrow = r"fp16|bf16|tf32|int8|fp8|low-precision|[Tt]ensor|fp32 accumulation|[Mm]atrix (instruct|unit)"
-    wide = r"fp32(?! accumulation)|DRAM|NEON|device|mode"
-    return bool(re.search(narrow, note)) and not re.search(wide, note)
 
 
 def _coverage(rows: Sequence[KernelRow], never_ran: list[IdlePart]) -> Coverage:

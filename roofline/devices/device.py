@@ -189,6 +189,8 @@ class Device(Struct, frozen=True, kw_only=True):
     # one of TIERS
     tier: str = "datasheet"
     notes: tuple[str, ...] = ()
+    # those on rates at precisions below fp32 alone: they change no number of an fp32 run
+    notes_below_fp32: tuple[str, ...] = ()
     # id -> document, for every id that a number names
     sources: dict[str, str] = {}
 

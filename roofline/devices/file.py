@@ -229,6 +229,7 @@ def read(path: str | Path) -> Device:
         released=top.integer("released", None),
         tier=top.text("tier", "datasheet", TIERS),
         notes=top.texts("notes"),
+        notes_below_fp32=top.texts("notes_below_fp32"),
         sources=sources,
         simd_bits=top.integer("simd_bits"),
         threads=top.integer("threads"),
