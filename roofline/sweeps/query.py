@@ -89,9 +89,9 @@ def _read(paths: Sequence[Path]) -> dict[str, list[Any]]:
         for file in _files(path):
             try:
                 found = FORMATS[file.suffix].columns(file)
+            except UsageError:
+                raise
             except Exception as error:  # of files, of decoders, of pyarrow
-                if isinstance(error, UsageError):
-                    raise
                 raise UsageError(f"{file} does not hold rows of a sweep: {' '.join(str(error).split())[:200]}") from None
             new = [i for i, key in enumerate(found["key"]) if key not in seen]
             seen.update(found["key"])

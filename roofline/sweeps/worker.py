@@ -73,7 +73,7 @@ def main() -> None:
         from roofline.sweeps import work
 
         _warm()
-    except Exception as error:
+    except Exception as error:  # of an import: told to whoever started this process
         send(answers, Answer(error=f"{type(error).__name__}: {error}"))
         return
     memory.limit(start.memory)

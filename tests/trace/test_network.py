@@ -10,7 +10,7 @@ import pytest
 
 import roofline
 from roofline.errors import RooflineError
-from roofline.isolation import network, watching
+from roofline.isolation import network
 
 MODEL = """
 import socket, threading, urllib.request
@@ -66,13 +66,6 @@ def without():
         pass
     return nn.Linear(3, 3)
 """
-
-
-@pytest.fixture(autouse=True)
-def what_packages_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What installed packages ask for counts for all later models of a process: one here reads the whole environment, of which
-    pytest changes a part with every test."""
-    monkeypatch.setattr(watching, "_kept", watching.Seen())
 
 
 @pytest.fixture
