@@ -7,6 +7,8 @@ Scratch memory inside kernels is counted where it is known (`workspace.py`).
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from msgspec import Struct
 
 from roofline.analysis import workspace
@@ -69,6 +71,16 @@ def peak(trace: Trace, device: Device | None = None) -> Peak:
     return Peak(
         best, {_NAMES[k]: v for k, v in at.items() if v}, layer, _owners(trace, moment, layer, most), _shortened(course)
     )
+
+
+def alive(trace: Trace) -> list[int]:
+    """Bytes alive before the first op and while each runs, without scratch memory: `peak` is their maximum with it."""
+    change = [0] * (len(trace.ops) + 2)
+    for s in trace.storages:
+        change[max(s.born, -1) + 1] += s.nbytes
+        if s.died >= 0:
+            change[s.died + 1] -= s.nbytes
+    return list(accumulate(change[:-1]))
 
 
 def _shortened(course: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:

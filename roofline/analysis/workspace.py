@@ -50,10 +50,7 @@ _LIMIT = 200_000
 
 def scratch(spec: OpSpec, device: Device) -> int:
     """Bytes of scratch of one operator, at the moment when results and scratch together are most."""
-    cpu: tuple[int, ...] = ()
-    if device.kind == "cpu" and device.vendor in ("Intel", "AMD"):
-        # buffers of one thread: with how many PyTorch runs is known of this machine alone
-        cpu = device.threads, device.threads if device.tier != "datasheet" else 1, device.simd_bits or 512
+    cpu = asked(device)
     key = id(spec), *cpu
     known = _known.get(key)
     if known is None or known[0] is not spec:
@@ -61,6 +58,16 @@ def scratch(spec: OpSpec, device: Device) -> int:
             _known.clear()
         known = _known[key] = spec, (onednn(spec, *cpu) if cpu else 0) + _anywhere(spec)
     return known[1]
+
+
+def asked(device: Device) -> tuple[int, ...]:
+    """What is asked of a device: those that answer alike have scratch memory of the same sizes."""
+    if device.kind != "cpu" or device.vendor not in ("Intel", "AMD"):
+        return ()
+    # buffers of one thread: with how many PyTorch runs is known of this machine alone
+    buffers = device.threads if device.tier != "datasheet" else 1
+    # of the other threads it matters whether there are any, of a vector whether it is the long one
+    return min(device.threads, 2), buffers, 512 if (device.simd_bits or 512) >= 512 else 256
 
 
 def _anywhere(spec: OpSpec) -> int:

@@ -46,27 +46,30 @@ def price(
     numbers, setting = constants or asked(), dtype or trace.dtype
     found: list[Priced | RooflineError | None] = [None] * len(devices)
     targets: dict[int, Device] = {}
+    used = halves.multiplied(launched) if trace.built else set[str]()
     for i, device in enumerate(devices):
         try:
-            targets[i] = halves.converted(device, launched)[0] if trace.built else device
+            targets[i] = halves.converting(device, used)[0]
         except RooflineError as error:
             found[i] = error
-    peaks = _peaks(trace, list(targets.values()))
-    timed = _timed(launched, list(targets.values()), peaks, setting, runtime, numbers)
-    for i, peak, each in zip(targets, peaks, timed, strict=True):
+    alive = peaks(trace, list(targets.values()))
+    timed = _timed(launched, list(targets.values()), alive, setting, runtime, numbers)
+    for i, peak, each in zip(targets, alive, timed, strict=True):
         found[i] = each if isinstance(each, RooflineError) else _priced(sums, each, peak)
     return [each for each in found if each is not None]
 
 
-def _peaks(trace: Trace, devices: Sequence[Device]) -> list[int]:
+def peaks(trace: Trace, devices: Sequence[Device]) -> list[int]:
     """The most bytes alive on each device; worked out once for those with scratch memory of the same sizes."""
+    before, *alive = memory.alive(trace)
     known: dict[tuple[int, ...], int] = {}
     found = []
     for device in devices:
-        scratch = tuple(workspace.scratch(spec, device) for spec in trace.specs)
-        if scratch not in known:
-            known[scratch] = memory.peak(trace, device).total
-        found.append(known[scratch])
+        asked = workspace.asked(device)
+        if asked not in known:
+            scratch = [workspace.scratch(spec, device) for spec in trace.specs]
+            known[asked] = max((now + scratch[op.spec] for now, op in zip(alive, trace.ops, strict=True)), default=before)
+        found.append(max(before, known[asked]))
     return found
 
 

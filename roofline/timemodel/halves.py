@@ -19,7 +19,16 @@ def converted(device: Device, kernels: Sequence[Kernel]) -> tuple[Device, list[s
     """The device with fp32's rate for halves that it has no peak of, as far as products of these kernels are in them, and a
     note that says so. Raises UsageError for doubles that it has no peak of.
     """
-    used = {SHORT[k.dtype] for k in kernels if k.klass in MATRIX and k.dtype in SHORT}
+    return converting(device, multiplied(kernels))
+
+
+def multiplied(kernels: Sequence[Kernel]) -> set[str]:
+    """The dtypes of their products."""
+    return {SHORT[k.dtype] for k in kernels if k.klass in MATRIX and k.dtype in SHORT}
+
+
+def converting(device: Device, used: set[str]) -> tuple[Device, list[str]]:
+    """The same by the dtypes of products."""
     notes = []
     for dtype in sorted(used):
         if device.has(dtype) or dtype not in (*_HALVES, "fp64"):

@@ -83,16 +83,20 @@ class Batch:
     def __init__(self, kernels: Sequence[Kernel], kind: str) -> None:
         self.gpu = kind == "gpu"
         before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
-        number: dict[tuple[Any, ...], int] = {}
         self.inverse, found = [], list[tuple[Kernel, Features]]()
+        # the calls of an operator share their records: most that are alike are so by identity, which is told at once
+        same, alike = dict[tuple[Any, ...], int](), dict[tuple[Any, ...], int]()
         for i, kernel in enumerate(kernels):
             moved = features.moved(kernel, before, i)
-            what = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, kernel.whole, kernel.products
-            key = *what, kernel.access, kernel.loop, *moved[:3], *moved.reads
-            if key not in number:
-                number[key] = len(found)
-                found.append((kernel, features.of(kernel, moved, 0)))
-            self.inverse.append(number[key])
+            what = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads
+            records = kernel.whole, kernel.products, kernel.access, kernel.loop
+            number = same.get((*what, *map(id, records)))
+            if number is None:
+                number = alike.setdefault((*what, *records), len(found))
+                same[*what, *map(id, records)] = number
+                if number == len(found):
+                    found.append((kernel, features.of(kernel, moved, 0)))
+            self.inverse.append(number)
         self.kernels = len(found)
         # whether floats hold all of its whole numbers
         self.exact = before[-1] < EXACT and all(max(k.flops, 2 * k.macs) < EXACT for k in kernels)
@@ -167,7 +171,7 @@ class Batch:
             work = model.work(group.klass, f, table, machine, Columns)
             over = model.overhead(group.klass, f, table, machine, Columns)
             costs.enter(group, work, over, np.array(top).reshape(-1, 1), self.gpu)
-        return (_queued if self.gpu else _alone)(costs, np.array(self.inverse))
+        return (_queued if self.gpu else _alone)(costs, np.array(self.inverse, dtype=int))
 
 
 def _machine(device: Device, setting: str, runtime: str, family: Family) -> Machine:
@@ -290,29 +294,29 @@ def _queued(costs: _Costs, inverse: Any) -> list[Timed]:
     """As roof._queued: the host issues, the device executes."""
     n, count = costs.shape[0], len(inverse)
     work, start, step = (np.ascontiguousarray(each[:, inverse].T) for each in (costs.work, costs.start, costs.step))
-    issued, done, whole = np.zeros(n), np.zeros(n), np.zeros(n)
-    waited, hidden, own = np.full(n, -1), np.zeros(n), np.zeros(n)
-    for i in range(count):
-        issued = issued + step[i]
-        ready = done + start[i]
-        waits = issued > ready
-        before, done = done, np.where(waits, issued, ready) + work[i]
-        added = done - before
-        hidden, own = np.where(waits, whole, hidden), np.where(waits, added, own)
-        waited = np.where(waits, i, waited)
-        whole = whole + added
+    # after each kernel: when the host has issued it, when the device is done with it
+    issued, done, ready = np.cumsum(step, axis=0), np.zeros((count + 1, n)), np.empty((count, n))
+    for at, before, after, *parts in zip(ready, done[:-1], done[1:], start, issued, work, strict=True):
+        np.add(before, parts[0], out=at)
+        np.maximum(at, parts[1], out=after)
+        np.add(after, parts[2], out=after)
+    waits, added = issued > ready, np.diff(done, axis=0)
+    whole = np.concatenate([np.zeros((1, n)), np.cumsum(added, axis=0)])
+    waited = np.where(waits.any(axis=0), count - 1 - waits[::-1].argmax(axis=0), -1) if count else np.full(n, -1)
     split = costs.bounds([costs.of_work, costs.of_start], costs.work + costs.start)
-    summed = np.concatenate([np.zeros((len(BOUNDS), n, 1)), np.cumsum(split[:, :, inverse], axis=2)], axis=2)
-    rows = np.arange(n)
-    found = summed[:, rows, -1] - summed[:, rows, waited + 1]
+    found, rows = np.empty((len(BOUNDS), n)), np.arange(n)
+    for at in np.unique(waited):
+        these, counts = waited == at, np.bincount(inverse[at + 1 :], minlength=costs.shape[1])
+        found[:, these] = (split[:, these] * counts).sum(axis=2)
     if count:
         last = inverse[np.maximum(waited, 0)]
         at = {name: part[rows, last].reshape(-1, 1) for name, part in costs.of_work.items()}
         busy = costs.work[rows, last].reshape(-1, 1)
         met = waited >= 0
         found += np.where(met, costs.bounds([at], busy)[:, :, 0], 0.0)
+        hidden, own = whole[waited, rows], added[waited, rows]
         found[BOUNDS.index("overhead")] += np.where(met, hidden + own - busy[:, 0], 0.0)
-    return _timed(whole, found)
+    return _timed(whole[-1], found)
 
 
 def _timed(whole: Any, split: Any) -> list[Timed]:

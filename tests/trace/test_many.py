@@ -12,6 +12,7 @@ from roofline.devices import library
 from roofline.errors import UsageError
 from roofline.kernels import build
 from roofline.records import BOUNDS, by_bound
+from roofline.sweeps import price
 from roofline.timemodel import many, roof
 from roofline.timemodel.constants import asked
 
@@ -33,6 +34,7 @@ def test_all_devices_at_once_are_each_by_itself(model: str, options: dict[str, A
     trace, _ = pipeline.of_trace(asking, devices[0], lambda trace: trace)
     kernels = build.build(trace, runtime, kind)
     peaks = [memory.peak(trace, device).total for device in devices]
+    assert price.peaks(trace, devices) == peaks
     batch = many.Batch(kernels, kind)
     assert batch.exact
     found = batch.times(devices, peaks, options["dtype"], runtime, asked())
