@@ -7,11 +7,13 @@ renamed into it; what several processes do to one folder they do one after the o
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from roofline.errors import OutputError, UsageError, nearest
 from roofline.records.sweep import Row
@@ -117,12 +119,15 @@ class Store:
     def prepare(self) -> None:
         """The folder, without what a killed process left half-written."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                self.folder.mkdir(parents=True)
+            if self.folder.is_file():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from None
-        if not os.access(self.folder, os.W_OK):
+        if self.folder.exists() and not os.access(self.folder, os.W_OK):
             raise OutputError(f"cannot write {self.path}: permission denied\nchoose another path")
-        for name in os.listdir(self.folder):
+        for name in _listed(self.folder):
             if name.endswith(_TEMP) and _is_left(name):
                 with suppress(OSError):
                     (self.folder / name).unlink()
@@ -152,8 +157,8 @@ class Store:
                 self._write(self.path, self.format.merged(self.files()))
                 for path in parts:
                     path.unlink(missing_ok=True)
-        with suppress(OSError):
-            (self.folder / ".lock").unlink()
+            with suppress(OSError):
+                (self.folder / ".lock").unlink()
         with suppress(OSError):
             self.folder.rmdir()
 
@@ -174,17 +179,40 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Alone at the folder, as far as its file system knows locks."""
+        file = self._lock()
+        try:
+            yield
+        finally:
+            if file is not None:
+                file.close()
+
+    def _lock(self) -> IO[str] | None:
         try:
             import fcntl
-
-            file = open(self.folder / ".lock", "w")  # noqa: SIM115  # held to the end
-        except (ImportError, OSError):
-            yield
-            return
-        with file:
-            with suppress(OSError):
+        except ImportError:
+            return None
+        lock = self.folder / ".lock"
+        while True:
+            try:
+                self.folder.mkdir(exist_ok=True)  # another sweep into the same file may have finished, and taken it away
+                file = open(lock, "w")  # noqa: SIM115  # held to the end
+            except (FileNotFoundError, FileExistsError):
+                # gone between two steps, unless something else is in its place
+                if self.folder.parent.is_dir() and not self.folder.is_file():
+                    continue
+                return None
+            except OSError:
+                return None
+            try:
                 fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+                # what this waited for may be a lock that nobody finds any more
+                if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                    return file
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return file
+            file.close()
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -192,11 +220,15 @@ def _state(path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_ino
 
 
-def _names(folder: Path) -> list[str]:
+def _listed(folder: Path) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(folder) if is_shard(name))
+        return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def _names(folder: Path) -> list[str]:
+    return [name for name in _listed(folder) if is_shard(name)]
 
 
 def _is_left(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import roofline
-from roofline.errors import UsageError
+from roofline.errors import OutputError, UsageError
 from roofline.records.sweep import Row
 from roofline.sweeps import grid, plan, run
 from roofline.sweeps.formats import FORMATS
 from roofline.sweeps.pool import Limits
+from roofline.sweeps.store import Store
 
 NETS = """
 import ctypes, os, time
@@ -178,7 +180,7 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(nets: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([*args, "-o", "whole.csv", "--workers", "1"], check=True, env=env, capture_output=True)
     draw = random.Random(0)
-    for _ in range(4):
+    for _ in range(int(os.environ.get("ROOFLINE_KILLS", "4"))):
         process = subprocess.Popen([*args, "-o", "killed.csv", "--workers", "1"], env=env, stderr=subprocess.DEVNULL)
         time.sleep(draw.uniform(0.3, 6.0))
         process.kill()
@@ -186,6 +188,59 @@ def test_a_killed_sweep_goes_on_to_the_same_bytes(nets: Path) -> None:
     subprocess.run([*args, "-o", "killed.csv", "--workers", "1"], check=True, env=env, capture_output=True)
     assert (nets / "killed.csv").read_bytes() == (nets / "whole.csv").read_bytes()
     assert not list(nets.glob("killed.csv.parts"))
+
+
+def test_two_sweeps_into_one_file_harm_nothing(nets: Path) -> None:
+    import multiprocessing
+
+    devices, options = ["t4", "rtx-4090"], {"inputs": ("2,8",)}
+    (nets / "more.py").write_text(NETS)
+    names = [f"{file}.py:{name}" for file in ("nets", "more") for name in ("Good", "Raises")]
+    swept(nets / "whole.csv", names, devices, options)
+    whole = rows(nets / "whole.csv")
+    # each a part and both the middle
+    parts = {"a": whole[: len(whole) * 2 // 3], "b": whole[len(whole) // 3 :]}
+
+    def write(name: str) -> None:
+        store = Store(nets / "both.csv")
+        store.prepare()
+        for n, row in enumerate(parts[name]):
+            store.write(f"{name}{n}", [row])
+        store.finish()
+
+    for _ in range(6):
+        both = [multiprocessing.get_context("fork").Process(target=write, args=(name,)) for name in parts]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+        assert [process.exitcode for process in both] == [0, 0]
+        assert (nets / "both.csv").read_bytes() == (nets / "whole.csv").read_bytes()
+        assert not (nets / "both.csv.parts").exists()
+        (nets / "both.csv").unlink()
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_full_disk_leaves_whole_rows(nets: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    names, options = ["nets.py:Good", "nets.py:Raises"], {"inputs": ("2,8",)}
+    swept(nets / "whole.csv", names, ["t4"], options)
+    written, real = 0, Path.write_bytes
+
+    def write(self: Path, data: bytes) -> int:
+        nonlocal written
+        written += 1
+        if written > after:
+            real(self, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, data)
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", write)
+        with pytest.raises(OutputError, match=r"No space left on device\nwhat was written before is whole"):
+            swept(nets / "full.csv", names, ["t4"], options)
+    assert not list(nets.glob("**/*.tmp"))
+    swept(nets / "full.csv", names, ["t4"], options)
+    assert (nets / "full.csv").read_bytes() == (nets / "whole.csv").read_bytes()
 
 
 def test_bad_requests_say_what_to_do(nets: Path) -> None:
