@@ -392,8 +392,7 @@ def check(budget: Budget, analysis: Analysis, base: Base = limits.NO_BASE, accep
 
 def unchecked(budget: Budget, error: Exception) -> Verdict:
     """What stands for a budget whose model failed, or that asks for what cannot be."""
-    code = error.exit_code if isinstance(error, RooflineError) else 70
-    text = str(error) if isinstance(error, RooflineError) else f"internal error: {type(error).__name__}: {error}"
+    text, code = told(error)
     request = budget.request or Request(Ask(""))
     what, place = request.what, request.place
     return Verdict(
@@ -406,11 +405,18 @@ def unchecked(budget: Budget, error: Exception) -> Verdict:
         mode="training" if what.training else "inference",
         ok=False,
         findings=[],
-        error=" ".join(text.split())[:600],
+        error=text,
         exit_code=code,
         line=budget.line,
         file=budget.file,
     )
+
+
+def told(error: Exception) -> tuple[str, int]:
+    """What went wrong on one line, and its exit code."""
+    code = error.exit_code if isinstance(error, RooflineError) else 70
+    text = str(error) if isinstance(error, RooflineError) else f"internal error: {type(error).__name__}: {error}"
+    return " ".join(text.split())[:600], code
 
 
 def chosen(budgets: Iterable[Budget], only: Iterable[str]) -> list[Budget]:

@@ -242,9 +242,13 @@ def failure(found: Sequence[Verdict], file: str) -> RooflineError:
     failed = [v.budget for v in found if v.error]
     words = [f"broken: {_some(broken)}"] if broken else []
     words += [f"not checked: {_some(failed)}"] if failed else []
+    return of_code(exit_code(found), f"{file}: {'; '.join(words)}")
+
+
+def of_code(code: int, text: str) -> RooflineError:
+    """The error that ends with an exit code."""
     kinds: dict[int, type[RooflineError]] = {70: _Fault, 3: ModelError, 2: UsageError}
-    kind = kinds.get(exit_code(found), CheckFailed)
-    return kind(f"{file}: {'; '.join(words)}")
+    return kinds.get(code, CheckFailed)(text)
 
 
 def exit_code(found: Sequence[Verdict]) -> int:

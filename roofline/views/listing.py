@@ -316,8 +316,7 @@ def github(found: Sequence[Verdict], file: str = "") -> str:
         where = file or v.file
 
         def mark(level: str, line: int, message: str, where: str = where, v: Verdict = v) -> None:
-            place = f"file={_property(where)},line={line or 1},title=roofline budget"
-            lines.append(f"::{level} {place}::{_command(safe(f'{v.budget} on {v.device}: {message}'))}\n")
+            lines.append(annotation(level, where, line, "roofline budget", f"{v.budget} on {v.device}: {message}"))
 
         if v.note:
             mark("warning", v.line, v.note)
@@ -330,6 +329,11 @@ def github(found: Sequence[Verdict], file: str = "") -> str:
                 if v.source:
                     mark("notice", v.source_line, f"{f.key}: {words(f)}", v.source)
     return "".join(lines)
+
+
+def annotation(level: str, file: str, line: int, title: str, message: str) -> str:
+    """A GitHub workflow command that marks a line of a file."""
+    return f"::{level} file={_property(file)},line={line or 1},title={title}::{_command(safe(message))}\n"
 
 
 def _command(text: str) -> str:

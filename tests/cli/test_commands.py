@@ -315,6 +315,47 @@ class TestCheck:
         assert cli.main(["check", str(file)]) == 1
 
 
+class TestCheckDocs:
+    def test_cells(self, calls: Calls, tmp_path: Path, monkeypatch: Patch, capsys: Capture) -> None:
+        page = tmp_path / "page.md"
+        page.write_text("<!-- roofline: device=t4 -->\n| Model | Kernels |\n|---|---|\n| m | 84 |\n| n | 85 |\n")
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        assert cli.main(["check", "--docs", str(page), "--dtype", "fp16"]) == 1
+        captured = capsys.readouterr()
+        said = "n, Kernels: says 85, is 84"
+        assert lines(captured.out) == [
+            f"{page}:5: {said}",
+            "1 of 2 cells drifted.",
+            f"::error file={page},line=5,title=roofline table::{said}",
+        ]
+        assert captured.err == f"roofline: {page}: 1 of 2 cells drifted; --update writes what is computed\n"
+        assert [(call.ask.model, call.place.device, call.what.dtype) for call in calls] == [
+            ("m", "t4", "fp16"),
+            ("n", "t4", "fp16"),
+        ]
+        assert cli.main(["check", "--docs", str(page), "--update"]) == 0
+        assert page.read_text().endswith("| m | 84 |\n| n | 84 |\n")
+        capsys.readouterr()
+        assert cli.main(["check", "--docs", str(page), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["cells"][1]["now"] == "84"
+
+    @pytest.mark.parametrize(
+        ("more", "words"),
+        [
+            (["--docs"], "name the files"),
+            (["--docs", "page.md", "--since", "v1"], "--since is about budgets"),
+            (["--docs", "page.md"], "no cell of a marked table in page.md"),
+            (["--docs", "roofline.toml"], "--docs reads Markdown"),
+            (["roofline.toml", "page.md"], "--docs takes several Markdown files"),
+        ],
+    )
+    def test_refused(self, more: list[str], words: str, tmp_path: Path, monkeypatch: Patch, capsys: Capture) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "page.md").write_text("| Model | Kernels |\n|---|---|\n| m | 84 |\n")
+        assert cli.main(["check", *more]) == 2
+        assert words in capsys.readouterr().err
+
+
 def _of_the_library(analysis: Analysis) -> Analysis:
     """As if it had been asked for by its batch, on the device that the library has under its name."""
     known = device_digest(lookup(analysis.setting.device))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roofline.analysis.metrics import by_limit
+from roofline.cli import published
 from roofline.cli.groups import Group
 from roofline.cli.options import Debug, Json, LimitOptions, NoCache, OneDevice, PassOptions, PlaceOptions
 from roofline.cli.saved import one
@@ -81,7 +82,7 @@ class ReportOptions(Group, frozen=True):
 
 def run(  # long: the help of the command
     file: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Argument(
             metavar="FILE",
             show_default=False,
@@ -89,6 +90,10 @@ def run(  # long: the help of the command
         ),
     ] = None,
     *,
+    docs: Annotated[
+        bool,
+        typer.Option("--docs", help="FILE... is Markdown: hold the cells of its marked tables to what is computed."),
+    ] = False,
     device: OneDevice = None,
     place: PlaceOptions,
     what: PassOptions,
@@ -125,6 +130,14 @@ def run(  # long: the help of the command
 
     An option stands for what a budget does not say itself.
 
+    With --docs the numbers of published tables are held to what is computed, and mended by --update:
+
+    \b
+    <!-- roofline: device=t4 batch=32 -->
+    | Model    | MACs    | Time    |
+    | -------- | ------- | ------- |
+    | resnet50 | 130.9 G | 31.7 ms |
+
     \b
     Limits: {limits}. A limit on FLOPs or time is broken where an op has no FLOP rule, unless allow_unknown = true.
     """
@@ -134,18 +147,25 @@ def run(  # long: the help of the command
     from roofline.gate import patterns
     from roofline.views import gate, listing
 
-    if report.schema:
-        from roofline.analysis.schema import schema
-
-        out_json(schema(inside=file is not None and file.name == "pyproject.toml"))
-        return
     json = report.json
     if json and report.github:
         raise UsageError("--github prints annotations beside the table, and --json one document: leave one of them out")
     _alone(against)
-    targets = gate.targets(report.output or ())
-    paths = budgets.budget_files(file)
     given = {**({"device": device} if device else {}), **place.given(), **what.given()}
+    if docs:
+        _without(against, report)
+        published.tables(
+            file or (), given, update=against.update, json=json, github=report.github, cache=not no_cache, debug=debug
+        )
+        return
+    named = _one(file or ())
+    if report.schema:
+        from roofline.analysis.schema import schema
+
+        out_json(schema(inside=named is not None and named.name == "pyproject.toml"))
+        return
+    targets = gate.targets(report.output or ())
+    paths = budgets.budget_files(named)
     read = [b for path in paths for b in budgets.load_budgets(path, given, cache=not no_cache)]
     wanted = budgets.chosen(patterns.expanded(read), report.only or ())
     bases, notes = _bases(against, wanted)
@@ -153,7 +173,7 @@ def run(  # long: the help of the command
     if against.update:
         notes += _update(found, analyses, bool(report.only), json)
     skipped = len(wanted) - len(found)
-    where = str(paths[0] if len(paths) == 1 else file)
+    where = str(paths[0] if len(paths) == 1 else named)
     code = rules.exit_code(found)
     document = {"ok": code == 0, "exit_code": code, "budgets": found, "skipped": skipped, "notes": notes}
     if json:
@@ -167,6 +187,23 @@ def run(  # long: the help of the command
     gate.write(targets, document, found)
     if code:
         raise rules.failure(found, where)
+
+
+def _one(named: Sequence[Path]) -> Path | None:
+    """The budget file. Raises UsageError for several."""
+    if len(named) > 1:
+        what = "--docs takes several Markdown files" if named[1].suffix.lower() == ".md" else "a folder stands for all in it"
+        raise UsageError(f"{named[0]} and {named[1]}: name one budget file; {what}")
+    return named[0] if named else None
+
+
+def _without(against: AgainstOptions, report: ReportOptions) -> None:
+    """Raises UsageError for options that say nothing of tables."""
+    options: dict[str, Any] = {"since": against.since, "against": against.against, "accept": against.accept}
+    options |= {"only": report.only, "fail-fast": report.fail_fast, "output": report.output, "schema": report.schema}
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"--{name} is about budgets, and --docs checks tables: leave one of them out")
 
 
 def _alone(against: AgainstOptions) -> None:

@@ -1,0 +1,63 @@
+"""`roofline check --docs`: the marked tables of Markdown files, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from roofline.cli.steps import analysed
+from roofline.cli.terminal import note, out, out_json, painter
+from roofline.errors import UsageError
+from roofline.views import files
+from roofline.views import published as view
+
+if TYPE_CHECKING:
+    from roofline.gate.published import Checked
+
+
+def tables(
+    named: Sequence[Path], given: Mapping[str, Any], *, update: bool, json: bool, github: bool, cache: bool, debug: bool
+) -> None:
+    """Check them, and with `update` mend the cells in place. Raises a RooflineError where one does not hold."""
+    from roofline.gate import published
+
+    if not named:
+        raise UsageError("--docs: name the files, such as roofline check --docs README.md docs/*.md")
+    pages = [published.read(path, given, cache=cache) for path in published.pages(named)]
+    if not any(page.asked for page in pages):
+        raise UsageError(
+            f"--docs: no cell of a marked table in {named[0]}{' ...' if len(named) > 1 else ''}; "
+            f"put {published.EXAMPLE} on the line above a table"
+        )
+
+    def failed(error: Exception) -> None:
+        if debug:
+            traceback.print_exception(error)
+
+    by_page = [[cell for one in page.asked for cell in published.checked(one, analysed, failed)] for page in pages]
+    found = [cell for each in by_page for cell in each]
+    new = {page.path: published.text_of(page, each) for page, each in zip(pages, by_page, strict=True)} if update else {}
+    changed = {page.path: new[page.path].encode() for page in pages if update and new[page.path] != page.text}
+    files.write_all(changed)
+    if json:
+        out_json(view.document(found, [str(path) for path in changed]))
+    else:
+        out(view.render(found, painter()))
+        if github or os.environ.get("GITHUB_ACTIONS") == "true":
+            out(view.github(found))
+    for path in changed:
+        note(f"wrote {path}")
+    _end(found if not update else [c for c in found if c.error], ", ".join(map(str, named[:3])))
+
+
+def _end(found: Sequence[Checked], where: str) -> None:
+    """Raises what the cells come to."""
+    from roofline.analysis.limits import of_code
+    from roofline.gate import published
+
+    if code := published.exit_code(found):
+        hint = "" if any(c.error for c in found) else "; --update writes what is computed"
+        raise of_code(code, f"{where}: {view.summary(found)}{hint}")
