@@ -68,6 +68,7 @@ STARTS_HEAVY = {
     "validation.crosscheck": "it runs models under other counters",
     "validation.timm_benchmark": "it builds timm's models",
     "views.chart": "it draws",
+    "views.front": "it draws",
     "views.ink": "it draws",
     "views.labels": "it draws",
     "views.side": "it draws",

@@ -68,7 +68,9 @@ def compare(
         failed=failed,
         sentences=_sentences(book, rows),
         pareto=pareto.names if pareto else (),
+        least=pareto.least if pareto else (),
         notes=notes,
+        tool=next((a.tool for a in book.runs.values()), None),
     )
 
 
@@ -105,19 +107,19 @@ def _beside_first(rows: Sequence[Compared], models: Sequence[str]) -> list[Compa
 def _fronted(book: Book, rows: Sequence[Compared], pareto: Front) -> list[Compared]:
     """With whether each is on the front of its device and batch; None where a number is missing, or where it does not fit."""
 
+    def known(row: Compared) -> dict[str, float]:
+        mine = {name: value for name, value in row.own.items() if isinstance(value, float)}
+        asked = {name: of.of(book.runs[row.run]) for name in pareto.names if (of := metrics.BY_NAME.get(name))}
+        return {name: value for name, value in {**mine, **asked}.items() if name in pareto.names}
+
     def numbers(row: Compared) -> tuple[float, ...] | None:
-        found = []
-        for name, least in zip(pareto.names, pareto.least, strict=True):
-            known = metrics.BY_NAME.get(name)
-            number = known.of(book.runs[row.run]) if known else row.own.get(name)
-            if isinstance(number, str) or number is None:
-                return None
-            found.append(number if least else -number)
-        return tuple(found)
+        if row.fits is False or len(row.by) < len(pareto.names):
+            return None
+        return tuple(row.by[name] if least else -row.by[name] for name, least in zip(pareto.names, pareto.least, strict=True))
 
     out = []
-    for group in _groups(rows):
-        found = [numbers(row) if row.fits is not False else None for row in group]
+    for group in _groups([replace(row, by=known(row)) for row in rows]):
+        found = [numbers(row) for row in group]
         there = [n for n in found if n is not None]
         for row, mine in zip(group, found, strict=True):
             beaten = mine is not None and any(n != mine and all(x <= y for x, y in zip(n, mine, strict=True)) for n in there)

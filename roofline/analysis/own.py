@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -52,10 +53,12 @@ def table(path: str) -> Table:
 
 
 def _cell(text: str) -> float | str:
+    """A number; "nan" and "inf" are none that could be compared."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text.strip()
+    return number if math.isfinite(number) else text.strip()
 
 
 def front(text: str, own: Sequence[str]) -> Front:

@@ -15,7 +15,7 @@ from roofline.cli.terminal import note, out, progress
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis
 from roofline.request import Request, made
-from roofline.views.files import PICTURES, Look
+from roofline.views.files import PICTURES, TABLES, Look, targets
 
 # The largest batch of a sweep is 2 to this power.
 MOST_DOUBLED = 9
@@ -112,15 +112,33 @@ class View(NamedTuple):
 
 def _look(options: ViewOptions, suffixes: set[str]) -> Look:
     """Raises UsageError for an option of pictures where none is written, and for a size that is none."""
-    given = {"--picture": options.picture, "--size": options.size, "--dark": options.dark}
-    if any(given.values()) and not suffixes & set(PICTURES):
-        option = next(name for name, value in given.items() if value)
-        raise UsageError(f"{option} is about pictures, and none is written\ngive one: -o FILE with {', '.join(PICTURES)}")
-    if options.size:
+    if options.picture and not suffixes & set(PICTURES):
+        raise _no_picture("--picture")
+    look = paper(options.size, options.dark, suffixes)
+    return look._replace(picture=options.picture.value) if options.picture else look
+
+
+def paper(size: str | None, dark: bool, suffixes: set[str]) -> Look:
+    """How pictures look. Raises UsageError where none is written, and for a size that is none."""
+    if (size or dark) and not suffixes & set(PICTURES):
+        raise _no_picture("--size" if size else "--dark")
+    if size:
         from roofline.views import sheet
 
-        sheet.size(options.size)
-    return Look(options.picture.value if options.picture else "roofline", options.size, options.dark)
+        sheet.size(size)
+    return Look(size=size, dark=dark)
+
+
+def _no_picture(option: str) -> UsageError:
+    return UsageError(f"{option} is about pictures, and none is written\ngive one: -o FILE with {', '.join(PICTURES)}")
+
+
+def table_files(output: Sequence[Path] | None, what: str) -> list[Path]:
+    """Where an answer about several models goes. Raises UsageError for a suffix not in TABLES, OutputError for a place."""
+    for path in output or []:
+        if path.suffix.lower() not in TABLES:
+            raise UsageError(f"-o {path}: {what} is written as {', '.join(TABLES)}")
+    return targets(output or [])
 
 
 def gathered(look: Look, asked: Sequence[Request]) -> Look:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from msgspec import Struct, field
 
-from roofline.records.analysis import Interval, Shown
+from roofline.records.analysis import Interval, Shown, ToolInfo
 from roofline.records.explanation import Run, Sentence
 
 
@@ -37,6 +37,8 @@ class Compared(Struct, frozen=True, omit_defaults=True, kw_only=True):
     fits: bool | None = None
     # from the caller's own table
     own: dict[str, float | str] = {}
+    # the numbers of `Comparison.pareto` by their names, in base units; without those that the model has not
+    by: dict[str, float] = {}
     # not beaten in all of `Comparison.pareto` by another model on this device at this batch
     front: bool | None = None
 
@@ -64,4 +66,8 @@ class Comparison(Shown, frozen=True, kw_only=True):
     sentences: list[Sentence]
     # what the front was asked for by: "time", "accuracy"
     pareto: tuple[str, ...] = ()
+    # of each of these: whether less of it is better
+    least: tuple[bool, ...] = ()
     notes: list[str] = field(default_factory=list)
+    # None: nothing could be analysed
+    tool: ToolInfo | None = None

@@ -19,7 +19,7 @@ from roofline.sweeps.store import Store
 _VARYING = ("device", "batch", "resolution", "dtype", "runtime", "mode", "tokens", "host", "settings", "inputs")
 _SHOWN = ("params", "macs", "time", "throughput", "peak_memory", "bound")
 # Rows that are compared with each other: those of one device in one setting.
-_GROUP = ("device", "batch", "resolution", "dtype", "runtime", "mode", "optimizer", "tokens", "host", "inputs")
+GROUP = ("device", "batch", "resolution", "dtype", "runtime", "mode", "optimizer", "tokens", "host", "inputs")
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -44,6 +44,11 @@ class Found(Struct, frozen=True, kw_only=True):
     rows: int
     met: int
     notes: tuple[str, ...] = ()
+    # every column of these rows, whichever were asked for
+    whole: dict[str, list[Any]]
+    # the front that was asked for, and what else met the condition but is beaten: as `whole`
+    front: own.Front | None = None
+    beaten: dict[str, list[Any]] = {}
 
     def records(self) -> list[dict[str, Any]]:
         """The rows, as a JSON document has them."""
@@ -66,9 +71,11 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
         else []
     )
     front = own.front(question.pareto, _own_columns(question)) if question.pareto else None
+    beaten: list[int] = []
     if front:
         _there(front.names, table)
-        left = _front(left, table, front)
+        best = _front(left, table, front)
+        beaten, left = sorted(set(left).difference(best)), best
     met = len(left)
     if question.sort:
         left = _sorted(left, table, question.sort)
@@ -77,8 +84,11 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
     left = left[: question.top] if question.top else left
     picked = {name: [cells[i] for i in left] for name, cells in table.items()}
     shown = _shown(picked, question, front.names if front else ())
-    columns = {name: picked[name] for name in shown} if question.columns else picked
-    return Found(columns=columns, shown=shown, rows=rows, met=met, notes=tuple(notes))
+    return Found(
+        columns={name: picked[name] for name in shown} if question.columns else picked,
+        shown=shown, rows=rows, met=met, notes=tuple(notes), whole=picked, front=front,
+        beaten={name: [cells[i] for i in beaten] for name, cells in table.items()},
+    )  # fmt: skip
 
 
 def _read(paths: Sequence[Path]) -> dict[str, list[Any]]:
@@ -145,7 +155,7 @@ def _front(rows: list[int], table: Mapping[str, list[Any]], front: own.Front) ->
         cells = [table[name][i] for name in front.names]
         if table["fits"][i] is not False and all(isinstance(cell, (int, float)) for cell in cells):
             numbers = tuple(cell if least else -cell for cell, least in zip(cells, front.least, strict=True))
-            groups.setdefault(tuple(table[name][i] for name in _GROUP), []).append((numbers, i))
+            groups.setdefault(tuple(table[name][i] for name in GROUP), []).append((numbers, i))
     found: list[int] = []
     for group in groups.values():
         best: list[tuple[float, ...]] = []

@@ -10,9 +10,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from roofline.analysis.explain import facts, label
 from roofline.records import BOUNDS, Analysis
 from roofline.units import count
-from roofline.views.ink import SERIES, printable
+from roofline.views.ink import printable
 from roofline.views.sheet import Format, Mode, Sheet, Size, columns_of, content, footer, header, sheet, shrink, tool, wrapped
-from roofline.views.style import BOUND_COLOUR
+from roofline.views.style import BOUND_COLOUR, SERIES
 
 # A batch is large enough where twice as many bring less than this share more.
 KNEE = 0.10

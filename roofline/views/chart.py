@@ -20,7 +20,7 @@ from roofline.analysis.explain import label as distinct_name
 from roofline.records import Analysis, KernelRow, LayerRow
 from roofline.units import percent, si
 from roofline.views import plane
-from roofline.views.ink import SERIES, Theme, printable, seconds
+from roofline.views.ink import Theme, printable, seconds
 from roofline.views.labels import Label, place
 from roofline.views.plane import Roofs
 from roofline.views.points import Bubble, Frame, blocks, bubbles, frame, silent, time_of
@@ -41,7 +41,7 @@ from roofline.views.sheet import (
     wrapped,
 )
 from roofline.views.side import bound_bars, side_many, side_one
-from roofline.views.style import BOUND_COLOUR, ClassStyle, class_style, kept, slopes
+from roofline.views.style import BOUND_COLOUR, SERIES, ClassStyle, class_style, kept, slopes
 
 By = Literal["kernel", "layer"]
 

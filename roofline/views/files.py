@@ -18,6 +18,7 @@ from roofline.records import Analysis
 if TYPE_CHECKING:
     from roofline.advice.report import Told
     from roofline.analysis.memory import Timeline
+    from roofline.views.scatter import Scatter
 
 By = Literal["layer", "op", "kernel"]
 PictureName = Literal["roofline", "layers", "batch", "memory"]
@@ -100,6 +101,20 @@ def _chart(analyses: Sequence[Analysis], shown: Shown) -> bytes:
         raise OutputError(f"the chart cannot be drawn: {e.strerror or e}") from e
 
 
+def fronted(path: Path, found: Scatter, page: Callable[[], str], look: Look) -> bytes:
+    """Models as points, in one of FRONTS: a picture, or the page. Raises OutputError where it cannot be drawn."""
+    suffix = path.suffix.lower()
+    if suffix == ".html":
+        return page().encode()
+    from roofline.views import front, sheet
+
+    form = cast(Literal["png", "svg", "pdf"], suffix[1:])
+    try:
+        return front.picture(found, form, size=sheet.size(look.size), mode="dark" if look.dark else "light")
+    except OSError as e:
+        raise OutputError(f"the picture cannot be drawn: {e.strerror or e}") from e
+
+
 def _page(analyses: Sequence[Analysis], shown: Shown) -> bytes:
     from roofline.views import page
 
@@ -129,6 +144,10 @@ FORMATS: dict[str, Renderer] = {
 
 # Suffixes of pictures.
 PICTURES = tuple(suffix for suffix, renderer in FORMATS.items() if renderer is _chart)
+# What shows models as points.
+FRONTS = (*PICTURES, ".html")
+# What an answer about several models is written as: its table, and these.
+TABLES = (".csv", ".json", ".md", *FRONTS)
 
 
 def suffix_of(path: Path) -> str:

@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from roofline.units import seconds as plain_seconds
+from roofline.views.style import LIGHTER
 
 FAMILY = "DejaVu Sans"
 
@@ -35,10 +36,8 @@ class Theme(NamedTuple):
 
 
 LIGHT = Theme("#ffffff", "#16202e", "#566173", "#9aa4b2", "#e7eaef", 0.0, 0.055)
-DARK = Theme("#10151c", "#e9eef5", "#aab5c3", "#6d7988", "#262e39", 0.22, 0.13)
+DARK = Theme("#10151c", "#e9eef5", "#aab5c3", "#6d7988", "#262e39", LIGHTER, 0.13)
 THEMES: dict[Literal["light", "dark"], Theme] = {"light": LIGHT, "dark": DARK}
-# models in a comparison
-SERIES = ("#2f6fde", "#f08a00", "#14955f", "#d83a8f", "#7a4fd0", "#13a5c8", "#8a5a2b", "#b8a100")
 
 
 def _mixed(colour: str, other: str, part: float) -> str:

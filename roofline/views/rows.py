@@ -20,9 +20,20 @@ _COUNTS = frozenset({"batch", "resolution", "tokens"})
 def render(found: Found, paint: Painter = PLAIN) -> str:
     """The table, and what is to be said of it."""
     text = columns(found.shown, _cells(found), _align(found), paint) if found.met else ""
+    return f"{text}{said(found)}\n" + "".join(f"note: {note}\n" for note in found.notes)
+
+
+def said(found: Found) -> str:
+    """How many rows are left of how many."""
     shown = len(next(iter(found.columns.values()), []))
     more = f", {shown:,} shown" if shown < found.met else ""
-    return f"{text}{found.met:,} of {found.rows:,} rows{more}\n" + "".join(f"note: {note}\n" for note in found.notes)
+    return f"{found.met:,} of {found.rows:,} rows{more}"
+
+
+def table(found: Found) -> tuple[list[tuple[str, str]], list[list[str]], list[list[Any]]]:
+    """The table for a page: a name and "l" or "r" for each column, the cells of each row, and what each is sorted by."""
+    keys = [list(row) for row in zip(*(found.columns[name] for name in found.shown), strict=True)]
+    return list(zip(found.shown, _align(found), strict=True)), _cells(found), keys
 
 
 def _cells(found: Found) -> list[list[str]]:
@@ -67,7 +78,7 @@ def to_csv(found: Found) -> str:
 def to_markdown(found: Found) -> str:
     """The table as GitHub shows it."""
     rows = [[escape(text) for text in row] for row in _cells(found)]
-    return grid(list(found.shown), _align(found), rows) + "\n"
+    return grid([escape(name) for name in found.shown], _align(found), rows) + "\n"
 
 
 def to_json(found: Found) -> bytes:

@@ -12,10 +12,10 @@ from roofline.analysis.explain import label as distinct_name
 from roofline.analysis.explain import pace, rate
 from roofline.records import Analysis
 from roofline.units import binary, count, percent, si
-from roofline.views.ink import SERIES, Theme, printable, seconds
+from roofline.views.ink import Theme, printable, seconds
 from roofline.views.points import time_of
 from roofline.views.sheet import shrink
-from roofline.views.style import BOUND_COLOUR, BOUND_TEXT, class_style, fullest
+from roofline.views.style import BOUND_COLOUR, BOUND_TEXT, SERIES, class_style, fullest
 
 LEFT, WIDTH = 0.735, 0.25
 Box = tuple[float, float, float, float]

@@ -17,6 +17,13 @@ BOUND_STYLE = {"compute": "blue", "instructions": "yellow", "memory": "red", "ov
 BOUND_SIGN = {"compute": "", "instructions": "+", "memory": "=", "overhead": "."}
 
 
+# models or devices beside each other
+SERIES = ("#2f6fde", "#f08a00", "#14955f", "#d83a8f", "#7a4fd0", "#13a5c8", "#8a5a2b", "#b8a100")
+
+# how far colours go toward white on dark paper
+LIGHTER = 0.22
+
+
 class ClassStyle(NamedTuple):
     """How one class of kernel is drawn. The marker tells families apart without colour."""
 

@@ -120,7 +120,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert cli.main(["compare", "resnet18", "-d", "rtx-4090", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"][0]["model"] == "resnet18"
     assert cli.main(["compare", "resnet18", "resnet18", "-d", "rtx-4090"]) == 2
-    assert cli.main(["compare", "resnet18", "-d", "rtx-4090", "-o", str(tmp_path / "x.png")]) == 2
+    assert cli.main(["compare", "resnet18", "-d", "rtx-4090", "-o", str(tmp_path / "x.txt")]) == 2
 
 
 def test_an_explanation_and_a_comparison_show_tables() -> None:

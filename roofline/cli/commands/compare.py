@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli.options import Debug, Devices, Json, LimitOptions, NoCache, PassOptions, PlaceOptions, Resolution
-from roofline.cli.steps import devices_named, foreign
+from roofline.cli.options import (
+    Dark,
+    Debug,
+    Devices,
+    Json,
+    LimitOptions,
+    NoCache,
+    PassOptions,
+    PlaceOptions,
+    Resolution,
+    SizeOption,
+)
+from roofline.cli.steps import devices_named, foreign, paper, table_files
 from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import UsageError
 from roofline.records.comparison import Comparison
@@ -16,7 +27,6 @@ from roofline.views import files
 
 SHORT = "Models side by side, on one device or several."
 ORDER = 3
-SUFFIXES = (".json", ".csv", ".md")
 
 
 def run(  # long: an option each
@@ -44,9 +54,15 @@ def run(  # long: an option each
     output: Annotated[
         list[Path] | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="Also write a file: .json, .csv or .md. Repeat.", show_default=False
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Also write a table (.csv, .json, .md), a picture (.png, .svg, .pdf) or a page (.html). Repeat.",
+            show_default=False,
         ),
     ] = None,
+    size: SizeOption = None,
+    dark: Dark = False,
     json: Json = False,
     no_cache: NoCache = False,
     limits: LimitOptions,
@@ -59,7 +75,7 @@ def run(  # long: an option each
     \b
     roofline compare resnet50 mobilenet_v3_large -d rtx-4090 -d raspberry-pi-5
     roofline compare resnet18 resnet50 efficientnet_b0 -d t4 -b 1 -b 32 --pareto time,params
-    roofline compare resnet50 mobilenet_v2 -d t4 --with accuracy.csv --pareto time,accuracy -o table.md
+    roofline compare resnet50 mobilenet_v2 -d t4 --with accuracy.csv --pareto time,accuracy -o front.png -o front.html
     """
     limits.apply()
     from roofline.advice import comparison
@@ -68,10 +84,8 @@ def run(  # long: an option each
         raise UsageError(f"{next(m for m in models if models.count(m) > 1)}: given twice")
     if batch and len(set(batch)) < len(batch):
         raise UsageError(f"-b {next(b for b in batch if batch.count(b) > 1)}: given twice")
-    paths = files.targets(output or [])
-    for path in paths:
-        if path.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"-o {path}: a comparison is written as {', '.join(SUFFIXES)}")
+    paths = table_files(output, "a comparison")
+    look = paper(size, dark, {path.suffix.lower() for path in paths})
     table = comparison.table(str(own)) if own else None
     front = comparison.front(pareto, table.columns if table else ()) if pareto else None
     given = {**place.given(), **what.given(), **({"resolution": resolution} if resolution else {})}
@@ -80,22 +94,16 @@ def run(  # long: an option each
         found = comparison.compare(
             models, devices, batch or [None], given, own=table, pareto=front, cache=not no_cache, progress=report
         )
-    _publish(found, paths, json)
+    _publish(found, paths, json, look)
     if problem := comparison.failure(found):
         raise problem
 
 
-def _publish(found: Comparison, paths: list[Path], json: bool) -> None:
+def _publish(found: Comparison, paths: list[Path], json: bool, look: files.Look) -> None:
     from roofline.views import comparison as view
-    from roofline.views.text import to_json
 
-    contents = {}
-    for path in paths:
-        suffix = path.suffix.lower()
-        if suffix == ".json":
-            contents[path] = to_json(found)
-        else:
-            contents[path] = (view.to_csv(found) if suffix == ".csv" else view.to_markdown(found)).encode()
+    # where nothing could be analysed there is nothing to draw
+    contents = {path: _content(found, path, look) for path in paths if found.rows or path.suffix.lower() not in files.FRONTS}
     if json:
         out_json(found)
     elif found.rows:
@@ -103,3 +111,16 @@ def _publish(found: Comparison, paths: list[Path], json: bool) -> None:
     files.write_all(contents)
     for path in contents:
         note(f"wrote {path}")
+
+
+def _content(found: Comparison, path: Path, look: files.Look) -> bytes:
+    from roofline.views import comparison as view
+    from roofline.views import scatter
+    from roofline.views.text import to_json
+
+    suffix = path.suffix.lower()
+    if suffix in files.FRONTS:
+        from roofline.views.page import front
+
+        return files.fronted(path, scatter.of_comparison(found), lambda: front.of_comparison(found), look)
+    return to_json(found) if suffix == ".json" else (view.to_csv if suffix == ".csv" else view.to_markdown)(found).encode()

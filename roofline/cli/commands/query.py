@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from roofline.cli.options import Debug, Json
+from roofline.cli.options import Dark, Debug, Json, SizeOption
+from roofline.cli.steps import paper, table_files
 from roofline.cli.terminal import note, out, painter
-from roofline.errors import UsageError
+from roofline.views import files
+
+if TYPE_CHECKING:
+    from roofline.sweeps.query import Found
 
 SHORT = "Ask the rows of a sweep."
 ORDER = 3.6
-SUFFIXES = (".csv", ".json", ".md")
 
 
 def run(  # long: an option each
@@ -45,8 +48,16 @@ def run(  # long: an option each
     ] = None,
     output: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Also write .csv, .json or .md. Repeat.", show_default=False),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Also write a table (.csv, .json, .md), a picture (.png, .svg, .pdf) or a page (.html). Repeat.",
+            show_default=False,
+        ),
     ] = None,
+    size: SizeOption = None,
+    dark: Dark = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -54,17 +65,15 @@ def run(  # long: an option each
 
     \b
     roofline query zoo.parquet --where "params < 10 M and time < 5 ms" --sort throughput --top 20
-    roofline query zoo.parquet --where "device = t4 and batch = 1" --with accuracy.csv --pareto time,accuracy
+    roofline query zoo.parquet --where "device = t4 and batch = 1" --with accuracy.csv --pareto time,accuracy -o front.png
     roofline query zoo/ --where "status != ok" -o failures.csv
     """
     from roofline.analysis import own as numbers
     from roofline.sweeps import query
-    from roofline.views import files, rows
+    from roofline.views import rows
 
-    for path in output or []:
-        if path.suffix not in SUFFIXES:
-            raise UsageError(f"-o {path}: an answer is written as {', '.join(SUFFIXES)}")
-        files.writable(path)
+    targets = table_files(output, "an answer")
+    look = paper(size, dark, {path.suffix.lower() for path in targets})
     question = query.Question(
         where=condition or "",
         sort=sort or "",
@@ -74,13 +83,19 @@ def run(  # long: an option each
         columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
     )
     found = query.ask(paths, question)
-    made = {
-        ".csv": lambda: rows.to_csv(found).encode(),
-        ".json": lambda: rows.to_json(found),
-        ".md": lambda: rows.to_markdown(found).encode(),
-    }
-    contents = {path: made[path.suffix]() for path in output or []}
+    contents = {path: _content(found, path, look) for path in targets}
     out(rows.to_json(found) if json else rows.render(found, painter()))
     files.write_all(contents)
     for path in contents:
         note(f"wrote {path}")
+
+
+def _content(found: Found, path: Path, look: files.Look) -> bytes:
+    from roofline.views import rows, scatter
+
+    suffix = path.suffix.lower()
+    if suffix in files.FRONTS:
+        from roofline.views.page import front
+
+        return files.fronted(path, scatter.of_rows(found), lambda: front.of_rows(found), look)
+    return rows.to_json(found) if suffix == ".json" else (rows.to_csv if suffix == ".csv" else rows.to_markdown)(found).encode()
