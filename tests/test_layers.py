@@ -60,6 +60,7 @@ STARTS_HEAVY = {
     "sweeps.run": "it works in this process where it is asked to",
     "timemodel.columns": "they are numpy's",
     "timemodel.many": "its columns are numpy's",
+    "timemodel.fleet": "its columns are numpy's",
     "validation.arrays": "all kernels of a table at once are numpy's",
     "validation.fit": "it works on those arrays",
     "validation.leave_out": "it fits",

@@ -78,9 +78,9 @@ def _timed(
 ) -> Sequence[Timed | RooflineError]:
     """On all devices together, where that is exact; else one by one."""
     if runtime != "ideal" and len(devices) > 1:
-        batch = Batch(launched, devices[0].kind)
+        batch = Batch([launched], devices[0].kind)
         if batch.exact:
-            return batch.times(devices, peaks, setting, runtime, numbers)
+            return batch.times(devices, [peaks], setting, runtime, numbers)[0]
     found: list[Timed | RooflineError] = []
     for device, peak in zip(devices, peaks, strict=True):
         try:

@@ -1,15 +1,17 @@
 """Numbers of many devices at once, in the place of those of one: what formulas need to run on all of them together.
 
 A `Column` is an array whose rows are devices and whose columns are kernels, either of which may be one; like a `Shared` it
-carries its derivatives by its roofs (shares.py). It does the same operations in the same order, so its numbers are those of
-each device by itself to the last digit. Where a formula asks whether a number is so (`machine.reached or c.stream`), all
-devices have to answer alike: `Mixed` is raised where they do not, and the caller takes fewer at a time.
+carries its derivatives by its roofs (shares.py); numbers without a roof are plain arrays. Operations and their order are the
+same, so its numbers are those of each device by itself to the last digit. Where a formula asks whether a number is so
+(`known.get(kind) or machine.host`), all devices have to answer alike: `Mixed` is raised where they do not, and the caller takes
+fewer at a time.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -83,8 +85,8 @@ class Column:
     def __pow__(self, other: float) -> Column:
         value = np.asarray(self.value)
         # numpy's power may differ in the last digit from that of one number
-        found = np.array([v**other for v in value.ravel().tolist()]).reshape(value.shape)
-        by = np.where(value == 0, 0.0, other * np.power(np.where(value == 0, 1.0, value), other - 1))
+        found = np.fromiter(map(pow, value.ravel().tolist(), repeat(other)), float, value.size).reshape(value.shape)
+        by = other * np.divide(found, value, out=np.zeros(value.shape), where=value != 0)
         return Column(found, {name: part * by for name, part in self.on.items()})
 
     def __floordiv__(self, other: Any) -> Any:
@@ -167,27 +169,33 @@ class Columns:
 
     @staticmethod
     def maximum(a: Any, b: Any) -> Any:
-        if not isinstance(a, Column) and not isinstance(b, Column):
-            return np.maximum(a, b)
-        return _picked(np.asarray(plain(b) > plain(a)), b, a)
+        if type(a) is Column or type(b) is Column:
+            return _picked(np.asarray(plain(b) > plain(a)), b, a)
+        return np.maximum(a, b) if type(a) is np.ndarray or type(b) is np.ndarray else max(a, b)
 
     @staticmethod
     def minimum(a: Any, b: Any) -> Any:
-        if not isinstance(a, Column) and not isinstance(b, Column):
-            return np.minimum(a, b)
-        return _picked(np.asarray(plain(b) < plain(a)), b, a)
+        if type(a) is Column or type(b) is Column:
+            return _picked(np.asarray(plain(b) < plain(a)), b, a)
+        return np.minimum(a, b) if type(a) is np.ndarray or type(b) is np.ndarray else min(a, b)
 
     @staticmethod
     def where(condition: Any, yes: Any, no: Any) -> Any:
-        condition = np.asarray(plain(condition), bool)
-        if not isinstance(yes, Column) and not isinstance(no, Column):
-            return np.where(condition, yes, no)
-        return _picked(condition, yes, no)
+        # one answer for all: the other way is nobody's
+        if type(condition) is bool:
+            return yes if condition else no
+        condition = np.asarray(condition, bool)
+        if type(yes) is Column or type(no) is Column:
+            return _picked(condition, yes, no)
+        return np.where(condition, yes, no)
 
 
 def _picked(condition: Any, yes: Any, no: Any) -> Column:
     a, b = roofs(yes), roofs(no)
-    on = {name: np.where(condition, a.get(name, 0.0), b.get(name, 0.0)) for name in (*a, *(n for n in b if n not in a))}
+    on: _On = {name: np.where(condition, part, b.get(name, 0.0)) for name, part in a.items()}
+    for name, part in b.items():
+        if name not in on:
+            on[name] = np.where(condition, 0.0, part)
     return Column(np.where(condition, plain(yes), plain(no)), on)
 
 
@@ -218,7 +226,7 @@ def stacked(records: Sequence[Any]) -> Any:
         return first
     if isinstance(first, (bool, str)) or first is None:
         raise Mixed
-    return Column(_column([float(r) for r in records]), {})
+    return _column([float(r) for r in records])
 
 
 def _column(values: Sequence[float]) -> Any:

@@ -11,7 +11,19 @@ from typing import Any
 from roofline.classes import CONVS, LIBRARY, PRODUCTS
 from roofline.timemodel.constants import Cpu
 from roofline.timemodel.features import Features
-from roofline.timemodel.formulas import Machine, Overhead, Work, attended, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.formulas import (
+    Machine,
+    Overhead,
+    Work,
+    attended,
+    faults,
+    join,
+    missed,
+    own_conv,
+    resident,
+    streamed,
+    up,
+)
 from roofline.timemodel.sizes import (
     AttentionSizes,
     ConvSizes,
@@ -157,7 +169,7 @@ def _levels(f: Features, packed: Value, busy: Value, c: Cpu, machine: Machine, x
             out.append(0.0 * moved)
             continue
         last = i == len(machine.levels) - 1
-        reach, core = (machine.reached or c.stream, c.core_dram) if last else (c.cache, c.core_cache)
+        reach, core = (streamed(c, machine), c.core_dram) if last else (c.cache, c.core_cache)
         # where the cores draw less than the level delivers, the time rests on their clock
         out.append(moved / xp.minimum(bandwidth * reach, drawn * core))
         capacity = held * c.residency
@@ -197,4 +209,4 @@ def executed(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> floa
 def reached(top: float, levels: list[float], c: Cpu, machine: Machine) -> tuple[float, list[float]]:
     """The peak at the clock kept under load, and what a stream reaches."""
     *caches, dram = levels
-    return top * machine.sustained, [*(b * c.cache for b in caches), dram * (machine.reached or c.stream)]
+    return top * machine.sustained, [*(b * c.cache for b in caches), dram * streamed(c, machine)]

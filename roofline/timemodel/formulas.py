@@ -188,9 +188,16 @@ def up(x: Value, tile: float, xp: Any) -> Value:
     return xp.ceil(x / tile) * tile
 
 
+def streamed(c: Any, machine: Machine) -> Value:
+    """Of the DRAM bandwidth what a copy reaches: the machine's own share, or the constant where that is not known."""
+    # the shares of many devices at once are all known (many.py)
+    unknown = isinstance(machine.reached, (int, float)) and not machine.reached
+    return c.stream if unknown else machine.reached
+
+
 def resident(apart: Value, capacity: float, xp: Any) -> Value:
     """Share of a tensor that a cache still holds after `apart` bytes have moved since it was written."""
-    return xp.minimum(xp.maximum(1.5 - apart / max(capacity, 1.0), 0.0), 1.0)
+    return xp.minimum(xp.maximum(1.5 - apart / xp.maximum(capacity, 1.0), 0.0), 1.0)
 
 
 def missed(own: Value, f: Features, capacity: float, xp: Any) -> Value:

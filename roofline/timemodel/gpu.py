@@ -8,7 +8,7 @@ from roofline.classes import CONVS, PRODUCTS
 from roofline.timemodel import gpu_products
 from roofline.timemodel.constants import Gpu
 from roofline.timemodel.features import Features
-from roofline.timemodel.formulas import Machine, Overhead, Work, attended, join, missed, resident
+from roofline.timemodel.formulas import Machine, Overhead, Work, attended, join, missed, resident, streamed
 from roofline.timemodel.gpu_products import FORMULAS, LOAD, narrow_rate, peak_of, vector_of
 from roofline.timemodel.sizes import ConvSizes, Value, one
 
@@ -29,7 +29,7 @@ SHARED_BLOCKS = 3
 def _apart(elements: Value, nbytes: Value, launches: Value, c: Gpu, machine: Machine, xp: Any) -> Value:
     """Seconds of kernels of their own before and after an operator's: they go element by element through `nbytes`."""
     slow = elements * c.element / (machine.units * machine.clock * machine.sustained)
-    seconds, _ = join(slow, [nbytes / (machine.levels[-1][1] * (machine.reached or c.stream))], c.overlap, xp)
+    seconds, _ = join(slow, [nbytes / (machine.levels[-1][1] * streamed(c, machine))], c.overlap, xp)
     return seconds + xp.where(elements > 0, launches, 0) * machine.launch
 
 
@@ -177,7 +177,7 @@ def _pace(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
 def work(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Work:
     """What a kernel takes by itself, or each of an array of kernels."""
     compute, extra, fraction = _parts(klass, f, c, machine, xp)
-    dram = fraction * (machine.reached or c.stream)
+    dram = fraction * streamed(c, machine)
     cache = c.cache * machine.sustained
     traffic = _traffic(f, c, machine, xp)
     if len(traffic) > 1:
@@ -217,4 +217,4 @@ def reached(top: float, levels: list[float], c: Gpu, machine: Machine) -> tuple[
     """Peaks at the clock kept under load, and what a stream reaches."""
     clock = machine.sustained if top > machine.vector else machine.sustained_vector
     *caches, dram = levels
-    return top * clock, [*(b * c.cache * machine.sustained for b in caches), dram * (machine.reached or c.stream)]
+    return top * clock, [*(b * c.cache * machine.sustained for b in caches), dram * streamed(c, machine)]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from roofline.timemodel.constants import Gpu
 from roofline.timemodel.features import Features
-from roofline.timemodel.formulas import Machine, up
+from roofline.timemodel.formulas import Machine, streamed, up
 from roofline.timemodel.sizes import (
     BLOCK,
     AttentionSizes,
@@ -185,7 +185,7 @@ def _simt_conv(p: ConvSizes, f: Features, c: Gpu, peak: Value, machine: Machine,
     m, n, k = xp.where(weight, p.o, large), xp.where(weight, p.c, p.o), xp.where(weight, large, p.c)
     apart = _simt(m, n, k, 36.0, products.winograd, c, peak, machine, xp)
     moved = f.bits / 8 * (p.n * p.c * p.h * p.w + 72 * large * (p.c + p.o) + p.n * p.o * p.p * p.q + 81 * p.c * p.o)
-    apart = apart + moved / (machine.levels[-1][1] * (machine.reached or c.stream)) + 3 * machine.launch
+    apart = apart + moved / (machine.levels[-1][1] * streamed(c, machine)) + 3 * machine.launch
     exists = _winograd(p, f)
     return direct, xp.where(exists & (p.gradient != 2), inside, math.inf), xp.where(exists, apart, math.inf)
 

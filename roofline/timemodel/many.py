@@ -1,4 +1,4 @@
-"""One pass on many devices at once: the times that `roof.place` gives, without a Point for each kernel.
+"""Passes on many devices at once: the times that `roof.place` gives, without a Point for each kernel.
 
 Kernels of a class, operator and dtype go through the formulas together on all devices (columns.py). A test holds the times to
 those of `roof.place` to the last digit, and the shares to the last but a few: there they are added up in another order.
@@ -19,12 +19,11 @@ from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.records import BOUNDS, Kernel, bound_of_component
 from roofline.shapes import Access, Loop
-from roofline.timemodel import columns, cpu_eager, features, models, sizes
-from roofline.timemodel.columns import Columns, Mixed, plain, roofs, stacked
-from roofline.timemodel.constants import Constants, Family, shared
+from roofline.timemodel import columns, cpu_eager, features, fleet, models, sizes
+from roofline.timemodel.columns import Columns, Mixed, plain, roofs
+from roofline.timemodel.constants import Constants
 from roofline.timemodel.features import NUMBERS, Features, Formula
-from roofline.timemodel.formulas import Machine
-from roofline.timemodel.roof import peak
+from roofline.timemodel.fleet import Fleet, Target
 
 # Whole numbers beyond it are no floats.
 EXACT = 2**53
@@ -45,11 +44,15 @@ class _Products:
         # the number of each product among those of its kernel: they are added up in that order
         first = np.searchsorted(owner, owner)
         self.rank = np.arange(len(owner)) - first
+        # one kind of product, and one of it in every kernel
+        self.single = len(of) == 1 and len(owner) == kernels and not self.rank.any()
 
     def total(self, around: Features, formula: Formula) -> Any:
         if not self.of:
             return 0.0
         found = [(formula(p, f) * p.times, at) for p, f, at in self.of]
+        if self.single:
+            return found[0][0]
         value = self._summed([(plain(v), at) for v, at in found])
         names = dict.fromkeys(name for v, _ in found for name in roofs(v))
         if not names:
@@ -73,19 +76,48 @@ class _Group(Struct):
 
     klass: str
     kernel: Kernel
-    at: Any
+    # their numbers, which follow each other; the pass of each
+    at: slice
+    passes: Any
     features: Features
 
 
-class Batch:
-    """The kernels of a pass, ready for any device of their kind."""
+class _Unique(Struct, frozen=True):
+    """A kernel, or several of a pass that are alike."""
 
-    def __init__(self, kernels: Sequence[Kernel], kind: str) -> None:
+    kernel: Kernel
+    features: Features
+    passed: int
+
+
+class Batch:
+    """The kernels of passes, ready for any device of their kind."""
+
+    def __init__(self, passes: Sequence[Sequence[Kernel]], kind: str) -> None:
         self.gpu = kind == "gpu"
+        self.exact = True
+        found: list[_Unique] = []
+        numbers = [self._entered(kernels, found) for kernels in passes]
+        self.kernels = len(found)
+        self.groups: list[_Group] = []
+        place = np.zeros(len(found), int)
+        start = 0
+        for these, reads in _alike(found, self.gpu):
+            at = slice(start, start := start + len(these))
+            place[these] = range(at.start, at.stop)
+            self.groups.append(_group([found[i] for i in these], reads, self.gpu, at))
+        # of each pass, the number of every kernel among those that differ
+        self.inverse = [place[np.array(each, dtype=int)] for each in numbers]
+
+    def _entered(self, kernels: Sequence[Kernel], found: list[_Unique]) -> list[int]:
+        """The number of each kernel of the next pass among those that are found."""
         before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
-        self.inverse, found = [], list[tuple[Kernel, Features]]()
+        # whether floats hold all of its whole numbers
+        self.exact = self.exact and before[-1] < EXACT and all(max(k.flops, 2 * k.macs) < EXACT for k in kernels)
         # the calls of an operator share their records: most that are alike are so by identity, which is told at once
         same, alike = dict[tuple[Any, ...], int](), dict[tuple[Any, ...], int]()
+        passed = found[-1].passed + 1 if found else 0
+        numbers = []
         for i, kernel in enumerate(kernels):
             moved = features.moved(kernel, before, i)
             what = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads
@@ -95,122 +127,104 @@ class Batch:
                 number = alike.setdefault((*what, *records), len(found))
                 same[*what, *map(id, records)] = number
                 if number == len(found):
-                    found.append((kernel, features.of(kernel, moved, 0)))
-            self.inverse.append(number)
-        self.kernels = len(found)
-        # whether floats hold all of its whole numbers
-        self.exact = before[-1] < EXACT and all(max(k.flops, 2 * k.macs) < EXACT for k in kernels)
-        self.groups = list(_groups(found))
+                    found.append(_Unique(kernel, features.of(kernel, moved, 0), passed))
+            numbers.append(number)
+        return numbers
 
     def times(
-        self, devices: Sequence[Device], footprints: Sequence[int], setting: str, runtime: str, constants: Constants
-    ) -> list[Timed | UsageError]:
-        """On each device, with the bytes that are alive at its peak; or why it cannot be said."""
-        found: list[Timed | UsageError | None] = [None] * len(devices)
-        alike: dict[tuple[Any, ...], list[int]] = {}
-        tops: list[list[float]] = []
+        self, devices: Sequence[Device], footprints: Sequence[Sequence[int]], setting: str, runtime: str, constants: Constants
+    ) -> list[list[Timed | UsageError]]:
+        """Of each pass on each device, with the bytes that are alive at its peak there; or why it cannot be said."""
+        found: list[list[Timed | UsageError | None]] = [[None] * len(devices) for _ in self.inverse]
+        able: list[int] = []
+        targets = []
         for i, device in enumerate(devices):
+            target = fleet.target(device, setting, runtime, constants.of(device, runtime))
             try:
-                tops.append(self._tops(device, setting))
+                for group in self.groups:
+                    target.top(group.kernel)
             except UsageError as error:
-                tops.append([])
-                found[i] = error
+                for each in found:
+                    each[i] = error
                 continue
-            alike.setdefault(_form(device), []).append(i)
-        todo = list(alike.values())
+            able.append(i)
+            targets.append(target)
+        with np.errstate(all="ignore"):
+            timed = self._timed(targets, [[each[i] for i in able] for each in footprints])
+        for each, some in zip(found, timed, strict=True):
+            for i, one in zip(able, some, strict=True):
+                each[i] = one
+        return [[one for one in each if one is not None] for each in found]
+
+    def _timed(self, targets: Sequence[Target], footprints: Sequence[Sequence[int]]) -> list[list[Timed]]:
+        costs, alive = _Costs(len(targets), self.kernels), np.array(footprints, dtype=float).T
+        parts = fleet.parts(targets)
+        todo = parts.copy()
         while todo:
             these = todo.pop()
             try:
-                with np.errstate(all="ignore"):
-                    some = self._some(
-                        [devices[i] for i in these],
-                        [footprints[i] for i in these],
-                        [tops[i] for i in these],
-                        setting,
-                        runtime,
-                        constants,
-                    )
+                self._enter(costs, these, fleet.fleet([targets[i] for i in these]), alive[these])
             except Mixed as mixed:
-                ways = mixed.ways or [2 * at // len(these) for at in range(len(these))]
-                todo += [[i for i, way in zip(these, ways, strict=True) if way == one] for one in dict.fromkeys(ways)]
-                continue
-            for i, timed in zip(these, some, strict=True):
-                found[i] = timed
-        return [timed for timed in found if timed is not None]
+                ways = mixed.ways or [2 * i // len(these) for i in range(len(these))]
+                divided = [[i for i, way in zip(these, ways, strict=True) if way == one] for one in dict.fromkeys(ways)]
+                parts.remove(these)
+                parts += divided
+                todo += divided
+        split = costs.bounds([costs.of_work, costs.of_start], costs.work + costs.start)
+        return [(_queued if self.gpu else _alone)(costs, split, inverse) for inverse in self.inverse]
 
-    def _tops(self, device: Device, setting: str) -> list[float]:
-        """The peak of what runs the kernels of each group. Raises UsageError where the device has none."""
-        known: dict[tuple[str, bool], float] = {}
+    def _enter(self, costs: _Costs, rows: Sequence[int], devices: Fleet, alive: Any) -> None:
+        """The costs of all kernels on some of the devices."""
+        model = models.of(devices.targets[0].family)
         for group in self.groups:
-            unit = group.kernel.dtype, group.klass in MATRIX
-            if unit not in known:
-                known[unit] = peak(device, group.kernel, setting)
-        return [known[group.kernel.dtype, group.klass in MATRIX] for group in self.groups]
-
-    def _some(
-        self,
-        devices: list[Device],
-        footprints: list[int],
-        tops: list[list[float]],
-        setting: str,
-        runtime: str,
-        constants: Constants,
-    ) -> list[Timed]:
-        family: Family = constants.of(devices[0], runtime)
-        model, table = models.of(family), stacked([shared(family)])
-        # all of them are memory, whatever a device calls them
-        names = [str(number) for number in range(len(devices[0].levels))]
-        machines = [_machine(device, setting, runtime, family).shared(names) for device in devices]
-        common = stacked(machines)
-        costs = _Costs(len(devices), self.kernels)
-        footprint = columns.Column(np.array(footprints, dtype=float).reshape(-1, 1), {})
-        for number, group in enumerate(self.groups):
-            top = [each[number] for each in tops]
-            machine = stacked([m.at(t) for m, t in zip(machines, top, strict=True)]) if group.klass in MATRIX else common
-            f = replace(group.features, footprint=footprint)
-            work = model.work(group.klass, f, table, machine, Columns)
-            over = model.overhead(group.klass, f, table, machine, Columns)
-            costs.enter(group, work, over, np.array(top).reshape(-1, 1), self.gpu)
-        return (_queued if self.gpu else _alone)(costs, np.array(self.inverse, dtype=int))
-
-
-def _machine(device: Device, setting: str, runtime: str, family: Family) -> Machine:
-    """With the constant that stands in for a share of DRAM's bandwidth that is not known: fewer devices differ in form."""
-    machine = Machine.of(device, setting, runtime)
-    return machine if machine.reached else replace(machine, reached=getattr(family, "stream", 0.0))
-
-
-def _form(device: Device) -> tuple[Any, ...]:
-    """What formulas ask of a device before they work anything out."""
-    tables = tuple(tuple(sorted(t)) for t in (device.fixed, device.flops, device.bytes))
-    asked = bool(device.tensor), device.levels[-1].status == "measured"
-    return len(device.levels), asked, tables
+            tops = devices.tops(group.kernel)
+            machine = devices.at(tops) if group.klass in MATRIX else devices.machine
+            f = replace(group.features, footprint=alive[:, group.passes])
+            work = model.work(group.klass, f, devices.table, machine, Columns)
+            over = model.overhead(group.klass, f, devices.table, machine, Columns)
+            costs.enter((rows, group.at), group, work, over, fleet.row(tops), self.gpu)
 
 
 # ------------------------------------------------------------------------------------------------ kernels as arrays
 
 
-def _groups(found: list[tuple[Kernel, Features]]) -> Iterator[_Group]:
-    by: dict[tuple[Any, ...], list[int]] = {}
-    for i, (kernel, f) in enumerate(found):
-        reads = len(f.reads) if len(f.reads) <= 2 else 1 << (len(f.reads) - 1).bit_length()
-        by.setdefault((kernel.klass, cpu_eager.kind(kernel.op), kernel.dtype, reads), []).append(i)
-    for (klass, kind, _, reads), at in by.items():
-        yield _Group(klass, found[at[0]][0], np.array(at), _many(klass, kind, [found[i][1] for i in at], reads))
+def _alike(found: Sequence[_Unique], gpu: bool) -> Iterator[tuple[list[int], int]]:
+    """The numbers of those that go through the formulas together, and how many reads each has room for."""
+    by: dict[tuple[str, str, str, int], list[int]] = {}
+    for i, one in enumerate(found):
+        rooms = (max(len(one.features.reads), 2) - 1).bit_length()
+        by.setdefault((one.kernel.klass, _kind(one.kernel, gpu), one.kernel.dtype, rooms), []).append(i)
+    for at in by.values():
+        yield at, max(len(found[i].features.reads) for i in at)
+
+
+def _kind(kernel: Kernel, gpu: bool) -> str:
+    """What a rate is looked up by beside the class."""
+    return "" if gpu else cpu_eager.kind(kernel.op)
+
+
+def _group(found: Sequence[_Unique], reads: int, gpu: bool, at: slice) -> _Group:
+    kernel, these = found[0].kernel, [one.features for one in found]
+    passes = np.array([one.passed for one in found])
+    if (passes == passes[0]).all():
+        passes = passes[:1]
+    return _Group(kernel.klass, kernel, at, passes, _many(kernel.klass, _kind(kernel, gpu), these, reads))
 
 
 def _many(klass: str, kind: str, these: list[Features], reads: int) -> Features:
+    whole = _arrays(klass, kind, these, reads)
     told = [(place, p) for place, f in enumerate(these) for p in f.products.of]  # type: ignore[attr-defined]  # they are Listed
     of = []
     for record in dict.fromkeys(type(p) for _, p in told):
         at = [i for i, (_, p) in enumerate(told) if type(p) is record]
-        around = _arrays(klass, kind, [these[told[i][0]] for i in at], reads, _Products([], np.zeros(0, int), len(at)))
+        places = [told[i][0] for i in at]
+        around = whole if places == list(range(len(these))) else _arrays(klass, kind, [these[i] for i in places], reads)
         of.append((_row([told[i][1] for i in at]), around, np.array(at)))
-    owner = np.array([place for place, _ in told], dtype=int)
-    return _arrays(klass, kind, these, reads, _Products(of, owner, len(these)))
+    return replace(whole, products=_Products(of, np.array([place for place, _ in told], dtype=int), len(these)))
 
 
-def _arrays(klass: str, kind: str, these: list[Features], reads: int, products: _Products) -> Features:
+def _arrays(klass: str, kind: str, these: list[Features], reads: int) -> Features:
+    """All but their products."""
     padded = [[*f.reads, *[(0, 0)] * (reads - len(f.reads))] for f in these]
     return Features(
         op=kind,
@@ -218,7 +232,7 @@ def _arrays(klass: str, kind: str, these: list[Features], reads: int, products: 
         access=_row([f.access for f in these], Access),
         loop=_row([f.loop for f in these], Loop),
         shape=_row([f.shape for f in these]) if klass in sizes.OF_CLASS else None,
-        products=products,
+        products=_Products([], np.zeros(0, int), len(these)),
         **{name: _line([getattr(f, name) for f in these]) for name in NUMBERS},
     )
 
@@ -231,7 +245,9 @@ def _row(records: Sequence[Any], kind: type[Any] | None = None) -> Any:
 
 
 def _line(values: Sequence[Any]) -> Any:
-    return np.array(values, dtype=float)
+    """An array; one number where it is the same for all: what hangs on it alone is worked out once."""
+    first = values[0]
+    return float(first) if all(value == first for value in values) else np.array(values, dtype=float)
 
 
 # ------------------------------------------------------------------------------------------------ times
@@ -246,10 +262,9 @@ class _Costs:
         self.of_work: dict[str, Any] = {}
         self.of_start: dict[str, Any] = {}
 
-    def enter(self, group: _Group, work: Any, over: Any, top: Any, gpu: bool) -> None:
-        at = group.at
+    def enter(self, at: Any, group: _Group, work: Any, over: Any, top: Any, gpu: bool) -> None:
         start, step = over if gpu else (over.start + over.step, 0.0)
-        self.work[:, at], self.start[:, at], self.step[:, at] = plain(work.seconds), plain(start), plain(step)
+        self.work[at], self.start[at], self.step[at] = plain(work.seconds), plain(start), plain(step)
         if group.klass in MATRIX:
             arithmetic: Any = not gpu
         else:
@@ -263,7 +278,9 @@ class _Costs:
                     self._part(into, {"matrix": "compute", "loop": "instructions"}.get(name, name), at, part)
 
     def _part(self, into: dict[str, Any], name: str, at: Any, part: Any) -> None:
-        into.setdefault(name, np.zeros(self.shape))[:, at] += part
+        if name not in into:
+            into[name] = np.zeros(self.shape)
+        into[name][at] += part
 
     def bounds(self, parts: Sequence[dict[str, Any]], time: Any) -> Any:
         """[bound, device, kernel]: components that add up to a time, as roof._point makes them."""
@@ -280,17 +297,15 @@ class _Costs:
         return out
 
 
-def _alone(costs: _Costs, inverse: Any) -> list[Timed]:
-    time = costs.work + costs.start
-    split = costs.bounds([costs.of_work, costs.of_start], time)
-    each = time[:, inverse]
+def _alone(costs: _Costs, split: Any, inverse: Any) -> list[Timed]:
+    each = (costs.work + costs.start)[:, inverse]
     # one after the other, as they are launched: another order has another last digit
     whole = np.cumsum(each, axis=1)[:, -1] if each.shape[1] else np.zeros(len(each))
     counts = np.bincount(inverse, minlength=costs.shape[1])
     return _timed(whole, (split * counts).sum(axis=2))
 
 
-def _queued(costs: _Costs, inverse: Any) -> list[Timed]:
+def _queued(costs: _Costs, split: Any, inverse: Any) -> list[Timed]:
     """As roof._queued: the host issues, the device executes."""
     n, count = costs.shape[0], len(inverse)
     work, start, step = (np.ascontiguousarray(each[:, inverse].T) for each in (costs.work, costs.start, costs.step))
@@ -303,7 +318,6 @@ def _queued(costs: _Costs, inverse: Any) -> list[Timed]:
     waits, added = issued > ready, np.diff(done, axis=0)
     whole = np.concatenate([np.zeros((1, n)), np.cumsum(added, axis=0)])
     waited = np.where(waits.any(axis=0), count - 1 - waits[::-1].argmax(axis=0), -1) if count else np.full(n, -1)
-    split = costs.bounds([costs.of_work, costs.of_start], costs.work + costs.start)
     found, rows = np.empty((len(BOUNDS), n)), np.arange(n)
     for at in np.unique(waited):
         these, counts = waited == at, np.bincount(inverse[at + 1 :], minlength=costs.shape[1])

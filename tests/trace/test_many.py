@@ -35,9 +35,9 @@ def test_all_devices_at_once_are_each_by_itself(model: str, options: dict[str, A
     kernels = build.build(trace, runtime, kind)
     peaks = [memory.peak(trace, device).total for device in devices]
     assert price.peaks(trace, devices) == peaks
-    batch = many.Batch(kernels, kind)
+    batch = many.Batch([kernels], kind)
     assert batch.exact
-    found = batch.times(devices, peaks, options["dtype"], runtime, asked())
+    (found,) = batch.times(devices, [peaks], options["dtype"], runtime, asked())
     for device, peak, timed in list(zip(devices, peaks, found, strict=True))[:: 4 if kind == "cpu" else 9]:
         try:
             points = roof.place(kernels, device, setting=options["dtype"], runtime=runtime, footprint=peak, constants=asked())
@@ -57,3 +57,21 @@ def test_all_devices_at_once_are_each_by_itself(model: str, options: dict[str, A
         assert timed.time == whole
         split = by_bound(components)
         assert timed.split == pytest.approx([split[name] for name in BOUNDS], abs=1e-9 * whole)
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_passes_at_once_are_each_by_itself(kind: str) -> None:
+    devices = [device for device in library.everything() if device.kind == kind][::5]
+    trace, _ = pipeline.of_trace(request.made("ghostnet", {"dtype": "fp32"}), devices[0], lambda trace: trace)
+    kernels = build.build(trace, "eager", kind)
+    # kernels alike in passes that keep more and less alive, one of them none
+    passes, alive = [kernels, kernels[: len(kernels) // 2], ()], [10**6, 10**8, 0]
+    footprints = [[bytes_ for _ in devices] for bytes_ in alive]
+    found = many.Batch(passes, kind).times(devices, footprints, "fp32", "eager", asked())
+    for launched, footprint, timed in zip(passes, alive, found, strict=True):
+        for device, one in zip(devices, timed, strict=True):
+            assert isinstance(one, many.Timed)
+            whole = 0.0
+            for point in roof.place(launched, device, setting="fp32", runtime="eager", footprint=footprint, constants=asked()):
+                whole += point.time_s
+            assert one.time == whole

@@ -1,0 +1,113 @@
+"""Devices as formulas take them: each in a setting, and those of one form together. A process keeps them from pass to pass."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from msgspec.structs import replace
+
+from roofline.classes import MATRIX
+from roofline.devices.device import Device
+from roofline.records import Kernel
+from roofline.timemodel import roof
+from roofline.timemodel.columns import stacked
+from roofline.timemodel.constants import Family, shared
+from roofline.timemodel.formulas import Machine
+from roofline.timemodel.shares import rate
+
+T = TypeVar("T")
+
+
+class Target:
+    """A device in a setting under a runtime, by the constants of a time model."""
+
+    def __init__(self, device: Device, setting: str, runtime: str, family: Family) -> None:
+        self.device, self.setting, self.family = device, setting, family
+        machine = Machine.of(device, setting, runtime)
+        if not machine.reached:
+            # the constant that stands in for a share of DRAM's bandwidth that is not known: fewer devices differ in form
+            machine = replace(machine, reached=getattr(family, "stream", 0.0))
+        # all its levels are memory: one roof, as far as a row tells
+        self.machine = machine.shared([""] * len(device.levels))
+        tables = tuple(tuple(sorted(t)) for t in (device.fixed, device.flops, device.bytes))
+        # what formulas ask of a device before they work anything out
+        self.form = len(device.levels), bool(device.tensor), device.levels[-1].status == "measured", tables
+        self._tops: dict[tuple[str, bool], float] = {}
+
+    def top(self, kernel: Kernel) -> float:
+        """FLOP/s of the unit that runs a kernel. Raises UsageError where it has none."""
+        unit = kernel.dtype, kernel.klass in MATRIX
+        if unit not in self._tops:
+            self._tops[unit] = roof.peak(self.device, kernel, self.setting)
+        return self._tops[unit]
+
+
+class Fleet:
+    """Targets of one form, in arrays with a row for each."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.targets = targets
+        self.table = stacked([shared(targets[0].family)])
+        self.machine: Machine = stacked([target.machine for target in targets])
+        self._at: dict[tuple[float, ...], Machine] = {}
+
+    def tops(self, kernel: Kernel) -> tuple[float, ...]:
+        """FLOP/s of the units that run a kernel."""
+        return tuple(target.top(kernel) for target in self.targets)
+
+    def at(self, tops: tuple[float, ...]) -> Machine:
+        """The machines with one rate each for every matrix type."""
+        found = self._at.get(tops)
+        if found is None:
+            unit = "matrix" if self.machine.gpu else "vector"
+            found = self._at[tops] = self.machine.at(stacked([rate(top, unit) for top in tops]))
+        return found
+
+
+class _Kept:
+    """The last so many that were made, each beside the objects whose identities are its key, so that no other takes them."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.known = most, OrderedDict[Hashable, tuple[Any, Any]]()
+
+    def get(self, key: Hashable, held: Any, make: Callable[[], T]) -> T:
+        if key in self.known:
+            self.known.move_to_end(key)
+        else:
+            self.known[key] = held, make()
+            if len(self.known) > self.most:
+                self.known.popitem(last=False)
+        found: T = self.known[key][1]
+        return found
+
+
+_targets, _fleets, _parts = _Kept(2048), _Kept(64), _Kept(64)
+
+
+def target(device: Device, setting: str, runtime: str, family: Family) -> Target:
+    key = id(device), setting, runtime, id(family)
+    return _targets.get(key, (device, family), lambda: Target(device, setting, runtime, family))
+
+
+def fleet(targets: Sequence[Target]) -> Fleet:
+    return _fleets.get(tuple(map(id, targets)), targets, lambda: Fleet(targets))
+
+
+def parts(targets: Sequence[Target]) -> list[list[int]]:
+    """Numbers of those that formulas take together. Whoever finds that some differ after all divides them there."""
+
+    def alike() -> list[list[int]]:
+        found: dict[tuple[Any, ...], list[int]] = {}
+        for i, each in enumerate(targets):
+            found.setdefault(each.form, []).append(i)
+        return list(found.values())
+
+    return _parts.get(tuple(map(id, targets)), targets, alike)
+
+
+def row(values: Sequence[float]) -> Any:
+    """A number of each device, in the form of an array whose columns are kernels."""
+    return np.array(values, dtype=float).reshape(-1, 1)
