@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ from roofline.views.page import library
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next((found for name in NAMES if (found := shutil.which(name))), None)
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+
+# Deque's axe-core, which looks for what keeps people from using a page
+_AXE = (
+    Path(os.environ.get("AXE_CORE", "none")),
+    *(Path(path) / "axe.min.js" for name in ("axe_playwright_python", "axe_core_python")
+      if (spec := find_spec(name)) for path in spec.submodule_search_locations or ()),
+)  # fmt: skip
+AXE = next((path for path in _AXE if path.is_file()), None)
 
 REPO = Path(__file__).parents[1]
 SCRIPTS = Path(__file__).parent / "page" / "scripts"
@@ -99,3 +108,15 @@ def logged(tmp_path: Path, page: str, name: str, *, dark: bool = False, width: i
     assert found
     log: dict[str, Any] = json.loads(html.unescape(found[1]))
     return log
+
+
+def accessible(tmp_path: Path, page: str) -> list[Any]:
+    """What axe-core finds that is serious, on light paper and on dark; skips where it is not here."""
+    if AXE is None:
+        pytest.skip("axe-core is not here: pip install axe-core-python, or AXE_CORE=axe.min.js")
+    code = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    head, _, tail = page.rpartition("</body>")
+    log = logged(tmp_path, f"{head}<script>{code}</script></body>{tail}", "axe")
+    assert sorted(log["papers"]) == ["dark", "light"]
+    found: list[Any] = log["violations"]
+    return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
@@ -22,11 +24,11 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 # Rows of names under the title; groups without room there are counted.
 KEY_ROWS = 3
 # Marks with a name at most, those on a front first; characters of a name.
-NAMED, NAME = 60, 34
+NAMED, NAME = 50, 34
 # Points of a mark, and around it.
 SIZE, RADIUS = 6.5, 4.0
 # Marks that names keep off, at most.
-MOST_AVOIDED = 2000
+MOST_AVOIDED = 300
 
 Point = tuple[float, float]
 
@@ -103,22 +105,24 @@ def _plane(ax: Axes, made: Sheet, found: Scatter) -> None:
         if len(line) > 1:
             ax.plot(*zip(*(m.at for m in line), strict=True), color=colour, linewidth=1.4, alpha=0.75, zorder=2,
                     drawstyle="steps-post" if found.axes[0].least else "steps-pre")  # fmt: skip
-        for mark in found.named(i):
-            _mark(ax, theme, mark, colour, marker)
+        _marks(ax, theme, found.named(i), colour, marker)
     _names(ax, made, found)
 
 
-def _mark(ax: Axes, theme: Theme, mark: Mark, colour: str, marker: str) -> None:
-    for ends in _whiskers(mark):
-        ax.plot(*zip(*ends, strict=True), color=colour, linewidth=0.9, alpha=0.45, zorder=2.5, solid_capstyle="butt")
-    style: dict[str, Any] = {"marker": marker, "markersize": SIZE if mark.row is not None else 0.6 * SIZE, "zorder": 4}
-    if not mark.fits:
-        style |= {"marker": "x", "color": colour, "markeredgewidth": 1.6}
-    elif mark.front is False:
-        style |= {"markerfacecolor": theme.paper, "markeredgecolor": colour, "markeredgewidth": 1.1, "zorder": 3}
-    else:
-        style |= {"color": colour}
-    ax.plot(*([value] for value in mark.at), **style)
+def _marks(ax: Axes, theme: Theme, marks: Sequence[Mark], colour: str, marker: str) -> None:
+    """Those of a group: all that look alike at once, so that thousands cost little more than ten."""
+    ends = [ends for mark in marks for ends in _whiskers(mark)]
+    ax.add_collection(LineCollection(ends, colors=colour, linewidths=0.9, alpha=0.45, zorder=2.5, capstyle="butt"))
+    looks: dict[tuple[bool, bool, bool], list[Point]] = {}
+    for mark in marks:
+        looks.setdefault((mark.fits, mark.front is False, mark.row is not None), []).append(mark.at)
+    for (fits, beaten, named), points in looks.items():
+        style: dict[str, Any] = {"marker": marker, "color": colour, "markersize": SIZE if named else 0.6 * SIZE, "zorder": 4}
+        if not fits:
+            style |= {"marker": "x", "markeredgewidth": 1.6}
+        elif beaten:
+            style |= {"markerfacecolor": theme.paper, "markeredgewidth": 1.1, "zorder": 3}
+        ax.plot(*zip(*points, strict=True), linestyle="none", **style)
 
 
 def _whiskers(mark: Mark) -> list[tuple[Point, Point]]:

@@ -40,8 +40,12 @@ class Axis(NamedTuple):
 
     @property
     def title(self) -> str:
-        name = self.name.replace("_", " ") if self.unit else self.name
-        return name if self.least is None else f"{name} ({'less' if self.least else 'more'} is better)"
+        return self.words if self.least is None else f"{self.words} ({'less' if self.least else 'more'} is better)"
+
+    @property
+    def words(self) -> str:
+        """Its name as people write it."""
+        return {"macs": "MACs", "flops": "FLOPs"}.get(self.name, self.name.replace("_", " ")) if self.unit else self.name
 
     def text(self, value: float) -> str:
         """As people read it."""
@@ -81,7 +85,7 @@ class Scatter(NamedTuple):
 
     def named_axes(self) -> str:
         """Both numbers by their names."""
-        return " and ".join(axis.name.replace("_", " ") for axis in self.axes)
+        return " and ".join(axis.words for axis in self.axes)
 
     def named(self, i: int) -> list[Mark]:
         """The marks of a group."""
@@ -194,6 +198,8 @@ def _scatter(
     tool: ToolInfo,
 ) -> Scatter:
     models = list(dict.fromkeys(mark.name for mark in marks))
+    if not marks:
+        notes = [*notes, "there is nothing to draw"]
     what = models[0] if len(models) == 1 else f"{len(models):,} models"
     kinds = "devices and settings" if any(", " in group for group in groups) else "devices"
     where = groups[0] if len(groups) == 1 else f"{len(groups):,} {kinds}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browsing import browser, embedded, logged, own, parsed
+from browsing import accessible, browser, embedded, logged, own, parsed
 from compared import compared, row
 
 from roofline.views.page import front
@@ -39,3 +39,8 @@ def test_points_and_rows_are_picked_sorted_and_switched(tmp_path: Path, dark: bo
     assert log["found"] == ["middle"]
     assert log["restored"] == [["b"], 1, "descending"]
     assert log["wide"] <= 0
+
+
+@browser
+def test_anybody_can_use_it(tmp_path: Path) -> None:
+    assert accessible(tmp_path, front.of_comparison(compared())) == []

@@ -39,7 +39,7 @@ def test_what_has_no_number_is_named_and_not_drawn() -> None:
     assert found.notes == ["without time or accuracy, and so not drawn: slow"]
     # where nothing was asked for: time and multiply-accumulates, and no front
     usual = scatter.of_comparison(compared(names=()))
-    assert (usual.named_axes(), usual.line, usual.front_of(0)) == ("time and macs", False, [])
+    assert (usual.named_axes(), usual.line, usual.front_of(0)) == ("time and MACs", False, [])
 
 
 def test_a_front_of_three_numbers_is_no_line() -> None:

@@ -15,7 +15,7 @@ function colour(i) {
 }
 const sign = i => SIGNS[Math.floor(i / DATA.series.length) % SIGNS.length];
 const off = () => new Set(state.off ? state.off.split(",").map(Number) : []);
-const words = mark => `${mark.name} on ${DATA.groups[mark.group]}: ${DATA.axes.map((axis, i) => `${axis.name.replaceAll("_", " ")} ${said(axis, mark.at[i])}${range(mark, i)}`).join(", ")}${mark.front === true ? ", on the front" : mark.front === false ? ", beaten" : ""}${mark.fits ? "" : ", does not fit into memory"}`;
+const words = mark => `${mark.name} on ${DATA.groups[mark.group]}: ${DATA.axes.map((axis, i) => `${axis.name} ${said(axis, mark.at[i])}${range(mark, i)}`).join(", ")}${mark.front === true ? ", on the front" : mark.front === false ? ", beaten" : ""}${mark.fits ? "" : ", does not fit into memory"}`;
 const range = (mark, i) => { const ends = ranged(mark)[i]; return ends ? ` (${said(DATA.axes[i], ends[0])} to ${said(DATA.axes[i], ends[1])})` : ""; };
 const ranged = mark => mark.between || [null, null];
 // ---- the table
@@ -127,7 +127,7 @@ function limits(axis, marks) {
   return { min: low - room, max: high + room };
 }
 function tip(m) {
-  const rows = [["", DATA.groups[m.group]], ...DATA.axes.map((axis, i) => [axis.name.replaceAll("_", " "), said(axis, m.at[i]) + range(m, i)]), ...(m.front === undefined ? [] : [["front", m.front ? "yes" : "beaten"]]), ...(m.fits ? [] : [["memory", "does not fit"]])];
+  const rows = [["", DATA.groups[m.group]], ...DATA.axes.map((axis, i) => [axis.name, said(axis, m.at[i]) + range(m, i)]), ...(m.front === undefined ? [] : [["front", m.front ? "yes" : "beaten"]]), ...(m.fits ? [] : [["memory", "does not fit"]])];
   return el("div", { class: "tip" }, el("b", {}, m.name), el("table", {}, el("tbody", {}, ...rows.map(([a, b]) => el("tr", {}, el("td", {}, a), el("td", {}, b))))));
 }
 chart.on("click", p => { if (p.data && p.data.mark && p.data.mark.row !== undefined) choose(p.data.mark.row === picked() ? null : p.data.mark.row); });
@@ -142,6 +142,7 @@ box.addEventListener("keydown", event => {
 });
 const front = DATA.marks.some(m => m.front !== undefined);
 $("#plane-what").textContent = [...(front ? [`Filled: no other model there beats it in ${DATA.line ? "both" : "all that was asked for"}${DATA.line ? "; the line joins these" : ""}. Hollow: beaten.`] : []), ...(DATA.marks.some(m => m.between) ? ["The whiskers are where a measured time lies in 8 of 10 cases."] : []), ...(DATA.marks.some(m => !m.fits) ? ["A cross does not fit into the device's memory."] : [])].join(" ");
+$("#plane").hidden = !DATA.marks.length;
 headed(() => DATA.markdown, draw);
 sized([chart], [{ width: 690, height: 420 }], draw);
 restore();
