@@ -81,8 +81,7 @@ def _by_name(request: Request, target: Device) -> Analysis:
     ask = request.ask
     found = resolve(ask)
     store = Cache(enabled=request.cache)
-    key = digest(program(), found.key, request.what.key(target))
-    whole = digest(key, request.place.runtime, constants(), msgspec.json.encode(target))
+    key, whole = _keys(found, request, target)
     saved = None if alone.rules_added() else store.load("analysis", whole, alone.still(found))
     if saved is not None:
         return document.from_json(saved)
@@ -100,6 +99,27 @@ def _by_name(request: Request, target: Device) -> Analysis:
     if record is not None:
         store.store("analysis", whole, document.to_json(result), record=record)
     return result
+
+
+def _keys(found: Source, request: Request, target: Device) -> tuple[str, str]:
+    """Those of its trace and of its analysis."""
+    key = digest(program(), found.key, request.what.key(target))
+    return key, digest(key, request.place.runtime, constants(), msgspec.json.encode(target))
+
+
+def known(request: Request) -> Analysis | None:
+    """The answer for a model by name where the cache has it. Raises what `run` raises before the model's own code."""
+    from roofline.analysis import document
+    from roofline.cache.store import Cache
+    from roofline.sources.resolve import resolve
+
+    check(request)
+    target = target_of(request.place)
+    if not request.cache or alone.rules_added():
+        return None
+    found = resolve(request.ask)
+    saved = Cache().load("analysis", _keys(found, request, target)[1], alone.still(found))
+    return None if saved is None else _as_asked(document.from_json(saved), target, request)
 
 
 def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:

@@ -416,7 +416,7 @@ def told(error: Exception) -> tuple[str, int]:
     """What went wrong on one line, and its exit code."""
     code = error.exit_code if isinstance(error, RooflineError) else 70
     text = str(error) if isinstance(error, RooflineError) else f"internal error: {type(error).__name__}: {error}"
-    return " ".join(text.split())[:600], code
+    return "; ".join(" ".join(line.split()) for line in text.splitlines())[:600], code
 
 
 def chosen(budgets: Iterable[Budget], only: Iterable[str]) -> list[Budget]:

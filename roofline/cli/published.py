@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roofline.cli.steps import analysed
+from roofline.cli.steps import many, taken
 from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import UsageError
 from roofline.views import files
@@ -19,7 +18,15 @@ if TYPE_CHECKING:
 
 
 def tables(
-    named: Sequence[Path], given: Mapping[str, Any], *, update: bool, json: bool, github: bool, cache: bool, debug: bool
+    named: Sequence[Path],
+    given: Mapping[str, Any],
+    *,
+    update: bool,
+    json: bool,
+    github: bool,
+    cache: bool,
+    jobs: int | None,
+    failed: Callable[[Exception], None],
 ) -> None:
     """Check them, and with `update` mend the cells in place. Raises a RooflineError where one does not hold."""
     from roofline.gate import published
@@ -33,11 +40,10 @@ def tables(
             f"put {published.EXAMPLE} on the line above a table"
         )
 
-    def failed(error: Exception) -> None:
-        if debug:
-            traceback.print_exception(error)
-
-    by_page = [[cell for one in page.asked for cell in published.checked(one, analysed, failed)] for page in pages]
+    answers = many([one.request for page in pages for one in page.asked], jobs)
+    by_page = [
+        [cell for one in page.asked for cell in published.checked(one, lambda: taken(answers), failed)] for page in pages
+    ]
     found = [cell for each in by_page for cell in each]
     new = {page.path: published.text_of(page, each) for page, each in zip(pages, by_page, strict=True)} if update else {}
     changed = {page.path: new[page.path].encode() for page in pages if update and new[page.path] != page.text}

@@ -45,9 +45,15 @@ def quiet(text: str) -> None:
 @contextmanager
 def foreign(model: str) -> Iterator[Callable[[str], None]]:
     """Around what runs a model's own code: its prints must not get into our output, nor its sys.exit() end us."""
-    with progress() as report, redirect_stdout(sys.stderr):
+    with progress() as report, _foreign(model):
+        yield report or quiet
+
+
+@contextmanager
+def _foreign(model: str) -> Iterator[None]:
+    with redirect_stdout(sys.stderr):
         try:
-            yield report or quiet
+            yield
         except SystemExit as e:
             raise ModelError(f"{model}: its code ended the program (sys.exit({e.code!r}))") from e
 
@@ -65,6 +71,31 @@ def analysed(request: Request) -> Analysis:
 
     with foreign(request.ask.model) as report:
         return pipeline.run(replace(request, progress=report))
+
+
+def quietly(request: Request) -> Analysis:
+    """The answer, whoever is told of its progress."""
+    from roofline import pipeline
+
+    with _foreign(request.ask.model):
+        return pipeline.run(request)
+
+
+def many(asked: Sequence[Request], jobs: int | None) -> Iterator[Analysis | Exception]:
+    """The answer of each, or what was raised instead, in their order, from as many processes; with progress on the terminal."""
+    from roofline.gate.many import answers
+    from roofline.gate.many import jobs as usual
+
+    with progress() as report:
+        yield from answers(asked, quietly, jobs or usual(), report or quiet)
+
+
+def taken(answers: Iterator[Analysis | Exception]) -> Analysis:
+    """The next of them; raises what was raised instead."""
+    found = next(answers)
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def by_known_times(asked: Sequence[Request], texts: Sequence[str]) -> Request:

@@ -19,7 +19,8 @@ from roofline.gate.revisions import Revision, checked_out, last_change
 from roofline.records import Analysis
 from roofline.request import Request
 
-Analyse = Callable[[Request], Analysis]
+# Each request's analysis, or what was raised instead, in their order.
+Analyse = Callable[[Sequence[Request]], Iterable[Analysis | Exception]]
 
 
 def of_analysis(analysis: Analysis, where: str) -> Base:
@@ -35,16 +36,20 @@ def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) ->
     if not asked:
         return found
     with checked_out(which) as place, chdir(place):
+        there: dict[str, Request] = {}
         for key, budget in asked.items():
             assert budget.request is not None
             try:
-                found[key] = of_analysis(analyse(moved(budget.request, which)), which.title)
+                there[key] = moved(budget.request, which)
             except _NotThereError as error:
                 found[key] = Base(why=f"new: {error}")
-            except UsageError:
-                raise
-            except RooflineError as error:
-                found[key] = Base(why=f"no base: at {which.title} {' '.join(str(error).split())[:200]}")
+        for key, answer in zip(there, analyse(list(there.values())), strict=True):
+            if isinstance(answer, Analysis):
+                found[key] = of_analysis(answer, which.title)
+            elif isinstance(answer, UsageError) or not isinstance(answer, RooflineError):
+                raise answer
+            else:
+                found[key] = Base(why=f"no base: at {which.title} {' '.join(str(answer).split())[:200]}")
     return found
 
 

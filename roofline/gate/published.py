@@ -276,10 +276,10 @@ def _timed(column: Column) -> bool:
 # ------------------------------------------------------------------------------------------------ beside what is computed
 
 
-def checked(one: Asked, answer: Callable[[Request], Analysis], failed: Callable[[Exception], None]) -> list[Checked]:
-    """The cells of a row beside what `answer` says of its request, which may raise; `failed` is told."""
+def checked(one: Asked, answer: Callable[[], Analysis], failed: Callable[[Exception], None]) -> list[Checked]:
+    """The cells of a row beside what its request comes to, which `answer` gives or raises; `failed` is told."""
     try:
-        analysis = answer(one.request)
+        analysis = answer()
     except Exception as error:  # the boundary between one model and the next
         failed(error)
         text, code = told(error)

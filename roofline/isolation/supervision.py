@@ -74,13 +74,28 @@ def start(limits: Limits) -> None:
     _State.limits = limits
 
 
+def limits() -> Limits | None:
+    """Those of the models of this process, where it is watched."""
+    return _State.limits
+
+
+def handed_over() -> None:
+    """From now on another process watches over this one."""
+    _State.limits = None
+
+
+def may_fork() -> bool:
+    """Whether a fork of this process can go on with models: it is watched, and no thread would be missing in the fork."""
+    return _State.limits is not None and hasattr(signal, "sigtimedwait") and 1 <= _threads() <= _State.threads
+
+
 @contextmanager
 def over(name: str) -> Iterator[None]:
     """Around the code of the model `name`. Raises ModelError where it crashes or passes a limit."""
     if _State.limits is None:
         yield
         return
-    if _may_fork():
+    if _State.depth < DEEPEST and may_fork():
         _fork(name, _State.limits)
     _say(b"M" + name.encode(errors="replace").replace(b"\n", b" ")[:300] + b"\n")
     mine = os.getpid()
@@ -96,10 +111,6 @@ def begun() -> None:
     if _State.limits is not None and _State.threads == 1:
         _State.threads = _threads()
     _say(b"T\n")
-
-
-def _may_fork() -> bool:
-    return hasattr(signal, "sigtimedwait") and _State.depth < DEEPEST and 1 <= _threads() <= _State.threads
 
 
 def _threads() -> int:
@@ -203,17 +214,7 @@ class _Wait:
     def _past(self) -> str | None:
         """Which limit the model has passed."""
         self._held = max(self._held, held := memory.resident(self._child))
-        if self._ran > self._time_s:
-            return (
-                f"building and tracing it took longer than {seconds(self._time_s)}, the limit\n"
-                "does its code wait or loop? If it only takes long, give it more with --time-limit"
-            )
-        if held > self._room:
-            return (
-                f"building and tracing it took {binary(held)} of memory here, and {binary(self._room)} is the limit\n"
-                "give it another with --memory-limit, or a smaller batch, input or model"
-            )
-        return None
+        return passed(self._ran, held, Limits(self._time_s, self._room))
 
     def _ended(self, status: int) -> _Failed:
         code = os.waitstatus_to_exitcode(status)
@@ -222,22 +223,47 @@ class _Wait:
         if self._name is None and code >= 0:
             os._exit(code)
         if code >= 0:
-            return self._failed(f"its code ended the program (exit code {code}), past all that watches for it")
-        named = signal_name(-code)
-        if -code == signal.SIGKILL:
-            held = f" when it held {binary(self._held)}" if self._held else ""
-            return self._failed(
-                f"the system killed it{held}: most likely there was no memory left\n"
-                "try a smaller batch, input or model, or a machine with more memory"
-            )
-        what = _CRASHES.get(named, "a signal")
-        return self._failed(
-            f"its code crashed the process ({named}: {what})\n"
-            "the fault is in compiled code that the model calls; `python -X faulthandler -m roofline ...` shows where"
-        )
+            return self._failed(ended(code))
+        return self._failed(crashed(-code, self._held))
 
     def _failed(self, why: str) -> _Failed:
         return _Failed(self._name or "the program", why, self._name is not None and self._models <= 1)
+
+
+def passed(ran: float, held: float, limits: Limits) -> str | None:
+    """Which limit a model has passed that ran for `ran` seconds and whose process holds `held` bytes."""
+    if ran > limits.time_s:
+        return (
+            f"building and tracing it took longer than {seconds(limits.time_s)}, the limit\n"
+            "does its code wait or loop? If it only takes long, give it more with --time-limit"
+        )
+    if limits.memory_bytes is not None and held > limits.memory_bytes:
+        return (
+            f"building and tracing it took {binary(held)} of memory here, and {binary(limits.memory_bytes)} is the limit\n"
+            "give it another with --memory-limit, or a smaller batch, input or model"
+        )
+    return None
+
+
+def ended(code: int) -> str:
+    """What became of a model in whose code its process ended with an exit code."""
+    return f"its code ended the program (exit code {code}), past all that watches for it"
+
+
+def crashed(number: int, held: float) -> str:
+    """What became of a model whose process a signal ended when it held so many bytes (0: nobody knows)."""
+    named = signal_name(number)
+    if number == signal.SIGKILL:
+        when = f" when it held {binary(held)}" if held else ""
+        return (
+            f"the system killed it{when}: most likely there was no memory left\n"
+            "try a smaller batch, input or model, or a machine with more memory"
+        )
+    what = _CRASHES.get(named, "a signal")
+    return (
+        f"its code crashed the process ({named}: {what})\n"
+        "the fault is in compiled code that the model calls; `python -X faulthandler -m roofline ...` shows where"
+    )
 
 
 def _end_by(number: int) -> NoReturn:

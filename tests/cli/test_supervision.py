@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -75,6 +76,32 @@ def test_each_costs_its_own_line(tmp_path: Path, cache_dir: Path) -> None:
     assert done.stdout.count("Params") == 1
     rows = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("nets.py")]
     assert rows == ["nets.py:Fine", "nets.py:Also"]
+
+
+def test_models_of_a_check_cost_their_own_line(tmp_path: Path, cache_dir: Path) -> None:
+    """In several processes, which is what `check` works in: more crashes than watchers can wait for one another."""
+    names = ["Crashes", "Fine", "Hangs", "Crashes2", "Crashes3", "Crashes4", "Crashes5", "Also"]
+    more = "".join(f"\nclass Crashes{i}(Crashes):\n    pass\n" for i in range(2, 6))
+    (tmp_path / "nets.py").write_text(f"{NETS}{more}\nprint('a net that prints')\n")
+    models = ", ".join(f'"nets.py:{name}"' for name in names)
+    (tmp_path / "roofline.toml").write_text(
+        f'[budgets.all]\nmodels = [{models}]\ndevice = "t4"\ninputs = ["1,3,4,4"]\nmacs = 384\n'
+    )
+    done = subprocess.run(
+        [*PROGRAM, "check", "--json", "--jobs", "2", "--time-limit", "2 s"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    found = json.loads(done.stdout)["budgets"]
+    assert [b["budget"] for b in found] == [f"nets.py:{name}" for name in names]
+    assert [b["ok"] for b in found] == [name in ("Fine", "Also") for name in names]
+    said = {b["budget"].partition(":")[2]: b["error"] for b in found if b["error"]}
+    assert all("its code crashed the process (SIGSEGV" in text for name, text in said.items() if "Crashes" in name)
+    assert "took longer than 2 s, the limit; does its code wait or loop?" in said["Hangs"]
 
 
 def test_sigterm_reaches_the_model_and_nothing_stays(tmp_path: Path, cache_dir: Path) -> None:

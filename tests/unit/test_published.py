@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def page(folder: Path, text: str, **given: object) -> published.Page:
 
 
 def look(page: published.Page) -> list[Checked]:
-    return [cell for one in page.asked for cell in published.checked(one, analysis, lambda error: None)]
+    return [cell for one in page.asked for cell in published.checked(one, partial(analysis, one.request), lambda error: None)]
 
 
 def mended(folder: Path, text: str) -> str:

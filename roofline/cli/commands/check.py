@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from roofline.cli import published
 from roofline.cli.groups import Group
 from roofline.cli.options import Debug, Json, LimitOptions, NoCache, OneDevice, PassOptions, PlaceOptions
 from roofline.cli.saved import one
-from roofline.cli.steps import analysed
+from roofline.cli.steps import many, taken
 from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import UsageError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from roofline.analysis.budgets import Budget
     from roofline.analysis.limits import Base, Verdict
     from roofline.records import Analysis
+    from roofline.request import Request
 
 SHORT = "Hold models to their budgets; exit 1 if one is broken."
 ORDER = 4
@@ -94,6 +95,12 @@ def run(  # long: the help of the command
         bool,
         typer.Option("--docs", help="FILE... is Markdown: hold the cells of its marked tables to what is computed."),
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", min=1, metavar="N", show_default=False, help="Models at a time.  [default: the cores, at most 4]"
+        ),
+    ] = None,
     device: OneDevice = None,
     place: PlaceOptions,
     what: PassOptions,
@@ -155,7 +162,14 @@ def run(  # long: the help of the command
     if docs:
         _without(against, report)
         published.tables(
-            file or (), given, update=against.update, json=json, github=report.github, cache=not no_cache, debug=debug
+            file or (),
+            given,
+            update=against.update,
+            json=json,
+            github=report.github,
+            cache=not no_cache,
+            jobs=jobs,
+            failed=_failed(debug),
         )
         return
     named = _one(file or ())
@@ -168,8 +182,8 @@ def run(  # long: the help of the command
     paths = budgets.budget_files(named)
     read = [b for path in paths for b in budgets.load_budgets(path, given, cache=not no_cache)]
     wanted = budgets.chosen(patterns.expanded(read), report.only or ())
-    bases, notes = _bases(against, wanted)
-    found, analyses = _checked(wanted, bases, against.accept or "", report.fail_fast, debug)
+    bases, notes = _bases(against, wanted, jobs)
+    found, analyses = _checked(wanted, bases, against.accept or "", report.fail_fast, jobs, _failed(debug))
     if against.update:
         notes += _update(found, analyses, bool(report.only), json)
     skipped = len(wanted) - len(found)
@@ -187,6 +201,11 @@ def run(  # long: the help of the command
     gate.write(targets, document, found)
     if code:
         raise rules.failure(found, where)
+
+
+def _failed(debug: bool) -> Callable[[Exception], None]:
+    """What is told of every exception that costs a line of its own."""
+    return traceback.print_exception if debug else lambda error: None
 
 
 def _one(named: Sequence[Path]) -> Path | None:
@@ -215,11 +234,14 @@ def _alone(against: AgainstOptions) -> None:
         raise UsageError('--accept: say why, such as --accept "attention in every block, #123"')
 
 
-def _bases(against: AgainstOptions, wanted: Sequence[Budget]) -> tuple[dict[str, Base], list[str]]:
+def _bases(against: AgainstOptions, wanted: Sequence[Budget], jobs: int | None) -> tuple[dict[str, Base], list[str]]:
     """What changes are from, by the key of a budget, and notes about that."""
     from roofline.analysis.budgets import baseline_of
     from roofline.analysis.limits import Base
     from roofline.gate import bases, revisions
+
+    def analyse(asked: Sequence[Request]) -> Iterator[Analysis | Exception]:
+        return many(asked, jobs)
 
     if against.update:
         return {b.key: Base(why="this baseline is made now") for b in wanted}, []
@@ -229,28 +251,31 @@ def _bases(against: AgainstOptions, wanted: Sequence[Budget]) -> tuple[dict[str,
         return {}, [f"no limit is on a change, so nothing was measured from {name}"]
     if name:
         which = revisions.revision(name) if against.since else revisions.merge_base(name)
-        return bases.at_revision(which, asking, analysed), []
+        return bases.at_revision(which, asking, analyse), []
     found: dict[str, Base] = {}
     notes = []
     for path in dict.fromkeys(b.file for b in asking):
-        some, said = bases.of_baseline(baseline_of(Path(path)), [b for b in asking if b.file == path], analysed)
+        some, said = bases.of_baseline(baseline_of(Path(path)), [b for b in asking if b.file == path], analyse)
         found |= some
         notes += [said] if said else []
     return found, notes
 
 
 def _checked(
-    wanted: Sequence[Budget], bases: dict[str, Base], accept: str, fail_fast: bool, debug: bool
+    wanted: Sequence[Budget],
+    bases: dict[str, Base],
+    accept: str,
+    fail_fast: bool,
+    jobs: int | None,
+    failed: Callable[[Exception], None],
 ) -> tuple[list[Verdict], dict[str, tuple[Budget, Analysis]]]:
     """The verdicts, and the analyses that could be made, by the key of their budget."""
     from roofline.gate.run import verdicts
 
-    def failed(error: Exception) -> None:
-        if debug:
-            traceback.print_exception(error)
+    answers = many([b.request for b in wanted if b.request], jobs)
 
     def analyse(budget: Budget) -> Analysis:
-        return analysed(budget.request) if budget.request else one(Path(budget.analysis))
+        return taken(answers) if budget.request else one(Path(budget.analysis))
 
     found: list[Verdict] = []
     analyses: dict[str, tuple[Budget, Analysis]] = {}
