@@ -17,6 +17,7 @@ LIBRARY = PACKAGE / "devices" / "library"
 # of the time model
 CONSTANTS = PACKAGE / "timemodel" / "constants.toml"
 UNCERTAINTY = PACKAGE / "timemodel" / "uncertainty.toml"
+ENERGY = PACKAGE / "timemodel" / "energy.toml"
 # what an installed package carries of the checkout around it
 SHARED = PACKAGE / "_share"
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from fractions import Fraction
 
-Unit = Literal["FLOP/s", "B/s", "B", "s", "Hz", "W", "FLOP", "1"]
+Unit = Literal["FLOP/s", "B/s", "B", "s", "Hz", "W", "J", "FLOP", "1"]
 
 _PREFIX = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 _SMALL = {"m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9, "p": 1e-12}
+_UP_TO_ONE = [("n", 1e-9), ("u", 1e-6), ("m", 1e-3), ("", 1.0)]
 _TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0}
 # Other spellings of a unit, as people write them.
 _SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -26,6 +27,7 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "B": ("B",),
     "Hz": ("Hz",),
     "W": ("W",),
+    "J": ("J",),
     "FLOP": ("FLOP", "FLOPs", "OP", "OPs"),
 }
 _EXAMPLE = {
@@ -35,6 +37,7 @@ _EXAMPLE = {
     "s": "4.5 us",
     "Hz": "2.52 GHz",
     "W": "450 W",
+    "J": "12 mJ",
     "FLOP": "1.2 GFLOP",
     "1": "0.85",
 }
@@ -57,6 +60,8 @@ def _scales(unit: str) -> dict[str, float]:
                 scales[prefix + spelling] = factor
         if unit == "W":
             scales["mW"] = 1e-3
+        if unit == "J":
+            scales |= {small + "J": factor for small, factor in _SMALL.items()} | {"Wh": 3.6e3, "kWh": 3.6e6}
     return scales
 
 
@@ -163,8 +168,16 @@ def seconds(value: float, digits: int = 3) -> str:
         return f"{value} s"
     if value == 0:
         return "0 s"
-    number, prefix = _prefixed(value, [("n", 1e-9), ("u", 1e-6), ("m", 1e-3), ("", 1.0)], digits)
+    number, prefix = _prefixed(value, _UP_TO_ONE, digits)
     return f"{number} {prefix}s"
+
+
+def joules(value: float, digits: int = 3) -> str:
+    """An energy: joules(0.0123) -> "12.3 mJ"."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g} J"
+    number, prefix = _prefixed(value, [*_UP_TO_ONE, *list(_PREFIX.items())[1:]], digits)
+    return f"{number} {prefix}J"
 
 
 def percent(part: float, whole: float) -> str:

@@ -16,6 +16,7 @@ from roofline.records import (
     Analysis,
     Coverage,
     DeviceInfo,
+    Energy,
     InputInfo,
     KernelRow,
     LanguageInfo,
@@ -31,6 +32,7 @@ from roofline.records import (
     bound_of,
     by_bound,
 )
+from roofline.timemodel.uncertainty import bounds
 
 GPU = DeviceInfo(
     name="rtx-3090",
@@ -59,6 +61,8 @@ CPU = DeviceInfo(
 )
 EFFICIENCY = {"conv": 0.55, "gemm": 0.6, "depthwise_conv": 0.08, "attention": 0.5}
 OVERHEAD = {"gpu": 6e-6, "cpu": 2.5e-6}
+# W that the device of a sample takes, whatever it does
+WATTS = 100.0
 
 
 def language(mode: str, context: int) -> LanguageInfo:
@@ -111,7 +115,7 @@ class Net:
             weight_bytes=weights, intensity=flops / nbytes if nbytes else 0.0, time_s=time_s, bound=bound_of(split),
             level=level.name,
             efficiency=eff, compute_s=compute_s, memory_s=memory_s, overhead_s=beside, known=known,
-            time_by_component=split,
+            time_by_component=split, energy_j=WATTS * time_s,
         ))  # fmt: skip
 
     def conv(self, path: str, c: int, o: int, hw: int, k: int, stride: int = 1, groups: int = 1) -> int:
@@ -183,6 +187,12 @@ def _bound(rows: Iterable[KernelRow]) -> tuple[str, dict[str, float]]:
     return max(by, key=lambda b: by[b]), by
 
 
+def _energy(seconds: float, batch: int) -> Energy:
+    joules, sd = WATTS * seconds, 0.1
+    low, high = bounds(joules, sd)
+    return Energy(joules=joules, low_j=low, high_j=high, per_sample_j=joules / batch, watts=WATTS, limit_w=3 * WATTS, sd=sd)
+
+
 def sample(
     kind: Literal["gpu", "cpu"] = "gpu", blocks: int = 13, batch: int = 1, name: str = "mobilenet_v1", unknown: bool = False
 ) -> Analysis:
@@ -203,7 +213,7 @@ def sample(
             params=sum(n for p, n in net.params.items() if path == "" or p == path or p.startswith(path + ".")),
             weight_bytes=sum(r.weight_bytes for r in inside), intensity=flops / nbytes if nbytes else 0.0,
             time_s=sum(r.time_s for r in inside), bound=_bound(inside)[0], kernels=len(inside),
-            time_by_bound=_bound(inside)[1],
+            time_by_bound=_bound(inside)[1], energy_j=WATTS * sum(r.time_s for r in inside),
         ))  # fmt: skip
     groups: dict[tuple[str, str], list[KernelRow]] = defaultdict(list)
     for r in rows:
@@ -211,7 +221,8 @@ def sample(
     ops = [
         OpRow(op=op, klass=klass, kernels=len(g), flops=sum(r.flops for r in g), macs=sum(r.macs for r in g),
               bytes=sum(r.bytes for r in g), intensity=sum(r.flops for r in g) / sum(r.bytes for r in g),
-              time_s=sum(r.time_s for r in g), bound=_bound(g)[0], time_by_bound=_bound(g)[1])
+              time_s=sum(r.time_s for r in g), bound=_bound(g)[0], time_by_bound=_bound(g)[1],
+              energy_j=WATTS * sum(r.time_s for r in g))
         for (op, klass), g in groups.items()
     ]  # fmt: skip
     root = layers[0]
@@ -235,7 +246,7 @@ def sample(
             kernels=len(rows), time_s=root.time_s, throughput=batch / root.time_s, bound=bound, time_by_bound=by,
             peak_memory_bytes=sum(peak.values()), peak_memory=peak, peak_layer="features.1.pointwise.0",
             achieved_flops=root.flops / root.time_s, time_by_component=dict(_components(rows)),
-            waiting_s=sum(r.overhead_s for r in rows),
+            waiting_s=sum(r.overhead_s for r in rows), energy=_energy(root.time_s, batch),
         ),
         coverage=Coverage(flops_known=1 - len(lost) / len(rows), bytes_known=1.0,
                           unknown_ops=[UnknownOp(r.op, 1, [r.layer]) for r in lost]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -147,6 +147,7 @@ _OF_KERNELS = {
     "bytes": "bytes",
     "weight_bytes": "weight_bytes",
     "time": "time_s",
+    "energy": "energy_j",
 }
 _OF_LAYERS = {"params": "params", "peak_memory": "memory_bytes"}
 
@@ -154,7 +155,7 @@ _OF_LAYERS = {"params": "params", "peak_memory": "memory_bytes"}
 def parts(analysis: Analysis, metric: str) -> dict[str, float]:
     """Layer -> what it adds to the metric by itself, without the layers inside it; of no layer where it is no sum."""
     name = _MOVED_BY.get(metric, metric)
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     if name in _OF_LAYERS:
         for row in analysis.layers:
             value = getattr(row, _OF_LAYERS[name])
@@ -162,10 +163,11 @@ def parts(analysis: Analysis, metric: str) -> dict[str, float]:
             if row.path:
                 found[row.path.rpartition(".")[0]] -= value
     elif name == "kernels":
-        found.update(k.layer for k in analysis.kernels)
+        for k in analysis.kernels:
+            found[k.layer] += 1
     elif name in _OF_KERNELS:
         for k in analysis.kernels:
-            found[k.layer] += getattr(k, _OF_KERNELS[name])
+            found[k.layer] += getattr(k, _OF_KERNELS[name]) or 0.0
     return {path: float(value) for path, value in found.items() if value > 0}
 
 

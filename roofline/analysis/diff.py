@@ -14,7 +14,7 @@ from msgspec import Struct
 from roofline import files, units
 from roofline.analysis import verify
 from roofline.analysis.changes import LayerChange, layer_changes
-from roofline.analysis.metrics import BY_NAME, Metric, metric, parse, percent, signed, text
+from roofline.analysis.metrics import BY_NAME, Metric, metric, numbers, parse, percent, signed, text
 from roofline.errors import UsageError
 from roofline.records import Analysis
 
@@ -90,7 +90,8 @@ class Diff(Struct, frozen=True, kw_only=True):
 
 def diff(base: Analysis, head: Analysis) -> Diff:
     """Changes from `base` to `head`: every metric, and the layers that were added, removed or changed, largest time first."""
-    pairs = [(m.name, m.of(base), m.of(head)) for m in BY_NAME.values()]
+    before, after = numbers(base), numbers(head)
+    pairs = [(name, value, after[name]) for name, value in before.items() if name in after]
     changes = layer_changes(base, head)
     return Diff(
         base=base.model.name,
@@ -220,6 +221,8 @@ def failed(diff: Diff, conditions: Sequence[Condition]) -> list[str]:
     by_name = {c.metric: c for c in diff.totals}
     found = []
     for cond in conditions:
+        if cond.metric.name not in by_name:
+            raise UsageError(f"--fail-on {cond.text}: not both sides have {cond.metric.name}")
         change = by_name[cond.metric.name]
         delta = change.head - change.base
         # from nothing to something is more than any percentage

@@ -16,10 +16,11 @@ class Metric(NamedTuple):
     """One number of an analysis that can be limited and compared."""
 
     name: str
-    # of a budget and of --fail-on: "FLOP", "B", "s", or "count" for what has no unit
-    unit: Literal["FLOP", "B", "s", "count"]
+    # of a budget and of --fail-on: "FLOP", "B", "s", "J", or "count" for what has no unit
+    unit: Literal["FLOP", "B", "s", "J", "count"]
     # whether more of it is worse
     cost: bool
+    # raises UsageError where an analysis does not have it
     of: Callable[[Analysis], float]
     # depends on the FLOPs of every op: wrong where an op has no rule
     needs_rules: bool = False
@@ -41,6 +42,13 @@ class Metric(NamedTuple):
         return "max" if self.cost else "min"
 
 
+def _energy(a: Analysis) -> float:
+    """Joules of a sample."""
+    if a.totals.energy is None:
+        raise UsageError(a.totals.no_energy or "there is no energy in it: nothing ran, or an older version wrote it")
+    return a.totals.energy.per_sample_j
+
+
 # Budgets, diffs, their views and the help of both read this alone. A new metric is a line here.
 METRICS: tuple[Metric, ...] = (
     Metric("params", "count", True, lambda a: a.model.params, noun="params?|parameters?"),
@@ -53,8 +61,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("time", "s", True, lambda a: a.totals.time_s, needs_rules=True, timed=True, alias="time_s"),
     Metric("throughput", "count", False, lambda a: a.totals.throughput, needs_rules=True, timed=True, noun="samples/s|/s"),
     Metric("peak_memory", "B", True, lambda a: a.totals.peak_memory_bytes, alias="peak_memory_bytes"),
+    Metric("energy", "J", True, _energy, needs_rules=True, timed=True),
 )
 BY_NAME = {m.name: m for m in METRICS}
+
+
+def numbers(a: Analysis) -> dict[str, float]:
+    """All that an analysis has, by name."""
+    known = [m for m in BY_NAME.values() if m.name != "energy" or a.totals.energy is not None]
+    return {m.name: m.of(a) for m in known}
 
 
 def by_limit() -> dict[str, Metric]:
@@ -74,6 +89,8 @@ def text(metric: Metric, value: float) -> str:
     """`value` as people read it: "216.6 M", "1.23 ms"."""
     if metric.unit == "s":
         return units.seconds(value, 4)
+    if metric.unit == "J":
+        return units.joules(value, 4)
     if metric.unit == "B":
         return units.binary(value, 4)
     return units.si(value, "FLOP" if metric.unit == "FLOP" else "")

@@ -6,6 +6,7 @@ Totals are sums of the kernel rows. A layer's numbers include its children's, so
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 from roofline.analysis import idle
 from roofline.analysis.memory import Peak
@@ -30,7 +31,7 @@ from roofline.records import (
     UnknownOp,
     by_bound,
 )
-from roofline.timemodel import uncertainty
+from roofline.timemodel import energy, uncertainty
 from roofline.timemodel.constants import Constants
 from roofline.timemodel.roof import dtype_key, reached
 from roofline.timemodel.roof import peak as unit_peak
@@ -39,11 +40,12 @@ from roofline.timemodel.roof import peak as unit_peak
 class _Sum:
     """A running total of kernels."""
 
-    __slots__ = ("bytes", "components", "flops", "kernels", "macs", "time", "weight_bytes")
+    __slots__ = ("bytes", "components", "energy", "flops", "kernels", "macs", "time", "weight_bytes")
 
     def __init__(self) -> None:
         self.flops = self.macs = self.bytes = self.weight_bytes = self.kernels = 0
         self.time = 0.0
+        self.energy: float | None = None
         self.components: dict[str, float] = {}
 
     def add(self, row: KernelRow) -> None:
@@ -53,6 +55,8 @@ class _Sum:
         self.weight_bytes += row.weight_bytes
         self.kernels += 1
         self.time += row.time_s
+        if row.energy_j is not None:
+            self.energy = (self.energy or 0.0) + row.energy_j
         components = self.components
         for name, part in row.time_by_component.items():
             components[name] = components.get(name, 0.0) + part
@@ -64,6 +68,8 @@ class _Sum:
         self.weight_bytes += other.weight_bytes
         self.kernels += other.kernels
         self.time += other.time
+        if other.energy is not None:
+            self.energy = (self.energy or 0.0) + other.energy
         components = self.components
         for name, part in other.components.items():
             components[name] = components.get(name, 0.0) + part
@@ -102,7 +108,11 @@ def summarise(
 ) -> Analysis:
     """Fill every field of the document from one trace on one device."""
     paths = [layer.path for layer in trace.layers]
-    rows = [_kernel_row(k, p, paths[k.layer]) for k, p in zip(kernels, points, strict=True)]
+    missing = energy.unknown(device, runtime)
+    board = None if missing else energy.board(device)
+    spent = energy.of_points(board, kernels, points) if board else []
+    joules: Iterable[float | None] = (one.joules for one in spent) if board else repeat(None, len(kernels))
+    rows = [_kernel_row(k, p, paths[k.layer], j) for k, p, j in zip(kernels, points, joules, strict=True)]
     total, by_layer, by_op = _Sum(), [_Sum() for _ in trace.layers], dict[tuple[str, str], _Sum]()
     for row, kernel in zip(rows, kernels, strict=True):
         total.add(row)
@@ -112,11 +122,14 @@ def summarise(
     ops = [
         OpRow(
             op=op, klass=klass, kernels=s.kernels, flops=s.flops, macs=s.macs, bytes=s.bytes, intensity=s.intensity,
-            time_s=s.time, bound=s.bound, time_by_bound=s.by_bound,
+            time_s=s.time, bound=s.bound, time_by_bound=s.by_bound, energy_j=s.energy,
         )
         for (op, klass), s in sorted(by_op.items(), key=lambda item: -item[1].time)
     ]  # fmt: skip
     time, never_ran = total.time, idle.parts(trace)
+    sure = None
+    if runtime != "ideal" and time:
+        sure = uncertainty.interval(time, total.components, device, runtime, trace.mode == "training")
     return Analysis(
         schema=Analysis.SCHEMA,
         tool=tool,
@@ -129,8 +142,7 @@ def summarise(
             time_by_bound=total.by_bound, time_by_component=_ordered(total.components),
             waiting_s=sum(row.overhead_s for row in rows), peak_memory_bytes=peak.total,
             peak_memory=peak.by_kind, peak_layer=paths[peak.layer], achieved_flops=total.flops / time if time else 0.0,
-            interval=None if runtime == "ideal" or not time
-            else uncertainty.interval(time, total.components, device, runtime, trace.mode == "training"),
+            interval=sure, energy=energy.summary(board, spent, time, trace.batch, sure) if board else None, no_energy=missing,
         ),
         coverage=_coverage(rows, never_ran),
         layers=layers,
@@ -159,7 +171,7 @@ def _layer_rows(trace: Trace, by_layer: list[_Sum], peak: Peak) -> list[LayerRow
             path=layer.path, type=layer.type, params=n, flops=s.flops, macs=s.macs, bytes=s.bytes, weight_bytes=s.weight_bytes,
             intensity=s.intensity, time_s=s.time, bound=bound, kernels=s.kernels, time_by_bound=split,
             calls=layer.calls, trainable=None if layer.trainable is None else train, output=layer.output, kernel=layer.kernel,
-            memory_bytes=alive,
+            memory_bytes=alive, energy_j=s.energy,
         )
         for layer, s, n, train, alive in zip(trace.layers, by_layer, params, trainable, held, strict=True)
         for bound, split in (s.bounds(),)
@@ -180,13 +192,14 @@ def _setting(trace: Trace, device: Device, runtime: str) -> Setting:
     )
 
 
-def _kernel_row(k: Kernel, p: Point, layer: str) -> KernelRow:
+def _kernel_row(k: Kernel, p: Point, layer: str, joules: float | None) -> KernelRow:
     nbytes = k.bytes
     return KernelRow(
         layer=layer, op=k.op, klass=k.klass, shape=k.shape, dtype=k.dtype, flops=k.flops, macs=k.macs, bytes=nbytes,
         weight_bytes=k.weight_bytes, intensity=k.flops / nbytes if nbytes else 0.0, time_s=p.time_s, bound=p.bound,
         level=p.level, efficiency=p.efficiency, compute_s=p.compute_s, memory_s=p.memory_s, overhead_s=p.overhead_s,
         known=k.known, phase=k.phase, time_by_component=p.components.copy(), executed=p.executed,
+        energy_j=joules,
     )  # fmt: skip
 
 

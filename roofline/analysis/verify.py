@@ -170,6 +170,8 @@ def _row(at: str, row: Any, kernels: Sequence[KernelRow], whose: str = "its kern
     for name in _SUMS:
         if hasattr(row, name):
             yield from _same(f"{at}.{name}", getattr(row, name), sum(getattr(k, name) for k in kernels), f"{whose} add up to")
+    if getattr(row, "energy_j", None) is not None:
+        yield from _same(f"{at}.energy_j", row.energy_j, sum(k.energy_j or 0.0 for k in kernels), f"{whose} add up to")
     yield from _same(f"{at}.intensity", row.intensity, _over(row.flops, row.bytes), "its flops / bytes are")
     split = _split(kernels)
     for name, part in row.time_by_bound.items():
@@ -191,6 +193,7 @@ def _totals(a: Analysis) -> Iterator[Mismatch]:
         sd = math.hypot(*t.interval.common, t.interval.own)
         for end, expected in zip(("low_s", "high_s"), uncertainty.bounds(t.time_s, sd), strict=True):
             yield from _same(f"totals.interval.{end}", getattr(t.interval, end), expected, "time_s, common and own give")
+    yield from _energy(a)
     if a.memory is not None and a.memory.bytes:
         most = max(a.memory.bytes)
         yield from _same("totals.peak_memory_bytes", t.peak_memory_bytes, most, "the most of memory.bytes is")
@@ -205,6 +208,19 @@ def _totals(a: Analysis) -> Iterator[Mismatch]:
             value, expected = t.time_by_component.get(name, 0.0), sums.get(name, 0.0)
             yield from _same(f"totals.time_by_component.{name}", value, expected, "its kernels add up to")
         yield from _same("totals.waiting_s", t.waiting_s, sum(k.overhead_s for k in a.kernels), "overhead_s adds up to")
+
+
+def _energy(a: Analysis) -> Iterator[Mismatch]:
+    found = a.totals.energy
+    if found is None:
+        return
+    yield from _same("totals.energy.joules", found.joules, sum(k.energy_j or 0.0 for k in a.kernels), "its kernels add up to")
+    yield from _same("totals.energy.watts", found.watts, _over(found.joules, a.totals.time_s), "joules / time_s are")
+    yield from _same("totals.energy.per_sample_j", found.per_sample_j, _over(found.joules, a.setting.batch), "a sample has")
+    if found.watts > found.limit_w * (1 + _CLOSE):
+        yield Mismatch("totals.energy.watts", found.watts, "the device takes at most", found.limit_w)
+    for end, expected in zip(("low_j", "high_j"), uncertainty.bounds(found.joules, found.sd), strict=True):
+        yield from _same(f"totals.energy.{end}", getattr(found, end), expected, "joules and sd give")
 
 
 def _layers(a: Analysis) -> Iterator[Mismatch]:

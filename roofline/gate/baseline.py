@@ -12,7 +12,7 @@ from msgspec import Struct
 from roofline import compat, files, fingerprints
 from roofline.analysis.budgets import Budget
 from roofline.analysis.changes import parts, sums
-from roofline.analysis.metrics import BY_NAME
+from roofline.analysis.metrics import numbers
 from roofline.cache import digest
 from roofline.devices import library
 from roofline.errors import RooflineError, UsageError
@@ -76,7 +76,7 @@ def _device(budget: Budget) -> str:
 
 def entry(analysis: Analysis) -> Entry:
     """What a baseline keeps of an analysis."""
-    totals = {m.name: m.of(analysis) for m in BY_NAME.values()}
+    totals = numbers(analysis)
     columns = [sums(parts(analysis, name)) for name in ROW]
     paths = sorted(set().union(*columns))
     rows = {path: [_plain(column.get(path, 0)) for column in columns] for path in paths}

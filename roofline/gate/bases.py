@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from roofline.analysis.budgets import Budget
 from roofline.analysis.limits import Base
-from roofline.analysis.metrics import BY_NAME
+from roofline.analysis.metrics import numbers
 from roofline.errors import RooflineError, UsageError
 from roofline.gate import baseline
 from roofline.gate.revisions import Revision, checked_out, last_change
@@ -24,7 +24,7 @@ Analyse = Callable[[Sequence[Request]], Iterable[Analysis | Exception]]
 
 
 def of_analysis(analysis: Analysis, where: str) -> Base:
-    return Base(numbers={m.name: m.of(analysis) for m in BY_NAME.values()}, analysis=analysis, where=where)
+    return Base(numbers=numbers(analysis), analysis=analysis, where=where)
 
 
 def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) -> dict[str, Base]:

@@ -101,6 +101,21 @@ class Interval(Struct, frozen=True, kw_only=True):
     common: tuple[float, float, float]
 
 
+class Energy(Struct, frozen=True, kw_only=True):
+    """What a pass takes from the board (of a CPU: from the socket), as timemodel/energy.py says."""
+
+    # J of the whole pass, in which eight of ten measurements lie, and of a sample
+    joules: float
+    low_j: float
+    high_j: float
+    per_sample_j: float
+    # W: on average, and the most that the device takes
+    watts: float
+    limit_w: float
+    # standard deviation of the logarithm of `joules`
+    sd: float
+
+
 class Totals(Struct, frozen=True, kw_only=True):
     flops: int
     macs: int
@@ -132,6 +147,9 @@ class Totals(Struct, frozen=True, kw_only=True):
     largest_batch: int | None = None
     # of time_s; none of the ideal runtime, which is a definition, and in documents of older versions
     interval: Interval | None = None
+    # none where the device's power is not known, of the ideal runtime, and in documents of older versions; and why
+    energy: Energy | None = None
+    no_energy: str = ""
 
 
 class UnknownOp(Struct, frozen=True):
@@ -189,6 +207,8 @@ class LayerRow(Struct, frozen=True, kw_only=True, gc=False):
     kernel: tuple[int, ...] = ()
     # bytes of `totals.peak_memory_bytes` that it holds: its parameters and buffers, their gradients and state, and what it made
     memory_bytes: int = 0
+    # J of the pass, here and in the other rows; None where there is no `totals.energy`
+    energy_j: float | None = None
 
 
 class OpRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -205,6 +225,7 @@ class OpRow(Struct, frozen=True, kw_only=True, gc=False):
     bound: str
     measured_s: float | None = None
     time_by_bound: dict[str, float] = {}
+    energy_j: float | None = None
 
 
 class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -235,6 +256,7 @@ class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
     time_by_component: dict[str, float] = {}
     # fraction of the counted FLOPs that the algorithm executes: Winograd's convolutions and causal attention leave some out
     executed: float = 1.0
+    energy_j: float | None = None
 
 
 class LanguageInfo(Struct, frozen=True, kw_only=True):

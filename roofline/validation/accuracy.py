@@ -96,6 +96,8 @@ class Prediction(Struct, frozen=True):
     # the 80 % interval of the prediction; 0 where there is none
     low_s: float = 0.0
     high_s: float = 0.0
+    # how much of the time rests on the device's clock, memory and host (uncertainty.rests)
+    rests: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def ratio(self) -> float:

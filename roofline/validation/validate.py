@@ -199,6 +199,7 @@ def _place(t: Trace, job: _Job, row: Row) -> Prediction:
         max(bounds, key=bounds.__getitem__),
         low,
         high,
+        uncertainty.rests(rests, target.kind),
     )
 
 

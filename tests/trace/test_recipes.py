@@ -202,8 +202,8 @@ def test_a_metric_is_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cap
     assert cli.main(["diff", "a", "b", "--fail-on", "layerz>5"]) == 2
     assert "did you mean 'layers'?" in capsys.readouterr().err
     for command, name in (
-        ("check", "max_kernels, max_time, max_peak_memory, max_layers, min_intensity"),
-        ("diff", "peak_memory, layers. "),
+        ("check", "max_kernels, max_time, max_peak_memory, max_energy, max_layers, min_intensity"),
+        ("diff", "peak_memory, energy, layers. "),
     ):
         assert cli.main([command, "--help"]) == 0
         assert name in " ".join(capsys.readouterr().out.split()) + " "

@@ -183,9 +183,11 @@ def limits(tmp_path: Path, *lines: str) -> gate.Budget:
 def test_limits_are_inclusive(tmp_path: Path) -> None:
     a = sample()
     t = a.totals
+    energy = metrics.metric("energy").of(a)
     exact = [
         f"max_params = {a.model.params}", f"max_macs = {t.macs}", f"max_flops = {t.flops}", f"max_bytes = {t.bytes}",
         f"max_kernels = {t.kernels}", f"max_time = {t.time_s!r}", f"max_peak_memory = {t.peak_memory_bytes}",
+        f"max_energy = {energy!r}",
         f"min_intensity = {t.intensity!r}", f"min_throughput = {t.throughput!r}", f"max_weight_bytes = {t.weight_bytes}",
     ]  # fmt: skip
     verdict = gate.check(limits(tmp_path, *exact), a)
@@ -204,6 +206,7 @@ def test_limits_are_inclusive(tmp_path: Path) -> None:
         f"min_intensity = {t.intensity * 1.001!r}",
         f"min_throughput = {t.throughput * 1.001!r}",
         f"max_weight_bytes = {t.weight_bytes - 1}",
+        f"max_energy = {energy * 0.999!r}",
     ]
     verdict = gate.check(limits(tmp_path, *tight), a)
     assert not verdict.ok
@@ -276,4 +279,5 @@ def test_metrics_read_the_right_fields() -> None:
         "params": a.model.params, "macs": a.totals.macs, "flops": a.totals.flops, "bytes": a.totals.bytes,
         "weight_bytes": a.totals.weight_bytes, "intensity": a.totals.intensity, "kernels": a.totals.kernels, "time": 0.5,
         "throughput": 2.0, "peak_memory": a.totals.peak_memory_bytes,
+        "energy": 100.0 * sample().totals.time_s,
     }  # fmt: skip
