@@ -133,6 +133,7 @@ def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
         inputs=ask.inputs,
         resolution=ask.resolution,
         set=texts,
+        turns=request.what.turns,
         constants=constants_digest(),
     )
     known = msgspec.structs.replace(result.device, fingerprint=device_digest(target))

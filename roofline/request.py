@@ -61,6 +61,8 @@ class Pass(Struct, frozen=True):
     # tokens of a language model's prompt, or in its cache before one more
     prefill: int | None = None
     decode: int | None = None
+    # of each loop where data decide how often it turns; none: one, and a note says so
+    turns: int | None = None
 
     @property
     def update(self) -> str:
@@ -69,7 +71,7 @@ class Pass(Struct, frozen=True):
 
     def key(self, target: Device) -> str:
         """What a trace depends on: an operator is not always the same kernels on a GPU and a CPU."""
-        return repr((self.dtype, self.update, self.prefill, self.decode, target.kind))
+        return repr((self.dtype, self.update, self.prefill, self.decode, self.turns, target.kind))
 
 
 class Place(Struct, frozen=True):
@@ -99,8 +101,10 @@ class Request(Struct, frozen=True):
 
 
 FORWARD = Pass()
+# The refusal of `turns` where they would change nothing.
+NO_LOOP = "turns: data decide of no loop of this pass how often it turns, so there is nothing to set: leave --turns out"
 # The options that are whole numbers of at least 1, and those of a few words.
-SIZES = ("batch", "resolution", "prefill", "decode")
+SIZES = ("batch", "resolution", "prefill", "decode", "turns")
 WORDS = {"dtype": SETTINGS, "runtime": RUNTIMES, "optimizer": OPTIMIZERS}
 _PARTS: dict[str, type[Struct]] = {"ask": Ask, "what": Pass, "place": Place}
 _PART_OF = {name: part for part, kind in _PARTS.items() for name in kind.__struct_fields__}
@@ -269,6 +273,13 @@ def over(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     if not found.get("training") and "optimizer" not in given:
         found.pop("optimizer", None)
     return found
+
+
+def turns_counted(turns: int, asked: int | None) -> str:
+    """The note of a loop that was left after so many turns, without the name of the loop."""
+    were = "1 turn was" if turns == 1 else f"{turns:,} turns were"
+    how = ", as --turns says" if asked else "; --turns N counts N of them"
+    return f"data decide how often it turns; {were} counted{how}"
 
 
 # ------------------------------------------------------------------------------------------------ what cannot be asked

@@ -138,6 +138,16 @@ Decode = Annotated[
     int | None,
     typer.Option("--decode", min=1, metavar="N", show_default=False, help="One token more, after N in its KV cache."),
 ]
+Turns = Annotated[
+    int | None,
+    typer.Option(
+        "--turns",
+        min=1,
+        metavar="N",
+        show_default=False,
+        help="Of each loop where data decide how often it turns.  [default: 1]",
+    ),
+]
 ByOption = Annotated[By | None, typer.Option("--by", help="Rows of the table.  [default: layer]", show_default=False)]
 Depth = Annotated[
     int | None,
@@ -146,6 +156,15 @@ Depth = Annotated[
 Top = Annotated[
     int | None,
     typer.Option("--top", min=1, metavar="N", help="Only the N rows with the most time.", show_default=False),
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="A,B,...",
+        show_default=False,
+        help="Columns of the table, also in .csv and .md files: output,params,trainable,memory,time (a wrong name lists all).",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -265,6 +284,7 @@ class PassOptions(Asked, frozen=True):
     optimizer: OptimizerOption = None
     prefill: Prefill = None
     decode: Decode = None
+    turns: Turns = None
 
 
 class ViewOptions(Group, frozen=True):
@@ -273,6 +293,7 @@ class ViewOptions(Group, frozen=True):
     by: ByOption = None
     depth: Depth = None
     top: Top = None
+    columns: ColumnsOption = None
     json: Json = False
     output: Output = None
     picture: PictureOption = None

@@ -33,7 +33,8 @@ def given_of(analysis: Analysis) -> dict[str, Any]:
     if s.host_status == "given":
         found["host"] = s.host_s
     if s.asked:
-        asked = {"batch": s.asked_batch, "inputs": s.inputs, "resolution": s.resolution, "settings": dict(s.set)}
+        asked: dict[str, Any] = {"batch": s.asked_batch, "inputs": s.inputs, "resolution": s.resolution, "turns": s.turns}
+        asked["settings"] = dict(s.set)
         found |= {name: value for name, value in asked.items() if value not in (None, (), {})}
     else:
         # an older version kept the shapes alone

@@ -15,6 +15,7 @@ from roofline.cli.terminal import note, out, progress
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis
 from roofline.request import Request, made
+from roofline.views.columns import Column, named
 from roofline.views.files import PICTURES, TABLES, Look, targets
 
 # The largest batch of a sweep is 2 to this power.
@@ -122,6 +123,8 @@ class View(NamedTuple):
     csv: By
     # of pictures
     look: Look
+    # of the table, where they were chosen
+    columns: Sequence[Column] = ()
 
     @classmethod
     def of(cls, options: ViewOptions, files: Sequence[Path]) -> View:
@@ -130,7 +133,7 @@ class View(NamedTuple):
         suffixes = {file.suffix.lower() for file in files}
         if json and top is not None:
             raise UsageError("--top shortens the table, and --json prints all rows instead of one: leave one of them out")
-        if json and by is not None and ".csv" not in suffixes:
+        if json and by is not None and ".csv" not in suffixes and options.columns is None:
             raise UsageError("--by chooses the rows of the table, and --json has layers, ops and kernels: leave one out")
         if depth is not None and ".md" not in suffixes:
             if json:
@@ -138,7 +141,18 @@ class View(NamedTuple):
             if by not in (None, By.layer):
                 raise UsageError(f"--depth is about layers, and --by {by.value} has none: leave one of them out")
         look = _look(options, suffixes)
-        return cls(json, by or By.layer, 2 if depth is None else depth, top, by or By.kernel, look)
+        columns = _columns(options, suffixes)
+        rows = by or (By.layer if columns else By.kernel)
+        return cls(json, by or By.layer, 2 if depth is None else depth, top, rows, look, columns)
+
+
+def _columns(options: ViewOptions, suffixes: set[str]) -> Sequence[Column]:
+    """Raises UsageError for a name that no column has, and where no table is printed or written."""
+    if options.columns is None:
+        return ()
+    if options.json and not suffixes & {".csv", ".md"}:
+        raise UsageError("--columns chooses those of the table, and --json has all fields: leave one of them out")
+    return named(options.columns, (options.by or By.layer).value)
 
 
 def _look(options: ViewOptions, suffixes: set[str]) -> Look:
@@ -205,7 +219,10 @@ def publish(analyses: Sequence[Analysis], files: Sequence[Path], view: View, tol
     from roofline.views import files as output
 
     contents = {
-        path: output.render(analyses, path, view.by.value, view.depth, view.csv.value, told, look=view.look) for path in files
+        path: output.render(
+            analyses, path, view.by.value, view.depth, view.csv.value, told, look=view.look, columns=view.columns
+        )
+        for path in files
     }
     if view.json:
         from roofline.views.text import many_to_json
@@ -228,7 +245,7 @@ def _tables(analyses: Sequence[Analysis], view: View) -> None:
     console = Console(highlight=False)
     for index, analysis in enumerate(analyses):
         with console.capture() as text:
-            render(analysis, console, view.by.value, view.depth, view.top)
+            render(analysis, console, view.by.value, view.depth, view.top, view.columns)
         out(("\n" if index else "") + text.get())
 
 

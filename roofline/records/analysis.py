@@ -39,6 +39,8 @@ class Setting(Struct, frozen=True, kw_only=True):
     inputs: tuple[str, ...] = ()
     resolution: int | None = None
     set: dict[str, str] = {}
+    # of loops where data decide how often they turn, where that was said
+    turns: int | None = None
     # digest of the constants of the time model; empty in documents of older versions
     constants: str = ""
     # the model's own floating dtypes, which it was analysed in: "fp32", "bf16 and fp32"; empty: in the dtype asked for, and

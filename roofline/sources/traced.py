@@ -93,7 +93,7 @@ def trace_module(request: Request, target: Device) -> Trace:
     def run_on(m: nn.Module, way: Way, floats: torch.dtype | None) -> Trace:
         return trace.trace(
             m, args, kwargs, name=name, source=source, dtype=what.dtype, floats=floats, device_kind=target.kind, batch=batch,
-            optimizer=what.update, way=way,
+            optimizer=what.update, way=way, turns=what.turns,
         )  # fmt: skip
 
     if is_quantized(module):
@@ -150,6 +150,7 @@ def _traced(
             batch=_batch(inputs, (args, kwargs)),
             way=way,
             optimizer=what.update,
+            turns=what.turns,
             before=before,
         )
         return noted(result, *notes)

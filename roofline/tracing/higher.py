@@ -20,6 +20,7 @@ from roofline import compat
 from roofline.cost import work
 from roofline.errors import UsageError
 from roofline.records import OpSpec
+from roofline.request import turns_counted
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.memo import Meta, meta_of
 
@@ -83,20 +84,24 @@ def _cond(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str
 
 def _while_loop(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     condition, body, carried, more = (*args, *kwargs.values())[:4]
-    for turn in range(TURNS):
+    done = undecided = 0
+    while undecided < (recorder.turns or 1):
         with recorder:
             holds = condition(*carried, *more)
         if (goes_on := _truth(holds)) is False:
-            return tuple(carried)
+            break
+        if done == TURNS:
+            raise UsageError(f"a while_loop does not end within {TURNS:,} turns")
         with recorder:
             carried = body(*carried, *more)
         if not isinstance(carried, (list, tuple)):
             carried = (carried,)
-        if goes_on is None:
-            turns = "1 turn was" if not turn else f"{turn + 1} turns were"
-            recorder.notes.append(f"while_loop: data decide how often it turns; {turns} counted")
-            return tuple(carried)
-    raise UsageError(f"a while_loop does not end within {TURNS:,} turns")
+        done += 1
+        undecided += goes_on is None
+    if undecided:
+        recorder.undecided += 1
+        recorder.notes.append(f"while_loop: {turns_counted(done, recorder.turns)}")
+    return tuple(carried)
 
 
 def _scan(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -89,8 +89,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     # operators that take functions come to `__torch_dispatch__` too
     supports_higher_order_operators = True
-    # whether the pass has a backward
-    trains = False
+    trains = False  # whether the pass has a backward
+    # turns of a loop where data decide, as asked; loops of that kind that were met
+    turns: int | None = None
+    undecided = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -378,8 +380,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             view,
             mutates,
         )
-
-    # ---------------------------------------------------------------- autocast
 
     def _autocast(self, cast: str, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Cast the arguments as torch.autocast would, then run the op with autocast off, as torch does."""

@@ -32,6 +32,7 @@ _SHORT = {"-b": "--batch"}
 _VALUES = {
     "--batch": "batch", "--resolution": "resolution", "--prefill": "prefill", "--decode": "decode", "--dtype": "dtype",
     "--runtime": "runtime", "--optimizer": "optimizer", "--input": "inputs", "--set": "settings", "--training": "training",
+    "--turns": "turns",
 }  # fmt: skip
 
 

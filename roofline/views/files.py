@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from roofline.errors import OutputError, UsageError, close
 from roofline.records import Analysis
+from roofline.views.columns import By, Column
 
 if TYPE_CHECKING:
     from roofline.advice.report import Told
     from roofline.analysis.memory import Timeline
     from roofline.views.scatter import Scatter
 
-By = Literal["layer", "op", "kernel"]
 PictureName = Literal["roofline", "layers", "batch", "memory"]
 
 
@@ -48,6 +48,8 @@ class Shown(NamedTuple):
     # explanations at hand, of some or all of the analyses
     told: Sequence[Told] = ()
     look: Look = Look()
+    # of the table, where they were chosen
+    columns: Sequence[Column] = ()
 
 
 # The analyses as the content of a file. Raises OutputError where it cannot be drawn.
@@ -65,13 +67,14 @@ def _json(analyses: Sequence[Analysis], shown: Shown) -> bytes:
 def _csv(analyses: Sequence[Analysis], shown: Shown) -> bytes:
     from roofline.views import text
 
-    return text.to_csv(analyses[0], shown.rows).encode()
+    return text.to_csv(analyses[0], shown.rows, shown.columns).encode()
 
 
 def _markdown(analyses: Sequence[Analysis], shown: Shown) -> bytes:
     from roofline.views import text
 
-    return "\n".join(text.to_markdown(a, shown.depth) for a in analyses).encode()
+    pages = (text.to_markdown(a, shown.depth, by=shown.by, columns=shown.columns) for a in analyses)
+    return "\n".join(pages).encode()
 
 
 def _chart(analyses: Sequence[Analysis], shown: Shown) -> bytes:
@@ -202,14 +205,16 @@ def render(
     told: Sequence[Told] = (),
     *,
     look: Look | None = None,
+    columns: Sequence[Column] = (),
 ) -> bytes:
     """What belongs into `path`, by its suffix. CSV holds the first analysis alone: a row for each of `rows`, if that is not
-    given by kernel unless `by` is "op". A page shows what is told of the analyses.
+    given by kernel unless `by` is "op". A page shows what is told of the analyses. `columns` are those of the rows of
+    `by`, where some were chosen.
 
     Raises OutputError if a chart cannot be drawn.
     """
     suffix = suffix_of(path)
-    shown = Shown(suffix, by, depth, rows or ("kernel" if by == "layer" else by), told, look or Look())
+    shown = Shown(suffix, by, depth, rows or ("kernel" if by == "layer" else by), told, look or Look(), columns)
     return FORMATS[suffix](analyses, shown)
 
 

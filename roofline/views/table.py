@@ -6,22 +6,40 @@ On a colour terminal it is coloured; in a pipe it is plain text no wider than th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from io import StringIO
 from shutil import get_terminal_size
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from roofline.analysis.explain import facts, totals, verdict
-from roofline.records import Analysis, KernelRow, LayerRow, OpRow
-from roofline.units import binary, count, percent, seconds, si
+from roofline.records import Analysis, KernelRow, OpRow
+from roofline.units import percent, seconds
+from roofline.views.columns import (
+    CLASS,
+    FLOPS,
+    INTENSITY,
+    KERNEL,
+    KERNELS,
+    MACS,
+    MEMORY,
+    OP,
+    OUTPUT,
+    PARAMS,
+    SHAPE,
+    TIME,
+    TRAFFIC,
+    By,
+    Column,
+    Row,
+    share_of,
+    took,
+)  # fmt: skip
 from roofline.views.style import BOUND_SIGN, BOUND_STYLE, class_style, fullest
-
-By = Literal["layer", "op", "kernel"]
 
 
 class Glyphs(NamedTuple):
@@ -38,57 +56,41 @@ class Glyphs(NamedTuple):
 _UNICODE = Glyphs("├ ", "└ ", "│ ", "  ", " ▏▎▍▌▋▊▉█", "·")
 _ASCII = Glyphs("|-", "`-", "| ", "  ", " #", "-")
 
-Row = LayerRow | OpRow | KernelRow
-
-
-class Column(NamedTuple):
-    """One column of figures; `need` is the console width from which it is shown."""
-
-    title: str
-    cell: Callable[[Row], str]
-    need: int = 0
-
-
-def _params(r: Row) -> str:
-    return count(r.params) if isinstance(r, LayerRow) and r.params else ""
-
-
-def _shape(r: Row) -> str:
-    return _sizes(r.shape) if isinstance(r, KernelRow) else ""
-
-
-def _sizes(sizes: Sequence[int] | None) -> str:
-    return "x".join(map(str, sizes or ()))
-
-
-_FIGURES = (
-    Column("MACs", lambda r: count(r.macs) if r.macs else ""),
-    Column("FLOPs", lambda r: count(r.flops) if r.flops else ""),
-    Column("Traffic", lambda r: si(r.bytes, "B", 3) if r.bytes else ""),
-    Column("FLOP/B", lambda r: si(r.intensity, digits=2) if r.flops else "", 76),
-    Column("Time", lambda r: seconds(r.time_s) if r.time_s else ""),
-)
+_FIGURES = (MACS, FLOPS, TRAFFIC, INTENSITY, TIME)
 # of those above, what is left where more columns are shown
-_KEPT = ("FLOPs", "Traffic")
+_KEPT = (FLOPS, TRAFFIC)
+_EXTRA: dict[By, tuple[Column, ...]] = {
+    "layer": (OUTPUT, KERNEL, PARAMS, MEMORY),
+    "op": (CLASS._replace(text=lambda klass: class_style(klass).title, need=104, words=False), KERNELS),
+    "kernel": (OP._replace(text=lambda op: _safe(op), words=False), SHAPE),
+}
 # where the model was run: predicted and measured side by side, and their ratio
 _BESIDE = (
-    Column("Predicted", lambda r: seconds(r.time_s) if r.time_s else ""),
-    Column("Measured", lambda r: seconds(r.measured_s) if r.measured_s else ""),
-    Column("P/M", lambda r: f"{r.time_s / r.measured_s:.2f}" if r.measured_s else ""),
+    TIME._replace(title="Predicted"),
+    Column("Measured", "measured_s", seconds),
+    Column("P/M", "ratio", str, worked_out=lambda r, a: f"{r.time_s / r.measured_s:.2f}" if r.measured_s else ""),
 )
 
 
-def render(analysis: Analysis, console: Console, by: By = "layer", depth: int | None = 2, top: int | None = None) -> None:
+def render(
+    analysis: Analysis,
+    console: Console,
+    by: By = "layer",
+    depth: int | None = 2,
+    top: int | None = None,
+    columns: Sequence[Column] = (),
+) -> None:
     """Prints the whole analysis on `console`.
 
-    `depth` is the deepest module level shown by layer (None: all); `top` keeps the rows that take the most time.
+    `depth` is the deepest module level shown by layer (None: all); `top` keeps the rows that take the most time; `columns` are
+    shown instead of those that fit.
     """
     if not console.options.ascii_only:
-        _render(analysis, console, by, depth, top, _UNICODE)
+        _render(analysis, console, by, depth, top, _UNICODE, columns)
         return
     # a name may hold what the output cannot carry, and rich itself writes an ellipsis
     with console.capture() as captured:
-        _render(analysis, console, by, depth, top, _ASCII)
+        _render(analysis, console, by, depth, top, _ASCII, columns)
     console.file.write(captured.get().replace("…", "~").encode("ascii", "replace").decode("ascii"))
 
 
@@ -111,10 +113,16 @@ def html(analysis: Analysis) -> str:
     return f'<pre style="line-height: 1.2">{escape(text(analysis, 100))}</pre>'
 
 
-def _render(analysis: Analysis, console: Console, by: By, depth: int | None, top: int | None, glyphs: Glyphs) -> None:
+def _render(
+    analysis: Analysis, console: Console, by: By, depth: int | None, top: int | None, glyphs: Glyphs, columns: Sequence[Column]
+) -> None:
     heading(analysis, console, glyphs)
-    table, hidden = _table(analysis, console, glyphs, by, depth, top)
-    console.print(table)
+    if columns:
+        table, hidden = _chosen(analysis, console, glyphs, by, depth, top, columns)
+        console.print(table, crop=False)
+    else:
+        table, hidden = _table(analysis, console, glyphs, by, depth, top)
+        console.print(table)
     if hidden:
         console.print(Text(hidden, style="dim"))
     gaps(analysis, console)
@@ -209,56 +217,58 @@ def _bounds(analysis: Analysis, console: Console, glyphs: Glyphs) -> None:
     console.print(words)
 
 
-_EXTRA: dict[By, tuple[Column, ...]] = {
-    "layer": (
-        Column("Output", lambda r: _sizes(r.output) if isinstance(r, LayerRow) else "", 128),
-        Column("Kernel", lambda r: _sizes(r.kernel) if isinstance(r, LayerRow) else "", 136),
-        Column("Params", _params, 92),
-        Column("Memory", lambda r: binary(r.memory_bytes) if isinstance(r, LayerRow) and r.memory_bytes else "", 144),
-    ),
-    "op": (
-        Column("Class", lambda r: class_style(r.klass).title if isinstance(r, OpRow) else "", 104),
-        Column("Kernels", lambda r: f"{r.kernels:,}" if isinstance(r, OpRow) else ""),
-    ),
-    "kernel": (Column("Op", lambda r: _safe(r.op) if isinstance(r, KernelRow) else ""), Column("Output", _shape, 110)),
-}
-
-
 def _table(
     analysis: Analysis, console: Console, glyphs: Glyphs, by: By, depth: int | None, top: int | None
 ) -> tuple[Table, str]:
     """The table, and a line about the rows that it leaves out."""
     labelled, hidden = _rows(analysis, console, glyphs, by, depth, top)
-    whole = analysis.measurement.time_s if analysis.measurement else analysis.totals.time_s
-    figures = (*(c for c in _FIGURES if c.title in _KEPT), *_BESIDE) if analysis.measurement else _FIGURES
+    figures = (*_KEPT, *_BESIDE) if analysis.measurement else _FIGURES
     columns = [c for c in (*_EXTRA[by], *figures) if console.width >= c.need]
     if by == "kernel" and console.width < 100:
-        columns = [c for c in columns if c.title != "MACs"]
+        columns = [c for c in columns if c is not MACS]
     # headings and cells fit 80 columns: the name takes what the figures leave
     bar = max(4, min(16, console.width // 13))
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", width=console.width)
-    table.add_column({"layer": "Layer", "op": "Operator", "kernel": "Kernel"}[by], no_wrap=True, ratio=1, overflow="ellipsis")
-    for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
+    table = _headed(by, columns, console.width)
     table.add_column("Share", justify="right", no_wrap=True)
     table.add_column("", width=bar, no_wrap=True)
     table.add_column("Bound", no_wrap=True)
     for name, row in labelled:
         style = BOUND_STYLE.get(row.bound, "white")
-        took = _took(row)
+        share = share_of(row, analysis)
         table.add_row(
             name,
-            *(column.cell(row) for column in columns),
-            percent(took, whole) if took else "",
-            Text(_bar(took / whole if whole else 0.0, bar, glyphs), style=style),
+            *(column.cell(row, analysis) for column in columns),
+            percent(share, 1.0) if took(row) else "",
+            Text(_bar(share, bar, glyphs), style=style),
             Text(_bound_name(row) if row.time_s else "", style=style),
         )
     return table, hidden
 
 
-def _took(row: Row) -> float:
-    """Seconds: measured where the model was run, else predicted."""
-    return row.time_s if row.measured_s is None else row.measured_s
+def _headed(by: By, columns: Sequence[Column], width: int) -> Table:
+    """A table without rows: the name of each, which takes what the columns leave, and these columns."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", width=width)
+    table.add_column({"layer": "Layer", "op": "Operator", "kernel": "Kernel"}[by], no_wrap=True, ratio=1, overflow="ellipsis")
+    for column in columns:
+        table.add_column(column.title, justify="left" if column.words else "right", no_wrap=True)
+    return table
+
+
+# Cells that the name of a row has at least, beside columns that were asked for.
+_NAME = 24
+
+
+def _chosen(
+    analysis: Analysis, console: Console, glyphs: Glyphs, by: By, depth: int | None, top: int | None, columns: Sequence[Column]
+) -> tuple[Table, str]:
+    """The same with the columns that were asked for, all of them: wider than the console where it must be."""
+    labelled, hidden = _rows(analysis, console, glyphs, by, depth, top)
+    cells = [[_safe(column.cell(row, analysis)) for column in columns] for _, row in labelled]
+    widest = [max(len(c.title), *(len(line[i]) for line in cells)) + 1 for i, c in enumerate(columns)]
+    table = _headed(by, columns, max(console.width, _NAME + sum(widest)))
+    for (name, _), line in zip(labelled, cells, strict=True):
+        table.add_row(name, *line)
+    return table, hidden
 
 
 def _bound_name(row: Row) -> str:
@@ -281,7 +291,7 @@ def _rows(
         return _layer_rows(analysis, glyphs, depth, top)
     rows: Sequence[OpRow | KernelRow]
     if by == "op":
-        ranked = sorted(analysis.ops, key=lambda r: -_took(r))
+        ranked = sorted(analysis.ops, key=lambda r: -took(r))
         rows = ranked[:top]
         hidden = len(ranked) - len(rows)
         shared = Counter(r.op for r in ranked)
@@ -308,7 +318,7 @@ def _longest(rows: Sequence[KernelRow], top: int | None) -> list[KernelRow]:
     """The `top` longest in their launch order."""
     if top is None or top >= len(rows):
         return list(rows)
-    longest = sorted(range(len(rows)), key=lambda i: -_took(rows[i]))[:top]
+    longest = sorted(range(len(rows)), key=lambda i: -took(rows[i]))[:top]
     return [rows[i] for i in sorted(longest)]
 
 
@@ -326,7 +336,7 @@ def _layer_rows(
     kept = ran
     if top is not None and len(ran) > top:
         holders = {parent for r in ran for parent in _parents(r.path)}
-        leaves = sorted((r for r in ran if r.path not in holders), key=lambda r: -_took(r))[:top]
+        leaves = sorted((r for r in ran if r.path not in holders), key=lambda r: -took(r))[:top]
         wanted = {r.path for r in leaves} | {p for r in leaves for p in _parents(r.path)}
         kept = [r for r in ran if r.path in wanted]
     labels = _tree([r.path for r in kept], glyphs)

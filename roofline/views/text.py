@@ -6,15 +6,15 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from roofline.analysis.explain import ceilings, totals, verdict
 from roofline.records import BOUNDS, Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, percent, seconds, si
+from roofline.views.columns import NAMES, By, Column, Row
 
-By = Literal["layer", "op", "kernel"]
 R = TypeVar("R", LayerRow, OpRow, KernelRow)
 
 
@@ -28,25 +28,32 @@ def many_to_json(analyses: Sequence[Analysis]) -> bytes:
     return to_json(analyses[0] if len(analyses) == 1 else {"analyses": analyses})
 
 
-def to_csv(analysis: Analysis, by: By = "kernel") -> str:
-    """One line per kernel (or layer, or operator) in base units: FLOP, byte, second. Columns are the record's fields.
+def to_csv(analysis: Analysis, by: By = "kernel", columns: Sequence[Column] = ()) -> str:
+    """One line per kernel (or layer, or operator) in base units: FLOP, byte, second. Columns are the record's fields, or what
+    the row is and the `columns` that were asked for, under the names of their fields.
 
     The seconds that a time is divided into have a column each: "time_by_component.memory:DRAM".
 
     A cell that a spreadsheet would run as a formula is written with a quote mark before it.
     """
-    tables: dict[By, tuple[type[msgspec.Struct], Sequence[msgspec.Struct]]] = {
+    tables: dict[By, tuple[type[Row], Sequence[Row]]] = {
         "kernel": (KernelRow, analysis.kernels),
         "layer": (LayerRow, analysis.layers),
         "op": (OpRow, analysis.ops),
     }
     kind, rows = tables[by]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if columns:
+        own = NAMES[by]
+        shown = [c for c in columns if c.field != own]
+        writer.writerow([own, *(c.field for c in shown)])
+        writer.writerows([cell(getattr(row, own)), *(cell(c.value(row, analysis)) for c in shown)] for row in rows)
+        return out.getvalue()
     ran = analysis.measurement is not None
     names = [f.encode_name for f in msgspec.structs.fields(kind) if ran or f.name != "measured_s"]
     cells = [_flat(msgspec.to_builtins(row)) for row in rows]
     split = [f"{name}.{key}" for name, keys in _SPLIT.items() for key in keys(analysis) if name in names]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     writer.writerow([n for n in names if n not in _SPLIT] + split)
     for row in cells:
         writer.writerow([cell(row[n]) for n in names if n not in _SPLIT] + [row.get(n, 0.0) for n in split])
@@ -75,8 +82,13 @@ def cell(value: object) -> object:
     return value
 
 
-def to_markdown(analysis: Analysis, depth: int | None = 2, top: int = 20) -> str:
-    """Title, verdict, totals, layers to `depth`, operators and the `top` longest kernels, as GitHub shows them."""
+def to_markdown(  # long: a page in its order
+    analysis: Analysis, depth: int | None = 2, top: int = 20, by: By = "layer", columns: Sequence[Column] = ()
+) -> str:
+    """Title, verdict, totals, layers to `depth`, operators and the `top` longest kernels, as GitHub shows them.
+
+    The rows of `by` have the `columns` that were asked for, where some were.
+    """
     s, t = analysis.setting, analysis.totals
     device = analysis.device.title or analysis.device.name
     parts = [
@@ -90,13 +102,15 @@ def to_markdown(analysis: Analysis, depth: int | None = 2, top: int = 20) -> str
               [[b, seconds(v), percent(v, t.time_s)] for b, v in sorted(t.time_by_bound.items(), key=lambda kv: -kv[1])]),
         "## Layers",
         _rows("Layer", [r for r in analysis.layers if depth is None or _level(r.path) <= depth], t.time_s,
-              lambda r: f"`{_code(r.path)}`" if r.path else f"**{escape(analysis.model.name)}**"),
+              lambda r: f"`{_code(r.path)}`" if r.path else f"**{escape(analysis.model.name)}**",
+              _asked(analysis, columns if by == "layer" else ())),
         "## Operators",
         _rows("Operator", sorted(analysis.ops, key=lambda r: -r.time_s), t.time_s,
-              lambda r: f"`{_code(r.op)}` ({r.klass}), {r.kernels} x"),
+              lambda r: f"`{_code(r.op)}` ({r.klass}), {r.kernels} x", _asked(analysis, columns if by == "op" else ())),
         "## Longest kernels",
         _rows("Kernel", sorted(analysis.kernels, key=lambda r: -r.time_s)[:top], t.time_s,
-              lambda r: f"`{_code(r.layer)}` {escape(r.op)}" if r.layer else escape(r.op)),
+              lambda r: f"`{_code(r.layer)}` {escape(r.op)}" if r.layer else escape(r.op),
+              _asked(analysis, columns if by == "kernel" else ())),
     ]  # fmt: skip
     caveats = [f"FLOPs unknown: {u.op} x {u.count}" for u in analysis.coverage.unknown_ops]
     notes = [*caveats, *analysis.notes, *analysis.device.notes]
@@ -111,7 +125,20 @@ def _level(path: str) -> int:
     return path.count(".") + 1 if path else 0
 
 
-def _rows(title: str, rows: Sequence[R], whole: float, name: Callable[[R], str]) -> str:
+class _Asked(NamedTuple):
+    """Columns that were asked for, and whose they are."""
+
+    columns: Sequence[Column]
+    analysis: Analysis
+
+
+def _asked(analysis: Analysis, columns: Sequence[Column]) -> _Asked | None:
+    return _Asked(columns, analysis) if columns else None
+
+
+def _rows(title: str, rows: Sequence[R], whole: float, name: Callable[[R], str], asked: _Asked | None = None) -> str:
+    if asked is not None:
+        return _chosen(title, rows, [name(r) for r in rows], asked)
     head = [title, "MACs", "FLOPs", "Traffic", "FLOP/B", "Time", "Share", "Bound"]
     body = [
         [
@@ -132,6 +159,12 @@ def _rows(title: str, rows: Sequence[R], whole: float, name: Callable[[R], str])
             cells.append(seconds(r.measured_s or 0.0))
         return grid(head, "lrrrrrrlr", body)
     return grid(head, "lrrrrrrl", body)
+
+
+def _chosen(title: str, rows: Sequence[Row], names: Sequence[str], asked: _Asked) -> str:
+    body = [[name, *(escape(c.cell(r, asked.analysis)) for c in asked.columns)] for r, name in zip(rows, names, strict=True)]
+    align = "".join("l" if c.words else "r" for c in asked.columns)
+    return grid([title, *(c.title for c in asked.columns)], f"l{align}", body)
 
 
 def grid(head: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> str:

@@ -88,7 +88,7 @@ def test_no_command_declares_a_shared_option_again(path: Path) -> None:
         "calibrate": {"--device", "--output"}, "measure": {"--device"}, "crosscheck": {"--top"},
         "validate": {"--device", "--dtype", "--runtime", "--output", "--training"}, "compare": {"--batch", "--output"},
         "report": {"--batch", "--dtype", "--runtime", "--output"}, "check": {"--output"}, "diff": {"--output"},
-        "query": {"--output", "--top"},
+        "query": {"--output", "--top", "--columns"},
         "sweep": {"--device", "--output", "--batch", "--resolution", "--dtype", "--runtime", "--prefill", "--decode",
                   "--time-limit", "--memory-limit"},
     }  # fmt: skip

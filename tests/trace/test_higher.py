@@ -128,13 +128,27 @@ def test_branches_and_loops_that_sizes_and_counters_decide(body: Callable[..., A
             lambda m, x: torch.cond(x.sum() > 0, m.a, lambda x: m.b(m.b(x)), (x,)),
             "torch.cond: data decide which branch runs; the first one was counted",
         ),
-        (loop(lambda i, x: x.sum() < 4), "while_loop: data decide how often it turns; 1 turn was counted"),
+        (
+            loop(lambda i, x: x.sum() < 4),
+            "while_loop: data decide how often it turns; 1 turn was counted; --turns N counts N of them",
+        ),
     ],
 )
 def test_branches_and_loops_that_data_decide(body: Callable[..., Any], note: str) -> None:
     result = roofline.analyze(Net(body), args=[X.to("meta")], device="t4", cache=False)
     assert result.totals.macs == ONE
     assert note in result.notes
+
+
+def test_a_loop_that_data_end_turns_as_often_as_asked() -> None:
+    net = Net(loop(lambda i, x: x.sum() < 4))
+    result = roofline.analyze(net, args=[X.to("meta")], turns=7, cache=False)
+    assert result.totals.macs == 7 * ONE
+    assert result.setting.turns == 7
+    assert "while_loop: data decide how often it turns; 7 turns were counted, as --turns says" in result.notes
+    for other in (lambda m, x: m.a(x), loop(lambda i, x: i < 4)):
+        with pytest.raises(UsageError, match="leave --turns out"):
+            roofline.analyze(Net(other), args=[X.to("meta")], turns=7, cache=False)
 
 
 def test_loops_have_an_end_and_gradients_are_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hostile import traced
 
+import roofline
 from roofline import cost
 from roofline.errors import SourceError, UsageError
 from roofline.records import Trace
@@ -245,10 +246,17 @@ def test_loops(write: Any, turns: Any, goes: bool | None, expected: int, note: s
     nodes = [("Loop", ["m", "go", "x"], ["last", "all"], {"body": body}), ("Relu", ["all"], ["y"], {})]
     inputs: dict[str, Any] = {"x": [2, 4]} | ({} if turns is not None else {"m": (I64, [])})
     weights = {"w": [4, 4], "go": np.array(True), "limit": fixed(0.0)} | ({"m": turns} if turns is not None else {})
-    trace = traced(write(nodes, inputs, "y", weights))
+    path = write(nodes, inputs, "y", weights)
+    trace = traced(path)
     assert macs(trace) == expected * 2 * 4 * 4
     assert shape_of(trace, "aten.relu") == (expected, 2, 4)
     assert any(note in n for n in trace.notes) if note else not any("turn" in n for n in trace.notes)
+    asked = {"device": "t4", "turns": 4, "cache": False}
+    if note:
+        assert roofline.analyze(str(path), **asked).totals.macs == 4 * 2 * 4 * 4
+    else:
+        with pytest.raises(UsageError, match="leave --turns out"):
+            roofline.analyze(str(path), **asked)
 
 
 def test_a_loop_without_an_end_and_a_scan(write: Any) -> None:

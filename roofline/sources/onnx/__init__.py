@@ -53,7 +53,8 @@ class Onnx(Kind):
         said = given(source.asked.inputs)
         only_tensors(said, "an ONNX graph")
         graph = Graph(source.where)
-        return trace(graph, source.name, graph.sized([(i.name, i.shape, i.dtype) for i in said], source.asked.batch))
+        sizes = graph.sized([(i.name, i.shape, i.dtype) for i in said], source.asked.batch)
+        return trace(graph, source.name, sizes, what.turns)
 
 
 ONNX = Onnx()

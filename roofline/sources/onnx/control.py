@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from roofline.errors import SourceError
+from roofline.request import turns_counted
 from roofline.sources.onnx.known import Known
 
 # Graphs inside one another, and turns of a loop that names no number of them.
@@ -138,7 +139,7 @@ def _loop(node: onnx.NodeProto, known: Known) -> None:
     open_ended = bool(most) and turns is None
     goes_on = _value(known, condition) if condition else True
     scanned: list[list[str]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
-    done = 0
+    done = undecided = 0
     while goes_on is not False and goes_on != 0 and (turns is None or done < turns):
         at = f"{node.output[0]}/{done}/"
         step = _number(known, f"{at}turn", done)
@@ -150,11 +151,15 @@ def _loop(node: onnx.NodeProto, known: Known) -> None:
         done += 1
         goes_on = _value(known, goes)
         if goes_on is None or (goes_on and open_ended):
-            known.notes.append(f"{_named(node)}: data decide how often it turns; {_count(done, 'turn')} counted")
-            break
+            undecided += 1
+            if undecided == (known.turns or 1):
+                break
         if turns is None and done == TURNS:
             raise SourceError(f"{known.where}: {_named(node)} does not end within {TURNS:,} turns, the limit for a loop")
         known.spend()
+    if undecided:
+        known.undecided += 1
+        known.notes.append(f"{_named(node)}: {turns_counted(done, known.turns)}")
     if not done and scanned:
         raise SourceError(f"{known.where}: {_named(node)} makes no turn, and the shape of what it collects is then not known")
     for value, name in zip(carried, node.output, strict=False):
@@ -163,10 +168,6 @@ def _loop(node: onnx.NodeProto, known: Known) -> None:
     for held, name in zip(scanned, node.output[len(carried) :], strict=True):
         if name:
             _stack(held, name, 0, True, known)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what} was" if n == 1 else f"{n} {what}s were"
 
 
 def _scan(node: onnx.NodeProto, known: Known) -> None:

@@ -29,8 +29,8 @@ STANDARD = ("", "ai.onnx")
 class Shapes(Known):
     """A whole graph, its inputs at `sizes`. Raises SourceError where a shape cannot be worked out."""
 
-    def __init__(self, graph: Graph, sizes: Mapping[str, tuple[int, ...]]) -> None:
-        super().__init__(graph, sizes)
+    def __init__(self, graph: Graph, sizes: Mapping[str, tuple[int, ...]], turns: int | None = None) -> None:
+        super().__init__(graph, sizes, turns)
         # operators that return what they find in data -> the shapes that were taken
         self.searches: dict[str, list[str]] = {}
         try:

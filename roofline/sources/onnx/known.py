@@ -19,7 +19,9 @@ UNROLLED = 100_000
 class Known:
     """The nodes that run, in order, and what is known of the values between them."""
 
-    def __init__(self, graph: Graph, sizes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, graph: Graph, sizes: Mapping[str, tuple[int, ...]], turns: int | None = None) -> None:
+        # turns of a loop where data decide, as asked; loops of that kind that were met
+        self.turns, self.undecided = turns, 0
         self.graph, self.where = graph, graph.where
         # values by name: shape and dtype, and content where it is small and constant
         self.specs: dict[str, TensorSpec] = {w.name: w.spec for w in graph.weights}

@@ -14,8 +14,9 @@ from msgspec import msgpack, structs
 from onnx import TensorProto
 
 from roofline.dtypes import SETTINGS, SHORT
-from roofline.errors import SourceError
+from roofline.errors import SourceError, UsageError
 from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, Storage, TensorSpec, Trace
+from roofline.request import NO_LOOP
 from roofline.sources.onnx import contrib
 from roofline.sources.onnx.control import members
 from roofline.sources.onnx.graph import DTYPES, Graph, Weight
@@ -28,9 +29,15 @@ _TEXT = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")
 _LIST = re.compile(rf"\[\s*(?:(?:{_TEXT.pattern})\s*(?:,\s*)?)*\]")
 
 
-def trace(graph: Graph, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Trace:
-    """The graph with its inputs at `shapes` as a Trace. Raises SourceError where a shape cannot be worked out."""
-    return _Builder(Shapes(graph, shapes)).build(name, shapes)
+def trace(graph: Graph, name: str, shapes: Mapping[str, tuple[int, ...]], turns: int | None = None) -> Trace:
+    """The graph with its inputs at `shapes` as a Trace; loops where data decide turn `turns` times.
+
+    Raises SourceError where a shape cannot be worked out, UsageError for turns of no such loop.
+    """
+    known = Shapes(graph, shapes, turns)
+    if turns and not known.undecided:
+        raise UsageError(NO_LOOP)
+    return _Builder(known).build(name, shapes)
 
 
 class _Builder:

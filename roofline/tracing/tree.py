@@ -1,0 +1,222 @@
+"""The modules of a model: every path to each, who is running, whose parameters are whose; and what to say when one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from msgspec.structs import replace
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from roofline import compat
+from roofline.errors import ModelError, UsageError
+from roofline.isolation import failures
+from roofline.records import Layer, Op
+from roofline.tracing import drawn, lazy
+from roofline.tracing.arguments import elements, packed_in, tensors_in
+from roofline.tracing.recorder import Recorder
+from roofline.tracing.ways import NeedsValues, Stopped, Way, said
+
+# Torch's words where a value is asked of a tensor that has none: they choose the words of our message and nothing else.
+_NO_VALUE = (
+    "data-independent",
+    "meta tensor",
+    "on meta",
+    "'meta' device",
+    "'Meta' backend",
+    "with arguments from the 'Meta'",
+    "data-dependent",
+    "no fake impl or Meta kernel",
+)
+
+
+def table_of(m: nn.Module, name: str) -> dict[str, Any]:
+    """A module's own parameters or buffers; those of a TorchScript module lie in C++, behind something like a dict."""
+    own = m.__dict__.get(name)
+    table: dict[str, Any] = own if own is not None else getattr(m, name)
+    return table
+
+
+class Modules:
+    """The module tree: who is running, and what to say when it fails."""
+
+    def __init__(self, root: nn.Module, recorder: Recorder) -> None:
+        self.recorder = recorder
+        # each module once, and every path that leads to one: a shared module has several
+        self.named: list[tuple[str, nn.Module]] = list(root.named_modules())
+        links = sum(child is not None for _, m in self.named for child in m._modules.values())
+        self.paths = self.named if links == len(self.named) - 1 else list(_paths(root, len(self.named)))
+        self.index: dict[int, list[int]] = {}
+        for i, (_, m) in enumerate(self.paths):
+            self.index.setdefault(id(m), []).append(i)
+        self.calls = [0] * len(self.paths)
+        self.outputs: dict[int, tuple[int, ...]] = {}
+        self.stack = recorder.stack
+        # packed weights of quantized modules: (index of the module, the object)
+        self.packed: list[tuple[int, Any]] = [(self.index[id(m)][0], v) for _, m in self.named for v in packed_in(m)]
+        # own parameters, and those of them that require a gradient
+        self.trainable = [0] * len(self.paths)
+        self.owned = self._own_params()
+        self.parents = self._parents()
+
+    def _own_params(self) -> list[int]:
+        seen: set[int] = set()
+        owned = [0] * len(self.paths)
+        for path, m in self.named:
+            own = 0
+            if lazy.is_unknown(m):
+                raise lazy.Unknown
+            for key, p in table_of(m, "_parameters").items():
+                if is_lazy(p):
+                    name = f"{path}.{key}" if path else key
+                    raise UsageError(f"the lazy parameter {name} has no shape yet; call the model once on an example first")
+                if p is not None and id(p) not in seen:
+                    seen.add(id(p))
+                    own += elements(p)
+                    self.trainable[self.index[id(m)][0]] += p.numel() if p.requires_grad else 0
+            owned[self.index[id(m)][0]] = own
+        for i, packed in self.packed:
+            owned[i] += sum(t.numel() for t in packed.unpack()[:2] if t is not None)
+        return owned
+
+    def owners(self) -> dict[int, int]:
+        """The module that owns each parameter, a tied one its first: parameter by id -> index."""
+        found: dict[int, int] = {}
+        for _, m in self.named:
+            for p in m._parameters.values():
+                found.setdefault(id(p), self.index[id(m)][0])
+        return found
+
+    def _parents(self) -> list[int]:
+        at = {path: i for i, (path, _) in enumerate(self.paths)}
+        parents = []
+        for path, _ in self.paths:
+            above = path
+            while above:
+                above = above.rpartition(".")[0]
+                if above in at:
+                    break
+            parents.append(at[above] if path else -1)
+        return parents
+
+    @contextmanager
+    def tracked(self) -> Iterator[None]:
+        """Follow module calls through torch's global hooks while the model runs."""
+        recorder, stack, index, calls = self.recorder, self.stack, self.index, self.calls
+
+        def enter(m: nn.Module, inputs: Any) -> None:
+            places = index.get(id(m))
+            if places is not None:
+                i = places[0] if len(places) == 1 else self._called_at(places)
+                stack.append((recorder.layer, inputs))
+                recorder.entered()
+                recorder.layer = i
+                calls[i] += 1
+
+        def leave(m: nn.Module, inputs: Any, output: Any) -> None:
+            places = index.get(id(m))
+            if places is not None:
+                # a module that caught an exception of a child's has left it on the stack
+                while recorder.layer not in places:
+                    recorder.layer = stack.pop()[0]
+                if calls[recorder.layer] == 1 and (t := next(tensors_in(output), None)) is not None:
+                    self.outputs.setdefault(recorder.layer, tuple(t.shape))
+                recorder.layer = stack.pop()[0]
+
+        handles = [
+            nn.modules.module.register_module_forward_pre_hook(enter),
+            nn.modules.module.register_module_forward_hook(leave),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _called_at(self, places: list[int]) -> int:
+        """Of the paths to a shared module, the one below the innermost module that is running, else the first."""
+        running = [self.recorder.layer, *(layer for layer, _ in reversed(self.stack[1:]))]
+        for layer in running:
+            inside = f"{self.paths[layer][0]}." if layer else ""
+            for i in places:
+                if self.paths[i][0].startswith(inside):
+                    return i
+        return places[0]
+
+    def failure(
+        self, error: BaseException, way: Way, inputs: Sequence[tuple[str, torch.Tensor]], asked: compat.Asked
+    ) -> ModelError:
+        recorder = self.recorder
+        path, m = self.paths[recorder.layer]
+        given = tensors_in(self.stack[-1][1]) if self.stack else ()
+        shapes = ", ".join("x".join(map(str, t.shape)) or "scalar" for t in given)
+        shapes = shapes or ", ".join("x".join(map(str, t.shape)) or "scalar" for t in _arguments_of(m, error)) or "none"
+        where = f"{path} ({type(m).__name__})" if path else type(m).__name__
+        line = f"the model failed in {where} with input shapes [{shapes}]: {said(error)}{failures.place(error)}"
+        if way.real:
+            return ModelError(line)
+        words = failures.text(error)
+        stopped = (NeedsValues if any(w in words for w in _NO_VALUE) else Stopped)(line)
+        stopped.asked = asked
+        stopped.made = sum(nbytes for nbytes, kind, _, _ in recorder.storages if kind == "activation")
+        stores = [recorder.known[id(t)][1].id for _, t in inputs]
+        stopped.limits = drawn.limits(recorder.ops, recorder.specs, stores)
+        return stopped
+
+    def layers(self, ops: Sequence[Op]) -> tuple[tuple[Layer, ...], tuple[Op, ...]]:
+        """The table of layers, and the ops that index it. A shared module's further paths stand there if they were called."""
+        first = {places[0] for places in self.index.values()}
+        kept = {i for i, n in enumerate(self.calls) if n or i in first}
+        for i in [*kept]:  # what holds a layer stands above it
+            above = self.parents[i]
+            while above not in kept and above >= 0:
+                kept.add(above)
+                above = self.parents[above]
+        place = {old: new for new, old in enumerate(sorted(kept))} | {-1: -1}
+        layers = tuple(
+            Layer(path, type(m).__name__, self.owned[i], place[self.parents[i]], self.calls[i], self.trainable[i],
+                  self.outputs.get(i), _kernel(m))
+            for i in sorted(kept) for path, m in (self.paths[i],)
+        )  # fmt: skip
+        if len(kept) == len(self.paths):
+            return layers, tuple(ops)
+        return layers, tuple([op if place[op.layer] == op.layer else replace(op, layer=place[op.layer]) for op in ops])
+
+
+def _kernel(m: nn.Module) -> tuple[int, ...]:
+    """The kernel of a convolution or a pool, whoever wrote it."""
+    size: Any = m.__dict__.get("kernel_size", ())
+    size = (size,) if type(size) is int else size
+    return tuple(size) if type(size) in (list, tuple) and all(type(k) is int for k in size) else ()
+
+
+def _arguments_of(m: nn.Module, error: BaseException) -> Iterator[torch.Tensor]:
+    """The tensors that a module's forward() was called with, of the frame in which it failed: by keyword too."""
+    tb = error.__traceback__
+    while tb is not None:
+        frame = tb.tb_frame
+        code = frame.f_code
+        if code.co_name == "forward" and frame.f_locals.get("self") is m:
+            names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]
+            return tensors_in([frame.f_locals[n] for n in names if n in frame.f_locals])
+        tb = tb.tb_next
+    return iter(())
+
+
+def _paths(root: nn.Module, modules: int) -> Iterator[tuple[str, nn.Module]]:
+    """Every path to every module, parents first; of a model with many ways through it each module's first alone."""
+    found: list[tuple[str, nn.Module]] = []
+    open_: list[tuple[str, nn.Module, frozenset[int]]] = [("", root, frozenset())]
+    most = 8 * modules
+    while open_ and len(found) <= most:
+        path, m, above = open_.pop()
+        found.append((path, m))
+        inside = above | {id(m)}
+        children = [
+            (f"{path}.{n}" if path else n, c, inside) for n, c in m._modules.items() if c is not None and id(c) not in inside
+        ]
+        open_ += reversed(children)
+    return iter(found) if not open_ else root.named_modules()
