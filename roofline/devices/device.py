@@ -18,6 +18,7 @@ from roofline.units import Unit
 
 # How far a number can be trusted, best first.
 STATUSES = ("measured", "datasheet", "fitted", "read", "derived", "estimated", "assumed", "memory")
+ISAS = ("x86-64", "aarch64")
 TIERS = ("datasheet", "calibrated", "fitted", "estimated")
 LEVELS = ("L1", "L2", "L3", "SLC", "DRAM")
 
@@ -163,7 +164,8 @@ class Device(Struct, frozen=True, kw_only=True):
     units: Annotated[Number, Declared("1", _UNITS, title="units")]
     # boost of a GPU, sustained all-core clock of a CPU
     clock: Annotated[Number, Declared("Hz", _CLOCK, title="clock")]
-    # CPU only: SIMD register width in bits, hardware threads, kinds of core where they differ
+    # CPU only: instruction set, one of ISAS; SIMD register width in bits, hardware threads, kinds of core where they differ
+    isa: str = "x86-64"
     simd_bits: Annotated[int, Declared(most=2**20)] = 0
     threads: Annotated[int, Declared(most=_UNITS)] = 0
     cores: tuple[Cores, ...] = ()

@@ -13,6 +13,7 @@ from roofline import files, units
 from roofline.devices import lint, power
 from roofline.devices.device import (
     BY_CLASS,
+    ISAS,
     LEVELS,
     NUMBERS,
     STATUSES,
@@ -231,6 +232,7 @@ def read(path: str | Path) -> Device:
         notes=top.texts("notes"),
         notes_below_fp32=top.texts("notes_below_fp32"),
         sources=sources,
+        isa=top.text("isa", "x86-64", ISAS),
         simd_bits=top.integer("simd_bits"),
         threads=top.integer("threads"),
         tensor=_peak_table(top, "tensor", TENSOR_NAMES),

@@ -72,6 +72,7 @@ def build(found: Machine) -> Device:
         levels=tuple(levels),
         units=Number(used, "detected", "read"),
         clock=Number(cycles / used, "detected", "estimated"),
+        isa="aarch64" if any(flag.startswith("asimd") for flag in found.flags) else "x86-64",
         simd_bits=found.simd_bits,
         threads=found.threads,
         sustained=Number(1.0, "assumed", "assumed"),

@@ -20,6 +20,7 @@ def write(device: Device) -> str:
     lines += ["notes = [", *(f"  {_text(note)}," for note in device.notes), "]"]
     if device.notes_below_fp32:
         lines += ["notes_below_fp32 = [", *(f"  {_text(note)}," for note in device.notes_below_fp32), "]"]
+    lines += [f"isa = {_text(device.isa)}"] if device.kind == "cpu" else []
     lines += [f"{key} = {value}" for key in ("simd_bits", "threads") if (value := getattr(device, key))]
     lines += ["", *(f"{name} = {_number(number, of.unit)}" for name, of, number in numbers(device))]
     for kind, table in (("tensor", device.tensor), ("vector", device.vector)):

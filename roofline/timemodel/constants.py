@@ -246,9 +246,10 @@ class CpuEager(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fault_rate: PageRate
 
     # --- arithmetic
-    # of the vector peak: convolutions, padded to blocks; grouped ones, output channels padded to blocks; depthwise ones;
+    # of the vector peak: convolutions, padded to blocks, in oneDNN and in the Arm Compute Library; grouped ones, output channels padded to blocks; depthwise ones;
     # products and fused attention, where not measured; gathers and other loops that do not vectorise
     conv: Fraction
+    conv_acl: Fraction
     grouped_conv: Fraction
     depthwise_conv: Fraction
     gemm: Fraction
@@ -278,8 +279,9 @@ class CpuEager(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     average: Ratio
 
     # --- overheads, where not measured
-    # a convolution in oneDNN, one in PyTorch itself, other library calls, norms
+    # a convolution in oneDNN, in the Arm Compute Library, one in PyTorch itself, other library calls, norms
     call_conv: Dispatches
+    call_conv_acl: Dispatches
     call_conv_small: Dispatches
     call_library: Dispatches
     call_norm: Dispatches

@@ -64,8 +64,9 @@ def _call(kind: str, name: str, c: CpuEager, machine: Machine) -> float:
     if known:
         own = known.get(kind) or known.get(name) or machine.host
     else:
-        library = c.call_library if name in LIBRARY else c.call_conv if name in CONVS else 1.0
-        own = machine.host * getattr(c, "call_" + name, library) + machine.launch * c.region
+        conv = c.call_conv + (c.call_conv_acl - c.call_conv) * machine.acl
+        steps = conv if name in CONVS else getattr(c, "call_" + name, c.call_library if name in LIBRARY else 1.0)
+        own = machine.host * steps + machine.launch * c.region
     return own + machine.host * c.between
 
 
@@ -96,6 +97,12 @@ def product(m: Value, n: Value, k: Value, b: Value, c: CpuEager, machine: Machin
     return full / flops("gemm", c, machine)
 
 
+def _pace(klass: str, c: CpuEager, machine: Machine) -> float:
+    """Of the vector peak that convolutions reach: in oneDNN's own kernels, or in the Arm Compute Library's behind it."""
+    own: float = getattr(c, klass)
+    return own if klass == "depthwise_conv" else own + (c.conv_acl - own) * machine.acl
+
+
 def conv(p: ConvSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
     """Seconds of one convolution, forward or a gradient. PyTorch's own unfolds the windows (on one thread) and multiplies."""
     inner, outer, pixels, taps = p.c / p.g, p.o / p.g, p.pixels, p.taps
@@ -104,13 +111,13 @@ def conv(p: ConvSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> V
     each = pixels / p.n
     unfolded = xp.where(taps > 1, p.c * taps * each * f.bits / 8, 0.0)
     alone = product(p.o, each, p.c * taps, p.n, c, machine, xp) + unfolded / (c.unfold * 1e9)
-    return xp.where(own_conv(p), alone, full / (machine.vector * c.conv)) / relative(f, machine, xp)
+    return xp.where(own_conv(p), alone, full / (machine.vector * _pace("conv", c, machine))) / relative(f, machine, xp)
 
 
 def grouped(p: GroupedSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
     """Seconds of one grouped convolution."""
     work = 2 * p.g * up(p.o / p.g, BLOCK, xp) * (p.c / p.g) * p.pixels * p.taps
-    return work / (machine.vector * c.grouped_conv) / relative(f, machine, xp)
+    return work / (machine.vector * _pace("grouped_conv", c, machine)) / relative(f, machine, xp)
 
 
 def depthwise(p: DepthwiseSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
@@ -164,7 +171,7 @@ def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine
     """(seconds, bytes written to fresh memory, bytes read back from there), on top of the operands."""
     if klass in PRODUCTS:
         library = "gemm" if klass == "rnn" else klass
-        pace = machine.vector * getattr(c, klass) if klass in CONVS else flops(library, c, machine)
+        pace = machine.vector * _pace(klass, c, machine) if klass in CONVS else flops(library, c, machine)
         untold = f.untold / (pace * (1.0 if klass == "depthwise_conv" else relative(f, machine, xp)))
         seconds = f.total(lambda p, f: _PRODUCTS[type(p)](p, f, c, machine, xp)) + untold
         if klass != "attention":  # what stands around the products runs on the same units

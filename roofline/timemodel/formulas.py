@@ -21,7 +21,7 @@ from roofline.timemodel.sizes import AttentionSizes, ConvSizes, Value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from roofline.devices.device import Device
+    from roofline.devices.device import Device, Number
     from roofline.timemodel.constants import Cpu, CpuEager
 
 _NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -38,6 +38,10 @@ class Plain:
     @staticmethod
     def where(condition: bool, yes: float, no: float) -> float:
         return yes if condition else no
+
+
+def _values(numbers: Mapping[str, Number]) -> dict[str, float]:
+    return {name: number.value for name, number in numbers.items()}
 
 
 class Machine(Struct, frozen=True):
@@ -70,6 +74,8 @@ class Machine(Struct, frozen=True):
     fixed: Mapping[str, float] = _NOTHING
     flops: Mapping[str, float] = _NOTHING
     rates: Mapping[str, float] = _NOTHING
+    # 1 where PyTorch's convolutions on a CPU are those of the Arm Compute Library: on Arm but for Apple's, whose builds have none
+    acl: float = 0.0
 
     @classmethod
     def of(cls, device: Device, setting: str = "amp", runtime: str = "eager") -> Machine:
@@ -99,7 +105,10 @@ class Machine(Struct, frozen=True):
             clock,
             bool(device.tensor),
             device.levels[-1].status == "measured",
-            *({name: number.value for name, number in t.items()} for t in (device.fixed, device.flops, device.bytes)),
+            fixed=_values(device.fixed),
+            flops=_values(device.flops),
+            rates=_values(device.bytes),
+            acl=float(device.isa == "aarch64" and device.vendor != "Apple"),
         )
 
     def shared(self, names: Sequence[str]) -> Machine:
