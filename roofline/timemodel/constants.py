@@ -246,8 +246,9 @@ class CpuEager(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fault_rate: PageRate
 
     # --- arithmetic
-    # of the vector peak: convolutions, padded to blocks, in oneDNN and in the Arm Compute Library; grouped ones, output channels padded to blocks; depthwise ones;
-    # products and fused attention, where not measured; gathers and other loops that do not vectorise
+    # of the vector peak: convolutions, padded to blocks, in oneDNN and in the Arm Compute Library; grouped ones, output
+    # channels padded to blocks; depthwise ones; products and fused attention, where not measured; gathers and other loops
+    # that do not vectorise
     conv: Fraction
     conv_acl: Fraction
     grouped_conv: Fraction

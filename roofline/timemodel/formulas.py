@@ -74,7 +74,7 @@ class Machine(Struct, frozen=True):
     fixed: Mapping[str, float] = _NOTHING
     flops: Mapping[str, float] = _NOTHING
     rates: Mapping[str, float] = _NOTHING
-    # 1 where PyTorch's convolutions on a CPU are those of the Arm Compute Library: on Arm but for Apple's, whose builds have none
+    # 1 where a CPU's convolutions are those of the Arm Compute Library: in PyTorch for Arm, but for Apple's
     acl: float = 0.0
 
     @classmethod

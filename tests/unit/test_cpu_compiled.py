@@ -110,3 +110,20 @@ def test_arrays_agree_on_the_whole_time(kernel: Kernel, cpu: Device) -> None:
     table = arrays.table([{arrays.row(kernel, [0, kernel.bytes], 0, 10**9): 1}])
     total = arrays.totals(table, cpu, shipped().cpu, setting="fp32", runtime="compiled")[0]
     assert np.isclose(total, compiled(kernel, cpu).time_s, rtol=1e-9)
+
+
+def test_eager_convolutions_on_arm_are_those_of_another_library() -> None:
+    def eager(device: Device, kernel: Kernel) -> Point:
+        return roof.place([kernel], device, runtime="eager")[0]
+
+    arm, c = lookup("raspberry-pi-5"), shipped().cpu_eager
+    other = replace(arm, isa="x86-64")
+    large = conv(256, 56)
+    assert arm.isa == "aarch64"
+    assert eager(arm, large).compute_s / eager(other, large).compute_s == pytest.approx(c.conv / c.conv_acl)
+    more = eager(arm, large).overhead_s - eager(other, large).overhead_s
+    assert more == pytest.approx((c.call_conv_acl - c.call_conv) * arm.host.value)
+    # what is no convolution knows no difference, and Apple's builds of PyTorch have no such library
+    assert eager(arm, loop(1 << 20)) == eager(other, loop(1 << 20))
+    apple = lookup("apple-m2-cpu")
+    assert eager(apple, large) == eager(replace(apple, isa="x86-64"), large)

@@ -123,6 +123,7 @@ def test_a_desktop_with_two_threads_per_core(tree: Tree) -> None:
         tree.cache(cpu, 2, "512K", f"{cpu % 4},{cpu % 4 + 4}").cache(cpu, 3, "32768K", "0-7")
     found = tree.detect()
     assert (found.units.value, found.threads, found.vendor, found.arch) == (4, 8, "AMD", "Zen 2 or Zen 3")
+    assert found.isa == "x86-64"
     assert found.peak("fp32") == pytest.approx(4 * 4.6e9 * 32)
     # four L2, one L3, and no share taken off a real machine
     assert (found.level("L2").size, found.level("L3").size) == (4 * 512 * K, 32768 * K)
@@ -165,6 +166,7 @@ def test_a_raspberry_pi_5(tree: Tree) -> None:
     tree.arm(["0xd0b"] * 4, "fp asimd asimdhp asimddp").clock(4, 2_400_000).siblings("0", "1", "2", "3")
     tree.put("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
     found = tree.detect("aarch64")
+    assert found.isa == "aarch64"
     assert found.title == "Raspberry Pi 5 Model B Rev 1.0"
     # the rates that cpufp measured on this board: 153.5, 307 and 614 G
     assert found.peak("fp32") == pytest.approx(153.5e9, rel=0.01)
