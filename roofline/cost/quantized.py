@@ -234,3 +234,73 @@ def packed_linear(x: T, stored: list[T], bias: T | None, *_: Any, out: Out, **__
     # [*m, k], packed [n, k] -> [*m, n]
     product = packed_mm(x, out)
     return Cost.of(product, extra=2 * product.n * product.k + (first(out).numel if bias else 0))
+
+
+# --- operators of bitsandbytes and torchao, by the names that they enter with torch
+
+
+@rule("bitsandbytes.gemm_4bit", "bitsandbytes.gemv_4bit", klass="gemm")
+def linear_4bit(x: T, packed: T, shape: Any, *args: Any, out: Out, bias: Any = None, **__: Any) -> Count:
+    # [*m, k], packed [n, k] -> [*m, n]: each weight is looked up (not counted) and scaled
+    product = packed_mm(x, out)
+    biased = bias if bias is not None else args[3] if len(args) > 3 else None
+    return Cost.of(product, extra=product.n * product.k + (first(out).numel if isinstance(biased, T) else 0))
+
+
+@rule("bitsandbytes.int8_linear_matmul", klass="gemm")
+def linear_int8(x: T, weight: T, *_: Any, out: Out, **__: Any) -> Count:
+    # [*m, k] int8 @ [n, k] int8 -> [*m, n] int32
+    return Cost.of(packed_mm(x, out))
+
+
+@rule("bitsandbytes.int8_scaled_mm", klass="gemm")
+def scaled_int8(x: T, weight: T, rows: T, columns: T, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Count:
+    # [*m, k] int8 @ [n, k] int8, a scale for each row of both -> [*m, n]
+    return Cost.of(packed_mm(x, out), extra=first(out).numel * (2 + isinstance(bias, T)))
+
+
+@rule("bitsandbytes.int8_mixed_scaled_mm", klass="gemm")
+def mixed_int8(x: T, *_: Any, out: Out, **__: Any) -> Count:
+    # as int8_scaled_mm; the columns that stay floating are not told, and count among the others
+    return Cost.of(packed_mm(x, out), extra=2 * first(out).numel)
+
+
+@rule("bitsandbytes.int8_mm_dequant", "bitsandbytes.int8_vectorwise_dequant", klass="pointwise")
+def scaled_back(x: T, *_: Any, out: Out, **__: Any) -> int:
+    return 2 * first(out).numel
+
+
+@rule("bitsandbytes.int8_vectorwise_quant", "bitsandbytes.int8_double_quant", klass="reduction")
+def rows_to_int8(x: T, *_: Any, out: Out, **__: Any) -> int:
+    # the largest of each row (absolute, compared), then scaled and rounded
+    return 4 * x.numel
+
+
+@rule(
+    "bitsandbytes.dequantize_4bit",
+    "bitsandbytes.dequantize_blockwise",
+    "torchao.dequantize_affine",
+    "torchao.dequantize_affine_float8_non_decomposed",
+    klass="pointwise",
+)
+def dequantize_blocks(x: T, *_: Any, out: Out, **__: Any) -> int:
+    # the zero point off, scaled
+    return 2 * first(out).numel
+
+
+@rule(
+    "bitsandbytes.quantize_4bit",
+    "bitsandbytes.quantize_blockwise",
+    "torchao.quantize_affine",
+    "torchao.quantize_affine_float8_non_decomposed",
+    klass="pointwise",
+)
+def quantize_blocks(x: T, *_: Any, out: Out, **__: Any) -> int:
+    # scaled, rounded, shifted, clamped on both sides
+    return REQUANTIZE * x.numel
+
+
+@rule("torchao.choose_qparams_affine", "torchao.choose_scale_float8", klass="reduction")
+def ranges(x: T, *_: Any, out: Out, **__: Any) -> int:
+    # the least and the most of each block
+    return 2 * x.numel

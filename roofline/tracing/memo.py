@@ -37,6 +37,20 @@ class Entry:
         self.spec, self.outputs, self.single, self.same = spec, outputs, single, same
 
 
+class Store:
+    """A storage in the trace; dies with the last tensor over it."""
+
+    __slots__ = ("born", "died", "id", "kind", "name", "nbytes", "recorder")
+
+    def __init__(self, recorder: Any, kind: str, nbytes: int, name: str = "", born: int = -1) -> None:
+        self.recorder, self.kind, self.nbytes, self.name, self.born = recorder, kind, nbytes, name, born
+        self.id = len(recorder.storages)
+        recorder.storages.append((nbytes, kind, name, born))
+
+    def __del__(self) -> None:
+        self.recorder.deaths[self.id] = len(self.recorder.ops)
+
+
 metas: dict[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], Meta] = {}
 calls: dict[tuple[Any, ...], Entry] = {}
 LIMIT = 200_000

@@ -23,11 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.errors import UsageError
 from roofline.records import Op, OpSpec
-from roofline.tracing import built, memo
+from roofline.tracing import built, memo, subclasses
 from roofline.tracing.arguments import add_key, alike, is_packed, map_tensors, tensors_in
 from roofline.tracing.autocast import LOWER, POLICIES, Casts
 from roofline.tracing.composites import IMPLICIT
-from roofline.tracing.memo import Entry, Meta, meta_of
+from roofline.tracing.memo import Entry, Meta, Store, meta_of
 from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, mutated, pointwise_in_place, switched_off
 from roofline.tracing.subclasses import dense
 
@@ -36,20 +36,6 @@ META = torch.device("meta")
 _empty_strided = torch.empty_strided
 
 _PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
-
-
-class Store:
-    """A storage in the trace; dies with the last tensor over it."""
-
-    __slots__ = ("born", "died", "id", "kind", "name", "nbytes", "recorder")
-
-    def __init__(self, recorder: Recorder, kind: str, nbytes: int, name: str = "", born: int = -1) -> None:
-        self.recorder, self.kind, self.nbytes, self.name, self.born = recorder, kind, nbytes, name, born
-        self.id = len(recorder.storages)
-        recorder.storages.append((nbytes, kind, name, born))
-
-    def __del__(self) -> None:
-        self.recorder.deaths[self.id] = len(self.recorder.ops)
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
@@ -185,6 +171,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if types and any(map(subclasses.holds_others, types)):
+            return NotImplemented  # a tensor made of others: it says what is called on them
         info = func_of(func)
         if info.query is not None:
             return info.query(self, func, args, kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -58,12 +58,41 @@ def dense(t: torch.Tensor) -> torch.Tensor:
             "\nthe work is then that of the dense tensor, zeros included"
         )
     if hasattr(t, "__tensor_flatten__"):
-        raise UsageError(
-            f"a {type(t).__name__} of {'x'.join(map(str, t.shape))} holds its numbers packed in others, which is not traced"
-            "\nanalyse the model as it is before its weights are quantised; the bytes of a format: give a config.json with its "
-            "quantization_config"
-        )
+        kind = f"a tensor of {'x'.join(map(str, t.shape))} ({type(t).__name__}) holds its numbers in others"
+        if holds_others(type(t)):
+            raise UsageError(f"{kind}, which is traced of weights alone\ngive it as a plain tensor of its shape")
+        raise UsageError(f"{kind}, and its class has no __tensor_unflatten__, so it is not traced: give it one")
     return t
+
+
+def holds_others(kind: type) -> bool:
+    """Whether its tensors hold others, in which their numbers are: packed weights, as quantisation makes them."""
+    return hasattr(kind, "__tensor_flatten__") and hasattr(kind, "__tensor_unflatten__")
+
+
+def parts(t: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """The plain tensors that one holds, by the names that they have there ("" where it is plain itself)."""
+    if not holds_others(type(t)) or t.is_nested:
+        return [("", t)]
+    names, _ = t.__tensor_flatten__()  # type: ignore[attr-defined]  # torch's protocol for such classes
+    return [
+        (f"{name}.{inner}".rstrip("."), part) for name in names for inner, part in parts(getattr(t, name)) if part is not None
+    ]
+
+
+def stored(tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """What tensors by name are stored as."""
+    for path, t in tensors:
+        for name, part in parts(t):
+            yield f"{path}.{name}" if name else path, part
+
+
+def with_parts(t: torch.Tensor, stand_in: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """One of the same class with `stand_in` of each tensor that it holds."""
+    names, rest = t.__tensor_flatten__()  # type: ignore[attr-defined]  # torch's protocol for such classes
+    inside = {name: stand_in(getattr(t, name)) for name in names}
+    made: torch.Tensor = type(t).__tensor_unflatten__(inside, rest, t.shape, t.stride())  # type: ignore[attr-defined]  # as above
+    return made
 
 
 def left_out(modules: Iterable[tuple[str, torch.nn.Module]]) -> list[str]:

@@ -17,7 +17,6 @@ from roofline.isolation import failures
 from roofline.records import InputInfo, ModelInfo, Storage, Trace
 from roofline.request import NO_LOOP
 from roofline.tracing import built, higher, lazy, regions, subclasses
-from roofline.tracing.arguments import elements
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -94,9 +93,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
         swap.dtype = swap.dtype or floats
         call = Call(module, args, kwargs or {})
         run_args, run_kwargs = call.standing_in(swap.tensor, way)
-        for path, p in params:
+        for path, p in subclasses.stored(params):
             recorder.adopt(p, "parameter", path)
-        for path, b in buffers:
+        for path, b in subclasses.stored(buffers):
             recorder.adopt(b, "buffer", path)
         inputs = list(call.inputs)
         for path, t in inputs:
@@ -141,7 +140,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     info = ModelInfo(
         name=name or type(module).__name__,
         source=source or type(module).__module__,
-        params=sum(elements(t) for _, t in params),
+        params=sum(modules.owned),
         param_bytes=_bytes(params),
         buffers=sum(t.numel() for _, t in buffers),
         buffer_bytes=_bytes(buffers),
@@ -189,7 +188,7 @@ def _uncompiled() -> Iterator[None]:
 
 
 def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:
-    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for _, t in tensors}.values())
+    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for _, t in subclasses.stored(tensors)}.values())
 
 
 class _Swap:
@@ -209,6 +208,8 @@ class _Swap:
         self.storages: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
     def tensor(self, t: torch.Tensor) -> torch.Tensor:
+        if subclasses.holds_others(type(t)) and not t.is_nested:
+            return self._of_parts(t)
         dtype = self.dtype if self.dtype and t.is_floating_point() and t.dtype.itemsize >= 2 else t.dtype
         if not self.grad and t.dtype == dtype and (t.is_meta or (self.device is None and isinstance(t, nn.Parameter))):
             return t
@@ -220,8 +221,22 @@ class _Swap:
             new = t.detach().to(dtype, copy=self.grad or not weights) if real else self._stand_in(t, dtype)
             if weights:
                 new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
-                if (stands_for := getattr(t, "_roofline_elements", None)) is not None:
-                    new._roofline_elements = stands_for  # type: ignore[attr-defined]  # our mark on torch's object
+                new.__dict__.update(t.__dict__)  # what a library hangs on a parameter, and our own mark
+                if type(t) is not nn.Parameter and issubclass(type(t), nn.Parameter):
+                    new.__class__ = type(t)  # type: ignore[assignment]  # a class of the library's own
+            self.done[id(t)] = new
+            self.originals.append(t)
+        return new
+
+    def _of_parts(self, t: torch.Tensor) -> torch.Tensor:
+        """One of its class over stand-ins: in its own dtypes, since they are what it is stored in."""
+        new = self.done.get(id(t))
+        if new is None:
+            dtype, self.dtype = self.dtype, None
+            new = subclasses.with_parts(t, self.tensor)
+            self.dtype = dtype
+            if isinstance(t, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
             self.done[id(t)] = new
             self.originals.append(t)
         return new
@@ -240,10 +255,12 @@ class _Swap:
         seen: set[int] = set()
         for path, m in modules.named:
             tables: list[tuple[dict[str, Any], list[tuple[str, torch.Tensor]]]]
-            tables = [(table_of(m, "_parameters"), found[0]), (table_of(m, "_buffers"), found[1])]
+            weights, others = table_of(m, "_parameters"), table_of(m, "_buffers")
+            # a weight in few bits may be a buffer
+            tables = [(weights, found[0]), (others, found[0] if id(m) in modules.in_words else found[1])]
             for table, out in tables:
                 for key, t in table.items():
-                    if t is None or (out is found[1] and t.layout != torch.strided):  # see `subclasses.left_out`
+                    if t is None or (table is others and t.layout != torch.strided):  # see `subclasses.left_out`
                         continue
                     new = self.tensor(t)
                     if new is not t:

@@ -29,9 +29,9 @@ from roofline.tracing.arguments import tensors_in
 from roofline.tracing.autocast import POLICIES
 from roofline.tracing.composites import IMPLICIT, attention, recurrent
 from roofline.tracing.given import tensors_of
-from roofline.tracing.memo import meta_of
+from roofline.tracing.memo import Store, meta_of
 from roofline.tracing.operators import switched_off
-from roofline.tracing.recorder import Recorder, Store, plain
+from roofline.tracing.recorder import Recorder, plain
 
 aten = torch.ops.aten
 NOTE = "training step: loss is the sum of the model's floating outputs; {} with its state in place before the step"

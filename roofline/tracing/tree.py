@@ -15,7 +15,7 @@ from roofline import compat
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
 from roofline.records import Layer, Op
-from roofline.tracing import drawn, lazy
+from roofline.tracing import drawn, lazy, packing
 from roofline.tracing.arguments import elements, packed_in, tensors_in
 from roofline.tracing.recorder import Recorder
 from roofline.tracing.ways import NeedsValues, Stopped, Way, said
@@ -57,6 +57,8 @@ class Modules:
         self.stack = recorder.stack
         # packed weights of quantized modules: (index of the module, the object)
         self.packed: list[tuple[int, Any]] = [(self.index[id(m)][0], v) for _, m in self.named for v in packed_in(m)]
+        # of layers that hold their weight in few bits, what their tensors stand for: module by id -> name -> numbers
+        self.in_words = {id(m): found for _, m in self.named if (found := packing.stands_for(m))}
         # own parameters, and those of them that require a gradient
         self.trainable = [0] * len(self.paths)
         self.owned = self._own_params()
@@ -75,9 +77,9 @@ class Modules:
                     raise UsageError(f"the lazy parameter {name} has no shape yet; call the model once on an example first")
                 if p is not None and id(p) not in seen:
                     seen.add(id(p))
-                    own += elements(p)
+                    own += 0 if id(m) in self.in_words else elements(p)
                     self.trainable[self.index[id(m)][0]] += p.numel() if p.requires_grad else 0
-            owned[self.index[id(m)][0]] = own
+            owned[self.index[id(m)][0]] = own + sum(self.in_words.get(id(m), {}).values())
         for i, packed in self.packed:
             owned[i] += sum(t.numel() for t in packed.unpack()[:2] if t is not None)
         return owned

@@ -13,6 +13,7 @@ from torch.nn.attention.bias import causal_lower_right, causal_upper_left
 
 from roofline import analyze
 from roofline.errors import UsageError
+from roofline.tracing.trace import trace
 
 
 class Attends(nn.Module):
@@ -95,27 +96,117 @@ def test_a_sparse_gradient_is_taken_as_a_dense_one_and_a_note_says_so() -> None:
 
 
 class Packed(torch.Tensor):
-    """As torchao keeps a quantised weight: the bytes lie in another tensor."""
+    """As torchao keeps a quantised weight: two numbers a byte and a scale for each row, in other tensors."""
+
+    data_of: torch.Tensor
+    scale: torch.Tensor
 
     @staticmethod
-    def __new__(cls, data: torch.Tensor) -> Packed:
+    def __new__(cls, data_of: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype = torch.float32) -> Packed:
         make: Any = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]  # torch does not name it
-        made: Packed = make(cls, data.shape, dtype=torch.float32)
+        made: Packed = make(cls, (data_of.shape[0], 2 * data_of.shape[1]), dtype=dtype, device=data_of.device)
+        made.data_of, made.scale = data_of, scale
         return made
 
-    def __init__(self, data: torch.Tensor) -> None:
-        self.data_of = data
+    def __tensor_flatten__(self) -> tuple[list[str], torch.dtype]:
+        return ["data_of", "scale"], self.dtype
 
-    def __tensor_flatten__(self) -> tuple[list[str], None]:
-        return ["data_of"], None
+    @staticmethod
+    def __tensor_unflatten__(inside: dict[str, torch.Tensor], dtype: torch.dtype, size: Any, stride: Any) -> Packed:
+        return Packed(inside["data_of"], inside["scale"], dtype)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return Packed(args[0].data_of) if "detach" in str(func) else NotImplemented
+        if "detach" in str(func):
+            return Packed(args[0].data_of, args[0].scale, args[0].dtype)
+        if func is torch.ops.aten.linear.default:
+            x, weight, bias = args
+            wide = torch.cat([weight.data_of & 15, weight.data_of >> 4], 1).to(x.dtype) * weight.scale
+            return torch.addmm(bias, x, wide.t())
+        return NotImplemented
 
 
-def test_packed_weights_in_a_subclass_are_refused_and_not_counted_as_fp32() -> None:
-    net = nn.Linear(4, 4)
-    net.weight = nn.Parameter(Packed(torch.zeros(4, 4, dtype=torch.int8)), requires_grad=False)
-    with pytest.raises(UsageError, match="a Packed of 4x4 holds its numbers packed"):
-        analyze(net, args=[torch.rand(2, 4)], device="t4")
+def packed_net() -> nn.Sequential:
+    net = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
+    net[0].weight = nn.Parameter(Packed(torch.zeros(4, 4, dtype=torch.uint8), torch.ones(4, 1)), requires_grad=False)
+    return net
+
+
+def test_packed_weights_in_a_subclass_are_counted_as_stored_and_as_computed() -> None:
+    net = packed_net()
+    kept = net[0].weight, net[0].weight.data_of
+    for real in (False, True):
+        found = trace(net, [torch.rand(2, 8)], real=real)
+        # 4 x 8 and 3 x 4 weights, 4 + 3 biases; 16 bytes of nibbles and 4 scales instead of 32 fp32
+        assert found.model.params == 32 + 12 + 7
+        assert found.model.param_bytes == 16 + 4 * 4 + 4 * (12 + 7)
+        assert [s.name for s in found.storages if s.kind == "parameter"][:2] == ["0.weight.data_of", "0.weight.scale"]
+    result = analyze(net, args=[torch.rand(2, 8)], device="t4")
+    assert result.totals.macs == 2 * (32 + 12)
+    assert [k.op for k in result.kernels][:4] == ["bitwise_and", "__rshift__", "cat", "_to_copy"]
+    assert (result.setting.dtype, result.setting.built) == ("fp32", "fp32")
+    assert (net[0].weight, net[0].weight.data_of) == kept
+    assert not net[0].weight.data_of.is_meta
+
+
+def test_a_subclass_is_refused_where_it_cannot_be_taken_apart() -> None:
+    with pytest.raises(UsageError, match=r"4x8 \(Packed\) holds its numbers in others, which is traced of weights alone"):
+        analyze(nn.Linear(8, 4), args=[packed_net()[0].weight], device="t4")
+
+
+class InWords(nn.Module):
+    """A linear layer as libraries pack it: int32 words of eight numbers, scales for groups of them, the shape beside it."""
+
+    def __init__(self, rows: int, columns: int, buffers: bool = False) -> None:
+        super().__init__()
+        self.in_features, self.out_features = columns, rows
+        words = torch.zeros(columns // 8, rows, dtype=torch.int32)
+        if buffers:
+            self.register_buffer("qweight", words)
+        else:
+            self.qweight = nn.Parameter(words, requires_grad=False)
+        self.scales = nn.Parameter(torch.ones(columns // 4, rows), requires_grad=False)
+        self.register_buffer("shape", torch.tensor([rows, columns]))
+        self.bias = nn.Parameter(torch.zeros(rows))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [(self.qweight >> (4 * i)) & 15 for i in range(8)]
+        wide = torch.stack(parts, 1).reshape(self.in_features, -1).to(x.dtype) * self.scales.repeat_interleave(4, 0)
+        return torch.addmm(self.bias, x, wide)
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+def test_a_layer_that_holds_its_weight_in_words_has_the_parameters_that_they_stand_for(buffers: bool) -> None:
+    net = nn.Sequential(InWords(16, 32, buffers), nn.Linear(16, 4))
+    found = analyze(net, args=[torch.rand(2, 32)], device="t4")
+    assert found.model.params == 16 * 32 + 16 + 16 * 4 + 4
+    # half a byte for each of 512, 8 x 16 scales, two int64 of a shape
+    assert found.model.param_bytes == 256 + 4 * 128 + 16 + 4 * 16 + 4 * (64 + 4)
+    assert found.totals.macs == 2 * (512 + 64)
+    assert {r.path: r.params for r in found.layers} == {"": 596, "0": 528, "1": 68}
+
+
+def test_a_layer_of_integers_that_are_no_weight_is_as_it_was() -> None:
+    net = nn.Linear(8, 4)
+    net.register_buffer("index", torch.zeros(16, dtype=torch.int64))
+    found = analyze(net, args=[torch.rand(2, 8)], device="t4")
+    assert (found.model.params, found.model.buffers) == (36, 16)
+
+
+class Scaled(nn.Parameter):
+    """A parameter of a class of its own, with something hung on it."""
+
+
+class HoldsScale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = Scaled(torch.zeros(4, 4))
+        self.weight.factor = 3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert type(self.weight) is Scaled
+        return x @ self.weight * self.weight.factor  # type: ignore[no-any-return]  # hung on
+
+
+def test_what_hangs_on_a_parameter_is_there_in_the_pass() -> None:
+    assert analyze(HoldsScale(), args=[torch.rand(2, 4)], device="t4").totals.macs == 2 * 16
