@@ -113,15 +113,18 @@ def intensity() -> dict[str, str]:
 
 
 def on_a_cpu() -> dict[str, str]:
-    mobile, resnet, vgg, three = (
-        ask(m, runtime="compiled") for m in ("mobilenet_v1", "resnet50", "vgg16", "mobilenet_v3_large")
+    mobile, resnet, vgg, timms, three = (
+        ask(m, runtime="compiled") for m in ("mobilenet_v1", "resnet50", "vgg16", "timm:vgg16", "mobilenet_v3_large")
     )
+    classifier = timms.totals.time_s - vgg.totals.time_s
     peak = mobile.device.peak_flops
     return {
         "reached": percent(mobile.totals.achieved_flops, peak),
         "three": percent(three.totals.achieved_flops, peak),
         "resnet": times(resnet.totals.time_s, mobile.totals.time_s),
         "vgg": times(vgg.totals.time_s, mobile.totals.time_s),
+        "timms": times(timms.totals.time_s, mobile.totals.time_s),
+        "packed": percent(classifier, timms.totals.time_s),
         "full": percent(resnet.totals.achieved_flops, peak),
         # 4.013 ms of timm's table
         "measured": percent(mobile.totals.flops / 4.013e-3, peak),
@@ -281,14 +284,16 @@ CLAIMS = (
     ),
     Claim(
         "On a CPU, whose compute is limited, MobileNet can reach the theoretical peak, and gains more than three times in speed.",
-        ("roofline analyze mobilenet_v1 -d i9-10940x --runtime compiled", "roofline analyze resnet50 -d i9-10940x --runtime compiled"),
+        ("roofline analyze mobilenet_v1 -d i9-10940x --runtime compiled", "roofline analyze timm:vgg16 -d i9-10940x --runtime compiled"),
         "i9-10940X, compiled, batch 1: MobileNetV1 reaches {reached} of the peak, MobileNetV3-Large {three}, ResNet-50 {full}. MobileNetV1 "
-        "is {resnet} times as fast as ResNet-50 and {vgg} times as fast as VGG-16.",
+        "is {resnet} times as fast as ResNet-50, {vgg} times as fast as VGG-16 and {timms} times as fast as timm's, "
+        "which takes {packed} of its time for the two layers that are convolutions there.",
         "timm, i9-10940X: MobileNetV1 4.01 ms, which is {measured} of the peak; ResNet-50 14.9 ms (3.7 times), VGG-16 118 ms (29 times).",
         "the speed holds, the peak does not",
         "Fewer multiply-adds do pay on a CPU, but no MobileNet comes near its peak: depthwise convolutions, normalisations and "
-        "activations move bytes, and dispatching and starting threads take their share of the few milliseconds. Our VGG-16 at batch 1 "
-        "is predicted four times too fast there, so the measured ratio is the one to believe.",
+        "activations move bytes, and dispatching and starting threads take their share of the few milliseconds. The measured VGG-16 is "
+        "timm's, whose classifier is made of convolutions: oneDNN packs their weights, 0.48 GB, into its own order in every pass, which "
+        "linear layers are spared. So MobileNet is seven times as fast as a VGG-16 with linear layers.",
         on_a_cpu,
     ),
     Claim(
