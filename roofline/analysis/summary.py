@@ -40,13 +40,14 @@ from roofline.timemodel.roof import peak as unit_peak
 class _Sum:
     """A running total of kernels."""
 
-    __slots__ = ("bytes", "components", "energy", "flops", "kernels", "macs", "time", "weight_bytes")
+    __slots__ = ("bytes", "classes", "components", "energy", "flops", "kernels", "macs", "squares", "time", "weight_bytes")
 
     def __init__(self) -> None:
         self.flops = self.macs = self.bytes = self.weight_bytes = self.kernels = 0
-        self.time = 0.0
+        self.time = self.squares = 0.0
         self.energy: float | None = None
         self.components: dict[str, float] = {}
+        self.classes: dict[str, float] = {}
 
     def add(self, row: KernelRow) -> None:
         self.flops += row.flops
@@ -54,7 +55,10 @@ class _Sum:
         self.bytes += row.bytes
         self.weight_bytes += row.weight_bytes
         self.kernels += 1
-        self.time += row.time_s
+        time = row.time_s
+        self.time += time
+        self.squares += time * time
+        self.classes[row.klass] = self.classes.get(row.klass, 0.0) + time
         if row.energy_j is not None:
             self.energy = (self.energy or 0.0) + row.energy_j
         components = self.components
@@ -68,11 +72,18 @@ class _Sum:
         self.weight_bytes += other.weight_bytes
         self.kernels += other.kernels
         self.time += other.time
+        self.squares += other.squares
+        for name, part in other.classes.items():
+            self.classes[name] = self.classes.get(name, 0.0) + part
         if other.energy is not None:
             self.energy = (self.energy or 0.0) + other.energy
         components = self.components
         for name, part in other.components.items():
             components[name] = components.get(name, 0.0) + part
+
+    @property
+    def mix(self) -> uncertainty.Mix:
+        return uncertainty.Mix(self.classes, self.squares)
 
     @property
     def by_bound(self) -> dict[str, float]:
@@ -118,7 +129,8 @@ def summarise(
         total.add(row)
         by_layer[kernel.layer].add(row)
         by_op.setdefault((row.op, row.klass), _Sum()).add(row)
-    layers = _layer_rows(trace, by_layer, peak)
+    sure = None if runtime == "ideal" else uncertainty.Sure.of(device, runtime, trace.mode == "training")
+    layers = _layer_rows(trace, by_layer, peak, sure)
     ops = [
         OpRow(
             op=op, klass=klass, kernels=s.kernels, flops=s.flops, macs=s.macs, bytes=s.bytes, intensity=s.intensity,
@@ -127,9 +139,7 @@ def summarise(
         for (op, klass), s in sorted(by_op.items(), key=lambda item: -item[1].time)
     ]  # fmt: skip
     time, never_ran = total.time, idle.parts(trace)
-    sure = None
-    if runtime != "ideal" and time:
-        sure = uncertainty.interval(time, total.components, device, runtime, trace.mode == "training")
+    between = sure.interval(time, total.components, total.mix) if sure and time else None
     return Analysis(
         schema=Analysis.SCHEMA,
         tool=tool,
@@ -142,7 +152,8 @@ def summarise(
             time_by_bound=total.by_bound, time_by_component=_ordered(total.components),
             waiting_s=sum(row.overhead_s for row in rows), peak_memory_bytes=peak.total,
             peak_memory=peak.by_kind, peak_layer=paths[peak.layer], achieved_flops=total.flops / time if time else 0.0,
-            interval=sure, energy=energy.summary(board, spent, time, trace.batch, sure) if board else None, no_energy=missing,
+            interval=between, no_energy=missing,
+            energy=energy.summary(board, spent, time, trace.batch, between) if board else None,
         ),
         coverage=_coverage(rows, never_ran),
         layers=layers,
@@ -156,7 +167,7 @@ def summarise(
     )  # fmt: skip
 
 
-def _layer_rows(trace: Trace, by_layer: list[_Sum], peak: Peak) -> list[LayerRow]:
+def _layer_rows(trace: Trace, by_layer: list[_Sum], peak: Peak, sure: uncertainty.Sure | None) -> list[LayerRow]:
     """A row for each module, of the sums of what ran in itself: each is merged into its parent's."""
     params, trainable = [layer.params for layer in trace.layers], [layer.trainable or 0 for layer in trace.layers]
     held = [peak.by_layer.get(i, 0) for i in range(len(trace.layers))]
@@ -171,10 +182,11 @@ def _layer_rows(trace: Trace, by_layer: list[_Sum], peak: Peak) -> list[LayerRow
             path=layer.path, type=layer.type, params=n, flops=s.flops, macs=s.macs, bytes=s.bytes, weight_bytes=s.weight_bytes,
             intensity=s.intensity, time_s=s.time, bound=bound, kernels=s.kernels, time_by_bound=split,
             calls=layer.calls, trainable=None if layer.trainable is None else train, output=layer.output, kernel=layer.kernel,
-            memory_bytes=alive, energy_j=s.energy,
+            memory_bytes=alive, energy_j=s.energy, low_s=low, high_s=high,
         )
         for layer, s, n, train, alive in zip(trace.layers, by_layer, params, trainable, held, strict=True)
         for bound, split in (s.bounds(),)
+        for low, high in (sure.between(s.time, s.components, s.mix) if sure and s.time else (None, None),)
     ]  # fmt: skip
 
 

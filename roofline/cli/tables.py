@@ -83,6 +83,15 @@ class FileOptions(Group, frozen=True):
         bool,
         typer.Option("--leave-out", help="Predict each device by constants fitted to the others' tables (takes minutes)."),
     ] = False
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(
+            "--uncertainty",
+            metavar="FILE",
+            help="With --leave-out: what its rows say of how sure predictions are, as TOML.",
+            show_default=False,
+        ),
+    ] = None
     fit: Annotated[
         Path | None,
         typer.Option(

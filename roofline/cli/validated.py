@@ -39,6 +39,8 @@ def command(
     if more.leave_out:
         _left_out(both, how, more, sample, json=json, cache=cache)
         return
+    if more.uncertainty is not None:
+        raise UsageError("--uncertainty is told by devices that are left out: give --leave-out too")
     _check_files(plot, fit, len(paths), json)
     numbers = constants.asked() if more.constants is None else constants.read(more.constants)
     with progress() as show:
@@ -73,7 +75,7 @@ def _left_out(
     both: Sequence[tuple[Path, Device]], how: Reading, more: FileOptions, sample: SampleOptions, *, json: bool, cache: bool
 ) -> None:
     """Each device left out in turn."""
-    from roofline.validation import leave_out
+    from roofline.validation import leave_out, spread
     from roofline.views import leave_out as view
 
     for option, given in (("--fit", more.fit), ("--constants", more.constants), ("--jobs", sample.jobs)):
@@ -83,8 +85,15 @@ def _left_out(
         if more.plot.suffix.lower() not in view.FORMATS:
             raise UsageError(f"-o {more.plot}: the report of --leave-out ends in {', '.join(view.FORMATS)}")
         files.writable(more.plot)
+    if more.uncertainty is not None:
+        if more.uncertainty.suffix.lower() != ".toml":
+            raise UsageError(f"--uncertainty {more.uncertainty}: standard deviations are written to a .toml file")
+        files.writable(more.uncertainty)
     with progress() as show:
-        report = leave_out.run(both, show or note, how, cache=cache)
+        report, tables = leave_out.run(both, show or note, how, cache=cache)
+    if more.uncertainty is not None:
+        files.write_all({more.uncertainty: spread.text(spread.doubts(tables)).encode()})
+        note(f"wrote {more.uncertainty}")
     if more.plot is not None:
         files.write_all({more.plot: view.render(report, more.plot)})
         note(f"wrote {more.plot}")

@@ -211,6 +211,9 @@ class LayerRow(Struct, frozen=True, kw_only=True, gc=False):
     memory_bytes: int = 0
     # J of the pass, here and in the other rows; None where there is no `totals.energy`
     energy_j: float | None = None
+    # as in Interval; None where there is no `totals.interval`, or where nothing ran
+    low_s: float | None = None
+    high_s: float | None = None
 
 
 class OpRow(Struct, frozen=True, kw_only=True, gc=False):

@@ -3,8 +3,10 @@
 log(measured / predicted) is taken as two parts. One comes from the device: the clock that it keeps, the share of its memory's
 bandwidth that it delivers, and what its host needs for an operator are known only so well (by their status in the device
 file), and each moves a time as much as the time rests on it. It is common to all models on that device. The other is the
-model's own. Known times narrow the first (validation/known.py). All numbers are standard deviations of a logarithm, and stand
-in uncertainty.toml with what they were taken from.
+model's own: less for what is made of classes of kernel that it knows well, more for a part of a model than for the whole, in
+which the errors of single kernels even out. Known times narrow the first (validation/known.py). All numbers are standard
+deviations of a logarithm, and stand in uncertainty.toml with what they were taken from; `roofline validate --leave-out
+--uncertainty FILE` sets them by devices that no constant had seen (validation/spread.py).
 """
 
 from __future__ import annotations
@@ -36,16 +38,29 @@ class Doubt(Struct, frozen=True, forbid_unknown_fields=True):
     host: dict[str, float]
     # correlation of clock and memory: what holds a part down holds down both
     together: float
-    # how many times less is known of a CPU: its constants rest on one
-    extrapolated: float
+    # by kind of device: times all of the above, of the host not less than 1
+    device: dict[str, float]
     # of the model itself: by kind of device and runtime, and of a training step
     model: dict[str, float]
+    # by kind of device: of a single kernel, besides; and by class of kernel times `model`, 1 where it is not named
+    kernel: dict[str, float]
+    classes: dict[str, dict[str, float]]
 
 
 @cache
 def shipped() -> Doubt:
     """Ours."""
     return msgspec.convert(tomllib.loads(UNCERTAINTY.read_text(encoding="utf-8")), Doubt)
+
+
+class Mix(Struct, frozen=True):
+    """What a time is made of: seconds by class of kernel, and the sum of the squares of the kernels' seconds."""
+
+    classes: Mapping[str, float] = {}
+    squares: float = 0.0
+
+
+UNKNOWN = Mix()
 
 
 def rests(components: Mapping[str, float], device_kind: str) -> Vector:
@@ -67,9 +82,9 @@ def rests(components: Mapping[str, float], device_kind: str) -> Vector:
     return clock / total, memory / total, host / total
 
 
-def covariance(device: Device) -> Matrix:
+def covariance(device: Device, least: float = 0.0) -> Matrix:
     """Of the logarithms of what clock, memory and host cost (a slower clock costs more): by the status of the device's
-    numbers, or as known times left them."""
+    numbers, or as known times left them. The factor of its kind counts as `least` at least."""
     known = device.known
     if known is not None:
         c, m, h = known.clock, known.memory, known.host
@@ -79,25 +94,16 @@ def covariance(device: Device) -> Matrix:
     gpu = device.kind == "gpu"
     clocks = [device.sustained.status] if gpu else [device.clock.status, device.vector["fp32"].status]
     memory = device.reached.status if gpu else device.levels[-1].status
-    times = 1.0 if gpu or device.tier == "calibrated" else doubt.extrapolated
+    times = max(1.0 if device.tier == "calibrated" else doubt.device[device.kind], least)
     c, m = times * max(doubt.clock[status] for status in clocks), times * doubt.memory[memory]
-    h = times * doubt.host[device.host.status]
+    # hosts are not what a factor below 1 was told by: tables are of large batches
+    h = max(times, 1.0) * doubt.host[device.host.status]
     both = doubt.together * c * m
     return (c * c, both, 0.0), (both, m * m, 0.0), (0.0, 0.0, h * h)
 
 
 # Of a normal distribution, eight tenths lie within so many standard deviations.
 _EIGHT_TENTHS = 1.2816
-
-
-def parts(components: Mapping[str, float], device: Device) -> Vector:
-    """Standard deviations of the logarithm of a time by what is not known of the device, in three parts that have nothing to do
-    with each other: the first moves the clock (and what goes with it), the second the memory besides, the third the host.
-    """
-    along = rests(components, device.kind)
-    low = _root(covariance(device))
-    first, second, third = (sum(along[i] * low[i][j] for i in range(3)) for j in range(3))
-    return first, second, third
 
 
 def _root(of: Matrix) -> list[list[float]]:
@@ -116,11 +122,41 @@ def bounds(value: float, sd: float) -> tuple[float, float]:
     return value / factor, value * factor
 
 
-def interval(seconds: float, components: Mapping[str, float], device: Device, runtime: str, training: bool) -> Interval:
-    """Where a measured time lies in eight of ten cases."""
-    common, alone = parts(components, device), own(device.kind, runtime, training)
-    low, high = bounds(seconds, math.hypot(*common, alone))
-    return Interval(low_s=low, high_s=high, own=alone, common=common)
+class Sure(Struct, frozen=True):
+    """How sure times on one device in one setting are."""
+
+    device_kind: str
+    runtime: str
+    training: bool
+    # the lower triangle whose product with its own transpose is the covariance of clock, memory and host
+    low: list[list[float]]
+
+    @classmethod
+    def of(cls, device: Device, runtime: str, training: bool) -> Sure:
+        return cls(device.kind, runtime, training, _root(covariance(device)))
+
+    def parts(self, components: Mapping[str, float]) -> Vector:
+        """Standard deviations of the logarithm of a time by what is not known of the device.
+
+        In three parts that have nothing to do with each other: the first moves the clock (and what goes with it), the second
+        the memory besides, the third the host.
+        """
+        along, low = rests(components, self.device_kind), self.low
+        first, second, third = (along[0] * low[0][j] + along[1] * low[1][j] + along[2] * low[2][j] for j in range(3))
+        return first, second, third
+
+    def own(self, mix: Mix) -> float:
+        return own(self.device_kind, self.runtime, self.training, mix)
+
+    def between(self, seconds: float, components: Mapping[str, float], mix: Mix = UNKNOWN) -> tuple[float, float]:
+        """The ends of the interval alone."""
+        return bounds(seconds, math.hypot(*self.parts(components), self.own(mix)))
+
+    def interval(self, seconds: float, components: Mapping[str, float], mix: Mix = UNKNOWN) -> Interval:
+        """Where a measured time lies in eight of ten cases."""
+        common, alone = self.parts(components), self.own(mix)
+        low, high = bounds(seconds, math.hypot(*common, alone))
+        return Interval(low_s=low, high_s=high, own=alone, common=common)
 
 
 def ratio(one: Interval, other: Interval, same_device: bool) -> float:
@@ -130,8 +166,15 @@ def ratio(one: Interval, other: Interval, same_device: bool) -> float:
     return math.hypot(*one.common, *other.common, one.own, other.own)
 
 
-def own(device_kind: str, runtime: str, training: bool) -> float:
+def own(device_kind: str, runtime: str, training: bool, mix: Mix = UNKNOWN) -> float:
     """Of the model's own part."""
-    model = shipped().model
-    found = model[f"{device_kind}_{runtime}"]
-    return max(found, model["training"]) if training else found
+    doubt = shipped()
+    found = doubt.model[f"{device_kind}_{runtime}"]
+    if training:
+        found = max(found, doubt.model["training"])
+    total = sum(mix.classes.values())
+    if not total:
+        return found
+    known = doubt.classes.get(device_kind, {})
+    mean = sum(part * known.get(name, 1.0) ** 2 for name, part in mix.classes.items()) / total
+    return math.sqrt(found * found * mean + doubt.kernel[device_kind] ** 2 * mix.squares / (total * total))

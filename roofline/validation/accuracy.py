@@ -98,6 +98,8 @@ class Prediction(Struct, frozen=True):
     high_s: float = 0.0
     # how much of the time rests on the device's clock, memory and host (uncertainty.rests)
     rests: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    # sum of the squares of the kernels' shares (uncertainty.Mix)
+    single: float = 0.0
 
     @property
     def ratio(self) -> float:

@@ -76,16 +76,18 @@ def fit(times: Sequence[Timed], device: Device, numbers: Constants | None = None
     c = numbers or constants.asked()
     for one in times:
         _possible(one, device, c)
-    prior = np.linalg.inv(np.array(uncertainty.covariance(device)))
+    believed = np.linalg.inv(np.array(uncertainty.covariance(device)))
+    # who gives a known time doubts the file: what other boards say of how good files are does not hold it the firmer
+    prior = np.linalg.inv(np.array(uncertainty.covariance(device, least=1.0)))
     sd = np.array([uncertainty.own(device.kind, one.runtime, one.training) for one in times])
-    x, information = _most_likely(times, device, c, prior, sd)
+    x, told = _most_likely(times, device, c, prior, sd)
     found = adjusted.adjusted(device, _factors(x), c)
     before = [_predicted(one, device, c)[0] for one in times]
     after = [_predicted(one, found, c)[0] for one in times]
     off = np.log(np.array([one.seconds for one in times]) / after)
     # times that agree less than the model lets them say that it is less sure here
     excess = min(max(1.0, float(np.mean((off / sd) ** 2))), _EXCESS)
-    left = np.linalg.inv(information) * excess
+    left = np.linalg.inv(believed * _weight(x, prior) + told) * excess
     _explained(times, after, device)
     rows = [Row(one.what, one.seconds, b, a) for one, b, a in zip(times, before, after, strict=True)]
     notes = [_said(found, device, len(times)), *_doubts(rows, sd, device.name), *_held(found, device, c, rows)]
@@ -107,7 +109,7 @@ def _predicted(one: Timed, device: Device, c: Constants) -> tuple[float, uncerta
 
 
 def _most_likely(times: Sequence[Timed], device: Device, c: Constants, prior: Any, sd: Any) -> tuple[Any, Any]:
-    """(logarithms of what clock, memory and host cost, over before; the information that there is of them).
+    """(logarithms of what clock, memory and host cost, over before; the information that the times give of them).
 
     Steps of Gauss and Newton, within the limits.
 
@@ -117,16 +119,16 @@ def _most_likely(times: Sequence[Timed], device: Device, c: Constants, prior: An
     (clock, memory, host), (clocks, memories, hosts) = adjusted.limits(device, c)
     least, most = np.log([1 / clocks, 1 / memories, host]), np.log([1 / clock, 1 / memory, hosts])
     measured = np.log(np.array([one.seconds for one in times]))
-    x, information = np.zeros(3), prior
+    x, told = np.zeros(3), np.zeros((3, 3))
     far = _FAR if len(times) >= _SEVERAL else np.inf
     for _ in range(_STEPS):
-        told = [_predicted(one, adjusted.adjusted(device, _factors(x), c), c) for one in times]
-        off = measured - np.log(np.array([seconds for seconds, _ in told]))
+        now = [_predicted(one, adjusted.adjusted(device, _factors(x), c), c) for one in times]
+        off = measured - np.log(np.array([seconds for seconds, _ in now]))
         # of the logarithm of a time, by those of what clock, memory and host cost
-        slopes = np.array([rests for _, rests in told])
+        slopes = np.array([rests for _, rests in now])
         weight = np.minimum(1.0, far * sd / np.maximum(np.abs(off), 1e-12)) / sd**2
-        held = prior * min(1.0, _FAR / max(float(x @ prior @ x) ** 0.5, 1e-12))
-        information = held + (slopes * weight[:, None]).T @ slopes
+        held, told = prior * _weight(x, prior), (slopes * weight[:, None]).T @ slopes
+        information = held + told
         wanted = held @ x - (slopes * weight[:, None]).T @ off
         new = _within(x, information, wanted, least, most)
         # the host's pace and the device's change places from one step to the next
@@ -134,7 +136,12 @@ def _most_likely(times: Sequence[Timed], device: Device, c: Constants, prior: An
         x = x + step
         if float(np.max(np.abs(step))) < 1e-4:
             break
-    return x, information
+    return x, told
+
+
+def _weight(x: Any, prior: Any) -> float:
+    """Of what the file says, where the numbers are so far from it."""
+    return float(min(1.0, _FAR / max(float(x @ prior @ x) ** 0.5, 1e-12)))
 
 
 def _within(x: Any, information: Any, wanted: Any, least: Any, most: Any) -> Any:

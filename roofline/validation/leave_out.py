@@ -22,6 +22,7 @@ from roofline.timemodel.constants import Constants, Family
 from roofline.validation import accuracy, fit, operator_tables, validate
 from roofline.validation.accuracy import Errors, Prediction
 from roofline.validation.model_tables import AS_NAMED, Reading
+from roofline.validation.spread import Left
 
 FRACTION = 0.8
 # Fits, each from where the one before stopped: the first ends early from so far away.
@@ -75,9 +76,12 @@ class Report(Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-def run(pairs: Sequence[tuple[Path, Device]], say: Say, given: Reading = AS_NAMED, *, cache: bool = True) -> Report:
-    """Each device of the tables left out in turn. Raises UsageError where none can be."""
+def run(
+    pairs: Sequence[tuple[Path, Device]], say: Say, given: Reading = AS_NAMED, *, cache: bool = True
+) -> tuple[Report, list[Left]]:
+    """Each device of the tables left out in turn: errors, and the rows. Raises UsageError where none can be."""
     found: list[tuple[LeftOut, list[Prediction]]] = []
+    tables = []
     notes = []
     for name in dict.fromkeys(device.name for _, device in pairs):
         mine = [(path, d) for path, d in pairs if d.name == name and not operator_tables.recognise(path)]
@@ -92,9 +96,10 @@ def run(pairs: Sequence[tuple[Path, Device]], say: Say, given: Reading = AS_NAME
                 # in this process: a fit leaves threads behind, and processes that are forked then may wait for them for ever
                 result, rows = validate.run(path, target, given, cache=cache, jobs=1, progress=say, constants=numbers)
                 found.append((left_out(result, rows), rows))
+                tables.append(Left(target, result.runtime, result.mode == "training", rows))
     if not found:
         raise UsageError("\n".join(["no device can be left out: tables of models of two devices of a kind are needed", *notes]))
-    return Report(left_out=[one for one, _ in found], clusters=_clusters(found), notes=notes)
+    return Report(left_out=[one for one, _ in found], clusters=_clusters(found), notes=notes), tables
 
 
 def rounded(found: Family) -> Family:

@@ -182,9 +182,11 @@ def _place(t: Trace, job: _Job, row: Row) -> Prediction:
     bounds = by_bound(rests)
     for kernel, point in zip(launched, points, strict=True):
         shares[kernel.klass] = shares.get(kernel.klass, 0.0) + point.time_s / total
+    single = sum(p.time_s**2 for p in points) / total**2
     low = high = 0.0
     if runtime != "ideal":
-        found = uncertainty.interval(total, rests, target, runtime, job.asked.request.what.training)
+        sure = uncertainty.Sure.of(target, runtime, job.asked.request.what.training)
+        found = sure.interval(total, rests, uncertainty.Mix(shares, single))
         low, high = found.low_s, found.high_s
     ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
     return Prediction(
@@ -200,6 +202,7 @@ def _place(t: Trace, job: _Job, row: Row) -> Prediction:
         low,
         high,
         uncertainty.rests(rests, target.kind),
+        single,
     )
 
 

@@ -79,7 +79,7 @@ def test_one_time_brings_the_device_to_it_and_others_with_it() -> None:
 def test_what_is_left_unknown_shrinks_where_times_speak_and_nowhere_else() -> None:
     before = uncertainty.covariance(GPU)
     after = uncertainty.covariance(known.fit(timed(GPU, "products", "both"), GPU).device)
-    assert after[0][0] < 0.5 * before[0][0]
+    assert after[0][0] < 0.6 * before[0][0]
     assert after[2][2] == pytest.approx(before[2][2], rel=0.05)
 
 

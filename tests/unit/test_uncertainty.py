@@ -25,7 +25,7 @@ STREAM = {"memory:DRAM": 1.0}
 
 
 def of(device: Device, components: dict[str, float] = MIXED, seconds: float = 0.01) -> Interval:
-    return uncertainty.interval(seconds, components, device, "eager", False)
+    return uncertainty.Sure.of(device, "eager", False).interval(seconds, components)
 
 
 def width(found: Interval) -> float:
@@ -45,7 +45,7 @@ def test_the_parts_of_a_device_are_its_covariance(device: str) -> None:
     target = lookup(device)
     along, cov = uncertainty.rests(MIXED, target.kind), uncertainty.covariance(target)
     variance = sum(along[i] * cov[i][j] * along[j] for i in range(3) for j in range(3))
-    assert hypot(*uncertainty.parts(MIXED, target)) == pytest.approx(variance**0.5)
+    assert hypot(*uncertainty.Sure.of(target, "eager", False).parts(MIXED)) == pytest.approx(variance**0.5)
 
 
 def test_eight_tenths_of_a_normal_distribution() -> None:
@@ -71,7 +71,7 @@ def test_less_is_known_of_what_nobody_measured() -> None:
 def test_every_device_has_an_interval(device: Device) -> None:
     for runtime in ("eager", "compiled"):
         for training in (False, True):
-            found = uncertainty.interval(1.0, MIXED, device, runtime, training)
+            found = uncertainty.Sure.of(device, runtime, training).interval(1.0, MIXED)
             assert 0.3 < found.low_s < 0.95 < 1.05 < found.high_s < 3
 
 
@@ -114,7 +114,8 @@ def test_in_words(low: float, time: float, high: float, words: str) -> None:
 
 def test_a_saved_interval_that_was_edited_is_refused(tmp_path: Path) -> None:
     a = sample()
-    found = uncertainty.interval(a.totals.time_s, STREAM, replace(GPU, known=Known(1, 0, 0.1, 0.1, 0.5, -0.9)), "eager", False)
+    target = replace(GPU, known=Known(1, 0, 0.1, 0.1, 0.5, -0.9))
+    found = uncertainty.Sure.of(target, "eager", False).interval(a.totals.time_s, STREAM)
     assert min(found.common) < 0  # which is no edit
     a = replace(a, totals=replace(a.totals, interval=found))
     path = tmp_path / "a.json"
