@@ -170,3 +170,5 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     notes: tuple[str, ...] = ()
     # the model's own floating dtypes in words ("bf16 and fp32"), where it is traced as built; empty: in the dtype asked for
     built: str = ""
+    # nothing in it was asked of the kind of device: it is the same on a GPU and a CPU
+    anywhere: bool = False

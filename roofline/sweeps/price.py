@@ -1,4 +1,4 @@
-"""A trace on many devices: totals and times, without the rows of an analysis by layer and kernel."""
+"""Traces on many devices: totals and times, without the rows of an analysis by layer and kernel."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from roofline.analysis import memory, workspace
+from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
-from roofline.kernels import build as kernels
 from roofline.records import BOUNDS, Kernel, Trace, by_bound, components_of
 from roofline.timemodel import halves, roof
 from roofline.timemodel.constants import Constants, asked
-from roofline.timemodel.many import Batch, Timed
+from roofline.timemodel.many import Batch, Passes, Timed
 
 
 class Priced(Struct, frozen=True, gc=False):
@@ -31,32 +31,81 @@ class Priced(Struct, frozen=True, gc=False):
     shares: tuple[float, ...]
 
 
-def price(
-    trace: Trace, runtime: str, devices: Sequence[Device], dtype: str | None = None, constants: Constants | None = None
-) -> list[Priced | RooflineError]:
-    """For each device, all of one kind, what the pass costs there, or why it cannot be said. `dtype` is the one asked for.
+class _Sums(Struct, frozen=True):
+    """Of all kernels, on any device of a kind."""
 
-    What does not depend on the device is worked out once: kernels, their sums, and the peak of memory for each size of
-    scratch memory.
-    """
-    if not devices:
-        return []
-    launched = kernels.build(trace, runtime, devices[0].kind)
-    sums = _Sums.of(launched)
-    numbers, setting = constants or asked(), dtype or trace.dtype
-    found: list[Priced | RooflineError | None] = [None] * len(devices)
-    targets: dict[int, Device] = {}
-    used = halves.multiplied(launched) if trace.built else set[str]()
-    for i, device in enumerate(devices):
-        try:
-            targets[i] = halves.converting(device, used)[0]
-        except RooflineError as error:
-            found[i] = error
-    alive = peaks(trace, list(targets.values()))
-    timed = _timed(launched, list(targets.values()), alive, setting, runtime, numbers)
-    for i, peak, each in zip(targets, alive, timed, strict=True):
-        found[i] = each if isinstance(each, RooflineError) else _priced(sums, each, peak)
-    return [each for each in found if each is not None]
+    flops: int
+    macs: int
+    bytes: int
+    weight_bytes: int
+    kernels: int
+    flops_known: float
+
+    @classmethod
+    def of(cls, launched: Sequence[Kernel]) -> _Sums:
+        unknown = sum(not k.known for k in launched)
+        return cls(
+            sum(k.flops for k in launched),
+            sum(k.macs for k in launched),
+            sum(k.bytes for k in launched),
+            sum(k.weight_bytes for k in launched),
+            len(launched),
+            1 - unknown / len(launched) if launched else 1.0,
+        )
+
+
+class Ready(Struct, frozen=True):
+    """A pass, worked out as far as that takes its trace: what is left is to time it."""
+
+    kernels: Sequence[Kernel]
+    runtime: str
+    # the dtype that was asked for, else the model's own
+    setting: str
+    # of all devices, the number of each that can run it, as it does; of the others why not
+    targets: dict[int, Device]
+    refused: dict[int, RooflineError]
+    # the most bytes alive on each target
+    peaks: list[int]
+    sums: _Sums
+
+    @classmethod
+    def of(cls, trace: Trace, kernels: Sequence[Kernel], runtime: str, devices: Sequence[Device], dtype: str | None) -> Ready:
+        """On devices of one kind, which the kernels were made for."""
+        used = halves.multiplied(kernels) if trace.built else set[str]()
+        targets, refused = dict[int, Device](), dict[int, RooflineError]()
+        for i, device in enumerate(devices):
+            try:
+                targets[i] = halves.converting(device, used)[0]
+            except RooflineError as error:
+                refused[i] = error
+        alive = peaks(trace, list(targets.values()))
+        return cls(kernels, runtime, dtype or trace.dtype, targets, refused, alive, _Sums.of(kernels))
+
+
+def priced(passes: Sequence[Ready], constants: Constants | None = None) -> list[list[Priced | RooflineError]]:
+    """For each pass what it costs on each of its devices, in their order, or why that cannot be said."""
+    numbers = constants or asked()
+    timed: dict[int, Sequence[Timed | RooflineError]] = {}
+    together: dict[tuple[object, ...], list[int]] = {}
+    for number, one in enumerate(passes):
+        if one.runtime != "ideal" and len(one.targets) > 1:
+            # a device that lacks a unit refuses every pass of a batch: those that want others are in one of their own
+            units = frozenset((k.dtype, k.klass in MATRIX) for k in one.kernels)
+            together.setdefault((one.runtime, one.setting, units, *map(id, one.targets.values())), []).append(number)
+        else:
+            timed[number] = _one_by_one(one, numbers)
+    entered: dict[tuple[int, ...], Passes] = {}
+    for at in together.values():
+        some = [passes[i] for i in at]
+        these = tuple(id(one.kernels) for one in some)
+        if these not in entered:
+            entered[these] = Passes([one.kernels for one in some])
+        timed.update(zip(at, _together(some, entered[these], numbers), strict=True))
+    found = []
+    for number, one in enumerate(passes):
+        by = dict(zip(one.targets, zip(one.peaks, timed[number], strict=True), strict=True))
+        found.append([_priced(one, *by[i]) if i in by else one.refused[i] for i in range(len(by) + len(one.refused))])
+    return found
 
 
 def peaks(trace: Trace, devices: Sequence[Device]) -> list[int]:
@@ -73,18 +122,22 @@ def peaks(trace: Trace, devices: Sequence[Device]) -> list[int]:
     return found
 
 
-def _timed(
-    launched: Sequence[Kernel], devices: Sequence[Device], peaks: Sequence[int], setting: str, runtime: str, numbers: Constants
-) -> Sequence[Timed | RooflineError]:
-    """On all devices together, where that is exact; else one by one."""
-    if runtime != "ideal" and len(devices) > 1:
-        batch = Batch([launched], devices[0].kind)
-        if batch.exact:
-            return batch.times(devices, [peaks], setting, runtime, numbers)[0]
+def _together(some: Sequence[Ready], entered: Passes, numbers: Constants) -> Sequence[Sequence[Timed | RooflineError]]:
+    """Passes on the same devices at once, where that is exact."""
+    if not entered.exact:
+        return [_one_by_one(one, numbers) for one in some]
+    first, devices = some[0], list(some[0].targets.values())
+    batch = Batch(entered, devices[0].kind)
+    return batch.times(devices, [one.peaks for one in some], first.setting, first.runtime, numbers)
+
+
+def _one_by_one(one: Ready, numbers: Constants) -> list[Timed | RooflineError]:
     found: list[Timed | RooflineError] = []
-    for device, peak in zip(devices, peaks, strict=True):
+    for device, peak in zip(one.targets.values(), one.peaks, strict=True):
         try:
-            points = roof.place(launched, device, setting=setting, runtime=runtime, footprint=peak, constants=numbers)
+            points = roof.place(
+                one.kernels, device, setting=one.setting, runtime=one.runtime, footprint=peak, constants=numbers
+            )
         except RooflineError as error:
             found.append(error)
             continue
@@ -95,31 +148,11 @@ def _timed(
     return found
 
 
-class _Sums(Struct, frozen=True):
-    """Of all kernels, on any device of a kind."""
-
-    flops: int
-    macs: int
-    bytes: int
-    weight_bytes: int
-    kernels: int
-    flops_known: float
-
-    @classmethod
-    def of(cls, launched: Sequence[Kernel]) -> _Sums:
-        known = sum(not k.known for k in launched)
-        return cls(
-            sum(k.flops for k in launched),
-            sum(k.macs for k in launched),
-            sum(k.bytes for k in launched),
-            sum(k.weight_bytes for k in launched),
-            len(launched),
-            1 - known / len(launched) if launched else 1.0,
-        )
-
-
-def _priced(sums: _Sums, timed: Timed, peak: int) -> Priced:
+def _priced(one: Ready, peak: int, timed: Timed | RooflineError) -> Priced | RooflineError:
+    if isinstance(timed, RooflineError):
+        return timed
     time, split = timed
+    sums = one.sums
     bound = max(BOUNDS, key=lambda name: split[BOUNDS.index(name)]) if any(split) else "memory"
     return Priced(
         sums.flops, sums.macs, sums.bytes, sums.weight_bytes, sums.kernels, sums.flops_known, peak, time,

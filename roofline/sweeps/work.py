@@ -5,38 +5,50 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline import pipeline, request
 from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import ModelError, RooflineError, UsageError
+from roofline.kernels import build
 from roofline.records import BOUNDS, Trace
 from roofline.records.sweep import FAILED, REFUSED, Row
 from roofline.sweeps import plan
 from roofline.sweeps.plan import Task
-from roofline.sweeps.price import Priced, price
+from roofline.sweeps.price import Priced, Ready, priced
+
+# Kernels of passes that are priced together: more take more memory, and no less time.
+_MOST = 20_000
+
+
+class _Pass(Struct):
+    """A setting of a model on devices of one kind: its rows before anything is traced, and what came of the trace."""
+
+    blanks: list[Row]
+    devices: list[Device]
+    # why there is none
+    status: str = ""
+    error: str = ""
+    trace: Trace | None = None
+    ready: Ready | None = None
+    depends: str = ""
 
 
 def rows(task: Task, devices: Sequence[Device]) -> list[Row]:
     """Every row of a task. What goes wrong with the model or a device is said in its rows."""
     found: list[Row] = []
+    passes: list[_Pass] = []
     for setting, wanted in zip(task.settings, task.wanted, strict=True):
-        same = plan.common(task.model, setting)
-        for kind in ("gpu", "cpu"):
-            mine = [(i, key) for i, key in wanted if devices[i].kind == kind]
-            if not mine:
-                continue
-            host = None if kind == "cpu" else setting.get("host")
-            placed = library.with_host([devices[i] for i, _ in mine], host, setting.get("runtime", "eager"))
-            blanks = [
-                plan.blank(key, same, setting, device, plan.fingerprint(devices[i]))
-                for (i, key), device in zip(mine, placed, strict=True)
-            ]
-            found += _on(task, setting, placed, blanks)
-    return found
+        passes += _traced(task, setting, _passes(task, setting, wanted, devices))
+        if sum(len(one.ready.kernels) for one in passes if one.ready) > _MOST:
+            found += _rows(passes)
+            passes = []
+    return found + _rows(passes)
 
 
 def faulty(task: Task, devices: Sequence[Device], error: Exception) -> list[Row]:
@@ -46,27 +58,71 @@ def faulty(task: Task, devices: Sequence[Device], error: Exception) -> list[Row]
     )
 
 
-def _on(task: Task, setting: dict[str, Any], devices: list[Device], blanks: list[Row]) -> Iterator[Row]:
-    """The rows of one setting on devices of one kind."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        asked = request.made(task.model, {n: v for n, v in setting.items() if n != "host"}, cache=task.cache)
-        runtime, dtype = asked.place.runtime, asked.what.dtype
+def _passes(
+    task: Task, setting: dict[str, Any], wanted: Sequence[tuple[int, str]], devices: Sequence[Device]
+) -> dict[str, _Pass]:
+    """By kind of device."""
+    found = {}
+    same = plan.common(task.model, setting)
+    for kind in ("gpu", "cpu"):
+        mine = [(i, key) for i, key in wanted if devices[i].kind == kind]
+        if mine:
+            host = None if kind == "cpu" else setting.get("host")
+            placed = library.with_host([devices[i] for i, _ in mine], host, setting.get("runtime", "eager"))
+            blanks = [
+                plan.blank(key, same, setting, device, plan.fingerprint(devices[i]))
+                for (i, key), device in zip(mine, placed, strict=True)
+            ]
+            found[kind] = _Pass(blanks, placed)
+    return found
 
-        def use(trace: Trace) -> tuple[Trace, list[Priced | RooflineError]]:
-            return trace, price(trace, runtime, devices, dtype)
 
-        (trace, priced), record = pipeline.of_trace(asked, devices[0], use)
-    except UsageError as error:
-        return iter([plan.failed(row, REFUSED, _said(error)) for row in blanks])
-    except RooflineError as error:
-        return iter([plan.failed(row, FAILED, _said(error)) for row in blanks])
-    finally:
-        if collects:
-            gc.enable()
-    own = plan.depends(record) if plan.own_code(task.model, setting) else ""
-    return (_row(row, trace, each, device, own) for row, device, each in zip(blanks, devices, priced, strict=True))
+def _traced(task: Task, setting: dict[str, Any], passes: dict[str, _Pass]) -> list[_Pass]:
+    """The passes of one setting, each with its trace: one for all kinds of device, where it does not hang on the kind."""
+    todo = dict(passes)
+    while todo:
+        kind = next(iter(todo))
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            asked = request.made(task.model, {n: v for n, v in setting.items() if n != "host"}, cache=task.cache)
+            record = pipeline.of_trace(asked, todo[kind].devices[0], partial(_ready, todo, kind, asked))[1]
+        except RooflineError as error:
+            one = todo.pop(kind)
+            one.status, one.error = REFUSED if isinstance(error, UsageError) else FAILED, _said(error)
+            one.ready = None
+            continue
+        finally:
+            if collects:
+                gc.enable()
+        depends = plan.depends(record) if plan.own_code(task.model, setting) else ""
+        for known in [known for known, one in todo.items() if one.ready]:
+            todo.pop(known).depends = depends
+    return list(passes.values())
+
+
+def _ready(todo: dict[str, _Pass], kind: str, asked: request.Request, trace: Trace) -> None:
+    """What passes need of a trace while its model's own rules are there: the one it is for, and those that share it."""
+    runtime, first = asked.place.runtime, todo[kind]
+    kernels = build.build(trace, runtime, kind)
+    first.trace, first.ready = trace, Ready.of(trace, kernels, runtime, first.devices, asked.what.dtype)
+    for other, one in todo.items():
+        if one is not first and trace.anywhere:
+            kernels = build.build(trace, runtime, other) if runtime == "compiled" else kernels
+            one.trace, one.ready = trace, Ready.of(trace, kernels, runtime, one.devices, asked.what.dtype)
+
+
+def _rows(passes: Sequence[_Pass]) -> list[Row]:
+    found = iter(priced([one.ready for one in passes if one.ready]))
+    return [row for one in passes for row in _told(one, next(found) if one.ready else None)]
+
+
+def _told(one: _Pass, found: Sequence[Priced | RooflineError] | None) -> Iterator[Row]:
+    if found is None or one.trace is None:
+        return (plan.failed(row, one.status, one.error) for row in one.blanks)
+    trace = one.trace
+    each = zip(one.blanks, one.devices, found, strict=True)
+    return (_row(row, trace, price, device, one.depends) for row, device, price in each)
 
 
 def _said(error: RooflineError) -> str:

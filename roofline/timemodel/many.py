@@ -90,33 +90,22 @@ class _Unique(Struct, frozen=True):
     passed: int
 
 
-class Batch:
-    """The kernels of passes, ready for any device of their kind."""
+class Passes:
+    """The kernels of passes, those alike in one of them once."""
 
-    def __init__(self, passes: Sequence[Sequence[Kernel]], kind: str) -> None:
-        self.gpu = kind == "gpu"
-        self.exact = True
-        found: list[_Unique] = []
-        numbers = [self._entered(kernels, found) for kernels in passes]
-        self.kernels = len(found)
-        self.groups: list[_Group] = []
-        place = np.zeros(len(found), int)
-        start = 0
-        for these, reads in _alike(found, self.gpu):
-            at = slice(start, start := start + len(these))
-            place[these] = range(at.start, at.stop)
-            self.groups.append(_group([found[i] for i in these], reads, self.gpu, at))
-        # of each pass, the number of every kernel among those that differ
-        self.inverse = [place[np.array(each, dtype=int)] for each in numbers]
-
-    def _entered(self, kernels: Sequence[Kernel], found: list[_Unique]) -> list[int]:
-        """The number of each kernel of the next pass among those that are found."""
-        before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
+    def __init__(self, passes: Sequence[Sequence[Kernel]]) -> None:
+        self.found: list[_Unique] = []
         # whether floats hold all of its whole numbers
+        self.exact = True
+        # of each pass, the number of every kernel among those that are found
+        self.numbers = [np.array(self._entered(kernels, i), dtype=int) for i, kernels in enumerate(passes)]
+
+    def _entered(self, kernels: Sequence[Kernel], passed: int) -> list[int]:
+        found = self.found
+        before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
         self.exact = self.exact and before[-1] < EXACT and all(max(k.flops, 2 * k.macs) < EXACT for k in kernels)
         # the calls of an operator share their records: most that are alike are so by identity, which is told at once
         same, alike = dict[tuple[Any, ...], int](), dict[tuple[Any, ...], int]()
-        passed = found[-1].passed + 1 if found else 0
         numbers = []
         for i, kernel in enumerate(kernels):
             moved = features.moved(kernel, before, i)
@@ -130,6 +119,24 @@ class Batch:
                     found.append(_Unique(kernel, features.of(kernel, moved, 0), passed))
             numbers.append(number)
         return numbers
+
+
+class Batch:
+    """Passes ready for any device of a kind."""
+
+    def __init__(self, passes: Passes, kind: str) -> None:
+        self.gpu = kind == "gpu"
+        found = passes.found
+        self.kernels = len(found)
+        self.groups: list[_Group] = []
+        place = np.zeros(len(found), int)
+        start = 0
+        for these, reads in _alike(found, self.gpu):
+            at = slice(start, start := start + len(these))
+            place[these] = range(at.start, at.stop)
+            self.groups.append(_group([found[i] for i in these], reads, self.gpu, at))
+        # of each pass, the number of every kernel, group after group
+        self.inverse = [place[numbers] for numbers in passes.numbers]
 
     def times(
         self, devices: Sequence[Device], footprints: Sequence[Sequence[int]], setting: str, runtime: str, constants: Constants

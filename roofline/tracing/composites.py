@@ -209,7 +209,8 @@ MODES = {"rnn_relu": (0, 1), "rnn_tanh": (1, 1), "lstm": (2, 4), "gru": (3, 3)}
 class Recording(Protocol):
     """What records a pass with gradients."""
 
-    gpu: bool
+    @property
+    def gpu(self) -> bool: ...
 
     def emit(self, name: str, args: list[Any], results: Sequence[torch.Tensor]) -> None: ...
 

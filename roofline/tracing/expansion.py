@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from roofline.records import Op, OpSpec
+from roofline.tracing import memo
+from roofline.tracing.arguments import alike, map_tensors
 from roofline.tracing.composites import IMPLICIT, parts_of_attention
 from roofline.tracing.meta import broadcast
 
@@ -122,3 +125,49 @@ EXPANSIONS: dict[str, Callable[..., Parts | None]] = {
     "aten.softmax": _softmax("softmax"),
     "aten.log_softmax": _softmax("log_softmax"),
 }
+
+
+# ------------------------------------------------------------------------------------------------ by a trial
+
+
+class Trial(Protocol):
+    """A recorder of its own, to see what an operator does."""
+
+    specs: list[OpSpec]
+    ops: list[Op]
+    kind_asked: bool
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *error: Any) -> Any: ...
+    def close(self) -> None: ...
+
+
+# kind of device and call -> whether the operator is more than one kernel, and whether that hangs on the kind
+_apart: dict[tuple[bool, tuple[Any, ...]], tuple[bool, bool]] = {}
+
+
+def falls_apart(
+    recorder: Callable[[None, bool], Trial],
+    gpu: bool,
+    func: torch._ops.OpOverload,
+    where: torch._C.DispatchKey,
+    key: tuple[Any, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[bool, bool]:
+    """Whether an operator that is written in terms of others launches more than one kernel, by running it aside, and whether
+    that hangs on the kind of device. `key` stands for the call."""
+    found = _apart.get((gpu, key))
+    if found is None:
+        trial = recorder(None, gpu)
+        try:
+            with trial:
+                func._op_dk(where, *map_tensors(alike, args), **{k: map_tensors(alike, v) for k, v in kwargs.items()})
+            apart = sum(trial.specs[op.spec].launches for op in trial.ops) > 1
+        except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
+            apart = False
+        trial.close()
+        if len(_apart) >= memo.LIMIT:
+            _apart.clear()
+        found = _apart[gpu, key] = apart, trial.kind_asked
+    return found

@@ -71,7 +71,7 @@ class Func:
             and torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeImplicitAutograd")
             and not torch._C._dispatch_has_kernel_for_dispatch_key(full, "CPU")  # silu_backward: whole on real devices
         )
-        # one implementation for all backends, which may call several kernels: `_falls_apart` looks
+        # one implementation for all backends, which may call several kernels: `falls_apart` looks
         has = torch._C._dispatch_has_kernel_for_dispatch_key
         views = bool(schema.returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
         # multi-tensor operators are kernels on GPUs

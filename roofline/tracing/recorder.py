@@ -24,9 +24,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from roofline.errors import UsageError
 from roofline.records import Op, OpSpec
 from roofline.tracing import built, memo, subclasses
-from roofline.tracing.arguments import add_key, alike, is_packed, map_tensors, tensors_in
+from roofline.tracing.arguments import add_key, is_packed, map_tensors, tensors_in
 from roofline.tracing.autocast import LOWER, POLICIES, Casts
 from roofline.tracing.composites import IMPLICIT
+from roofline.tracing.expansion import falls_apart
 from roofline.tracing.memo import Entry, Meta, Store, meta_of
 from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, mutated, pointwise_in_place, switched_off
 from roofline.tracing.subclasses import dense
@@ -43,7 +44,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def __init__(self, amp: str | None = None, gpu: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
-        self.gpu = gpu
+        self.on_gpu = gpu
+        # whether anything recorded hangs on that
+        self.kind_asked = amp is not None
         # what a person should know of how the pass was taken
         self.notes: list[str] = []
         # nothing was cast: operands that do not go together fail as they would on a device
@@ -72,6 +75,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.spared: list[tuple[torch.Tensor, torch.Tensor]] = []
         # packed weights of quantized operators by identity, as tensors
         self.packed: dict[int, list[torch.Tensor | None]] = {}
+
+    @property
+    def gpu(self) -> bool:
+        """Whether the pass is taken for a GPU; what is recorded hangs on it from now on."""
+        self.kind_asked = True
+        return self.on_gpu
 
     # operators that take functions come to `__torch_dispatch__` too
     supports_higher_order_operators = True
@@ -180,14 +189,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             return args[0]
         if self.policy is not None and (cast := self.policy.get(info.name)) is not None:
             return self._autocast(cast, func, args, kwargs)
-        if info.composite and not (self.gpu and info.name in ONE_ON_GPU):
+        if info.composite and not (info.name in ONE_ON_GPU and self.gpu):
             try:
                 with self:
                     return func._op_dk(IMPLICIT, *args, **kwargs)
             except Exception:
                 self.refused = True
                 raise
-        if info.expand is not None and (parts := info.expand(self.gpu, *args, **kwargs)) is not None:
+        if info.expand is not None and (parts := self._expanded(info.expand, args, kwargs)) is not None:
             with self:
                 return parts()
         tensors: list[torch.Tensor] = []
@@ -215,10 +224,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if entry.same >= 0:
                 self._record(entry.spec, tags, (tags[entry.same][1].id,))
                 return tensors[entry.same]
-        if info.explicit and entry is None and tensors and _falls_apart(func, info.explicit, self.gpu, fixed, args, kwargs):
-            with self:
-                return func._op_dk(info.explicit, *args, **kwargs)
+        if info.explicit and entry is None and tensors:
+            apart, asked = falls_apart(Recorder, self.on_gpu, func, info.explicit, fixed, args, kwargs)
+            self.kind_asked |= asked
+            if apart:
+                with self:
+                    return func._op_dk(info.explicit, *args, **kwargs)
         return self._run(func, info, args, seen, kwargs, tensors, tags, None if real or not tensors else fixed, entry)
+
+    def _expanded(self, expand: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:
+        """What eager mode launches for an operator, where that is several kernels: on a kind of device some are one."""
+        parts: Callable[[], Any] | None = expand(self.on_gpu, *args, **kwargs)
+        if not self.kind_asked and (expand(not self.on_gpu, *args, **kwargs) is None) is not (parts is None):
+            self.kind_asked = True
+        return parts
 
     def _as_meta(self, t: torch.Tensor) -> torch.Tensor:
         return t if t.is_meta else self._to_meta(t)
@@ -394,37 +413,8 @@ def parts_of(info: Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwar
         key.append(name)
         add_key(value, key, tensors)
     key += [meta_of(tuple(t.shape), t.stride(), t.dtype) for t in tensors]
-    apart = tensors and _falls_apart(func, info.explicit, gpu, tuple(key), args, kwargs)
+    apart = tensors and falls_apart(Recorder, gpu, func, info.explicit, tuple(key), args, kwargs)[0]
     return partial(func._op_dk, info.explicit, *args, **kwargs) if apart else None
-
-
-# call -> whether an operator that is written in terms of others is more than one kernel
-_apart: dict[tuple[bool, tuple[Any, ...]], bool] = {}
-
-
-def _falls_apart(
-    func: torch._ops.OpOverload,
-    where: torch._C.DispatchKey,
-    gpu: bool,
-    key: tuple[Any, ...],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> bool:
-    """Whether an operator that is written in terms of others launches more than one kernel, by running it aside."""
-    apart = _apart.get((gpu, key))
-    if apart is None:
-        trial = Recorder(None, gpu)
-        try:
-            with trial:
-                func._op_dk(where, *map_tensors(alike, args), **{k: map_tensors(alike, v) for k, v in kwargs.items()})
-            apart = sum(trial.specs[op.spec].launches for op in trial.ops) > 1
-        except (RuntimeError, NotImplementedError):  # it looks at values, or at what meta tensors lack
-            apart = False
-        trial.close()
-        if len(_apart) >= memo.LIMIT:
-            _apart.clear()
-        _apart[gpu, key] = apart
-    return apart
 
 
 def plain(recorder: Recorder, value: Any) -> Any:

@@ -49,7 +49,7 @@ class _Entered:
     """The regions that a pass is in, and what each found."""
 
     def __init__(self, recorder: Recorder, real: bool) -> None:
-        self.recorder, self.kind = recorder, "cuda" if recorder.gpu else "cpu"
+        self.recorder, self.kind = recorder, "cuda" if recorder.on_gpu else "cpu"
         # on real tensors, which are on the CPU, a model that names their device means the one of the pass
         self.here = {self.kind, "meta", *(("cpu",) if real else ())}
         self.found: list[tuple[Any, ...]] = []
@@ -58,6 +58,7 @@ class _Entered:
         device, dtype, enabled = getattr(region, _ASKED, None) or (region.device, region.fast_dtype, region._enabled)
         recorder, casts, kind = self.recorder, self.recorder.casts, self.kind
         self.found.append((recorder.under, casts.dtype, casts.keeps))
+        recorder.kind_asked = True
         if device in self.here:
             dtype = dtype if dtype is not None else casts.dtype
             enabled = enabled and (kind == "cuda" or dtype in _HALVES)
@@ -86,6 +87,7 @@ def honoured(recorder: Recorder, real: bool = False) -> Iterator[None]:
         return recorder.under is not None if device_type in state.here else enabled(device_type)
 
     def dtype_of(device_type: str = "cuda") -> torch.dtype:
+        recorder.kind_asked = True
         return recorder.casts.dtype if device_type in state.here else lower(device_type)
 
     def is_available(device_type: str) -> bool:

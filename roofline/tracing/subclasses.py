@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
@@ -13,8 +13,15 @@ from torch.utils._python_dispatch import _disable_current_modes
 from roofline.errors import UsageError
 
 
+class Kinded(Protocol):
+    """What records a pass for a kind of device."""
+
+    @property
+    def gpu(self) -> bool: ...
+
+
 @contextmanager
-def made(gpu: bool) -> Iterator[None]:
+def made(recorder: Kinded) -> Iterator[None]:
     """While a pass is traced: `Subclass(...)` without a `__new__` of its own gets a tensor that no dispatch mode has wrapped,
     which torch refuses to make one of; and attention with a `CausalBias` takes the kernel of the device, not what meta tensors
     allow."""
@@ -33,9 +40,13 @@ def made(gpu: bool) -> Iterator[None]:
         bias: Any = sys.modules.get("torch.nn.attention.bias")
         if bias is not None and hasattr(bias, "can_use_flash_attention"):
             halves = (torch.float16, torch.bfloat16)
-            taken = {
-                "can_use_flash_attention": lambda p, debug=False: gpu and p.query.dtype in halves and p.query.shape[-1] <= 256,
-                "can_use_efficient_attention": lambda p, debug=False: gpu,
+
+            def flash(p: Any, debug: bool = False) -> bool:
+                return recorder.gpu and p.query.dtype in halves and p.query.shape[-1] <= 256
+
+            taken: dict[str, Any] = {
+                "can_use_flash_attention": flash,
+                "can_use_efficient_attention": lambda p, debug=False: recorder.gpu,
                 "_raise_kernel_warnings": lambda p: None,
             }
             for name, answer in taken.items():

@@ -109,7 +109,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             stack.enter_context(steps.gradients_left(m.__dict__ for _, m in modules.named))
         stack.enter_context(_uncompiled())
         stack.enter_context(regions.honoured(recorder, way.real))
-        stack.enter_context(subclasses.made(device_kind == "gpu"))
+        stack.enter_context(subclasses.made(recorder))
         asked = stack.enter_context(surroundings(way))
         stack.enter_context(higher.at_hand(recorder, (m for _, m in modules.named), None if way.real else META))
         try:
@@ -117,6 +117,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
                 with Recorder(amp, device_kind == "gpu") as aside:
                     stack.callback(aside.close)
                     before(run_kwargs)
+                recorder.kind_asked |= aside.kind_asked
             stack.enter_context(modules.tracked())
             with recorder:
                 output = module(*run_args, **run_kwargs)
@@ -156,7 +157,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
     notes += dict.fromkeys(recorder.notes)
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)
-    return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own)
+    anywhere = not recorder.kind_asked
+    return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own, anywhere)
 
 
 def _recorder(way: Way, training: bool, amp: str | None, gpu: bool) -> Recorder:

@@ -35,8 +35,9 @@ def test_all_devices_at_once_are_each_by_itself(model: str, options: dict[str, A
     kernels = build.build(trace, runtime, kind)
     peaks = [memory.peak(trace, device).total for device in devices]
     assert price.peaks(trace, devices) == peaks
-    batch = many.Batch([kernels], kind)
-    assert batch.exact
+    entered = many.Passes([kernels])
+    assert entered.exact
+    batch = many.Batch(entered, kind)
     (found,) = batch.times(devices, [peaks], options["dtype"], runtime, asked())
     for device, peak, timed in list(zip(devices, peaks, found, strict=True))[:: 4 if kind == "cpu" else 9]:
         try:
@@ -67,7 +68,7 @@ def test_passes_at_once_are_each_by_itself(kind: str) -> None:
     # kernels alike in passes that keep more and less alive, one of them none
     passes, alive = [kernels, kernels[: len(kernels) // 2], ()], [10**6, 10**8, 0]
     footprints = [[bytes_ for _ in devices] for bytes_ in alive]
-    found = many.Batch(passes, kind).times(devices, footprints, "fp32", "eager", asked())
+    found = many.Batch(many.Passes(passes), kind).times(devices, footprints, "fp32", "eager", asked())
     for launched, footprint, timed in zip(passes, alive, found, strict=True):
         for device, one in zip(devices, timed, strict=True):
             assert isinstance(one, many.Timed)
