@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -137,7 +138,19 @@ def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
         constants=constants_digest(),
     )
     known = msgspec.structs.replace(result.device, fingerprint=device_digest(target))
-    return msgspec.structs.replace(result, setting=setting, device=known)
+    model = result.model
+    if isinstance(ask.model, str):
+        model = msgspec.structs.replace(model, source=as_written(model.source, ask.model))
+    return msgspec.structs.replace(result, setting=setting, device=known, model=model)
+
+
+def as_written(source: str, model: str) -> str:
+    """Where a model is from, a file as the text that names the model has it: the same in every checkout."""
+    if os.path.isabs(source):
+        for written in (model, model.rpartition(":")[0], model.partition(":")[2]):
+            if written and os.path.realpath(os.path.expanduser(written)) == source:
+                return os.path.normpath(written).replace(os.sep, "/")
+    return source
 
 
 def of_trace(request: Request, target: Device, use: Callable[[Trace], T]) -> tuple[T, Record | None]:

@@ -136,7 +136,7 @@ def _row(row: Row, trace: Trace, found: Priced | RooflineError, device: Device, 
         batch=trace.batch,
         dtype=row.dtype or trace.dtype,
         params=trace.model.params,
-        source=trace.model.source,
+        source=pipeline.as_written(trace.model.source, row.model),
         depends=depends,
     )
     if isinstance(found, RooflineError):
