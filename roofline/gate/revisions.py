@@ -42,6 +42,17 @@ def is_range(text: str) -> bool:
     return bool(_RANGE.fullmatch(text)) and not text.lower().endswith(_SUFFIXES) and not Path(text).exists()
 
 
+def is_revision(text: str) -> bool:
+    """`HEAD`, `v1.2`: one revision of the repository here, and no file, model with a prefix or saved analysis."""
+    if not re.fullmatch(r"[^-:\s][^:\s]*", text) or text.lower().endswith(_SUFFIXES) or Path(text).exists():
+        return False
+    try:
+        revision(text)
+    except UsageError:
+        return False
+    return True
+
+
 def pair(text: str) -> tuple[Revision, Revision | None]:
     """Both sides of a range; `a...b` starts at their merge base, and a range without an end ends in the checkout as it is.
 

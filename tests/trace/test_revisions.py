@@ -314,6 +314,42 @@ def test_a_dirty_checkout_and_the_checkout_itself(repo: Path, capsys: Capture) -
     assert "c.conv" in out
 
 
+def test_one_revision_is_compared_with_the_files_as_they_are(repo: Path, capsys: Capture) -> None:
+    (repo / "net.py").write_text(changed("widen"))
+    code, out, err = run(capsys, "diff", "v1", "net.py:Net", "-d", "t4", "--input", "1,3,16,16")
+    assert code == 0
+    assert "v1 is a revision: it is compared with the files as they are here, as v1.. would be" in err
+    assert "c.conv" in out
+    code, _, err = run(capsys, "diff", "v3", "net.py:Net", "-d", "t4")
+    assert code == 2
+    assert "unknown model 'v3'" in err
+
+
+def test_a_submodule_is_that_of_the_revision(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("lib", "app"):
+        (tmp_path / name).mkdir()
+        git(tmp_path / name, "init", "-q")
+    lib, app = tmp_path / "lib", tmp_path / "app"
+    (lib / "net.py").write_text(NET)
+    commit(lib, "one")
+    git(app, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(lib), "sub")
+    commit(app, "with it")
+    (app / "sub" / "net.py").write_text(changed("se"))
+    commit(app / "sub", "two")
+    commit(app, "its next")
+    (app / "sub" / "net.py").write_text(changed("widen"))
+    monkeypatch.chdir(app)
+    before = (git(app, "status", "--porcelain"), git(app / "sub", "rev-parse", "HEAD"))
+    args = ("sub/net.py:Net", "-d", "t4", "--input", "1,3,16,16", "--json")
+    for revisions, what in (("HEAD~1..HEAD", "b.se"), ("HEAD~1..", "c.conv")):
+        code, out, _ = run(capsys, "diff", revisions, *args)
+        assert code == 0
+        assert what in {line["path"] for line in json.loads(out)["diff"]["layers"]}
+    assert (git(app, "status", "--porcelain"), git(app / "sub", "rev-parse", "HEAD")) == before
+    assert git(app / "sub", "worktree", "list").count("\n") == 0
+
+
 def test_a_model_of_one_side_alone_has_no_base(repo: Path, capsys: Capture) -> None:
     (repo / "new.py").write_text(NET)
     (repo / "roofline.toml").write_text(

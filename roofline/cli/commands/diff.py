@@ -15,9 +15,9 @@ from roofline.cli.options import AskOptions, Debug, Json, LimitOptions, NoCache,
 from roofline.cli.saved import check_device, given_of, one
 from roofline.cli.steps import analysed, requests
 from roofline.cli.terminal import note, out, out_json, painter
-from roofline.errors import CheckFailed, UnknownNameError, UsageError
+from roofline.errors import CheckFailed, RooflineError, UnknownNameError, UsageError
 from roofline.records import Analysis
-from roofline.request import over
+from roofline.request import Ask, over
 
 if TYPE_CHECKING:
     from roofline.analysis.diff import Diff
@@ -75,6 +75,7 @@ def run(  # long: the help of the command
     roofline diff main.json net.py:Net
     roofline diff mobilenet_v2 mobilenet_v3_large -d t4 -b 8
     roofline diff main...HEAD net.py:Net -d t4   from the merge base; main... to the files here
+    roofline diff HEAD net.py:Net -d t4          from that revision to the files here
 
     \b
     Metrics: {metrics}. Amounts: percent of BASE (5%), or an amount (0, 10 MiB, 2 ms).
@@ -90,6 +91,9 @@ def run(  # long: the help of the command
     given = {**({"device": device} if device else {}), **place.given(), **ask.given(), **what.given()}
     if revisions.is_range(base):
         sides = _of_revisions(base, head, given, not no_cache)
+    elif not _is_model(base) and revisions.is_revision(base):
+        note(f"{base} is a revision: it is compared with the files as they are here, as {base}.. would be")
+        sides = _of_revisions(f"{base}..", head, given, not no_cache)
     else:
         sides = _of_sides(base, head, given, not no_cache)
 
@@ -157,6 +161,17 @@ def _of_revisions(text: str, model: str, given: Mapping[str, Any], cache: bool) 
             found = analysed(moved(request, which))
             sides.append(replace(found, model=replace(found.model, name=f"{found.model.name} at {which.title}")))
     return sides
+
+
+def _is_model(side: str) -> bool:
+    """Whether the text means a model; one that is a branch too is the model."""
+    from roofline.sources.resolve import resolve
+
+    try:
+        resolve(Ask(side))
+    except RooflineError:
+        return False
+    return True
 
 
 def _is_saved(side: str) -> bool:
