@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import signal
 import sys
@@ -43,7 +44,19 @@ def said(error: BaseException) -> str:
     first = next((line for line in text.splitlines() if line.strip()), "")
     line = " ".join("".join(c if c.isprintable() else " " for c in first).split())
     line = line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
-    return f"{name}: {line}" if line else name
+    return f"{name}: {line}" if line else f"{name}{_source(error)}"
+
+
+def _source(error: BaseException) -> str:
+    """ " (at: assert x.shape[1] == 1)": the line that raised an error without words, where it can be read."""
+    tb = error.__traceback__
+    if tb is None:
+        return ""
+    while tb.tb_next is not None:
+        tb = tb.tb_next
+    line = " ".join(linecache.getline(tb.tb_frame.f_code.co_filename, tb.tb_lineno).split())
+    line = "".join(c for c in line if c.isprintable())
+    return f" (at: {line[:120]})" if line else ""
 
 
 def place(error: BaseException) -> str:

@@ -95,10 +95,13 @@ class AsFound:
             self.others.append(partial(value.set_state, state))
         elif package == "numpy" and hasattr(value, "nbytes") and value.ndim and value.nbytes <= _MOST_BYTES:
             self.others.append(partial(value.__setitem__, ..., value.copy()) if value.flags.writeable else lambda: None)
-        elif isinstance(value, (dict, list)) and package != "torch":  # somebody's own kind of container
-            held: Any = dict(value) if isinstance(value, dict) else list(value)
-            self.containers.append((value, held))
-            return held.values() if isinstance(held, dict) else held
+        elif package != "torch" and (base := _base(value)) is not None:  # somebody's own kind of container
+            held = list(base.items(value)) if issubclass(base, dict) else list(base.__iter__(value))
+            self.others.append(partial(_refilled, value, base, held))
+            own = getattr(value, "__dict__", None)
+            if type(own) is dict:
+                self.objects.append((value, own.copy()))
+            return [*(pair[1] if issubclass(base, dict) else pair for pair in held), *(own or {}).values()]
         if isinstance(value, (type, enum.Enum, torch.Tensor)) or (package in _FOREIGN and not isinstance(value, nn.Module)):
             return ()
         attributes = getattr(value, "__dict__", None)
@@ -140,7 +143,9 @@ class AsFound:
 
     def _script(self, m: Any) -> None:
         """What a TorchScript module holds in C++: tensors, the training flag, attributes. Lists and dicts come as copies."""
-        names = [*m._concrete_type.get_attributes(), *(n for n, _ in (*m._parameters.items(), *m._buffers.items()))]
+        # one that torch.jit.freeze made has no attributes left
+        own = m._concrete_type.get_attributes() if hasattr(m, "_concrete_type") else ()
+        names = [*own, *(n for n, _ in (*m._parameters.items(), *m._buffers.items()))]
         held = {}
         for name in dict.fromkeys(names):
             with suppress(RuntimeError):  # of a type that Python has no word for
@@ -177,6 +182,29 @@ class AsFound:
                 if now.get(name, _MISSING) is not own.get(name, _MISSING) and name != "_abc_impl":
                     with suppress(AttributeError, TypeError):
                         setattr(kind, name, own[name]) if name in own else delattr(kind, name)
+
+
+def _base(value: Any) -> Any:
+    """Python's own class of a container that somebody made a class of; None of anything else."""
+    return next((kind for kind in (OrderedDict, dict, list, set, deque) if isinstance(value, kind)), None)
+
+
+def _refilled(value: Any, base: Any, held: list[Any]) -> None:
+    """Hold again what it held, if that is another now: past methods of its class, which may refuse or do more."""
+    now = list(base.items(value)) if issubclass(base, dict) else list(base.__iter__(value))
+    if len(now) == len(held) and all(_alike(a, b) for a, b in zip(now, held, strict=True)):
+        return
+    base.clear(value)
+    if issubclass(base, dict):
+        for key, v in held:
+            base.__setitem__(value, key, v)
+    else:
+        base.update(value, held) if base is set else base.extend(value, held)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """The same object, or the same pair of key and value."""
+    return a is b or (type(a) is type(b) is tuple and len(a) == len(b) == 2 and a[0] is b[0] and a[1] is b[1])
 
 
 def set_mode(module: nn.Module, training: bool) -> list[str]:

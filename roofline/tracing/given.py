@@ -168,6 +168,13 @@ def _copy(value: Any, memo: dict[int, Any]) -> Any:
             new.__dict__.update({k: _copy(v, memo) for k, v in getattr(value, "__dict__", {}).items()})
             dict.update(new, {k: _copy(v, memo) for k, v in value.items()})
             return new
+        if kind is types.MappingProxyType:
+            return types.MappingProxyType(_copy(dict(value), memo))
+        if isinstance(value, Iterator):
+            raise UsageError(
+                f"an argument of the call is a {kind.__name__}, which can be read once, and a pass may run twice: "
+                "give list(...) of it"
+            ) from error
         raise UsageError(f"an argument of the call, a {kind.__name__}, cannot be copied: {failures.said(error)}") from error
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # a note: the model caught an error, so on a device it may go another way
 REFUSED = "the model went on where an operator failed that had no values: on a device it may take another way"
+FROZEN = "a part of it is frozen TorchScript: its weights are constants of its code, and not among the parameters"
 FLOATS: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in TORCH.items() if name in SETTINGS}
 
 
@@ -79,8 +80,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
     except lazy.Unknown:
         module = lazy.woken(module, Call(module, args, kwargs or {}), way)
         modules = Modules(module, recorder)
-    training = [m.training for _, m in modules.named]
-    fixed: list[str] = []
+    training = [getattr(m, "training", None) for _, m in modules.named]
+    # what torch.jit.freeze made has no modes
+    fixed: list[str] = [FROZEN] if None in training else []
     with ExitStack() as stack:
         stack.callback(recorder.close)
         stack.callback(AsFound(m for _, m in modules.named).restore)
@@ -101,7 +103,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         for path, t in inputs:
             recorder.adopt(t, "input", path)
         if optimizer or (any(training) and not isinstance(module, Function)):  # a function has its modes as it sets them
-            fixed = set_mode(module, bool(optimizer))
+            fixed += set_mode(module, bool(optimizer))
         if optimizer:
             step = steps.Step(recorder, params, optimizer, isinstance(module, Function))
             step.prepare(modules.owners())

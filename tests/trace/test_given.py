@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,15 @@ def test_tensors_in_objects_are_found_and_the_class_stays(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [collections.UserDict(x=X), collections.OrderedDict(x=X), collections.deque([X]), {"x": (X, [X])}]
+    "given",
+    [
+        collections.UserDict(x=X),
+        collections.OrderedDict(x=X),
+        collections.deque([X]),
+        {"x": (X, [X])},
+        types.MappingProxyType({"x": X}),
+        collections.ChainMap({"x": X}, {"y": 1}),
+    ],
 )
 def test_containers_of_any_class(given: Any) -> None:
     def forward(lin: nn.Module, batch: Any) -> Any:
@@ -85,6 +94,11 @@ def test_containers_of_any_class(given: Any) -> None:
         return lin(x[0] if isinstance(x, tuple) else x)
 
     assert analyze(Of(forward), given, dtype="fp16").totals.macs == 3 * STEP
+
+
+def test_what_can_be_read_once_is_refused_with_what_to_give() -> None:
+    with pytest.raises(UsageError, match=r"is a generator, which can be read once.*give list\(\.\.\.\) of it"):
+        analyze(Of(lambda lin, rows: [lin(x) for x in rows]), (x for x in [X]))
 
 
 def test_what_a_model_changes_in_its_arguments_stays_in_its_copy() -> None:

@@ -297,3 +297,66 @@ def test_an_exported_program_keeps_its_mode_and_a_note_says_so() -> None:
     assert any("the mode that it was exported in" in note for note in found.notes)
     # forward and the gradient of the weight; the input needs none
     assert found.totals.macs == 2 * 2 * 16
+
+
+class Frozen(OrderedDict[str, Any]):
+    """As diffusers keeps a configuration: it refuses every change."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("frozen")
+
+    __setitem__ = update = clear = pop = _refuse
+
+
+class Counted(list[Any]):
+    """Does more than a list does."""
+
+    def append(self, value: Any) -> None:
+        super().append(value)
+        self.added = getattr(self, "added", 0) + 1
+
+    def clear(self) -> None:
+        raise RuntimeError("never")
+
+
+class Several(set[Any]):
+    pass
+
+
+class HoldsOwnContainers(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.steps, self.names = Frozen(), Counted([1]), Several([1])
+        OrderedDict.__setitem__(self.config, "sizes", [4])
+        OrderedDict.__setitem__(self.config, "last", 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.config["sizes"].append(x)
+        OrderedDict.__setitem__(self.config, "new", x)
+        OrderedDict.__delitem__(self.config, "last")
+        self.steps.append(x)
+        self.names.add(2)
+        return super().forward(x)
+
+
+def test_containers_of_a_class_of_their_own_are_put_back_past_their_methods() -> None:
+    model = HoldsOwnContainers()
+    config, steps = model.config, model.steps
+    assert analyze(model, args=[torch.rand(2, 4)], device="t4").totals.macs == 2 * 16
+    assert (model.config, model.steps) == (config, steps)
+    assert list(config.items()) == [("sizes", [4]), ("last", 1)]
+    assert steps == [1]
+    assert not hasattr(steps, "added")
+    assert model.names == {1}
+
+
+@pytest.mark.parametrize("make", [torch.jit.freeze, torch.jit.optimize_for_inference])
+def test_frozen_torchscript_has_its_weights_in_its_code_and_a_note_says_so(make: Callable[[Any], Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, x = make(scripted().eval()), torch.rand(2, 4)
+        expected = model(x)
+        found = analyze(model, args=[x], device="t4")
+        assert torch.equal(model(x), expected)
+    assert found.totals.macs == 2 * 16
+    assert any("its weights are constants of its code" in note for note in found.notes)
