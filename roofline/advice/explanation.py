@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from roofline.advice import runs, sentences, tables
+from roofline.advice import needs, runs, sentences, tables
 from roofline.advice.alternatives import GROUPS, Alternative, alternatives, batches
 from roofline.advice.terms import Book, pace_of
 from roofline.analysis.explain import facts
@@ -97,7 +97,7 @@ def _plain(book: Book, names: Sequence[str], options: Mapping[str, Mapping[str, 
         model=book.runs[names[0]].model.name,
         devices={name: book.runs[name].device.title or name for name in names},
         runs={key: runs.kept(a, _title(a), options[key]) for key, a in book.runs.items()},
-        takes=sentences.takes(book, names),
+        takes=needs.takes(book, names),
         classes=tables.classes(book, names),
         regions=tables.regions(book, names),
         why=why,

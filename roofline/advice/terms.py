@@ -60,11 +60,11 @@ def keeps(row: KernelRow, where: Mapping[str, str]) -> bool:
 
 
 def _kept(rows: Sequence[KernelRow], where: Mapping[str, str]) -> Sequence[KernelRow]:
-    """The kernels that `where` names; one layer, which is asked for most, goes quickly."""
-    wanted = where.get("layer", "") if len(where) == 1 else ""
-    if wanted and "|" not in wanted:
-        inside = f"{wanted}."
-        return [row for row in rows if row.layer == wanted or row.layer.startswith(inside)]
+    """The kernels that `where` names; layers, which are asked for most, go quickly."""
+    layers = where["layer"].split("|") if len(where) == 1 and where.get("layer") else []
+    if all(layers) and layers:
+        inside = tuple(f"{layer}." for layer in layers)
+        return [row for row in rows if f"{row.layer}.".startswith(inside)]
     return [row for row in rows if keeps(row, where)] if where else rows
 
 

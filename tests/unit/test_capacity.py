@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from sample import sample
 
+from roofline.advice.brief import said
 from roofline.analysis.capacity import checked, largest
-from roofline.analysis.explain import compare, totals, verdict
+from roofline.analysis.explain import compare, totals
 from roofline.errors import ModelError
 from roofline.records import Analysis
 
@@ -77,18 +78,17 @@ def untried(batch: int) -> int:
     ("analysis", "peak", "words"),
     [
         # 8 GiB / 0.5 - 1 = 15
-        (small(8 * GiB, even(256)), even, "has 8 GiB; the largest batch that fits is 15."),
-        (small(GiB // 2, even(256)), even, "has 512 MiB; not one sample fits."),
-        (small(8 * GiB, 13 * GiB, parameters=9 * GiB), untried, "has 8 GiB; its parameters alone take 9 GiB."),
-        (small(8 * GiB, 13 * GiB, batch=1), untried, "1 sample needs 13 GiB, and NVIDIA GeForce RTX 3090 has 8 GiB."),
+        (small(8 * GiB, even(256)), even, "there is 8 GiB; the largest batch that fits is 15."),
+        (small(GiB // 2, even(256)), even, "there is 512 MiB; not one sample fits."),
+        (small(8 * GiB, 13 * GiB, parameters=9 * GiB), untried, "there is 8 GiB; its parameters alone take 9 GiB."),
+        (small(8 * GiB, 13 * GiB, batch=1), untried, "it needs 13 GiB, and there is 8 GiB."),
     ],
 )
 def test_the_first_sentence_says_that_it_does_not_fit(analysis: Analysis, peak: Callable[[int], int], words: str) -> None:
     found = checked(analysis, peak)
-    first, second = verdict(found)[:2]
-    assert first.startswith("It does not fit: one pass over ")
-    assert first.endswith(words)
-    assert " would take about " in second
+    first = said(found)[0]
+    assert first.startswith("On NVIDIA GeForce RTX 3090 (rtx-3090) it does not fit: it needs ")
+    assert f"{words} If it did, it would take about " in first
     assert found.totals.fits is False
     assert next(m for name, _, m in totals(found) if name == "Peak memory").endswith(": does not fit")
     other = checked(sample(), untried)
@@ -98,11 +98,11 @@ def test_the_first_sentence_says_that_it_does_not_fit(analysis: Analysis, peak: 
 def test_what_fits_is_not_traced_again_and_not_talked_about() -> None:
     found = checked(small(8 * GiB, 8 * GiB), untried)
     assert (found.totals.fits, found.totals.largest_batch) == (True, None)
-    assert "should take about" in verdict(found)[0]
-    assert not any("fit" in s for s in verdict(found))
+    assert "should take about" in said(found)[1]
+    assert not any("fit" in s for s in said(found))
 
 
 def test_nothing_is_claimed_where_the_memory_is_not_known() -> None:
     found = checked(small(0, 10**15), untried)
     assert (found.totals.fits, found.totals.largest_batch) == (None, None)
-    assert not any("fit" in s for s in verdict(found))
+    assert not any("fit" in s for s in said(found))

@@ -1,4 +1,4 @@
-"""The verdict, the shared style, and the sample that the other tests of the views lean on."""
+"""The sentences above an analysis, the shared style, and the sample that the other tests of the views lean on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import msgspec
 import pytest
 from sample import CPU, GPU, sample
 
-from roofline.analysis.explain import compare, label, rate, totals, verdict
+from roofline.advice import brief
+from roofline.advice.brief import said
+from roofline.advice.terms import Book
+from roofline.analysis.explain import compare, label, rate, totals
 from roofline.records import BOUNDS
 from roofline.units import percent
 from roofline.views.style import CLASSES, class_style, fullest, roof_title, roofs
@@ -44,35 +47,54 @@ def test_rate(value: float, text: str) -> None:
 
 
 def test_batch_one_on_a_gpu_is_overhead() -> None:
-    first, second, third = verdict(sample("gpu"))
-    assert "RTX 3090 one pass over 1 sample should take about 504 us" in first
-    # every kernel is shorter than the host's 6 us, so all that the GPU works is hidden: 84 x 6 us = 504 us
-    works = sum(max(k.compute_s, k.memory_s) for k in sample("gpu").kernels)
-    assert second == (
-        f"Overhead takes 100 % of the time: for {1e6 * (504e-6 - works):.0f} of 504 us the GPU waits for Python, which needs "
-        f"6 us to issue each of the 84 kernels; the {1e6 * works:.1f} us that it works meanwhile are hidden behind that."
+    """What it takes, where it goes, why, and what to try: 84 kernels of 6 us each, the host's, are 504 us."""
+    needs, takes, kinds, parts, why, tried = said(sample("gpu"))
+    assert needs.startswith("mobilenet_v1 needs 1.166 GFLOP for one pass over 1 sample (571 M multiply-accumulates")
+    assert "RTX 3090 (rtx-3090) that should take about 504 us" in takes
+    assert kinds.startswith("Normalisations take 32 % of the time for 0.9 % of the FLOPs")
+    assert parts == "Of the parts of the model, most of the time goes into the 13 SeparableBlock of features (93 %)."
+    assert why.startswith("On rtx-3090 the host sets the pace for 100 % of the time: Python and PyTorch issue 84 kernels")
+    assert tried == (
+        "To try: compile it, compile it into CUDA graphs or run more samples at a time; roofline explain says what each brings."
     )
-    assert third == "Normalisations take 32 % of the time for 0.9 % of the FLOPs: they are 27 of the 84 kernels."
 
 
 def test_large_batch_on_a_gpu_is_memory() -> None:
-    said = " ".join(verdict(sample("gpu", batch=256)))
-    assert (
-        "Memory (DRAM) takes 66 % of the time and compute 24 %: at 17.8 FLOP/B the model is below the ridge of 75.9 FLOP/B."
-        in said
-    )
-    assert "The longest kernel is features.1.pointwise.1 (batch_norm)" in said
+    text = " ".join(said(sample("gpu", batch=256)))
+    assert "On rtx-3090 moving bytes (DRAM) takes 66 % of the time, most of it in normalisations" in text
+    assert text.index("moving bytes") < text.index("arithmetic takes 24 % of the time")
+    assert "To try: compile it; roofline explain" in text
 
 
-def test_a_model_below_the_ridge_is_told_which_kernels_keep_it_from_its_peak() -> None:
-    said = " ".join(verdict(sample("cpu")))
+def test_kinds_of_kernel_are_told_at_what_share_of_which_roof() -> None:
+    found = said(sample("cpu"))
     convs = [k for k in sample("cpu").kernels if k.klass == "conv"]
     flops, took = sum(k.flops for k in convs), sum(k.time_s for k in convs)
-    alone = flops / sum(k.bytes for k in convs)
-    assert "Compute takes 69 % of the time: most of the compute is in convolutions, which lie at" in said
-    assert f" at {alone:.1f} FLOP/B, above the ridge of 15.2 FLOP/B." in said
-    assert f"Convolutions take {1e3 * took:.2f} ms, at {100 * flops / took / 1.43e12:.0f} % of the fp32 peak" in said
-    assert " or " not in said
+    (kinds,) = [s for s in found if s.startswith("Convolutions take")]
+    assert kinds.startswith(f"Convolutions take {1e3 * took:.2f} ms, at {100 * flops / took / 1.43e12:.0f} % of the fp32 peak")
+    assert " or " not in kinds
+
+
+def test_numbers_are_those_of_the_analysis_and_names_are_only_names() -> None:
+    """Every number of the two sentences that are only here, from the rows; a name with braces is no place for a number."""
+    a = sample("gpu", batch=64)
+    rows = [msgspec.structs.replace(r, type="{x}") if r.path == "classifier" else r for r in a.layers]
+    book = Book()
+    book.runs["rtx-3090"] = a = msgspec.structs.replace(a, layers=rows)
+    for s in [*brief.kinds(book, "rtx-3090"), *brief.parts(book, "rtx-3090")]:
+        assert s.numbers
+        for number in s.numbers.values():
+            where = number.over.where
+            inside = tuple(f"{name}." for name in where.get("layer", "none").split("|"))
+            kept = [k for k in a.kernels if k.klass == where.get("class") or f"{k.layer}.".startswith(inside)]
+            whole = a.totals.time_s if number.under else 1.0
+            assert number.value == pytest.approx(sum(k.time_s for k in kept) / whole)
+            assert number.text in s.text
+    only = [r for r in rows if r.path in ("", "classifier")]
+    kernels = [k for k in a.kernels if k.layer == "classifier"]
+    totals = msgspec.structs.replace(a.totals, time_s=sum(k.time_s for k in kernels))
+    alone = msgspec.structs.replace(a, layers=only, kernels=kernels, totals=totals)
+    assert any("classifier {x}" in text for text in said(alone)), said(alone)
 
 
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])
@@ -84,21 +106,19 @@ def test_a_document_from_before_there_were_components_has_its_sentences(kind: st
         totals=msgspec.structs.replace(a.totals, time_by_component={}, waiting_s=0.0),
         kernels=[msgspec.structs.replace(k, time_by_component={}) for k in a.kernels],
     )
-    said = verdict(old)
-    assert any(re.fullmatch(r"(Overhead|Memory|Compute) takes \d+ % of the time( and .*)?\.", s) for s in said), said
+    found = said(old)
+    assert any(re.fullmatch(r"(Overhead|Memory|Compute) takes \d+ % of the time( and .*)?\.", s) for s in found), found
 
 
 def test_unknown_ops_are_said() -> None:
-    assert verdict(sample(unknown=True))[-1] == (
-        "FLOPs are a lower bound: no rule knows mylib.warp x1. Their bytes are counted."
-    )
-    assert not any("lower bound" in s for s in verdict(sample()))
+    assert said(sample(unknown=True))[-1] == ("FLOPs are a lower bound: no rule knows mylib.warp x1. Their bytes are counted.")
+    assert not any("lower bound" in s for s in said(sample()))
 
 
 def test_no_kernels() -> None:
     a = sample()
     bare = msgspec.structs.replace(a, kernels=[], totals=msgspec.structs.replace(a.totals, kernels=0, time_s=0.0))
-    assert verdict(bare) == ["mobilenet_v1 launches no kernel in this setting, so there is nothing to predict."]
+    assert said(bare) == ["mobilenet_v1 launches no kernel in this setting, so there is nothing to predict."]
 
 
 def test_totals_name_both_counts() -> None:

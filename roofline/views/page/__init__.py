@@ -14,9 +14,9 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from roofline.advice import explanation
+from roofline.advice import brief, explanation
 from roofline.advice.report import Missing, Told
-from roofline.analysis.explain import compare, hosts, label, verdict
+from roofline.analysis.explain import compare, hosts, label
 from roofline.records import Analysis, ToolInfo
 from roofline.units import seconds, si
 from roofline.views.page.document import document
@@ -56,7 +56,7 @@ def render(analyses: Sequence[Analysis], told: Sequence[Told] = (), missing: Seq
         tool=analyses[0].tool,
         data=document(groups, missing) | {"ranking": ranking},
         analyses=[(label(a, analyses), a) for a in analyses],
-        verdict=[micro(text) for text in verdict(analyses[0])],
+        verdict=[micro(text) for text in brief.said(analyses[0])],
         ranking=micro(ranking),
         missing=missing,
     )
