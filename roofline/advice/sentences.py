@@ -36,7 +36,8 @@ def why(book: Book, names: Sequence[str]) -> list[Sentence]:
         found += [*_compute(book, name), *_instructions(book, name), *_caches(book, name), *_plain(book, name)]
     for name in names[1:]:
         found += [*_difference(book, names[0], name), *_founding(book, names[0], name)]
-    return found
+    # what is said of a GPU beside one CPU is said of it beside another
+    return list({s.text: s for s in found}.values())
 
 
 def _ceiling(book: Book, run: str) -> list[Sentence]:

@@ -224,7 +224,8 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
     try:
         for path, data in contents.items():
             place = _place(path)
-            temp = place.with_name(f".{place.name[:100]}.{os.getpid()}.{len(pending)}.tmp")
+            # short: the name that it stands in for may be as long as a file's can be
+            temp = place.with_name(f".roofline.{os.getpid()}.{len(pending)}.tmp")
             pending.append((temp, place))
             _write(temp, data, path)
             with suppress(OSError):  # keep the permissions of the file that it replaces

@@ -15,6 +15,8 @@ from torch import nn
 
 import roofline
 from roofline import cli
+from roofline.advice import brief, explanation
+from roofline.advice.terms import holds
 from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.records.explanation import Explanation, Number, Sentence, Term
@@ -84,6 +86,40 @@ def test_every_number_is_what_its_run_says(name: str) -> None:
         if number.under is not None:
             value /= term(document(name, number.under.run), number.under)
         assert number.value == pytest.approx(value, rel=1e-9), number
+
+
+FOUR = ("rtx-4090", "t4", "i9-10940x", "raspberry-pi-5")
+SIX: dict[str, dict[str, Any]] = {
+    **{name: {} for name in ("mobilenet_v3_large", "resnet50", "vgg16", "vit_b_16", "ghostnet")},
+    "hf:LlamaForCausalLM": {"decode": 128, "settings": {"num_hidden_layers": "4"}},
+}
+
+
+@pytest.mark.parametrize("model", SIX)
+def test_six_models_on_four_devices_say_nothing_that_their_analyses_do_not(model: str) -> None:
+    """All that is said without asking for more: what it takes, where it goes, why; and nothing twice."""
+    if model.startswith("hf:"):
+        pytest.importorskip("transformers", reason="a language model of transformers needs it")
+    analyses = [roofline.analyze(model, device=device, **SIX[model]) for device in FOUR]
+    documents = {a.device.name: json.loads(msgspec.json.encode(a)) for a in analyses}
+    e = explanation.told(analyses)
+    said = [*e.takes, *e.why]
+    assert len({s.text for s in said}) == len(said)
+    for device in FOUR:
+        assert [s for s in e.takes if f"({device})" in s.text]
+        assert [s for s in e.why if device in s.text]
+        above = brief.said(next(a for a in analyses if a.device.name == device))
+        assert set(above) & {s.text for s in said}
+    for s in said:
+        assert all(holds(check) for check in s.when), s.text
+        assert all(number.text in s.text for number in s.numbers.values()), s.text
+        assert re.search(r"[{}]|nan|inf\b| 0 times", s.text) is None
+    for number in numbers(e):
+        over, by, under = (term(documents[t.run], t) if t else 1.0 for t in (number.over, number.by, number.under))
+        assert number.value == pytest.approx(over * by / under, rel=1e-9), number
+    for parts in (e.classes, e.regions):
+        for device in FOUR:
+            assert sum(p.shares[device].value for p in parts) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", ASKED)

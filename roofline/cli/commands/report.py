@@ -140,7 +140,8 @@ def _by_model(analyses: Sequence[Analysis]) -> dict[str, list[Analysis]]:
     for a in analyses:
         name = names.setdefault(f"{a.model.name}\n{a.model.source}", "")
         if not name:
-            name = re.sub(r"[^\w.-]+", "-", a.model.name).strip("-.")[:80] or "model"
+            # a name of a file has so many bytes at most, and letters of some scripts take four each
+            name = re.sub(r"[^\w.-]+", "-", a.model.name).strip("-.").encode()[:120].decode(errors="ignore") or "model"
             while name in found:
                 name += "-"
             names[f"{a.model.name}\n{a.model.source}"] = name
