@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 
 from msgspec import Struct
 
@@ -111,13 +112,14 @@ def priced(passes: Sequence[Ready], constants: Constants | None = None) -> list[
 def peaks(trace: Trace, devices: Sequence[Device]) -> list[int]:
     """The most bytes alive on each device; worked out once for those with scratch memory of the same sizes."""
     before, *alive = memory.alive(trace)
+    most, specs = max(alive, default=before), [op.spec for op in trace.ops]
     known: dict[tuple[int, ...], int] = {}
     found = []
     for device in devices:
         asked = workspace.asked(device)
         if asked not in known:
             scratch = [workspace.scratch(spec, device) for spec in trace.specs]
-            known[asked] = max((now + scratch[op.spec] for now, op in zip(alive, trace.ops, strict=True)), default=before)
+            known[asked] = max(map(add, alive, [scratch[i] for i in specs])) if any(scratch) else most
         found.append(max(before, known[asked]))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import signal
@@ -98,6 +99,8 @@ def _warm() -> None:
         import torch
 
         torch.set_num_threads(1)
+    # what is imported stays: the collector need not go through it again for every model
+    gc.freeze()
 
 
 def _read(stream: BinaryIO, put: Callable[[bytes | None], Any]) -> None:

@@ -164,23 +164,29 @@ class Batch:
         return [[one for one in each if one is not None] for each in found]
 
     def _timed(self, targets: Sequence[Target], footprints: Sequence[Sequence[int]]) -> list[list[Timed]]:
-        costs, alive = _Costs(len(targets), self.kernels), np.array(footprints, dtype=float).T
         parts = fleet.parts(targets)
-        todo = parts.copy()
-        while todo:
-            these = todo.pop()
-            try:
-                self._enter(costs, these, fleet.fleet([targets[i] for i in these]), alive[these])
-            except Mixed as mixed:
-                ways = mixed.ways or [2 * i // len(these) for i in range(len(these))]
-                divided = [[i for i, way in zip(these, ways, strict=True) if way == one] for one in dict.fromkeys(ways)]
-                parts.remove(these)
-                parts += divided
-                todo += divided
+        while True:
+            # those that formulas take together stand one after the other
+            order = [i for these in parts for i in these]
+            costs, alive = _Costs(len(targets), self.kernels), np.array(footprints, dtype=float).T[order]
+            start = 0
+            for number, these in enumerate(parts):
+                rows = slice(start, start := start + len(these))
+                try:
+                    self._enter(costs, rows, fleet.fleet([targets[i] for i in these]), alive[rows])
+                except Mixed as mixed:
+                    ways = mixed.ways or [2 * i // len(these) for i in range(len(these))]
+                    divided = [[i for i, way in zip(these, ways, strict=True) if way == one] for one in dict.fromkeys(ways)]
+                    parts[number : number + 1] = divided
+                    break
+            else:
+                break
         split = costs.bounds([costs.of_work, costs.of_start], costs.work + costs.start)
-        return [(_queued if self.gpu else _alone)(costs, split, inverse) for inverse in self.inverse]
+        place = [order.index(i) for i in range(len(order))]
+        timed = [(_queued if self.gpu else _alone)(costs, split, inverse) for inverse in self.inverse]
+        return [[each[i] for i in place] for each in timed]
 
-    def _enter(self, costs: _Costs, rows: Sequence[int], devices: Fleet, alive: Any) -> None:
+    def _enter(self, costs: _Costs, rows: slice, devices: Fleet, alive: Any) -> None:
         """The costs of all kernels on some of the devices."""
         model = models.of(devices.targets[0].family)
         for group in self.groups:
@@ -254,7 +260,7 @@ def _row(records: Sequence[Any], kind: type[Any] | None = None) -> Any:
 def _line(values: Sequence[Any]) -> Any:
     """An array; one number where it is the same for all: what hangs on it alone is worked out once."""
     first = values[0]
-    return float(first) if all(value == first for value in values) else np.array(values, dtype=float)
+    return float(first) if values.count(first) == len(values) else np.array(values, dtype=float)
 
 
 # ------------------------------------------------------------------------------------------------ times
