@@ -159,6 +159,7 @@ _CLICK_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.
 
 def _usage(error: Any) -> str:
     """What was wrong with the command line, and where help is."""
-    message = " ".join(error.format_message().split())
+    # pydantic, which typer asks, says whose error it is
+    message = " ".join(error.format_message().split()).replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     return f"{message}\ntry: {context.command_path if context else 'roofline'} --help"

@@ -88,6 +88,10 @@ def lookup(name: str | Path) -> Device:
     path = next((path for t in (text, bare) for k in (_key(t), _without_vendor(t)) if (path := index.get(k))), None)
     if path is not None:
         return _shipped(path)
+    several = [part.strip() for part in text.split(",")]
+    if len(several) > 1 and all(_key(part) in index for part in several):
+        each = " ".join(f"-d {index[_key(part)].stem}" for part in several)
+        raise UsageError(f"unknown device {text!r}: give each by itself, as {each}")
     near = errors.close(key, index, n=5)
     close = list(dict.fromkeys(index[k].stem for k in near))[:3]
     hint = f"did you mean {' or '.join(close)}? " if close else ""

@@ -29,6 +29,20 @@ def declared(path: Path) -> dict[str, dict[str, Any]]:
         raise SourceError(f"{path}: its ROOFLINE table cannot be read as a literal: {error}") from error
 
 
+def modules_of(path: Path) -> list[str]:
+    """Names of the classes of a file that look like modules, in order, else of its public functions: the file is not run."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return []
+    found: list[str] = []
+    for node in body:
+        bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases] if isinstance(node, ast.ClassDef) else []
+        if isinstance(node, ast.ClassDef) and any(base.endswith(("Module", "Model")) or base in found for base in bases):
+            found.append(node.name)
+    return found or [node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+
+
 def source_of(kind: Kind, name: str, path: Path, entry: Mapping[str, Any], bare: bool = False) -> Source:
     """The model that an entry of the table describes."""
     return Source(
@@ -59,8 +73,10 @@ class File(Kind):
         table = declared(path)
         if not attribute:
             if len(table) != 1:
-                names = ", ".join(table) or "none declared"
-                raise UsageError(f"{file}: say which model, as {file}:NAME ({names})")
+                names = list(table) or modules_of(path)
+                shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+                example = f"{file}:{names[0] if names else 'NAME'}"
+                raise UsageError(f"{file}: say which model, as {example}" + (f" (it has {shown})" if shown else ""))
             attribute = next(iter(table))
         if attribute in table:
             return source_of(self, attribute, path, table[attribute])

@@ -11,10 +11,13 @@ net.onnx                      an ONNX graph
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from msgspec.structs import replace
 
 from roofline import compat
-from roofline.errors import UnknownNameError, nearest
+from roofline.errors import UnknownNameError, UsageError, nearest
 from roofline.request import Ask, typed
 from roofline.sources import kinds
 from roofline.sources.inputs import ASSUMED, sized
@@ -47,6 +50,7 @@ def _find(model: str) -> Source:
     for kind in kinds.KINDS:
         if (found := kind.find(model)) is not None:
             return found
+    _no_model(model)
     if ("-" in model or model.count("/") == 1) and not model.endswith((".py", ".json")):  # as models of the hub are called
         raise UnknownNameError(
             f"unknown model {model!r}: nothing is downloaded, so a model of the Hugging Face hub is given by its class "
@@ -79,3 +83,25 @@ def catalogue(zoos: bool = True) -> list[dict[str, str]]:
     None of them is imported: names are read from their source.
     """
     return [row for kind in kinds.KINDS if zoos or not kind.package for row in kind.catalogue()]
+
+
+def _no_model(text: str) -> None:
+    """Raises UsageError for a place on this disk that is none of a model, by what is there."""
+    path = Path(text)
+    try:
+        folder, file = path.is_dir(), path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return
+    if folder and (os.sep in text or text.startswith(".")):
+        raise UsageError(
+            f"{text} is a folder without a config.json: give the Python file of a model (net.py:Net), or a file that holds one"
+        )
+    if file and path.suffix == ".json":
+        raise UsageError(
+            f"{text} is no model: an analysis that was saved is for `roofline diff`, "
+            f"and a configuration of transformers is given as hf:{text}"
+        )
+    if file and path.suffix:
+        raise UsageError(f"{text} is no file of a model: one is given as net.py:Net, net.pt2, net.onnx or hf:config.json")
+    if not file and not folder and (path.suffix == ".json" or text.startswith((".", os.sep, "~"))):
+        raise UsageError(f"no such file: {text}")

@@ -566,6 +566,36 @@ def test_a_name_that_the_file_has_not(tmp_path: Path) -> None:
         traced(path)
 
 
+def test_a_file_alone_is_answered_with_its_models(tmp_path: Path) -> None:
+    text = "class Part(nn.Module):\n    pass\n\n\nclass Own:\n    pass\n\n\nclass Net(Part):\n    pass\n"
+    file = write(tmp_path, text).rpartition(":")[0]
+    with pytest.raises(UsageError, match=rf"say which model, as {file}:Part \(it has Part, Net\)$"):
+        resolve(Ask(file))
+    (tmp_path / "net.py").write_text("def make():\n    pass\n\n\ndef _no():\n    pass\n")
+    with pytest.raises(UsageError, match=r":make \(it has make\)$"):
+        resolve(Ask(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./nowhere", "no such file: ./nowhere"),
+        ("nowhere.json", "no such file: nowhere.json"),
+        ("./here", "./here is a folder without a config.json"),
+        ("saved.json", "saved.json is no model: an analysis that was saved is for `roofline diff`"),
+        ("notes.txt", "notes.txt is no file of a model: one is given as net.py:Net"),
+    ],
+)
+def test_a_place_that_holds_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "saved.json").write_text('{"schema": 1}')
+    (tmp_path / "notes.txt").write_text("no model")
+    with pytest.raises(UsageError) as refused:
+        resolve(Ask(name))
+    assert str(refused.value).startswith(said)
+
+
 def test_a_model_that_fails_names_the_module_and_its_shapes(tmp_path: Path) -> None:
     model = write(tmp_path, "def Net():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(7, 2))\n")
     with pytest.raises(ModelError, match=r"failed in 1 \(Linear\) with input shapes \[1x4x222x222\]"):

@@ -142,6 +142,8 @@ def test_lookup_as_people_and_drivers_say_it(said: str, name: str) -> None:
 def test_an_unknown_name_lists_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown device 'rtx-4900'.*rtx-4090.*roofline devices"):
         library.lookup("rtx-4900")
+    with pytest.raises(UsageError, match=r"'t4, RTX 4090': give each by itself, as -d t4 -d rtx-4090"):
+        library.lookup("t4, RTX 4090")
     with pytest.raises(UnknownNameError, match=r"unknown device 'zzz': `roofline devices` lists"):
         library.lookup("zzz")
     with pytest.raises(UnknownNameError):
