@@ -91,6 +91,15 @@ Host = Annotated[
         show_default=False,
     ),
 ]
+Working = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="Cores at work of the CPUs given, a thread each; `-d NAME@N` says it of one.  [default: all]",
+        show_default=False,
+    ),
+]
 Batch = Annotated[
     int | None, typer.Option("-b", "--batch", min=1, metavar="N", help="Batch size.  [default: the model's, mostly 1]")
 ]

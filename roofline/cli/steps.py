@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from roofline.devices.device import Device
 
 
+def counted(names: Iterable[str], threads: int | None) -> list[str]:
+    """The names, of CPUs with so many threads: `i9-10940x@4`. Raises UsageError where none is a CPU."""
+    if threads is None:
+        return list(names)
+    from roofline.devices.library import lookup
+    from roofline.devices.threads import with_threads
+
+    found = {name: lookup(name) for name in names}
+    placed = with_threads(list(found.values()), threads)
+    return [name if now is was else f"{name}@{threads}" for (name, was), now in zip(found.items(), placed, strict=True)]
+
+
 def devices_named(names: Iterable[str], host: str | float | None = None, runtime: str = "eager") -> list[Device]:
     """The devices, all with the same `host` around them where one is given."""
     from roofline.devices.library import lookup, with_host

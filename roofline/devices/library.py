@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from roofline import errors, units
 from roofline.devices.device import Device, Number
 from roofline.devices.file import read
+from roofline.devices.threads import split, working
 from roofline.errors import UnknownNameError, UsageError
 from roofline.paths import LIBRARY
 
@@ -69,11 +70,16 @@ def _index() -> dict[str, Path]:
 def lookup(name: str | Path) -> Device:
     """The device of that name, alias or file path; `cpu` is this machine and `gpu` the first CUDA device.
 
+    `i9-10940x@4` is that CPU with 4 threads at work.
+
     Raises UnknownNameError with the nearest names, or DeviceFileError for a file that does not hold a device.
     """
     text = os.fspath(name)
-    if isinstance(name, Path) or text.endswith(".toml") or os.sep in text:
+    if isinstance(name, Path) or text.endswith(".toml") or (os.sep in text and split(text)[1] is None):
         return read(text)
+    whole, threads = split(text)
+    if threads is not None:
+        return working(lookup(whole), threads)
     key = _key(text)
     if key == "cpu":
         return this_machine()

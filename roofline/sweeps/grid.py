@@ -15,6 +15,7 @@ from msgspec import Struct
 from roofline import files, request
 from roofline.devices import library
 from roofline.devices.device import Device
+from roofline.devices.threads import with_threads
 from roofline.errors import UnknownNameError, UsageError, nearest
 from roofline.sources.resolve import catalogue
 
@@ -55,8 +56,8 @@ def made(models: Sequence[str], devices: Sequence[str], options: Mapping[str, An
             given = request.over(more, given)
         else:
             names.append(model)
+    chosen = with_threads(devices_of(devices or ["all"]), given.pop("threads", None))
     settings = _settings(given)
-    chosen = devices_of(devices or ["all"])
     runtimes = {setting.get("runtime", "eager") for setting in settings}
     for runtime in runtimes:
         library.with_host(chosen, given.get("host"), runtime)

@@ -20,8 +20,9 @@ from roofline.cli.options import (
     PassOptions,
     PlaceOptions,
     ViewOptions,
+    Working,
 )
-from roofline.cli.steps import View, analysed, by_known_times, foreign, gathered, in_terminal, publish, requests
+from roofline.cli.steps import View, analysed, by_known_times, counted, foreign, gathered, in_terminal, publish, requests
 from roofline.errors import CheckFailed, UsageError
 from roofline.records import Analysis
 
@@ -37,6 +38,7 @@ def run(  # long: an option each
     model: Model,
     *,
     device: Devices = None,
+    threads: Working = None,
     place: PlaceOptions,
     ask: AskOptions,
     what: PassOptions,
@@ -79,7 +81,7 @@ def run(  # long: an option each
     targets = files.targets(view.output or [])
     shown = View.of(view, targets)
     advise = _advised(targets, no_advice)
-    names = device or ["cpu"]
+    names = counted(device or ["cpu"], threads)
     if len(names) > 1 and any(f.suffix.lower() == ".csv" for f in targets):
         raise UsageError("a CSV file holds one device, and several were given\ngive one -d, or write .json")
     given = {**place.given(), **ask.given(), **what.given()}

@@ -18,8 +18,9 @@ from roofline.cli.options import (
     PlaceOptions,
     Resolution,
     SizeOption,
+    Working,
 )
-from roofline.cli.steps import devices_named, foreign, paper, table_files
+from roofline.cli.steps import counted, devices_named, foreign, paper, table_files
 from roofline.cli.terminal import note, out, out_json, painter
 from roofline.errors import UsageError
 from roofline.records.comparison import Comparison
@@ -33,6 +34,7 @@ def run(  # long: an option each
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", show_default=False, help="As `analyze` takes them.")],
     *,
     device: Devices = None,
+    threads: Working = None,
     batch: Annotated[
         list[int] | None, typer.Option("-b", "--batch", min=1, metavar="N", help="Batch size. Repeat for several.")
     ] = None,
@@ -89,7 +91,7 @@ def run(  # long: an option each
     table = comparison.table(str(own)) if own else None
     front = comparison.front(pareto, table.columns if table else ()) if pareto else None
     given = {**place.given(), **what.given(), **({"resolution": resolution} if resolution else {})}
-    devices = devices_named(device or ["cpu"])
+    devices = devices_named(counted(device or ["cpu"], threads))
     with foreign(", ".join(models)) as report:
         found = comparison.compare(
             models, devices, batch or [None], given, own=table, pareto=front, cache=not no_cache, progress=report

@@ -6,18 +6,30 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli.options import AskOptions, Debug, Devices, Json, LimitOptions, Model, NoCache, PassOptions, PlaceOptions
-from roofline.cli.steps import devices_named, foreign
+from roofline.cli.options import (
+    AskOptions,
+    Debug,
+    Devices,
+    Json,
+    LimitOptions,
+    Model,
+    NoCache,
+    PassOptions,
+    PlaceOptions,
+    Working,
+)
+from roofline.cli.steps import counted, devices_named, foreign
 from roofline.cli.terminal import out, out_json, painter
 
 SHORT = "Why a model is as fast as it is, and what would help."
 ORDER = 2
 
 
-def run(
+def run(  # long: an option each
     model: Model,
     *,
     device: Devices = None,
+    threads: Working = None,
     place: PlaceOptions,
     ask: AskOptions,
     what: PassOptions,
@@ -41,7 +53,7 @@ def run(
     from roofline.views.explanation import render
 
     given = {**place.given(), **ask.given(), **what.given()}
-    devices = devices_named(device or ["cpu"])
+    devices = devices_named(counted(device or ["cpu"], threads))
     with foreign(model) as report:
         asker = explanation.Asker(model, given, not no_cache, report)
         found = explanation.explain(asker, devices)

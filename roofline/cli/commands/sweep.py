@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roofline import units
-from roofline.cli.options import Debug, Host, Inputs, Json, NoCache, OptimizerOption, Settings, Training, limit, pairs
+from roofline.cli.options import Debug, Host, Inputs, Json, NoCache, OptimizerOption, Settings, Training, Working, limit, pairs
 from roofline.cli.terminal import note, out_json, progress
 from roofline.errors import ModelError, UsageError
 from roofline.records.sweep import OK, REFUSED
@@ -79,6 +79,7 @@ def run(  # long: an option each
     inputs: Inputs = None,
     settings: Settings = None,
     host: Host = None,
+    threads: Working = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="The I-th of N parts of the models, for array jobs: 3/16.")
     ] = None,
@@ -112,7 +113,13 @@ def run(  # long: an option each
     from roofline.sweeps.pool import Limits
 
     lists = {"batch": batch, "resolution": resolution, "dtype": dtype, "runtime": runtime, "prefill": prefill, "decode": decode}
-    once = {"training": training, "optimizer": optimizer and optimizer.value, "host": host, "inputs": tuple(inputs or ())}
+    once = {
+        "training": training,
+        "optimizer": optimizer and optimizer.value,
+        "host": host,
+        "threads": threads,
+        "inputs": tuple(inputs or ()),
+    }
     options = {**{name: grid.words(name, texts) for name, texts in lists.items()}, **once, "settings": pairs(settings or ())}
     found = grid.made(models, device or [], options)
     limits = Limits(limit("--time-limit", time_limit, "s"), int(limit("--memory-limit", memory_limit, "B")), retries)
