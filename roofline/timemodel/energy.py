@@ -123,5 +123,11 @@ def summary(of: Board, each: Sequence[Spent], time: float, batch: int, sure: Int
     doubt = math.hypot(of.doubt, standing * math.hypot(sure.own, *sure.common) if sure else 0.0)
     low, high = bounds(joules, doubt)
     return Energy(
-        joules=joules, watts=joules / time, per_sample_j=joules / batch, low_j=low, high_j=high, limit_w=of.limit, sd=doubt
+        joules=joules,
+        watts=joules / time,
+        per_sample_j=joules / max(batch, 1),
+        low_j=low,
+        high_j=high,
+        limit_w=of.limit,
+        sd=doubt,
     )

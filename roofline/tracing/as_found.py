@@ -2,21 +2,25 @@
 
 That is the attributes of every module (parameters, buffers, hooks, the training flag), what hangs on them (containers, plain
 objects, modules that are no children, random generators, arrays) however deep, what a TorchScript module holds in C++, and the
-attributes of the model's own classes. Tensors that a pass writes to are the recorder's (`Recorder.spare`).
+attributes of the model's own classes, and of the Python modules that those are from the tensors, tables and functools' caches.
+Tensors that a pass writes to are the recorder's (`Recorder.spare`).
 """
 
 from __future__ import annotations
 
 import enum
+import sys
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import nn
+
+from roofline.tracing.arguments import tensors_in
 
 _ATOMS = frozenset({
     int, float, complex, bool, str, bytes, type(None), type(Ellipsis), range, type, torch.Tensor, nn.Parameter, torch.Size,
@@ -32,6 +36,7 @@ _MOST_ITEMS, _MOST_BYTES, _MOST_SEEN = 10_000, 2**24, 100_000
 # Classes whose objects hold nothing of a model's own, by the package that they are from.
 _FOREIGN = ("torch", "builtins", "functools", "weakref", "threading", "_thread", "logging", "re", "pathlib")
 _MISSING = object()
+_CACHED = type(lru_cache(lambda: None))
 
 
 class AsFound:
@@ -45,6 +50,7 @@ class AsFound:
         self.others: list[Callable[[], Any]] = []
         self.seen = {id(m) for m, _ in self.modules}
         self.classes: dict[type, dict[str, Any] | None] = {}
+        self.spaces: dict[str, dict[str, Any]] = {}
         empty, containers, odd = self.empty, self.containers, []
         for m, attributes in self.modules:
             if type(m) not in self.classes:
@@ -140,6 +146,28 @@ class AsFound:
             own = {k: v for k, v in vars(base).items() if not (k.startswith("__") and k.endswith("__")) and k != "_abc_impl"}
             self.classes[base] = own
             self._look([v for v in own.values() if type(v) in _CONTAINERS])
+            self._caches(own.values())
+            if base.__module__ not in self.spaces:
+                self._space(base.__module__)
+
+    def _space(self, name: str) -> None:
+        """Tensors, tables and caches that stand in a Python module of the model's own: what it keeps beside itself."""
+        space = getattr(sys.modules.get(name), "__dict__", {})
+        self.spaces[name] = {k: v for k, v in space.items() if v is None or isinstance(v, torch.Tensor)}
+        for v in space.values():
+            if type(v) in _CONTAINERS and len(v) <= _MOST_ITEMS and id(v) not in self.seen:
+                self.seen.add(id(v))
+                base = _base(v)
+                held = list(base.items(v)) if issubclass(base, dict) else list(v)
+                self.others.append(partial(_without_tensors, v, base, held))
+        self._caches(space.values())
+
+    def _caches(self, values: Iterable[Any]) -> None:
+        """Those of functools: one that has grown holds tensors of the pass, and begins anew."""
+        for v in values:
+            if type(v) is _CACHED and id(v) not in self.seen:
+                self.seen.add(id(v))
+                self.others.append(partial(_forgotten, v, v.cache_info().misses))
 
     def _script(self, m: Any) -> None:
         """What a TorchScript module holds in C++: tensors, the training flag, attributes. Lists and dicts come as copies."""
@@ -174,6 +202,13 @@ class AsFound:
                     value.update(before) if isinstance(value, (dict, set)) else value.extend(before)
         for again in self.others:
             again()
+        for name, held in self.spaces.items():
+            space = getattr(sys.modules.get(name), "__dict__", {})
+            for k in [k for k, v in space.items() if isinstance(v, torch.Tensor) and held.get(k) is not v]:
+                if k in held:
+                    space[k] = held[k]
+                else:
+                    del space[k]
         for kind, own in self.classes.items():
             if own is None:  # not the model's
                 continue
@@ -182,6 +217,11 @@ class AsFound:
                 if now.get(name, _MISSING) is not own.get(name, _MISSING) and name != "_abc_impl":
                     with suppress(AttributeError, TypeError):
                         setattr(kind, name, own[name]) if name in own else delattr(kind, name)
+
+
+def _forgotten(cached: Any, misses: int) -> None:
+    if cached.cache_info().misses != misses:
+        cached.cache_clear()
 
 
 def _base(value: Any) -> Any:
@@ -200,6 +240,15 @@ def _refilled(value: Any, base: Any, held: list[Any]) -> None:
             base.__setitem__(value, key, v)
     else:
         base.update(value, held) if base is set else base.extend(value, held)
+
+
+def _without_tensors(value: Any, base: Any, held: list[Any]) -> None:
+    """A table of a Python module holds again what it held, where the pass put tensors into it; what else came stays."""
+    now = list(base.items(value)) if issubclass(base, dict) else list(value)
+    before = {id(v[1] if issubclass(base, dict) else v) for v in held}
+    came = [v for v in ((pair[1] if issubclass(base, dict) else pair) for pair in now) if id(v) not in before]
+    if next(tensors_in(came), None) is not None:
+        _refilled(value, base, held)
 
 
 def _alike(a: Any, b: Any) -> bool:

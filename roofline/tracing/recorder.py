@@ -180,8 +180,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if types and any(map(subclasses.holds_others, types)):
-            return NotImplemented  # a tensor made of others: it says what is called on them
+        if types and any(map(subclasses.speaks, types)):
+            return NotImplemented  # a class of tensors that says itself what is called
         info = func_of(func)
         if info.query is not None:
             return info.query(self, func, args, kwargs)
@@ -311,11 +311,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             # frames: their tensors would live to the end of the first pass in a process, and not of a later one
             gc.collect()
         flat = [result] if isinstance(result, torch.Tensor) else list(tensors_in(result))
-        if any([t.layout != torch.strided for t in flat]):
-            raise UsageError(
-                f"{info.name} makes a sparse tensor, which is not traced: make it dense"
-                "\nof an embedding, leave sparse=True out: the same MACs, and a gradient as large as the table"
-            )
+        if odd := [t for t in flat if t.layout != torch.strided or t.is_nested]:
+            raise UsageError(subclasses.untraced(info.name, odd[0]))
         born, out_metas, ids, fresh, aliased = len(self.ops), [], [], bool(flat), bool(flat)
         by_cdata = {t.untyped_storage()._cdata: tag[1] for t, tag in zip(tensors, tags, strict=True)} if flat else {}
         for t in flat:

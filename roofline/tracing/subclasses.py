@@ -76,6 +76,14 @@ def dense(t: torch.Tensor) -> torch.Tensor:
     return t
 
 
+def speaks(kind: type) -> bool:
+    """Whether a class of tensors says itself what an operator on them calls."""
+    return getattr(kind, "__torch_dispatch__", _SILENT) != _SILENT
+
+
+_SILENT = torch.Tensor.__torch_dispatch__
+
+
 def holds_others(kind: type) -> bool:
     """Whether its tensors hold others, in which their numbers are: packed weights, as quantisation makes them."""
     return hasattr(kind, "__tensor_flatten__") and hasattr(kind, "__tensor_unflatten__")
@@ -104,6 +112,21 @@ def with_parts(t: torch.Tensor, stand_in: Callable[[torch.Tensor], torch.Tensor]
     inside = {name: stand_in(getattr(t, name)) for name in names}
     made: torch.Tensor = type(t).__tensor_unflatten__(inside, rest, t.shape, t.stride())  # type: ignore[attr-defined]  # as above
     return made
+
+
+def untraced(name: str, t: torch.Tensor) -> str:
+    """Why the result of an operator is not traced, and what to do."""
+    if t.is_nested:
+        return (
+            f"{name} makes a nested tensor, which is not traced: its rows differ in length"
+            "\ngive its rows padded, or make it with layout=torch.jagged"
+        )
+    if str(t.layout) == "torch._mkldnn":
+        return f"{name} makes a tensor in oneDNN's own layout, which is not traced: leave to_mkldnn() out"
+    return (
+        f"{name} makes a sparse tensor, which is not traced: make it dense"
+        "\nof an embedding, leave sparse=True out: the same MACs, and a gradient as large as the table"
+    )
 
 
 def left_out(modules: Iterable[tuple[str, torch.nn.Module]]) -> list[str]:

@@ -130,6 +130,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             if failures.interrupted(error):
                 raise
             raise failures.ended(name or type(module).__name__, error) or modules.failure(error, way, inputs, asked) from error
+        fixed += modules.made(module)
         if turns and not recorder.undecided:
             raise UsageError(NO_LOOP)
         deaths = dict(recorder.deaths)  # while the output is still held

@@ -63,6 +63,7 @@ class Modules:
         self.trainable = [0] * len(self.paths)
         self.owned = self._own_params()
         self.parents = self._parents()
+        self.held = _held(self.named)
 
     def _own_params(self) -> list[int]:
         seen: set[int] = set()
@@ -83,6 +84,20 @@ class Modules:
         for i, packed in self.packed:
             owned[i] += sum(t.numel() for t in packed.unpack()[:2] if t is not None)
         return owned
+
+    def made(self, root: nn.Module) -> list[str]:
+        """A note on parameters that the model made while it ran: it has them from its second call on, and has now none."""
+        if _held(self.named) == self.held:
+            return []
+        known = {path for path, _ in self.named}
+        new = [(name, p.numel()) for name, p in root.named_parameters() if name.rpartition(".")[0] not in known]
+        if not new:
+            return []
+        names = ", ".join(name for name, _ in new[:3]) + (" ..." if len(new) > 3 else "")
+        return [
+            f"made as it ran, so not among its parameters: {names} ({sum(n for _, n in new):,} numbers)"
+            "; call the model once before, and they are"
+        ]
 
     def owners(self) -> dict[int, int]:
         """The module that owns each parameter, a tied one its first: parameter by id -> index."""
@@ -186,6 +201,11 @@ class Modules:
         if len(kept) == len(self.paths):
             return layers, tuple(ops)
         return layers, tuple([op if place[op.layer] == op.layer else replace(op, layer=place[op.layer]) for op in ops])
+
+
+def _held(named: Sequence[tuple[str, nn.Module]]) -> int:
+    """Modules in modules, as they are now."""
+    return sum(len(m.__dict__.get("_modules") or ()) for _, m in named)
 
 
 def _kernel(m: nn.Module) -> tuple[int, ...]:

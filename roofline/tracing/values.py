@@ -17,7 +17,7 @@ from roofline.tracing.given import SMALL, kept
 from roofline.tracing.memo import Entry, meta_of
 from roofline.tracing.operators import func_of
 from roofline.tracing.recorder import META, Recorder
-from roofline.tracing.subclasses import holds_others
+from roofline.tracing.subclasses import speaks
 
 aten = torch.ops.aten
 # Elements of what is worked out from values; what is larger has none.
@@ -36,7 +36,7 @@ class Valued(Recorder):  # type: ignore[no-untyped-call]  # torch's own
         self, func: torch._ops.OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if types and any(map(holds_others, types)):
+        if types and any(map(speaks, types)):
             return NotImplemented
         if func is aten._to_copy.default:
             kwargs = _stays(args[0], kwargs)

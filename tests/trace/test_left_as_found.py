@@ -9,6 +9,7 @@ import warnings
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -360,3 +361,57 @@ def test_frozen_torchscript_has_its_weights_in_its_code_and_a_note_says_so(make:
         assert torch.equal(model(x), expected)
     assert found.totals.macs == 2 * 16
     assert any("its weights are constants of its code" in note for note in found.notes)
+
+
+TABLE: dict[Any, Any] = {}
+HELD: torch.Tensor | None = None
+
+
+@lru_cache
+def angles(n: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(n, device=device).float()
+
+
+class HoldsBesideItself(nn.Module):
+    """Keeps tensors where its Python module does: in a table, a variable, a cache of functools."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        global HELD
+        TABLE["seen"] = TABLE.get("seen", 0)
+        if HELD is None:
+            HELD = torch.ones(4, device=x.device)
+        if x.shape not in TABLE:
+            TABLE[x.shape] = torch.zeros_like(x)
+        return self.body(x + angles(4, x.device) + angles(4, torch.device("cpu"))) * HELD + TABLE[x.shape]
+
+
+def test_what_a_model_keeps_beside_itself_does_not_meet_its_next_call() -> None:
+    model, x = HoldsBesideItself(), torch.rand(2, 4)
+    for options in PASSES.values():
+        assert analyze(model, args=[x], device="t4", **options).totals.macs >= 2 * 16
+    assert HELD is None
+    assert x.shape not in TABLE
+    model(x).sum().backward()
+    assert model.body.weight.grad is not None
+
+
+class MakesLayers(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "body"):
+            self.body = nn.Linear(x.shape[1], 8, device=x.device)
+        return self.body(x)  # type: ignore[no-any-return]  # a module's
+
+
+def test_layers_that_a_model_makes_as_it_runs_are_named() -> None:
+    model, x = MakesLayers(), torch.rand(2, 4)
+    found = analyze(model, args=[x], device="t4")
+    assert (found.totals.macs, found.model.params) == (2 * 32, 0)
+    assert any("made as it ran, so not among its parameters: body.weight, body.bias (40 numbers)" in n for n in found.notes)
+    model(x)
+    found = analyze(model, args=[x], device="t4")
+    assert (found.totals.macs, found.model.params) == (2 * 32, 40)
+    assert not any("made as it ran" in n for n in found.notes)

@@ -210,3 +210,53 @@ class HoldsScale(nn.Module):
 
 def test_what_hangs_on_a_parameter_is_there_in_the_pass() -> None:
     assert analyze(HoldsScale(), args=[torch.rand(2, 4)], device="t4").totals.macs == 2 * 16
+
+
+class Halved(torch.Tensor):
+    """A class that says itself what is called, and cannot be taken apart."""
+
+    inner: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor) -> Halved:
+        make: Any = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]  # torch does not name it
+        made: Halved = make(cls, inner.shape, dtype=inner.dtype, device=inner.device)
+        made.inner = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*(a.inner / 2 if isinstance(a, cls) else a for a in args), **(kwargs or {}))
+
+
+def test_a_class_of_tensors_that_a_pass_makes_says_what_is_called() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return Halved(self.body(x)) + 1  # type: ignore[no-any-return]  # a tensor
+
+    assert [k.op for k in analyze(Net(), args=[torch.rand(2, 4)], device="t4").kernels] == ["linear", "div", "add"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda x: torch.nested.nested_tensor([x[:1], x[1:]]), "makes a nested tensor.*layout=torch.jagged"),
+        (lambda x: x.to_sparse(), "makes a sparse tensor.*make it dense"),
+        (lambda x: x.to_mkldnn(), "oneDNN's own layout.*leave to_mkldnn"),
+    ],
+)
+def test_tensors_that_a_pass_makes_and_that_are_not_traced(make: Any, words: str) -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return make(x)
+
+    with pytest.raises(UsageError, match=f"(?s){words}"):
+        analyze(Net(), args=[torch.rand(3, 4)], device="t4")
+
+
+def test_no_rows_take_no_energy_of_a_sample() -> None:
+    assert analyze(nn.Linear(8, 4), args=[torch.rand(0, 8)], device="t4").totals.macs == 0
