@@ -181,6 +181,8 @@ def _parsed(path: Path) -> tuple[dict[str, Any], Place, str]:
     for key, value in data.items():
         if key not in TOP or (key == "budgets" and isinstance(value, list)):
             near = nearest(key, [name for name in TOP if name != key])
+            if key == "tool":
+                near = "; [tool.roofline...] is for pyproject.toml, here it is [budgets.NAME] and [defaults]"
             raise BudgetFileError(f"{lines.first((key, '1'), (key,), at=key)}: unknown key {key!r}{near}")
         if key == "budget" and (not isinstance(value, list) or not value):
             raise BudgetFileError(

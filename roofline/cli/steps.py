@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
+from roofline.cli import terminal
 from roofline.cli.options import By, ViewOptions
 from roofline.cli.terminal import note, out, progress
 from roofline.errors import ModelError, UsageError
@@ -64,11 +66,34 @@ def foreign(model: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _foreign(model: str) -> Iterator[None]:
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), _compiled_too():
         try:
             yield
         except SystemExit as e:
             raise ModelError(f"{model}: its code ended the program (sys.exit({e.code!r}))") from e
+
+
+@contextmanager
+def _compiled_too() -> Iterator[None]:
+    """What a model's compiled code and the programs that it starts print goes to stderr, where this process is our own."""
+    kept = None
+    if terminal.OWN_PROCESS:
+        with suppress(OSError, ValueError, AttributeError):  # one of them is closed
+            if sys.__stdout__ is not None:
+                sys.__stdout__.flush()
+            kept = os.dup(1)
+            if sys.__stderr__ is not None:
+                os.dup2(2, 1)
+            else:  # then 2 may be any file
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, 1)
+                os.close(nowhere)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def requests(model: str, devices: Iterable[str], given: Mapping[str, Any], *, cache: bool) -> list[Request]:

@@ -73,7 +73,8 @@ def place(error: BaseException) -> str:
 
 def _shown(file: str) -> str:
     try:
-        return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
+        here = Path.cwd()  # a model may have left for the root
+        return os.path.relpath(file) if Path(file).is_relative_to(here) and here != Path(here.anchor) else file
     except (OSError, ValueError):
         return file
 

@@ -19,6 +19,7 @@ RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 PROGRAM = [sys.executable, "-m", "roofline"]
 
 NET = """
+import os
 import torch
 from torch import nn
 
@@ -46,6 +47,7 @@ class Raises(Net):
 class Prints(Net):
     def forward(self, x):
         print("hello from the model")
+        os.system("echo hello from its shell")
         return super().forward(x)
 """
 
@@ -186,6 +188,7 @@ def test_what_a_model_prints(net: Path, run_cli: RunCli) -> None:
     assert done.returncode == 0, done.stderr
     json.loads(done.stdout)
     assert "hello from the model" in done.stderr
+    assert "hello from its shell" in done.stderr
 
 
 def test_a_changed_model_file_is_analysed_anew(net: Path, run_cli: RunCli) -> None:

@@ -151,6 +151,7 @@ L = "max_macs = 1\n"
         ("[[budget]]\n" + M + "max_macs = nan", ":3", "max_macs: expected"),
         ('[[budget]]\nanalysis = "a.json"\nbatch = 2\n' + L, ":3", "the saved analysis a.json has settled it"),
         ("[[budget]\n", "", "not TOML: "),
+        ("[tool.roofline.budgets.m]\nmacs = 1", "", "unknown key 'tool'; [tool.roofline...] is for pyproject.toml, here"),
     ],
 )
 def test_refused(tmp_path: Path, text: str, place: str, words: str) -> None:
