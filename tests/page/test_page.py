@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from browsing import accessible, browser, embedded, logged, own, parsed
+from browsing import accessible, browser, embedded, logged, own, parsed, ready_s
+from msgspec.structs import replace
 from sample import hostile, sample
 
 from roofline.advice.report import Missing
@@ -107,11 +110,40 @@ def test_anybody_can_use_it(tmp_path: Path) -> None:
     assert accessible(tmp_path, page) == []
 
 
-def test_six_models_on_four_devices_are_small() -> None:
-    analyses = [
-        a for n in range(6) for b in (1, 8) for a in (sample("gpu", 40, b, f"model{n}"), sample("cpu", 40, b, f"model{n}"))
-    ]
-    assert len(render(analyses)) < 3e6
+@cache
+def many() -> str:
+    """The page of six models on two devices at two batches: as many analyses as on four devices."""
+    return render(
+        [a for n in range(6) for b in (1, 8) for a in (sample("gpu", 40, b, f"model{n}"), sample("cpu", 40, b, f"model{n}"))]
+    )
+
+
+@cache
+def huge() -> str:
+    """The page of a model with 50,298 kernels: 83 blocks of 606."""
+    a, times = sample("gpu", 100), 83
+    kernels = [replace(k, layer=f"blocks.{i}.{k.layer}".rstrip(".")) for i in range(times) for k in a.kernels]
+    inner = [replace(r, path=f"blocks.{i}.{r.path}".rstrip(".")) for i in range(times) for r in a.layers]
+    whole = replace(a.layers[0], kernels=len(kernels), time_s=times * a.layers[0].time_s)
+    totals = replace(a.totals, kernels=len(kernels), time_s=times * a.totals.time_s)
+    return render([replace(a, kernels=kernels, layers=[whole, replace(whole, path="blocks"), *inner], totals=totals)])
+
+
+def test_six_models_on_four_devices_are_small_and_so_is_a_huge_one() -> None:
+    assert len(many()) < 6e6
+    assert len(huge()) < 6e6
+    (run,) = embedded(huge())["runs"]
+    assert run["totals"]["kernels"] == 50_298
+    assert run["folded"][0] == "75,366 layers: numbered siblings are one row (blocks.*), with the sums of their numbers"
+    numbers = column(embedded(huge()), run["kernels"]["number"])
+    assert len(numbers) < 5000
+    assert sum(numbers) == 50_298
+
+
+@browser
+@pytest.mark.parametrize("page", [many, huge], ids=["many", "huge"])
+def test_a_page_answers_within_two_seconds(tmp_path: Path, page: Callable[[], str]) -> None:
+    assert ready_s(tmp_path, page()) < 2
 
 
 @browser

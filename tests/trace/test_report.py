@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from sample import sample
 
 from roofline import cli
+from roofline.cli.commands.report import _by_model
+from roofline.views import files
 
 Capture = pytest.CaptureFixture[str]
 NETS = """
@@ -104,3 +110,37 @@ def test_a_page_says_what_would_help(nets: Path, tmp_path: Path, capsys: Capture
     capsys.readouterr()
     assert cli.main([*asked[:-2], "--no-advice"]) == 2
     assert "--no-advice is about a page" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_the_old_report(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "out"
+    asked = ["report", "squeezenet1_0", "--no-advice", "-o", str(folder), "-d"]
+    assert cli.main([*asked, "t4"]) == 0
+    before = {f.name: f.read_bytes() for f in folder.iterdir()}
+    real = Path.write_bytes
+
+    def write(self: Path, content: bytes) -> int:
+        if self.parent != folder:
+            return real(self, content)
+        real(self, content[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    capsys.readouterr()
+    assert cli.main([*asked, "rtx-4090"]) == 2
+    said = f"roofline: error: cannot write {folder / 'index.html'}: No space left on device\nno file was written\n"
+    assert capsys.readouterr().err.endswith(said)
+    assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
+
+
+def test_pictures_are_called_as_models_are_whatever_the_script(tmp_path: Path) -> None:
+    """Also where two names become one, where nothing is left of one, and where a letter takes three or four bytes."""
+    models = ["模" * 200, "𠀀" * 200, "نموذج", "<b>a</b>", "a b", "a-b", "🦙", "../../x", "."]
+    a = sample()
+    found = _by_model([replace(a, model=replace(a.model, name=name, source=str(i))) for i, name in enumerate(models)])
+    assert len(found) == len(models)
+    assert [name for name in found if name.isascii()] == ["b-a-b", "a-b", "a-b-", "model", "x", "model-"]
+    files.write_all({tmp_path / f"{name}.png": b"x" for name in found})
+    assert len(list(tmp_path.iterdir())) == len(models)
+    # a name as long as a file's can be
+    files.write_all({tmp_path / f"{'n' * 251}.csv": b"x"})
