@@ -98,6 +98,9 @@ def _beside_first(rows: Sequence[Compared], models: Sequence[str]) -> list[Compa
             out += group
             continue
         for row in group:
+            if not row.throughput:  # it launches nothing, so there is no time to compare
+                out.append(row)
+                continue
             times = row.throughput / first.throughput
             sure = None if row is first else doubt.times_between(times, row.interval, first.interval, same_device=True)
             out.append(replace(row, speed_up=times, speed_up_between=sure))
@@ -109,7 +112,9 @@ def _fronted(book: Book, rows: Sequence[Compared], pareto: Front) -> list[Compar
 
     def known(row: Compared) -> dict[str, float]:
         mine = {name: value for name, value in row.own.items() if isinstance(value, float)}
-        asked = {name: of.of(book.runs[row.run]) for name in pareto.names if (of := metrics.BY_NAME.get(name))}
+        # what launches nothing has no time
+        of = {name: known for name in pareto.names if (known := metrics.BY_NAME.get(name)) and (row.time_s or not known.timed)}
+        asked = {name: known.of(book.runs[row.run]) for name, known in of.items()}
         return {name: value for name, value in {**mine, **asked}.items() if name in pareto.names}
 
     def numbers(row: Compared) -> tuple[float, ...] | None:
@@ -133,7 +138,7 @@ def _fronted(book: Book, rows: Sequence[Compared], pareto: Front) -> list[Compar
 def _sentences(book: Book, rows: Sequence[Compared]) -> list[Sentence]:
     """Each beside the slowest on its device: the time, and what FLOPs and bytes would have said."""
     found: list[Sentence] = []
-    for group in _groups(rows):
+    for group in _groups([row for row in rows if row.throughput]):
         slow = min(group, key=lambda row: row.throughput)
         for row in sorted((r for r in group if r is not slow), key=lambda r: -r.throughput)[:NAMED]:
             times = book.ratio("times", row.run, slow.run, "totals.throughput")
@@ -141,22 +146,26 @@ def _sentences(book: Book, rows: Sequence[Compared]) -> list[Sentence]:
                 "macs": ("multiply-accumulates", "totals.macs"),
                 "bytes": ("bytes", "totals.bytes"),
             }
-            words, numbers = [], list[Number]()
+            words, numbers = list[str](), dict[str, Number]()
             for name, (what, path) in more.items():
+                if not getattr(row, name) or not getattr(slow, name):
+                    continue
                 lighter = getattr(row, name) <= getattr(slow, name)
-                numbers.append(book.ratio("times", *((slow.run, row.run) if lighter else (row.run, slow.run)), path))
+                numbers[name] = book.ratio("times", *((slow.run, row.run) if lighter else (row.run, slow.run)), path)
                 words.append(f"{{{name}}} {'fewer' if lighter else 'more'} {what}")
             batch = f" at batch {row.batch}" if len({r.batch for r in rows}) > 1 else ""
             sure = doubt.times_between(times.value, row.interval, slow.interval, same_device=True)
+            beside = f", with {' and '.join(words)}" if words else ""
             found += say(
-                "On {device}{batch} " + doubt.beside("model", "slow", sure) + ", with " + " and ".join(words) + ".",
+                f"On {{device}}{{batch}} {doubt.beside('model', 'slow', sure)}{beside}.",
+                when=(),
+                evidence=(),
                 device=row.device,
                 batch=batch,
                 model=row.model,
                 slow=slow.model,
                 times=times,
-                macs=numbers[0],
-                bytes=numbers[1],
+                **numbers,
             )
     return found
 

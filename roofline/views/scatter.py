@@ -119,7 +119,10 @@ def of_comparison(found: Comparison) -> Scatter:
 def _of(row: Compared, name: str) -> Any:
     """A number of a row: a column, or one that the front asked for."""
     usual: dict[str, Callable[[Compared], float]] = {"time": lambda r: r.time_s, "macs": lambda r: r.macs}
-    return row.by[name] if name in row.by else usual[name](row) if name in usual else None
+    if name in row.by:
+        return row.by[name]
+    # what launches nothing has no time
+    return usual[name](row) if name in usual and row.time_s else None
 
 
 def of_rows(found: Found) -> Scatter:
@@ -130,7 +133,7 @@ def of_rows(found: Found) -> Scatter:
     differ = [name for name in GROUP if name == "device" or len({v for table, _ in both for v in table.get(name, ())}) > 1]
     for table, shown in both:
         for i, model in enumerate(table.get("model", ())):
-            at = _pair([table[name][i] for name in names])
+            at = _pair([table[name][i] for name in names] if table["time"][i] else [])
             if at is None:
                 lost.append(model)
                 continue
@@ -164,10 +167,8 @@ def _time(table: Mapping[str, Sequence[Any]], i: int) -> tuple[float, float, flo
 
 
 def _pair(numbers: Sequence[Any]) -> tuple[float, float] | None:
-    if not all(isinstance(n, (int, float)) for n in numbers):
-        return None
-    x, y = numbers
-    return float(x), float(y)
+    known = [float(n) for n in numbers if isinstance(n, (int, float))]
+    return (known[0], known[1]) if len(known) == 2 else None
 
 
 def _ends(names: Sequence[str], at: tuple[float, float], time: tuple[float, float, float] | None) -> tuple[Between, Between]:

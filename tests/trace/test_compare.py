@@ -18,6 +18,7 @@ from roofline.advice import comparison
 from roofline.devices.library import lookup
 from roofline.errors import UsageError
 from roofline.records.comparison import Comparison
+from roofline.views import scatter
 
 MODELS = ("resnet18", "mobilenet_v3_small", "vgg11")
 
@@ -134,3 +135,17 @@ def test_an_explanation_and_a_comparison_show_tables() -> None:
     assert len(found.failed) == 2
     assert "no_such_net on t4" in found._repr_html_()
     assert "mobilenet_v3_small" in str(found)
+
+
+def test_a_model_that_launches_nothing_is_compared_with_none(tmp_path: Path) -> None:
+    """It has a row, and no time: no sentence, no speed-up, no place on a front, no point of a picture."""
+    file = tmp_path / "nets.py"
+    nets = ("Nothing = nn.Identity", "Net = lambda: nn.Conv2d(3, 8, 3)", "Copy = lambda: nn.Upsample(8)")
+    file.write_text("\n".join(["from torch import nn", *nets]))
+    models = [f"{file}:{name}" for name in ("Net", "Nothing", "Copy")]
+    front = comparison.front("time,macs", ())
+    found = comparison.compare(models, [lookup("t4")], [None], {}, pareto=front)
+    assert [row.front is None for row in found.rows] == [False, True, False]
+    assert found.rows[1].speed_up is None
+    assert not [s.text for s in found.sentences if "Nothing" in s.text or " 0 times" in s.text]
+    assert [mark.name for mark in scatter.of_comparison(found).marks] == [models[0], models[2]]
