@@ -1,6 +1,7 @@
 """The columns of a table of layers, operators or kernels, each by one name in the terminal, in CSV and in Markdown.
 
-A column's name is that of its field in the JSON, without the unit: `time` is `time_s`, `memory` is `memory_bytes`.
+A column's name is that of its field in the JSON, without the unit: `time` is `time_s`, `memory` is `memory_bytes`, `energy` is
+`energy_j`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from roofline.errors import UsageError, nearest
 from roofline.records import Analysis, KernelRow, LayerRow, OpRow
-from roofline.units import binary, count, percent, seconds, si
+from roofline.units import binary, count, joules, percent, seconds, si
 
 By = Literal["layer", "op", "kernel"]
 Row = LayerRow | OpRow | KernelRow
@@ -31,7 +32,9 @@ class Column(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.field.removesuffix("_s").removesuffix("_bytes") if self.field != "weight_bytes" else self.field
+        if self.field == "weight_bytes":
+            return self.field
+        return self.field.removesuffix("_s").removesuffix("_bytes").removesuffix("_j")
 
     def value(self, row: Row, analysis: Analysis) -> Any:
         """As in the JSON, in base units."""
@@ -84,6 +87,7 @@ OUTPUT, KERNEL = Column("Output", "output", _sizes, 128), Column("Kernel", "kern
 PARAMS, MEMORY = Column("Params", "params", count, 92), Column("Memory", "memory_bytes", binary, 144)
 CLASS, OP = Column("Class", "class", str, words=True), Column("Op", "op", str, words=True)
 KERNELS, SHAPE = Column("Kernels", "kernels", _number), Column("Output", "shape", _sizes, 110)
+ENERGY = Column("Energy", "energy_j", joules)
 _WEIGHTS = Column("Weights", "weight_bytes", _traffic)
 _RESULT = (
     TIME,
@@ -94,12 +98,13 @@ COLUMNS: dict[By, tuple[Column, ...]] = {
     "layer": (
         Column("Type", "type", str, words=True), OUTPUT, KERNEL, PARAMS, Column("Trainable", "trainable", count), MACS, FLOPS,
         TRAFFIC, _WEIGHTS, INTENSITY, MEMORY, KERNELS, Column("Calls", "calls", _number), *_RESULT,
+        Column("Low", "low_s", seconds), Column("High", "high_s", seconds), ENERGY,
     ),
-    "op": (CLASS, KERNELS, MACS, FLOPS, TRAFFIC, INTENSITY, *_RESULT),
+    "op": (CLASS, KERNELS, MACS, FLOPS, TRAFFIC, INTENSITY, *_RESULT, ENERGY),
     "kernel": (
         OP, CLASS, SHAPE, Column("Dtype", "dtype", str, words=True), MACS, FLOPS, TRAFFIC, _WEIGHTS, INTENSITY, *_RESULT,
         Column("Level", "level", str, words=True), Column("Efficiency", "efficiency", lambda value: percent(value, 1.0)),
-        Column("Phase", "phase", str, words=True),
+        Column("Phase", "phase", str, words=True), ENERGY,
     ),
 }  # fmt: skip
 # what a row is, in a file

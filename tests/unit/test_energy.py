@@ -17,6 +17,7 @@ from roofline.devices.library import everything, lookup
 from roofline.errors import UsageError
 from roofline.records import Analysis, Interval
 from roofline.timemodel import energy
+from roofline.views import columns
 
 POWERED = [d for d in everything() if d.tdp is not None]
 SURE = Interval(low_s=0.9, high_s=1.1, own=0.07, common=(0.05, 0.0, 0.0))
@@ -146,6 +147,15 @@ def test_a_difference_of_energy_needs_both() -> None:
     assert "energy" not in {c.metric for c in one_side.totals}
     with pytest.raises(UsageError, match="energy"):
         failed(one_side, [condition("energy>5%")])
+
+
+@pytest.mark.parametrize("by", ["layer", "op", "kernel"])
+def test_a_column_of_energy(by: columns.By) -> None:
+    a = sample()
+    (column,) = columns.named("energy", by)
+    rows: list[columns.Row] = list({"layer": a.layers, "op": a.ops, "kernel": a.kernels}[by])
+    assert [column.value(row, a) for row in rows] == [row.energy_j for row in rows]
+    assert column.cell(rows[0], a).endswith("J")
 
 
 def test_a_saved_energy_that_was_edited() -> None:
