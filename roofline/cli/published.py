@@ -65,5 +65,6 @@ def _end(found: Sequence[Checked], where: str) -> None:
     from roofline.gate import published
 
     if code := published.exit_code(found):
-        hint = "" if any(c.error for c in found) else "; --update writes what is computed"
-        raise of_code(code, f"{where}: {view.summary(found)}{hint}")
+        failed = sum(bool(c.error) for c in found)
+        said = f"{failed} cells not checked" if failed == len(found) else view.summary(found)
+        raise of_code(code, f"{where}: {said}{'' if failed else '; --update writes what is computed'}")

@@ -24,7 +24,7 @@ _CALLED = {
     "traffic": "bytes", "weights": "weight_bytes", "weightbytes": "weight_bytes",
     "flop/b": "intensity", "flops/b": "intensity", "flops/byte": "intensity", "flop/byte": "intensity",
     "arithmeticintensity": "intensity",
-    "launches": "kernels",
+    "launches": "kernels", "mem": "peak_memory",
     "latency": "time", "time_s": "time",
     "rate": "throughput", "samples/s": "throughput", "images/s": "throughput", "img/s": "throughput",
     "memory": "peak_memory", "peakmemory": "peak_memory", "peak_memory_bytes": "peak_memory",
@@ -61,30 +61,54 @@ class Printed(Struct, frozen=True):
     suffix: str
 
 
+_DEVICE = r"(?:\s+on\s+(?P<device>[\w./-]+?))?"
+_UNIT = r"(?:\s*[\[(](?P<unit>[^\])]+)[\])]|,\s*(?P<after>[\w/µμ]+)|\s*/\s*(?P<per>ms|us|µs|s))?"
+# "Time on t4 (ms)", "Time (ms) on t4"
+_HEADINGS = [re.compile(rf"(?P<name>.+?){inside}") for inside in (_DEVICE + _UNIT, _UNIT + _DEVICE)]
+
+
+def title(heading: str) -> str:
+    """A heading as it reads."""
+    return plain(heading.replace("`", ""))
+
+
+def _parts(said: str) -> tuple[str, str, str]:
+    """A heading's name, unit and device."""
+    if _key(said) in _CALLED:
+        return said, "", ""
+    for form in _HEADINGS:
+        found = form.fullmatch(said)
+        if found and (_key(found["name"]) in {**_CALLED, BOUND: ""} or form is _HEADINGS[-1]):
+            unit = found["unit"] or found["after"] or found["per"] or ""
+            return found["name"], _WORDS.get(unit.lower(), unit), found["device"] or ""
+    return said, "", ""
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
 def column(heading: str) -> Column:
     """What a heading stands for. Raises ValueError with the nearest name."""
-    title = plain(heading)
-    named = re.fullmatch(r"(.+?)(?:\s+on\s+([\w./-]+?))?\s*(?:[\[(]([^\])]+)[\])]|,\s*([\w/µμ]+)|/\s*(ms|us|µs|s))?", title)
-    name, device, *given = named.groups() if named else (title, None)
-    unit = next((u for u in given if u), "") if named else ""
-    unit = _WORDS.get(unit.lower(), unit)
-    key = re.sub(r"[\s_-]", "", name).lower()
+    said = title(heading)
+    name, unit, device = _parts(said)
+    key = _key(name)
     if key == BOUND:
-        return Column(title, BOUND, "", device or "")
+        return Column(said, BOUND, "", device)
     if key not in _CALLED and key in _SETTINGS:
-        return Column(title, option=_SETTINGS[key])
+        return Column(said, option=_SETTINGS[key])
     prefix = re.match(r"([kKMGTP])(?=[A-Za-z#])", name.strip())
     if key not in _CALLED and prefix and key[1:] in _CALLED:
         key, unit = key[1:], prefix[1]
     if key not in _CALLED:
-        raise ValueError(f"{title!r} is neither a metric nor an option{nearest(key, [*_CALLED, *_SETTINGS, BOUND])}")
+        raise ValueError(f"{said!r} is neither a metric nor an option{nearest(key, [*BY_NAME, *_CALLED, *_SETTINGS, BOUND])}")
     of = BY_NAME[_CALLED[key]]
     unit = "" if of.name == "throughput" and re.fullmatch(r"(?:samples?|images?|img|imgs)?/s(?:ec)?", unit) else unit
     try:
         _scale(of, unit or ("s" if of.unit == "s" else ""))
     except ValueError as error:
-        raise ValueError(f"{title!r}: {error}") from None
-    return Column(title, of.name, unit, device or "")
+        raise ValueError(f"{said!r}: {error}") from None
+    return Column(said, of.name, unit, device)
 
 
 def _scale(of: Metric, unit: str) -> Fraction:
@@ -98,6 +122,7 @@ def _scale(of: Metric, unit: str) -> Fraction:
 
 # ------------------------------------------------------------------------------------------------ what a cell says
 
+_EXAMPLES = {"s": "Time (ms)", "B": "Traffic (MB)", "J": "Energy (mJ)"}
 _DIGITS = r"(?:\d{1,3}(?P<sep>[,_'’\u00a0\u2009\u202f ])\d{3}(?:(?P=sep)\d{3})*|\d+)"
 _NUMBER = re.compile(rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{{1,3}})?")
 _OPENING = r"[\s*_~≈`$\[(]*"
@@ -142,8 +167,8 @@ def _one(of: Metric, masked: str, unit: str) -> Printed:
     after = rest.strip(" *_~`$)]")
     if after[:1].isalpha() or after[:1] in ("%", "+", "/", "±", "×", "°"):
         raise ValueError(f"{after.split()[0]!r} is no unit of {of.name}")
-    if not unit and of.unit in ("s", "B"):
-        example = "Time (ms)" if of.unit == "s" else "Traffic (MB)"
+    if not unit and of.unit in _EXAMPLES:
+        example = _EXAMPLES[of.unit]
         raise ValueError(f"it has no unit: write it in the cell, or in the heading as {example}")
     return _printed(of, match[0], match.start(), "", "", _scale(of, unit))
 
@@ -253,6 +278,8 @@ def _rescaled(of: Metric, one: Printed, value: float) -> str:
     digits = max(_significant(one), 2)
     if of.unit == "s":
         number, unit = units.seconds(value, digits).split(" ")
+    elif of.unit == "J":
+        number, unit = units.joules(value, digits).split(" ")
     elif of.unit == "B":
         number, unit = (units.binary(value, digits) if "i" in one.suffix else units.si(value, "B", digits)).split(" ")
     else:
@@ -273,6 +300,8 @@ def new(of: Metric, column: Column, value: float) -> str:
 def _best(of: Metric, value: float) -> str:
     if of.unit == "s":
         return units.seconds(value)
+    if of.unit == "J":
+        return units.joules(value, 3)
     if of.unit == "B":
         return units.binary(value) if of.name == "peak_memory" else units.si(value, "B", 3)
     return units.si(value, "", 3)

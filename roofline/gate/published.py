@@ -173,7 +173,7 @@ class _Table:
 
     def _headings(self) -> list[Column | None]:
         """What each column is; None: the models, or one that is left alone."""
-        titles = [plain(cell.text) for cell in self._mark.head]
+        titles = [cells.title(cell.text) for cell in self._mark.head]
         skipped = [name.strip().lower() for value in self._said.get(_SKIP, ()) for name in value.split(",") if name.strip()]
         for name in skipped:
             if name not in map(str.lower, titles):
@@ -304,12 +304,12 @@ def _beside(one: Asked, column: Column, cell: Cell, numbers: Sequence[Printed], 
     unknown = [u.op for u in a.coverage.unknown_ops]
     if unknown and of.needs_rules:
         return _of(one, column, cell, cell.text, f"no FLOP rule for {', '.join(unknown)}, so it cannot be told", 1)
-    if not numbers:
-        return _of(one, column, cell, cell.text.replace(ASKED, cells.new(of, column, of.of(a))))
     try:
-        values = cells.expected(of, a, len(numbers))
-    except ValueError as error:
-        return _of(one, column, cell, cell.text, str(error), 2)
+        values = cells.expected(of, a, max(len(numbers), 1))
+    except (ValueError, RooflineError) as error:  # it has no interval, no energy
+        return _of(one, column, cell, cell.text, " ".join(str(error).split()), 2)
+    if not numbers:
+        return _of(one, column, cell, cell.text.replace(ASKED, cells.new(of, column, values[0])))
     return _of(one, column, cell, cells.again(of, cell.text, list(numbers), values))
 
 

@@ -25,7 +25,9 @@ def analysis(request: Request) -> Analysis:
     if request.ask.model == "broken":
         raise ModelError("broken: its forward failed")
     found = sample()
-    totals = replace(found.totals, macs=216_589_888, time_s=2.346e-3, bytes=101_800_000, bound="memory", interval=None)
+    totals = replace(
+        found.totals, macs=216_589_888, time_s=2.346e-3, bytes=101_800_000, bound="memory", interval=None, energy=None
+    )
     coverage = replace(found.coverage, unknown_ops=[])
     return replace(found, model=replace(found.model, params=5_483_032), totals=totals, coverage=coverage)
 
@@ -135,6 +137,40 @@ def test_a_model_of_the_mark_has_rows_of_settings(tmp_path: Path) -> None:
 def test_an_option_stands_for_what_the_mark_does_not_say(tmp_path: Path) -> None:
     (one,) = page(tmp_path, f"{MARK}{HEAD}| net | 5 M | - |\n", device="a100-sxm-80gb", dtype="fp16").asked
     assert (one.request.place.device, one.request.what.dtype) == ("t4", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("heading", "read"),
+    [
+        ("images/s", ("throughput", "", "", "")),
+        ("Throughput (img/s)", ("throughput", "", "", "")),
+        ("FLOPs/Byte", ("intensity", "", "", "")),
+        ("Time (ms) on t4", ("time", "ms", "t4", "")),
+        ("Time on `./my t4.toml` (ms)", None),
+        ("**Time** on `t4`", ("time", "", "t4", "")),
+        ("Latency / ms", ("time", "ms", "", "")),
+        ("kFLOPs", ("flops", "k", "", "")),
+        ("#Params (million)", ("params", "M", "", "")),
+        ("Energy (mJ)", ("energy", "mJ", "", "")),
+        ("Batch size", ("", "", "", "batch")),
+        ("Runtime", ("", "", "", "runtime")),
+    ],
+)
+def test_headings(heading: str, read: tuple[str, str, str, str] | None) -> None:
+    if read is None:
+        with pytest.raises(ValueError, match="neither a metric nor an option"):
+            cells.column(heading)
+        return
+    column = cells.column(heading)
+    assert (column.metric, column.unit, column.device, column.option) == read
+
+
+def test_a_number_that_the_analysis_has_not(tmp_path: Path) -> None:
+    text = f"{MARK}| Model | Energy (mJ) | Time |\n|---|---|---|\n| net | 3 | 2 ms (1 to 3) |\n"
+    found = look(page(tmp_path, text))
+    assert [(c.exit_code, c.now == c.says) for c in found] == [(2, True), (2, True)]
+    assert "energy" in found[0].error
+    assert "no interval" in found[1].error
 
 
 # ------------------------------------------------------------------------------------------------ what is a table
