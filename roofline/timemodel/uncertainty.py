@@ -126,14 +126,18 @@ class Sure(Struct, frozen=True):
     """How sure times on one device in one setting are."""
 
     device_kind: str
-    runtime: str
-    training: bool
     # the lower triangle whose product with its own transpose is the covariance of clock, memory and host
     low: list[list[float]]
+    # of the model itself; by class of kernel, times that; of a single kernel
+    model: float
+    classes: Mapping[str, float]
+    kernel: float
 
     @classmethod
     def of(cls, device: Device, runtime: str, training: bool) -> Sure:
-        return cls(device.kind, runtime, training, _root(covariance(device)))
+        doubt, kind = shipped(), device.kind
+        found = own(kind, runtime, training)
+        return cls(kind, _root(covariance(device)), found, doubt.classes.get(kind, {}), doubt.kernel[kind])
 
     def parts(self, components: Mapping[str, float]) -> Vector:
         """Standard deviations of the logarithm of a time by what is not known of the device.
@@ -146,7 +150,12 @@ class Sure(Struct, frozen=True):
         return first, second, third
 
     def own(self, mix: Mix) -> float:
-        return own(self.device_kind, self.runtime, self.training, mix)
+        """Of the model's own part: what its formulas miss in a time of that mix."""
+        total = sum(mix.classes.values())
+        if not total:
+            return self.model
+        mean = sum([part * self.classes.get(name, 1.0) ** 2 for name, part in mix.classes.items()]) / total
+        return math.sqrt(self.model * self.model * mean + self.kernel**2 * mix.squares / (total * total))
 
     def between(self, seconds: float, components: Mapping[str, float], mix: Mix = UNKNOWN) -> tuple[float, float]:
         """The ends of the interval alone."""
@@ -166,15 +175,8 @@ def ratio(one: Interval, other: Interval, same_device: bool) -> float:
     return math.hypot(*one.common, *other.common, one.own, other.own)
 
 
-def own(device_kind: str, runtime: str, training: bool, mix: Mix = UNKNOWN) -> float:
-    """Of the model's own part."""
-    doubt = shipped()
-    found = doubt.model[f"{device_kind}_{runtime}"]
-    if training:
-        found = max(found, doubt.model["training"])
-    total = sum(mix.classes.values())
-    if not total:
-        return found
-    known = doubt.classes.get(device_kind, {})
-    mean = sum(part * known.get(name, 1.0) ** 2 for name, part in mix.classes.items()) / total
-    return math.sqrt(found * found * mean + doubt.kernel[device_kind] ** 2 * mix.squares / (total * total))
+def own(device_kind: str, runtime: str, training: bool) -> float:
+    """Of the model's own part, whatever the time is made of."""
+    model = shipped().model
+    found = model[f"{device_kind}_{runtime}"]
+    return max(found, model["training"]) if training else found

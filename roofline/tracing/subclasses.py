@@ -99,9 +99,16 @@ def parts(t: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     ]
 
 
+# They hold their own numbers.
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
 def stored(tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
     """What tensors by name are stored as."""
     for path, t in tensors:
+        if type(t) in _PLAIN:  # nearly all: asked in passing
+            yield path, t
+            continue
         for name, part in parts(t):
             yield f"{path}.{name}" if name else path, part
 

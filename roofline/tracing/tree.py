@@ -15,7 +15,7 @@ from roofline import compat
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
 from roofline.records import Layer, Op
-from roofline.tracing import drawn, lazy, packing
+from roofline.tracing import lazy, packing
 from roofline.tracing.arguments import elements, packed_in, tensors_in
 from roofline.tracing.recorder import Recorder
 from roofline.tracing.ways import NeedsValues, Stopped, Way, said
@@ -176,6 +176,8 @@ class Modules:
         if way.real:
             return ModelError(line)
         words = failures.text(error)
+        from roofline.tracing import drawn  # a first trace that goes through need not wait for it
+
         stopped = (NeedsValues if any(w in words for w in _NO_VALUE) else Stopped)(line)
         stopped.asked = asked
         stopped.made = sum(nbytes for nbytes, kind, _, _ in recorder.storages if kind == "activation")
