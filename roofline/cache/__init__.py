@@ -7,9 +7,10 @@ from hashlib import sha256
 
 def digest(*parts: str | bytes) -> str:
     """SHA-256 in hex of the parts; each is preceded by its length, so ("ab", "c") and ("a", "bc") differ."""
-    h = sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        h.update(b"%d:" % len(data))
-        h.update(data)
-    return h.hexdigest()
+    return sha256(framed(*parts)).hexdigest()
+
+
+def framed(*parts: str | bytes) -> bytes:
+    """What their digest is made of: parts that many digests share are framed once."""
+    each = [part.encode() if isinstance(part, str) else part for part in parts]
+    return b"".join([b"%d:%b" % (len(data), data) for data in each])

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from roofline import compat, paths, request
-from roofline.cache import digest
+from roofline.cache import digest, framed
 from roofline.cache.dependencies import Record, bytes_of
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
@@ -74,8 +74,11 @@ def keys(model: str, setting: Mapping[str, Any], devices: Iterable[tuple[Device,
     except OSError as error:
         source = str(error)
     rest = repr(sorted((name, value) for name, value in setting.items() if value not in (None, False)))
-    start = digest(version(), model, source, rest)
-    return [digest(start, device.name, known)[:32] for device, known in devices]
+    start = framed(digest(version(), model, source, rest))
+    return [sha256(start + _named(device.name, known)).hexdigest()[:32] for device, known in devices]
+
+
+_named = cache(framed)
 
 
 def own_code(model: str, setting: Mapping[str, Any]) -> bool:

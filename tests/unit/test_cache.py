@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import threading
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from roofline.cache import digest
+from roofline.cache import digest, framed
 from roofline.cache.store import Cache, default_root
 
 KEY = digest("model", "setting")
@@ -61,6 +62,7 @@ def test_disabled_neither_reads_nor_writes(cache: Cache) -> None:
 
 
 def test_digest_keeps_its_parts_apart() -> None:
+    assert digest("ab", b"c") == sha256(b"2:ab1:c").hexdigest() == sha256(framed("ab") + framed("c")).hexdigest()
     assert digest("ab", "c") != digest("a", "bc") != digest("abc")
     assert digest("é") == digest("é".encode())
     assert len(digest()) == 64
@@ -308,6 +310,7 @@ def test_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
+from hashlib import sha256
 from pathlib import Path
 from roofline.cache.store import Cache
 cache = Cache(Path(sys.argv[1]))
