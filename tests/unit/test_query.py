@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from roofline import cli
 from roofline.analysis import own
 from roofline.errors import UsageError
 from roofline.records.sweep import Row
@@ -146,3 +147,24 @@ def test_an_answer_as_table_csv_markdown_and_json(zoo: Path) -> None:
     assert [r["params"] for r in document["rows"]] == [1, 2_000_000]
     assert view.to_csv(found).splitlines()[2].split(",")[2] == "timm:small"
     assert view.to_markdown(found).count("\n") == 4
+
+
+def test_the_command_draws_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever columns the table shows: the points have their numbers, and those that are beaten stand there without a name."""
+    path = tmp_path / "zoo.jsonl"
+    path.write_bytes(FORMATS[".jsonl"].encode([row(i, *net) for i, net in enumerate(NETS)]))
+    svg, page = tmp_path / "x.svg", tmp_path / "x.html"
+    asked = ["query", str(path), "--pareto", "time,params", "--columns", "model"]
+    assert cli.main([*asked, "-o", str(svg), "-o", str(page), "--dark"]) == 0
+    assert "2 of 6 rows" in capsys.readouterr().out
+    text = svg.read_text(encoding="utf-8")
+    assert text.count("timm:small") == 2
+    assert "timm:wide" not in text
+    data = json.loads(page.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0])
+    assert [(m["name"], m.get("row")) for m in data["marks"]][:2] == [("timm:small", 0), ("timm:small", 1)]
+    assert sorted(m["name"] for m in data["marks"] if "row" not in m) == ["timm:huge", "timm:large", "timm:slow", "timm:wide"]
+    assert data["rows"][0]["cells"] == ["timm:small"]
+    assert cli.main([*asked, "-o", str(tmp_path / "x.csv"), "--size", "slide"]) == 2
+    assert "--size is about pictures" in capsys.readouterr().err
+    assert cli.main([*asked, "-o", str(tmp_path / "x.txt")]) == 2
+    assert "an answer is written as .csv, .json, .md, .png" in capsys.readouterr().err
