@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from roofline.advice.terms import Book, at_least, below, say
 from roofline.analysis.reasons import inside, listed, most
+from roofline.classes import MATRIX
 from roofline.records import BOUNDS, Analysis, bound_of_component
 from roofline.records.explanation import Evidence, Number, Sentence, Term
 
@@ -135,7 +136,9 @@ def _memory(book: Book, run: str) -> list[Sentence]:
     flops, nbytes = (sum(getattr(k, what) for k in a.kernels if k.klass == klass) for what in ("flops", "bytes"))
     text = "On {device} moving bytes ({level}) takes {share} of the time, most of it in {klass}"
     if nbytes and flops / nbytes < a.device.ridge:
-        text += ": they do {intensity}, and only from {ridge} on arithmetic would be the limit"
+        text += ": they do {intensity}"
+        # the ridge is that of the units for products, where the device has such
+        text += ", and only from {ridge} on arithmetic would be the limit" if klass in MATRIX else ""
     return say(
         text + ".", when=(at_least(share, NAMED),), evidence=(Evidence(run, where),), device=run, share=share,
         level=level, klass=inside(klass), intensity=_intensity(book, run, where), ridge=book.of(run, "FLOP/B", "device.ridge"),

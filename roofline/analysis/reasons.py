@@ -99,11 +99,18 @@ def _compute(a: Analysis) -> str:
 
 
 def _main(a: Analysis, bound: str) -> tuple[str, list[KernelRow], float, float]:
-    """The class of kernel with most of the seconds under a bound: its name, kernels and intensity; and the ridge."""
+    """The class of kernel with most of the seconds under a bound: its name, kernels and intensity; and its ridge."""
     klass = most(a, bound)
     rows = [k for k in a.kernels if k.klass == klass]
     nbytes = sum(k.bytes for k in rows)
-    return klass, rows, sum(k.flops for k in rows) / nbytes if nbytes else 0.0, a.device.ridge
+    return klass, rows, sum(k.flops for k in rows) / nbytes if nbytes else 0.0, _ridge_of(a, klass)
+
+
+def _ridge_of(a: Analysis, klass: str) -> float:
+    """FLOP/B where the roof that a class of kernel runs under meets DRAM: matrix units take products alone."""
+    if klass in MATRIX:
+        return a.device.ridge
+    return a.device.peaks.get("vector fp32", a.device.peak_flops) / a.device.bandwidth
 
 
 def _instructions(a: Analysis) -> str:
