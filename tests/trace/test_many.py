@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from roofline import pipeline, request
 from roofline.analysis import memory
 from roofline.devices import library
+from roofline.devices.device import Device, Number
 from roofline.errors import UsageError
 from roofline.kernels import build
 from roofline.records import BOUNDS, by_bound
@@ -76,3 +78,28 @@ def test_passes_at_once_are_each_by_itself(kind: str) -> None:
             for point in roof.place(launched, device, setting="fp32", runtime="eager", footprint=footprint, constants=asked()):
                 whole += point.time_s
             assert one.time == whole
+
+
+def test_measured_devices_at_once_are_each_by_itself() -> None:
+    """Of some, `calibrate` measured what an operator costs: formulas ask for those numbers one after the other."""
+    base = [library.lookup(name) for name in ("i9-10940x", "xeon-8380", "epyc-9654")]
+
+    def measured(device: Device, by: float, *names: str) -> Device:
+        fixed = {name: Number(by * 1e-6, "calibrate", "measured", by * 1e-6) for name in names}
+        rates = {name: Number(by * 1e11, "calibrate", "measured", by * 1e11) for name in ("conv", "gemm")}
+        loops = {name: Number(by * 1e10, "calibrate", "measured", by * 1e10) for name in ("pointwise", "hardswish", "pool")}
+        *caches, dram = device.levels
+        levels = (*caches, replace(dram, status="measured"))
+        return replace(device, fixed=fixed, flops=rates, bytes=loops, levels=levels, tier="calibrated")
+
+    names = "conv", "conv_small", "gemm", "pointwise", "norm"
+    devices = [*base, *(measured(d, i + 2.0, *names) for i, d in enumerate(base)), measured(base[0], 5.0, "conv")]
+    trace, _ = pipeline.of_trace(request.made("mobilenet_v3_large", {"dtype": "fp32"}), devices[0], lambda trace: trace)
+    kernels = build.build(trace, "eager", "cpu")
+    ((*found,),) = many.Batch(many.Passes([kernels]), "cpu").times(devices, [[10**7] * len(devices)], "fp32", "eager", asked())
+    for device, one in zip(devices, found, strict=True):
+        assert isinstance(one, many.Timed)
+        whole = 0.0
+        for point in roof.place(kernels, device, setting="fp32", runtime="eager", footprint=10**7, constants=asked()):
+            whole += point.time_s
+        assert one.time == whole
