@@ -247,8 +247,10 @@ def main() -> int:
         sweep(todo, asked.state)
     rows = state(asked.state)
     if asked.write:
-        before = PAGE.read_text(encoding="utf-8").partition(BEGIN)[0].rstrip()
-        PAGE.write_text(f"{before}\n\n{page(rows, len(names(asked.heads)))}", encoding="utf-8")
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2].lstrip()
+        parts = [before.rstrip(), page(rows, len(names(asked.heads))).rstrip(), after.rstrip()]
+        PAGE.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     print(Counter(verdict(row) for row in rows.values()))
     return 0
 

@@ -154,12 +154,27 @@ def asked(traced: bool, accelerators: bool) -> Iterator[Asked]:
         put(getattr(torch, kind, None), "_lazy_init", noted)
     if accelerators and not torch.cuda.is_available():
         for name, value in _IDLE.items():
-            put(torch.cuda, name, lambda real, value=value: lambda *args: value)  # type: ignore[misc]  # a default binds it
+            put(torch.cuda, name, lambda real, value=value: lambda *_, **__: value)  # type: ignore[misc]  # a default binds it
     try:
         yield found
     finally:
         for owner, name, real in saved:
             setattr(owner, name, real)
+
+
+class _Stream:
+    """A stream or an event of a device that does nothing: a context, and every method is one."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_, **__: {"query": True, "elapsed_time": 0.0}.get(name, self)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 # What code that was written for one GPU asks of it on its way, and what it gets from one that does nothing.
@@ -172,6 +187,8 @@ _IDLE = {
     "max_memory_allocated": 0,
     "memory_reserved": 0,
     "reset_peak_memory_stats": None,
+    "set_stream": None,
+    **dict.fromkeys(("Stream", "Event", "stream", "current_stream", "default_stream"), _Stream()),
 }
 
 

@@ -104,3 +104,38 @@ def test_every_model_is_compared_under_three_combinations() -> None:
     for step in ({"training": True}, {}):
         kinds = {a["device"] in same.GPUS for a in models if step.items() <= a.items()}
         assert kinds == {True, False}, "a pass is asked for on one kind of device only"
+
+
+COUNTED = {"params": 36, "macs": 100}
+FOUND: dict[str, Any] = {**COUNTED, "beyond": 0, "notes": [], "unknown": {}}
+IDLE = {**FOUND, "notes": ["never ran in this pass, so their cost is not counted: head (4 parameters, 11.1 %)"]}
+
+
+@pytest.mark.parametrize(
+    ("found", "what", "why"),
+    [
+        (FOUND, "whole", ""),
+        (IDLE, "part", "never ran: head (4 parameters, 11.1 %)"),
+        ({**FOUND, "macs": 160, "beyond": 60}, "whole", ""),
+        ({**FOUND, "macs": 160, "beyond": 59}, "differs", "160 MACs, not 100"),
+        ({**FOUND, "params": 35}, "differs", "35 parameters, not 36"),
+        ({**FOUND, "unknown": {"mine.op": 1}}, "differs", "without a rule: mine.op"),
+        ({"error": "it is sparse"}, "refused", "it is sparse"),
+        ({"crash": "KeyError: 'x'"}, "failed", "KeyError: 'x'"),
+    ],
+)
+def test_what_came_of_a_model_of_a_package(found: dict[str, Any], what: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import package_models
+    import packages
+
+    assert {name.partition(" ")[0] for name in package_models.MODELS} == set(packages.IMPORTS)
+    name = next(iter(package_models.MODELS))
+    row = {"name": name, "version": "1.2", "counted": COUNTED, "python": FOUND, "by_name": found}
+    assert packages.verdict(row) == (what, why)
+    assert packages.verdict({**row, "python": found, "by_name": FOUND}) == (what, why)
+    package, _, model = name.partition(" ")
+    shown = packages.page({name: row})
+    counts = " | ".join(str(int(kind == what)) for kind in packages.KINDS)
+    assert f"| {package} | 1.2 | {model} | {counts} |" in shown
+    assert (f"| {name} | {what} | {why} |" in shown) == bool(why)

@@ -52,6 +52,10 @@ _INSIDE = (
     (r"torch\.(\w+)\(\) raises unimplemented", "{}(): how much it finds depends on values"),
     (r"(repeat_interleave) a meta tensor without output_size", "{}(): how long its result is depends on values"),
     (r"Cannot copy out of meta tensor", "it asked for the values of a tensor, as tolist(), numpy() or a copy to the CPU do"),
+    (
+        r"(Found no NVIDIA driver|not compiled with CUDA enabled)",
+        "it asks for a CUDA device, and there is none here ({}): let it take the device that its tensors are on",
+    ),
     (r"Tensor\.(\w+)\(\) cannot be called on meta", "it asked for the value of a tensor ({}(), or a condition on it)"),
 )
 
@@ -82,7 +86,7 @@ def surroundings(way: Way) -> Iterator[compat.Asked]:
 
 
 def _asked(way: Way) -> AbstractContextManager[compat.Asked]:
-    return compat.asked(traced=way.tracers, accelerators=way.here)
+    return compat.asked(traced=way.tracers, accelerators=way.here or way.values)
 
 
 @contextmanager

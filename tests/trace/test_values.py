@@ -87,6 +87,21 @@ def test_a_packed_sequence_is_an_argument() -> None:
     assert not packed.data.is_meta
 
 
+def on_a_stream() -> None:
+    if not torch.cuda.is_available():  # elsewhere it is torch's own
+        event = torch.cuda.Event(enable_timing=True)
+        with torch.cuda.stream(torch.cuda.Stream()):
+            event.record(torch.cuda.current_stream())
+        torch.cuda.current_stream().wait_event(event)
+        assert event.elapsed_time(event) == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_what_only_a_device_knows_is_asked_of_none() -> None:
+    with pytest.raises(ModelError, match="it asks for a CUDA device, and there is none here"):
+        analyze(Of(lambda lin, x: lin(x) if torch.cuda.get_device_properties(0).major > 7 else x), torch.zeros(3, 8))
+
+
 @pytest.mark.parametrize(
     "forward",
     [
@@ -98,6 +113,7 @@ def test_a_packed_sequence_is_an_argument() -> None:
         lambda lin, x: lin(x.to("cuda")),
         lambda lin, x: lin(x + torch.zeros(8, device="cuda:0")) + torch.ones(16).cuda(),
         lambda lin, x: (torch.cuda.current_device() if not torch.cuda.is_available() else 0, lin(x.cuda()))[1],
+        lambda lin, x: (on_a_stream(), lin(x.cuda()))[1],
     ],
 )
 def test_questions_about_what_is_computed_are_answered_by_a_run(forward: Any) -> None:
