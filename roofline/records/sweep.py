@@ -52,6 +52,9 @@ class Row(Struct, frozen=True, kw_only=True, gc=False):
     # whether the peak fits; None: the device's memory is not known
     fits: bool | None = None
     time: float | None = None
+    # the 80 % interval of the time
+    time_low: float | None = None
+    time_high: float | None = None
     throughput: float | None = None
     bound: str = ""
     # fractions of the time

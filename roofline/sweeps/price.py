@@ -11,10 +11,10 @@ from roofline.analysis import memory, workspace
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
-from roofline.records import BOUNDS, Kernel, Trace, by_bound, components_of
-from roofline.timemodel import halves, roof
+from roofline.records import BOUNDS, Kernel, Trace, components_of
+from roofline.timemodel import halves, roof, uncertainty
 from roofline.timemodel.constants import Constants, asked
-from roofline.timemodel.many import Batch, Passes, Timed
+from roofline.timemodel.many import PARTS, Batch, Passes, Timed, part_of
 
 
 class Priced(Struct, frozen=True, gc=False):
@@ -28,6 +28,8 @@ class Priced(Struct, frozen=True, gc=False):
     flops_known: float
     peak_memory: int
     time: float
+    # the ends of its 80 % interval; None where it has none
+    between: tuple[float, float] | None
     bound: str
     shares: tuple[float, ...]
 
@@ -60,6 +62,7 @@ class Ready(Struct, frozen=True):
 
     kernels: Sequence[Kernel]
     runtime: str
+    training: bool
     # the dtype that was asked for, else the model's own
     setting: str
     # of all devices, the number of each that can run it, as it does; of the others why not
@@ -80,7 +83,7 @@ class Ready(Struct, frozen=True):
             except RooflineError as error:
                 refused[i] = error
         alive = peaks(trace, list(targets.values()))
-        return cls(kernels, runtime, dtype or trace.dtype, targets, refused, alive, _Sums.of(kernels))
+        return cls(kernels, runtime, trace.mode == "training", dtype or trace.dtype, targets, refused, alive, _Sums.of(kernels))
 
 
 def priced(passes: Sequence[Ready], constants: Constants | None = None) -> list[list[Priced | RooflineError]]:
@@ -104,7 +107,7 @@ def priced(passes: Sequence[Ready], constants: Constants | None = None) -> list[
         timed.update(zip(at, _together(some, entered[these], numbers), strict=True))
     found = []
     for number, one in enumerate(passes):
-        by = dict(zip(one.targets, zip(one.peaks, timed[number], strict=True), strict=True))
+        by = dict(zip(one.targets, zip(one.targets.values(), one.peaks, timed[number], strict=True), strict=True))
         found.append([_priced(one, *by[i]) if i in by else one.refused[i] for i in range(len(by) + len(one.refused))])
     return found
 
@@ -143,20 +146,33 @@ def _one_by_one(one: Ready, numbers: Constants) -> list[Timed | RooflineError]:
         except RooflineError as error:
             found.append(error)
             continue
-        time = 0.0
-        for point in points:  # as `Batch` adds up: sum() of newer Pythons rounds in another way
-            time += point.time_s
-        found.append(Timed(time, tuple(by_bound(components_of(points)).values())))
+        time = squares = 0.0
+        split, classes = dict.fromkeys(PARTS, 0.0), dict[str, float]()
+        for kernel, point in zip(one.kernels, points, strict=True):
+            time += point.time_s  # as `Batch` adds up: sum() of newer Pythons rounds in another way
+            squares += point.time_s**2
+            classes[kernel.klass] = classes.get(kernel.klass, 0.0) + point.time_s
+        for name, part in components_of(points).items():
+            split[part_of(name, device.kind == "gpu")] += part
+        found.append(Timed(time, tuple(split.values()), classes, squares))
     return found
 
 
-def _priced(one: Ready, peak: int, timed: Timed | RooflineError) -> Priced | RooflineError:
+def _priced(one: Ready, device: Device, peak: int, timed: Timed | RooflineError) -> Priced | RooflineError:
     if isinstance(timed, RooflineError):
         return timed
-    time, split = timed
-    sums = one.sums
+    time, split, sums = timed.time, timed.bounds, one.sums
     bound = max(BOUNDS, key=lambda name: split[BOUNDS.index(name)]) if any(split) else "memory"
     return Priced(
         sums.flops, sums.macs, sums.bytes, sums.weight_bytes, sums.kernels, sums.flops_known, peak, time,
+        _between(one, device, timed) if time else None,
         bound if sums.kernels else "", tuple(part / time if time else 0.0 for part in split),
     )  # fmt: skip
+
+
+def _between(one: Ready, device: Device, timed: Timed) -> tuple[float, float] | None:
+    if one.runtime == "ideal":
+        return None
+    sure = uncertainty.Sure.of(device, one.runtime, one.training)
+    low, high = sure.between(timed.time, timed.components, uncertainty.Mix(timed.classes, timed.squares))
+    return low, high

@@ -30,8 +30,8 @@ class Target:
         if not machine.reached:
             # the constant that stands in for a share of DRAM's bandwidth that is not known: fewer devices differ in form
             machine = replace(machine, reached=getattr(family, "stream", 0.0))
-        # all its levels are memory: one roof, as far as a row tells
-        self.machine = machine.shared([""] * len(device.levels))
+        # all its caches are one roof, as far as a row tells
+        self.machine = machine.shared([*[""] * (len(device.levels) - 1), "DRAM"])
         tables = tuple(tuple(sorted(t)) for t in (device.fixed, device.flops, device.bytes))
         # what formulas ask of a device before they work anything out
         self.form = len(device.levels), bool(device.tensor), device.levels[-1].status == "measured", tables

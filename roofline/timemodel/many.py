@@ -17,7 +17,7 @@ from msgspec.structs import astuple, replace
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.errors import UsageError
-from roofline.records import BOUNDS, Kernel, bound_of_component
+from roofline.records import Kernel
 from roofline.shapes import Access, Loop
 from roofline.timemodel import columns, cpu_eager, features, fleet, models, sizes
 from roofline.timemodel.columns import Columns, Mixed, plain, roofs
@@ -29,11 +29,37 @@ from roofline.timemodel.fleet import Fleet, Target
 EXACT = 2**53
 
 
+# What a time rests on, as far as a row tells: caches apart from DRAM, and from other overheads the host (on a CPU with its
+# threads), since how sure each is differs.
+PARTS = ("compute", "instructions", "memory", "DRAM", "host", "overhead")
+
+
 class Timed(NamedTuple):
-    """A pass on one device: seconds, and those under each of BOUNDS."""
+    """A pass on one device: seconds; those of each of PARTS; those by class of kernel, and the sum of the kernels' squares."""
 
     time: float
     split: tuple[float, ...]
+    classes: dict[str, float]
+    squares: float
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Seconds under each of BOUNDS."""
+        compute, instructions, caches, dram, host, overhead = self.split
+        return compute, instructions, caches + dram, host + overhead
+
+    @property
+    def components(self) -> dict[str, float]:
+        """Seconds by names that `uncertainty` knows."""
+        return dict(zip(("compute", "instructions", "memory:", "memory:DRAM", "host", "drain"), self.split, strict=True))
+
+
+def part_of(component: str, gpu: bool) -> str:
+    """Which of PARTS a component belongs to."""
+    kind, _, level = component.partition(":")
+    if level == "DRAM" or kind in PARTS:
+        return level if level == "DRAM" else kind
+    return "host" if kind == "launch" and not gpu else "overhead"
 
 
 class _Products:
@@ -135,7 +161,10 @@ class Batch:
             at = slice(start, start := start + len(these))
             place[these] = range(at.start, at.stop)
             self.groups.append(_group([found[i] for i in these], reads, self.gpu, at))
-        # of each pass, the number of every kernel, group after group
+        # the class of each kernel that is found; of each pass, the number of every kernel, group after group
+        self.classes = np.array(
+            [group.klass for group in self.groups for _ in range(group.at.start, group.at.stop)], dtype=object
+        )
         self.inverse = [place[numbers] for numbers in passes.numbers]
 
     def times(
@@ -168,7 +197,7 @@ class Batch:
         while True:
             # those that formulas take together stand one after the other
             order = [i for these in parts for i in these]
-            costs, alive = _Costs(len(targets), self.kernels), np.array(footprints, dtype=float).T[order]
+            costs, alive = _Costs(len(targets), self.kernels, self.gpu), np.array(footprints, dtype=float).T[order]
             start = 0
             for number, these in enumerate(parts):
                 rows = slice(start, start := start + len(these))
@@ -181,9 +210,9 @@ class Batch:
                     break
             else:
                 break
-        split = costs.bounds([costs.of_work, costs.of_start], costs.work + costs.start)
+        split = costs.parts([costs.of_work, costs.of_start], costs.work + costs.start)
         place = [order.index(i) for i in range(len(order))]
-        timed = [(_queued if self.gpu else _alone)(costs, split, inverse) for inverse in self.inverse]
+        timed = [(_queued if self.gpu else _alone)(costs, split, inverse, self.classes) for inverse in self.inverse]
         return [[each[i] for i in place] for each in timed]
 
     def _enter(self, costs: _Costs, rows: slice, devices: Fleet, alive: Any) -> None:
@@ -269,8 +298,8 @@ def _line(values: Sequence[Any]) -> Any:
 class _Costs:
     """Seconds of each kernel on each device by itself, with what they rest on: as roof._Cost."""
 
-    def __init__(self, devices: int, kernels: int) -> None:
-        self.shape = devices, kernels
+    def __init__(self, devices: int, kernels: int, gpu: bool) -> None:
+        self.shape, self.gpu = (devices, kernels), gpu
         self.work, self.start, self.step = (np.zeros(self.shape) for _ in range(3))
         self.of_work: dict[str, Any] = {}
         self.of_start: dict[str, Any] = {}
@@ -295,10 +324,10 @@ class _Costs:
             into[name] = np.zeros(self.shape)
         into[name][at] += part
 
-    def bounds(self, parts: Sequence[dict[str, Any]], time: Any) -> Any:
-        """[bound, device, kernel]: components that add up to a time, as roof._point makes them."""
+    def parts(self, parts: Sequence[dict[str, Any]], time: Any) -> Any:
+        """[part, device, kernel]: components that add up to a time, as roof._point makes them, by PARTS."""
         names = list(dict.fromkeys(name for each in parts for name in each))
-        out = np.zeros((len(BOUNDS), *time.shape))
+        out = np.zeros((len(PARTS), *time.shape))
         if not names:
             return out
         all_parts = np.stack([sum(each[name] for each in parts if name in each) for name in names])
@@ -306,19 +335,19 @@ class _Costs:
         largest = all_parts.argmax(axis=0)
         rest = time - all_parts.sum(axis=0)
         for i, name in enumerate(names):
-            out[BOUNDS.index(bound_of_component(name))] += all_parts[i] + np.where(largest == i, rest, 0.0)
+            out[PARTS.index(part_of(name, self.gpu))] += all_parts[i] + np.where(largest == i, rest, 0.0)
         return out
 
 
-def _alone(costs: _Costs, split: Any, inverse: Any) -> list[Timed]:
+def _alone(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed]:
     each = (costs.work + costs.start)[:, inverse]
     # one after the other, as they are launched: another order has another last digit
     whole = np.cumsum(each, axis=1)[:, -1] if each.shape[1] else np.zeros(len(each))
     counts = np.bincount(inverse, minlength=costs.shape[1])
-    return _timed(whole, (split * counts).sum(axis=2))
+    return _timed(whole, (split * counts).sum(axis=2), each, classes[inverse])
 
 
-def _queued(costs: _Costs, split: Any, inverse: Any) -> list[Timed]:
+def _queued(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed]:
     """As roof._queued: the host issues, the device executes."""
     n, count = costs.shape[0], len(inverse)
     work, start, step = (np.ascontiguousarray(each[:, inverse].T) for each in (costs.work, costs.start, costs.step))
@@ -331,7 +360,7 @@ def _queued(costs: _Costs, split: Any, inverse: Any) -> list[Timed]:
     waits, added = issued > ready, np.diff(done, axis=0)
     whole = np.concatenate([np.zeros((1, n)), np.cumsum(added, axis=0)])
     waited = np.where(waits.any(axis=0), count - 1 - waits[::-1].argmax(axis=0), -1) if count else np.full(n, -1)
-    found, rows = np.empty((len(BOUNDS), n)), np.arange(n)
+    found, rows = np.empty((len(PARTS), n)), np.arange(n)
     for at in np.unique(waited):
         these, counts = waited == at, np.bincount(inverse[at + 1 :], minlength=costs.shape[1])
         found[:, these] = (split[:, these] * counts).sum(axis=2)
@@ -340,11 +369,22 @@ def _queued(costs: _Costs, split: Any, inverse: Any) -> list[Timed]:
         at = {name: part[rows, last].reshape(-1, 1) for name, part in costs.of_work.items()}
         busy = costs.work[rows, last].reshape(-1, 1)
         met = waited >= 0
-        found += np.where(met, costs.bounds([at], busy)[:, :, 0], 0.0)
+        found += np.where(met, costs.parts([at], busy)[:, :, 0], 0.0)
         hidden, own = whole[waited, rows], added[waited, rows]
-        found[BOUNDS.index("overhead")] += np.where(met, hidden + own - busy[:, 0], 0.0)
-    return _timed(whole[-1], found)
+        found[PARTS.index("host")] += np.where(met, hidden + own - busy[:, 0], 0.0)
+    return _timed(whole[-1], found, added.T, classes[inverse])
 
 
-def _timed(whole: Any, split: Any) -> list[Timed]:
-    return [Timed(float(time), tuple(map(float, split[:, i]))) for i, time in enumerate(whole)]
+def _timed(whole: Any, split: Any, each: Any, classes: Any) -> list[Timed]:
+    """`each` has the seconds that every launch adds, on each device; `classes` what it is."""
+    by_class = {klass: each[:, classes == klass].sum(axis=1) for klass in dict.fromkeys(classes)}
+    squares = np.einsum("ij,ij->i", each, each)
+    return [
+        Timed(
+            float(time),
+            tuple(map(float, split[:, i])),
+            {klass: float(seconds[i]) for klass, seconds in by_class.items()},
+            float(squares[i]),
+        )
+        for i, time in enumerate(whole)
+    ]

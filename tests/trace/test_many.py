@@ -59,7 +59,7 @@ def test_all_devices_at_once_are_each_by_itself(model: str, options: dict[str, A
                 components[name] = components.get(name, 0.0) + part
         assert timed.time == whole
         split = by_bound(components)
-        assert timed.split == pytest.approx([split[name] for name in BOUNDS], abs=1e-9 * whole)
+        assert timed.bounds == pytest.approx([split[name] for name in BOUNDS], abs=1e-9 * whole)
 
 
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])

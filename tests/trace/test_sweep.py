@@ -95,6 +95,9 @@ def test_rows_are_those_of_single_analyses(tmp_path: Path) -> None:
         )
         assert (row.time, row.throughput, row.peak_memory, row.bound) == (t.time_s, t.throughput, t.peak_memory_bytes, t.bound)
         assert (row.fits, row.weight_bytes, row.intensity) == (t.fits, t.weight_bytes, t.intensity)
+        assert (row.time_low is None) == (t.interval is None) == (row.runtime == "ideal")
+        if t.interval is not None:
+            assert (row.time_low, row.time_high) == pytest.approx((t.interval.low_s, t.interval.high_s), rel=6e-6)
         for name, part in t.time_by_bound.items():
             assert getattr(row, name) == pytest.approx(part / t.time_s, abs=2e-6)
 
