@@ -120,9 +120,9 @@ class Asked:
 
 
 @contextmanager
-def asked(traced: bool, accelerators: bool) -> Iterator[Asked]:
+def asked(traced: bool, idle: Mapping[str, Any]) -> Iterator[Asked]:
     """Note what is asked for. With `traced`, whoever asks whether it is being traced is told so, but for torch itself; with
-    `accelerators`, calls that wait for a device or count its memory do nothing where there is none."""
+    `idle`, the functions of torch.cuda of those names give those values where there is no such device."""
     import torch
 
     found, saved = Asked(), list[tuple[Any, str, Any]]()
@@ -152,44 +152,14 @@ def asked(traced: bool, accelerators: bool) -> Iterator[Asked]:
         put(owner, name, question)
     for kind in ("cuda", "xpu", "mtia"):
         put(getattr(torch, kind, None), "_lazy_init", noted)
-    if accelerators and not torch.cuda.is_available():
-        for name, value in _IDLE.items():
+    if idle and not torch.cuda.is_available():
+        for name, value in idle.items():
             put(torch.cuda, name, lambda real, value=value: lambda *_, **__: value)  # type: ignore[misc]  # a default binds it
     try:
         yield found
     finally:
         for owner, name, real in saved:
             setattr(owner, name, real)
-
-
-class _Stream:
-    """A stream or an event of a device that does nothing: a context, and every method is one."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_, **__: {"query": True, "elapsed_time": 0.0}.get(name, self)
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-# What code that was written for one GPU asks of it on its way, and what it gets from one that does nothing.
-_IDLE = {
-    "synchronize": None,
-    "empty_cache": None,
-    "set_device": None,
-    "current_device": 0,
-    "memory_allocated": 0,
-    "max_memory_allocated": 0,
-    "memory_reserved": 0,
-    "reset_peak_memory_stats": None,
-    "set_stream": None,
-    **dict.fromkeys(("Stream", "Event", "stream", "current_stream", "default_stream"), _Stream()),
-}
 
 
 # ------------------------------------------------------------------------------------------------ transformers

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from roofline import compat, units
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures
+from roofline.isolation.accelerator import IDLE
 from roofline.sources.calls import Example, made_by
 from roofline.sources.calls import call_with as call_with
 from roofline.sources.calls import remarks as remarks
@@ -218,13 +219,13 @@ def _check_whole(module: nn.Module, source: Source) -> None:
 
 def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.device | None, hybrid: bool | None) -> Any:
     """What `make` gives; where it asks for an accelerator that is not here, the host stands for that."""
-    with compat.asked(traced=False, accelerators=False) as asked:
+    with compat.asked(traced=False, idle={}) as asked:
         try:
             return _constructed(make, args, device, hybrid, nullcontext())
         except Exception:
             if not asked.accelerator:
                 raise
-    with compat.asked(traced=False, accelerators=True):
+    with compat.asked(traced=False, idle=IDLE):
         return _constructed(make, args, device, hybrid, Here())
 
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 from roofline import compat
 from roofline.errors import ModelError
 from roofline.isolation import failures
+from roofline.isolation.accelerator import IDLE
 
 
 class Way(Struct, frozen=True):
@@ -86,7 +87,7 @@ def surroundings(way: Way) -> Iterator[compat.Asked]:
 
 
 def _asked(way: Way) -> AbstractContextManager[compat.Asked]:
-    return compat.asked(traced=way.tracers, accelerators=way.here or way.values)
+    return compat.asked(traced=way.tracers, idle=IDLE if way.here or way.values else {})
 
 
 @contextmanager

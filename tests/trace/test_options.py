@@ -100,6 +100,9 @@ OPTIONS = {
     "--size": ("--size", "slide"),
     "--dark": ("--dark",),
     "--no-advice": ("--no-advice",),
+    "--threads": ("--threads", "2"),
+    "--columns": ("--columns", "time,flops"),
+    "--turns": ("--turns", "3"),
 }
 # these change how the work is done or what a failure says, not the answer
 SILENT = {"--no-cache", "--debug", "--strict", "--time-limit", "--memory-limit"}
@@ -118,6 +121,7 @@ REFUSED = {
     ("json", "--by"): "--by chooses the rows of the table",
     ("json", "--depth"): "--depth is how deep the table goes",
     ("json", "--top"): "--top shortens the table",
+    ("json", "--columns"): "--columns chooses those of the table",
     ("training", "--prefill"): "inputs (--input) beside prefill",
     ("training", "--decode"): "inputs (--input) beside decode",
     ("by op", "--optimizer"): "is that of a training step",
@@ -151,6 +155,8 @@ WAYS: dict[str, tuple[str, ...]] = {
 # options of a file say so where none is written
 REFUSED |= {(way, o): f"{o} is about pictures" for way in WAYS for o in ("--picture", "--size", "--dark")}
 REFUSED |= {(way, "--no-advice"): "--no-advice is about a page" for way in WAYS}
+REFUSED |= {(way, "--turns"): "data decide of no loop of this pass" for way in WAYS}
+REFUSED |= {(way, "--threads"): "threads (--threads) are a CPU's" for way in WAYS if way != "cpu"}
 REFUSED[("json", "--chart")] = "--chart draws in the terminal"
 
 
@@ -301,6 +307,7 @@ CHANGES: dict[str, Any] = {
     "device": "t4", "host": "99 us", "batch": 5, "inputs": ["3,3,20,20"], "args": [X], "kwargs": {"input": X},
     "resolution": 40, "dtype": "fp16", "runtime": "compiled", "training": True, "optimizer": "sgd", "prefill": 8, "decode": 8,
     "settings": {"width": 16}, "known": ["mobilenet_v2 -b 8 = 90 ms"], "cache": False, "progress": lambda text: None,
+    "turns": 3,
 }  # fmt: skip
 CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "by name": ("nets.py:Image", {}),
@@ -322,6 +329,7 @@ NOT: dict[tuple[str, str], str] = {
         for call in ("args", "kwargs")
         for name in ("prefill", "decode")
     },
+    **{(call, "turns"): "data decide of no loop of this pass" for call in ("by name", "module", "args", "kwargs", "training")},
     **{("by name", name): f"{name}: a model by name takes inputs" for name in ("args", "kwargs")},
     **{(call, name): "not a causal language model" for call in ("by name", "module") for name in ("prefill", "decode")},
     ("training", "prefill"): "three different passes",

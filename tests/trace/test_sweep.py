@@ -231,6 +231,8 @@ def test_a_full_disk_leaves_whole_rows(nets: Path, monkeypatch: pytest.MonkeyPat
 
     def write(self: Path, data: bytes) -> int:
         nonlocal written
+        if nets not in self.parents:  # a cache that cannot be written is done without
+            return real(self, data)
         written += 1
         if written > after:
             real(self, data[: len(data) // 2])

@@ -101,9 +101,10 @@ def test_a_part_is_less_sure_than_the_whole() -> None:
     doubt = uncertainty.shipped()
     base, known, single = doubt.model["gpu_eager"], doubt.classes["gpu"], doubt.kernel["gpu"]
     assert uncertainty.own("gpu", "eager", False) == base
-    one = uncertainty.own("gpu", "eager", False, Mix({"conv": 2.0}, 4.0))
+    sure = Sure.of(lookup("t4"), "eager", False)
+    one = sure.own(Mix({"conv": 2.0}, 4.0))
     assert one == pytest.approx(hypot(base * known["conv"], single))
     mean = (known["conv"] ** 2 + known["norm"] ** 2) / 2
-    assert uncertainty.own("gpu", "eager", False, Mix({"conv": 1.0, "norm": 1.0}, 0.0)) == pytest.approx(base * mean**0.5)
-    many = uncertainty.own("gpu", "eager", False, Mix({"conv": 2.0}, 4.0 / 100))
+    assert sure.own(Mix({"conv": 1.0, "norm": 1.0}, 0.0)) == pytest.approx(base * mean**0.5)
+    many = sure.own(Mix({"conv": 2.0}, 4.0 / 100))
     assert base * known["conv"] < many < one
