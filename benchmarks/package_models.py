@@ -336,17 +336,15 @@ model(
 )
 model("speechbrain Xvector", of(f"{_S}.Xvector:Xvector", in_channels=80), floats(2, 100, 80))
 model("speechbrain CRDNN", of(f"{_S}.CRDNN:CRDNN", input_shape=[None, None, 80]), floats(2, 100, 80))
+_ASR = {
+    "tgt_vocab": 100, "input_size": 80, "d_model": 64, "nhead": 4, "num_encoder_layers": 2, "num_decoder_layers": 2,
+    "d_ffn": 128,
+}  # fmt: skip
 model(
     "speechbrain TransformerASR",
     of(
         f"{_S}.transformer.TransformerASR:TransformerASR",
-        tgt_vocab=100,
-        input_size=80,
-        d_model=64,
-        nhead=4,
-        num_encoder_layers=2,
-        num_decoder_layers=2,
-        d_ffn=128,
+        **_ASR,
     ),
     floats(2, 50, 80),
     whole(99, 2, 12),
@@ -356,13 +354,7 @@ model(
     "speechbrain Conformer ASR",
     of(
         f"{_S}.transformer.TransformerASR:TransformerASR",
-        tgt_vocab=100,
-        input_size=80,
-        d_model=64,
-        nhead=4,
-        num_encoder_layers=2,
-        num_decoder_layers=2,
-        d_ffn=128,
+        **_ASR,
         encoder_module="conformer",
         attention_type="RelPosMHAXL",
         normalize_before=True,

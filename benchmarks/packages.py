@@ -25,10 +25,12 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from fnmatch import fnmatch
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from apart import forked, told
 from package_models import MODELS
 
 import roofline
@@ -124,23 +126,12 @@ def looked_at(way: str, name: str) -> dict[str, Any]:
 
 
 def apart(way: str, name: str) -> dict[str, Any]:
-    """`looked_at` in a forked process: packages stay imported in this one."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), 1)
-            os.dup2(nothing.fileno(), 2)
-        with os.fdopen(write, "w") as out:
-            json.dump(looked_at(way, name), out)
-        os._exit(0)
-    os.close(write)
+    """`looked_at` in a process of its own."""
+    pid, read = forked(partial(looked_at, way, name))
     with os.fdopen(read) as answer:
         text = answer.read()
     _, status = os.waitpid(pid, 0)
-    found: dict[str, Any] = json.loads(text) if text else {"crash": f"the process ended with status {status}"}
-    return found
+    return told(text, status)
 
 
 def verdict(row: dict[str, Any]) -> tuple[str, str]:

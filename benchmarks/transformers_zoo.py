@@ -25,8 +25,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from apart import forked, told
 
 import roofline
 from roofline import compat
@@ -79,20 +82,7 @@ def looked_at(name: str) -> dict[str, Any]:
 
 def apart(name: str, limit: float = SECONDS) -> dict[str, Any]:
     """`looked_at` in a process of its own, with its peak memory; one over a limit is ended."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), 1)
-            os.dup2(nothing.fileno(), 2)
-        warnings.simplefilter("ignore")
-        row = looked_at(name)
-        row["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        with os.fdopen(write, "w") as out:
-            json.dump(row, out)
-        os._exit(0)
-    os.close(write)
+    pid, read = forked(partial(_measured, name))
     start, ended, most = time.monotonic(), "", 0
     os.set_blocking(read, False)
     text = b""
@@ -111,10 +101,14 @@ def apart(name: str, limit: float = SECONDS) -> dict[str, Any]:
     os.close(read)
     if ended:
         return {"limit": ended, "peak": most, "seconds": round(time.monotonic() - start, 1)}
-    if not text:
-        return {"crash": f"the process ended with status {status}"}
-    told: dict[str, Any] = json.loads(text)
-    return told
+    return told(text, status)
+
+
+def _measured(name: str) -> dict[str, Any]:
+    warnings.simplefilter("ignore")
+    row = looked_at(name)
+    row["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return row
 
 
 def _drained(pipe: int) -> bytes:

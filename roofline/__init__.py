@@ -183,13 +183,14 @@ def sweep(
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
+    from roofline.isolation.children import cores
     from roofline.records.sweep import Rows
     from roofline.sweeps import grid, run
     from roofline.sweeps.pool import Limits
 
     names = [[text] if isinstance(text, str) else list(text) for text in (models, device)]
     asked = grid.made(names[0], names[1], options)
-    engine = run.here(asked, run.cores() if workers is None else workers, Limits(time_limit, memory_limit))
+    engine = run.here(asked, cores() if workers is None else workers, Limits(time_limit, memory_limit))
     with TemporaryDirectory(prefix="roofline-") as folder:
         path = Path(folder, "rows.jsonl") if output is None else Path(output)
         run.sweep(asked, path, engine, retry_errors=retry_errors, cache=cache)

@@ -6,7 +6,7 @@ The sentences on what it takes and why are those of `roofline explain`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from roofline.advice import needs, sentences
 from roofline.advice.alternatives import Alternative, alternatives
@@ -16,7 +16,7 @@ from roofline.analysis.reasons import NOTABLE, inside, listed, reached, what_set
 from roofline.classes import plural
 from roofline.devices import library
 from roofline.errors import RooflineError
-from roofline.records import Analysis, KernelRow, LayerRow
+from roofline.records import Analysis, KernelRow, LayerRow, above
 from roofline.records.explanation import Evidence, Sentence
 
 # Kinds of kernel and parts of the model that are named.
@@ -96,7 +96,7 @@ def _taken_apart(a: Analysis) -> list[LayerRow]:
     known = {row.path for row in a.layers}
     for row in a.layers:
         if row.path:
-            inside_of.setdefault(next(path for path in _above(row.path) if path in known or not path), []).append(row)
+            inside_of.setdefault(next(path for path in above(row.path) if path in known or not path), []).append(row)
     found = inside_of.get("", [])
     while found:
         largest = max(found, key=lambda row: row.time_s)
@@ -104,12 +104,6 @@ def _taken_apart(a: Analysis) -> list[LayerRow]:
             break
         found = inside_of[largest.path]
     return found
-
-
-def _above(path: str) -> Iterator[str]:
-    while path:
-        path = path.rpartition(".")[0]
-        yield path
 
 
 def _groups(rows: Sequence[LayerRow]) -> list[list[LayerRow]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -68,8 +69,11 @@ BY_NAME = {m.name: m for m in METRICS}
 
 def numbers(a: Analysis) -> dict[str, float]:
     """All that an analysis has, by name."""
-    known = [m for m in BY_NAME.values() if m.name != "energy" or a.totals.energy is not None]
-    return {m.name: m.of(a) for m in known}
+    found = {}
+    for m in BY_NAME.values():
+        with suppress(UsageError):
+            found[m.name] = m.of(a)
+    return found
 
 
 def by_limit() -> dict[str, Metric]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from roofline.errors import UsageError
-from roofline.records import BOUNDS, RUNTIMES, Analysis, KernelRow, by_bound
+from roofline.records import BOUNDS, RUNTIMES, Analysis, KernelRow, above, by_bound
 from roofline.timemodel import uncertainty
 
 # Sums are made in another order than the program made them.
@@ -235,11 +235,11 @@ def _layers(a: Analysis) -> Iterator[Mismatch]:
             yield Mismatch(f"layers[{i}].path", row.path, "another layer has it")
         inside[row.path] = []
     for row in a.layers[1:]:
-        above = next(path for path in _above(row.path) if path in inside)
-        children[above] = children.get(above, 0) + row.params
-        held[above] = held.get(above, 0) + row.memory_bytes
+        parent = next(path for path in above(row.path) if path in inside)
+        children[parent] = children.get(parent, 0) + row.params
+        held[parent] = held.get(parent, 0) + row.memory_bytes
     for k in a.kernels:
-        for path in (k.layer, *_above(k.layer)):
+        for path in (k.layer, *above(k.layer)):
             if path in inside:
                 inside[path].append(k)
             if not path:
@@ -255,15 +255,6 @@ def _layers(a: Analysis) -> Iterator[Mismatch]:
     if a.layers[0].memory_bytes:  # documents of older versions have none
         yield from _same("layers[0].memory_bytes", a.layers[0].memory_bytes, a.totals.peak_memory_bytes, "the peak is")
     yield from _same("model.params", a.model.params, a.layers[0].params, "layers[0].params is")
-
-
-def _above(path: str) -> list[str]:
-    """The paths above one, the root's empty one last."""
-    found = []
-    while path:
-        path = path.rpartition(".")[0]
-        found.append(path)
-    return found
 
 
 def _ops(a: Analysis) -> Iterator[Mismatch]:

@@ -191,6 +191,17 @@ Output = Annotated[
     ),
 ]
 
+TableOutput = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Also write a table (.csv, .json, .md), a picture (.png, .svg, .pdf) or a page (.html). Repeat.",
+        show_default=False,
+    ),
+]
+
 
 class Picture(StrEnum):
     """What `-o x.png` shows."""

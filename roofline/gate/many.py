@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,9 +25,8 @@ Answer = Analysis | Exception
 
 
 def jobs() -> int:
-    """Processes, where nobody says: the cores that this process may use, but not many."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST)
+    """Processes, where nobody says: one for each core, but not many."""
+    return min(children.cores(), MOST)
 
 
 def answers(

@@ -26,6 +26,11 @@ _TICK_S = 0.1
 _LONGEST_TICK_S = 1.0
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _Child:
     """A fork, what it is at, and what it has said so far."""
 

@@ -41,7 +41,7 @@ from roofline.records.kernel import (
     by_bound,
     components_of,
 )
-from roofline.records.trace import Arg, InputInfo, Layer, ModelInfo, Op, OpSpec, Scalar, Storage, TensorSpec, Trace
+from roofline.records.trace import Arg, InputInfo, Layer, ModelInfo, Op, OpSpec, Scalar, Storage, TensorSpec, Trace, above
 
 __all__ = [
     "BOUNDS",
@@ -78,6 +78,7 @@ __all__ = [
     "Trace",
     "UnknownOp",
     "Work",
+    "above",
     "bound_of",
     "bound_of_component",
     "by_bound",

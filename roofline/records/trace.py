@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -109,6 +110,13 @@ class Storage(Struct, frozen=True, omit_defaults=True, gc=False):
     born: int = -1
     # -1: lives to the end of the trace
     died: int = -1
+
+
+def above(path: str) -> Iterator[str]:
+    """The paths of the layers around the one at `path`, the root's empty one last."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 class Layer(Struct, frozen=True, omit_defaults=True, gc=False):

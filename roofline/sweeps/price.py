@@ -12,9 +12,10 @@ from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
 from roofline.records import BOUNDS, Kernel, Trace, components_of
-from roofline.timemodel import halves, roof, uncertainty
+from roofline.timemodel import fleet, halves, roof
 from roofline.timemodel.constants import Constants, asked
 from roofline.timemodel.many import PARTS, Batch, Passes, Timed, part_of
+from roofline.timemodel.uncertainty import Mix
 
 
 class Priced(Struct, frozen=True, gc=False):
@@ -147,14 +148,14 @@ def _one_by_one(one: Ready, numbers: Constants) -> list[Timed | RooflineError]:
             found.append(error)
             continue
         time = squares = 0.0
-        split, classes = dict.fromkeys(PARTS, 0.0), dict[str, float]()
+        split, classes = [0.0] * len(PARTS), dict[str, float]()
         for kernel, point in zip(one.kernels, points, strict=True):
             time += point.time_s  # as `Batch` adds up: sum() of newer Pythons rounds in another way
             squares += point.time_s**2
             classes[kernel.klass] = classes.get(kernel.klass, 0.0) + point.time_s
         for name, part in components_of(points).items():
-            split[part_of(name, device.kind == "gpu")] += part
-        found.append(Timed(time, tuple(split.values()), classes, squares))
+            split[part_of(name, device.kind)] += part
+        found.append(Timed(time, tuple(split), Mix(classes, squares)))
     return found
 
 
@@ -173,6 +174,4 @@ def _priced(one: Ready, device: Device, peak: int, timed: Timed | RooflineError)
 def _between(one: Ready, device: Device, timed: Timed) -> tuple[float, float] | None:
     if one.runtime == "ideal":
         return None
-    sure = uncertainty.Sure.of(device, one.runtime, one.training)
-    low, high = sure.between(timed.time, timed.components, uncertainty.Mix(timed.classes, timed.squares))
-    return low, high
+    return fleet.sure(device, one.runtime, one.training).ends(timed.time, timed.rests, timed.mix)

@@ -17,6 +17,7 @@ from roofline.timemodel.columns import stacked
 from roofline.timemodel.constants import Family, shared
 from roofline.timemodel.formulas import Machine
 from roofline.timemodel.shares import rate
+from roofline.timemodel.uncertainty import Sure
 
 T = TypeVar("T")
 
@@ -84,12 +85,17 @@ class _Kept:
         return found
 
 
-_targets, _fleets, _parts = _Kept(2048), _Kept(64), _Kept(64)
+_targets, _sures, _fleets, _parts = _Kept(2048), _Kept(2048), _Kept(64), _Kept(64)
 
 
 def target(device: Device, setting: str, runtime: str, family: Family) -> Target:
     key = id(device), setting, runtime, id(family)
     return _targets.get(key, (device, family), lambda: Target(device, setting, runtime, family))
+
+
+def sure(device: Device, runtime: str, training: bool) -> Sure:
+    """How sure times on a device are."""
+    return _sures.get((id(device), runtime, training), device, lambda: Sure.of(device, runtime, training))
 
 
 def fleet(targets: Sequence[Target]) -> Fleet:

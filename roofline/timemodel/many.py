@@ -17,21 +17,28 @@ from msgspec.structs import astuple, replace
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.errors import UsageError
-from roofline.records import Kernel
+from roofline.records import BOUNDS, Kernel, bound_of_component
 from roofline.shapes import Access, Loop
 from roofline.timemodel import columns, cpu_eager, features, fleet, models, sizes
 from roofline.timemodel.columns import Columns, Mixed, plain, roofs
 from roofline.timemodel.constants import Constants
 from roofline.timemodel.features import NUMBERS, Features, Formula
 from roofline.timemodel.fleet import Fleet, Target
+from roofline.timemodel.uncertainty import CLOCK, HOST, MEMORY, Mix, Vector, along, number_of
 
 # Whole numbers beyond it are no floats.
 EXACT = 2**53
 
 
-# What a time rests on, as far as a row tells: caches apart from DRAM, and from other overheads the host (on a CPU with its
-# threads), since how sure each is differs.
-PARTS = ("compute", "instructions", "memory", "DRAM", "host", "overhead")
+# What a time is made of, as far as a row tells: a bound, and what of the device that part rests on (`uncertainty.number_of`).
+PARTS = (
+    ("compute", CLOCK),
+    ("instructions", CLOCK),
+    ("memory", CLOCK),
+    ("memory", MEMORY),
+    ("overhead", HOST),
+    ("overhead", None),
+)
 
 
 class Timed(NamedTuple):
@@ -39,27 +46,25 @@ class Timed(NamedTuple):
 
     time: float
     split: tuple[float, ...]
-    classes: dict[str, float]
-    squares: float
+    mix: Mix
 
     @property
     def bounds(self) -> tuple[float, ...]:
         """Seconds under each of BOUNDS."""
-        compute, instructions, caches, dram, host, overhead = self.split
-        return compute, instructions, caches + dram, host + overhead
+        found = dict.fromkeys(BOUNDS, 0.0)
+        for (bound, _), part in zip(PARTS, self.split, strict=True):
+            found[bound] += part
+        return tuple(found.values())
 
     @property
-    def components(self) -> dict[str, float]:
-        """Seconds by names that `uncertainty` knows."""
-        return dict(zip(("compute", "instructions", "memory:", "memory:DRAM", "host", "drain"), self.split, strict=True))
+    def rests(self) -> Vector:
+        """How much of it clock, memory and host make."""
+        return along([(number, part) for (_, number), part in zip(PARTS, self.split, strict=True)])
 
 
-def part_of(component: str, gpu: bool) -> str:
+def part_of(component: str, device_kind: str) -> int:
     """Which of PARTS a component belongs to."""
-    kind, _, level = component.partition(":")
-    if level == "DRAM" or kind in PARTS:
-        return level if level == "DRAM" else kind
-    return "host" if kind == "launch" and not gpu else "overhead"
+    return PARTS.index((bound_of_component(component), number_of(component, device_kind)))
 
 
 class _Products:
@@ -335,7 +340,7 @@ class _Costs:
         largest = all_parts.argmax(axis=0)
         rest = time - all_parts.sum(axis=0)
         for i, name in enumerate(names):
-            out[PARTS.index(part_of(name, self.gpu))] += all_parts[i] + np.where(largest == i, rest, 0.0)
+            out[part_of(name, "gpu" if self.gpu else "cpu")] += all_parts[i] + np.where(largest == i, rest, 0.0)
         return out
 
 
@@ -371,7 +376,7 @@ def _queued(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed
         met = waited >= 0
         found += np.where(met, costs.parts([at], busy)[:, :, 0], 0.0)
         hidden, own = whole[waited, rows], added[waited, rows]
-        found[PARTS.index("host")] += np.where(met, hidden + own - busy[:, 0], 0.0)
+        found[PARTS.index(("overhead", HOST))] += np.where(met, hidden + own - busy[:, 0], 0.0)
     return _timed(whole[-1], found, added.T, classes[inverse])
 
 
@@ -383,8 +388,7 @@ def _timed(whole: Any, split: Any, each: Any, classes: Any) -> list[Timed]:
         Timed(
             float(time),
             tuple(map(float, split[:, i])),
-            {klass: float(seconds[i]) for klass, seconds in by_class.items()},
-            float(squares[i]),
+            Mix({klass: float(seconds[i]) for klass, seconds in by_class.items()}, float(squares[i])),
         )
         for i, time in enumerate(whole)
     ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import msgspec
@@ -25,6 +25,7 @@ from roofline.records import Interval
 
 # One number for each part of a device that known times can say something of: clock, memory, host.
 Vector = tuple[float, float, float]
+CLOCK, MEMORY, HOST = range(3)
 Matrix = tuple[Vector, Vector, Vector]
 
 
@@ -69,17 +70,27 @@ def rests(components: Mapping[str, float], device_kind: str) -> Vector:
 
     Caches run at the clock. On a CPU the host is the device, and starting its threads belongs to it.
     """
-    total = sum(components.values()) or 1.0
-    clock = memory = host = 0.0
-    for name, part in components.items():
-        kind, _, level = name.partition(":")
-        if level == "DRAM":
-            memory += part
-        elif kind in ("compute", "instructions", "memory"):
-            clock += part
-        elif kind == "host" or (kind == "launch" and device_kind == "cpu"):
-            host += part
-    return clock / total, memory / total, host / total
+    return along([(number_of(name, device_kind), part) for name, part in components.items()])
+
+
+def number_of(component: str, device_kind: str) -> int | None:
+    """The place in a Vector of what a component rests on; None where it is none of those."""
+    kind, _, level = component.partition(":")
+    if level == "DRAM":
+        return MEMORY
+    if kind in ("compute", "instructions", "memory"):
+        return CLOCK
+    return HOST if kind == "host" or (kind == "launch" and device_kind == "cpu") else None
+
+
+def along(parts: Sequence[tuple[int | None, float]]) -> Vector:
+    """How much of a time its parts make that rest on clock, memory and host."""
+    total, sums = sum([part for _, part in parts]) or 1.0, [0.0, 0.0, 0.0]
+    for number, part in parts:
+        if number is not None:
+            sums[number] += part
+    clock, memory, host = (one / total for one in sums)
+    return clock, memory, host
 
 
 def covariance(device: Device, least: float = 0.0) -> Matrix:
@@ -140,12 +151,16 @@ class Sure(Struct, frozen=True):
         return cls(kind, _root(covariance(device)), found, doubt.classes.get(kind, {}), doubt.kernel[kind])
 
     def parts(self, components: Mapping[str, float]) -> Vector:
-        """Standard deviations of the logarithm of a time by what is not known of the device.
+        """`of_device` of a time with these components."""
+        return self.of_device(rests(components, self.device_kind))
+
+    def of_device(self, along: Vector) -> Vector:
+        """Standard deviations of the logarithm of a time by what is not known of the device, where it rests on that so far.
 
         In three parts that have nothing to do with each other: the first moves the clock (and what goes with it), the second
         the memory besides, the third the host.
         """
-        along, low = rests(components, self.device_kind), self.low
+        low = self.low
         first, second, third = (along[0] * low[0][j] + along[1] * low[1][j] + along[2] * low[2][j] for j in range(3))
         return first, second, third
 
@@ -159,7 +174,11 @@ class Sure(Struct, frozen=True):
 
     def between(self, seconds: float, components: Mapping[str, float], mix: Mix = UNKNOWN) -> tuple[float, float]:
         """The ends of the interval alone."""
-        return bounds(seconds, math.hypot(*self.parts(components), self.own(mix)))
+        return self.ends(seconds, rests(components, self.device_kind), mix)
+
+    def ends(self, seconds: float, along: Vector, mix: Mix) -> tuple[float, float]:
+        """The same of a time of which it is known what it rests on."""
+        return bounds(seconds, math.hypot(*self.of_device(along), self.own(mix)))
 
     def interval(self, seconds: float, components: Mapping[str, float], mix: Mix = UNKNOWN) -> Interval:
         """Where a measured time lies in eight of ten cases."""

@@ -102,12 +102,12 @@ class AsFound:
         elif package == "numpy" and hasattr(value, "nbytes") and value.ndim and value.nbytes <= _MOST_BYTES:
             self.others.append(partial(value.__setitem__, ..., value.copy()) if value.flags.writeable else lambda: None)
         elif package != "torch" and (base := _base(value)) is not None:  # somebody's own kind of container
-            held = list(base.items(value)) if issubclass(base, dict) else list(base.__iter__(value))
+            held = _items(value, base)
             self.others.append(partial(_refilled, value, base, held))
             own = getattr(value, "__dict__", None)
             if type(own) is dict:
                 self.objects.append((value, own.copy()))
-            return [*(pair[1] if issubclass(base, dict) else pair for pair in held), *(own or {}).values()]
+            return [*_values(held, base), *(own or {}).values()]
         if isinstance(value, (type, enum.Enum, torch.Tensor)) or (package in _FOREIGN and not isinstance(value, nn.Module)):
             return ()
         attributes = getattr(value, "__dict__", None)
@@ -158,8 +158,7 @@ class AsFound:
             if type(v) in _CONTAINERS and len(v) <= _MOST_ITEMS and id(v) not in self.seen:
                 self.seen.add(id(v))
                 base = _base(v)
-                held = list(base.items(v)) if issubclass(base, dict) else list(v)
-                self.others.append(partial(_without_tensors, v, base, held))
+                self.others.append(partial(_without_tensors, v, base, _items(v, base)))
         self._caches(space.values())
 
     def _caches(self, values: Iterable[Any]) -> None:
@@ -229,9 +228,19 @@ def _base(value: Any) -> Any:
     return next((kind for kind in (OrderedDict, dict, list, set, deque) if isinstance(value, kind)), None)
 
 
+def _items(value: Any, base: Any) -> list[Any]:
+    """What a container holds, of a table its pairs: past methods of its class, which may say something else."""
+    return list(base.items(value)) if issubclass(base, dict) else list(base.__iter__(value))
+
+
+def _values(items: list[Any], base: Any) -> list[Any]:
+    """The same without the keys."""
+    return [value for _, value in items] if issubclass(base, dict) else items
+
+
 def _refilled(value: Any, base: Any, held: list[Any]) -> None:
     """Hold again what it held, if that is another now: past methods of its class, which may refuse or do more."""
-    now = list(base.items(value)) if issubclass(base, dict) else list(base.__iter__(value))
+    now = _items(value, base)
     if len(now) == len(held) and all(_alike(a, b) for a, b in zip(now, held, strict=True)):
         return
     base.clear(value)
@@ -244,9 +253,8 @@ def _refilled(value: Any, base: Any, held: list[Any]) -> None:
 
 def _without_tensors(value: Any, base: Any, held: list[Any]) -> None:
     """A table of a Python module holds again what it held, where the pass put tensors into it; what else came stays."""
-    now = list(base.items(value)) if issubclass(base, dict) else list(value)
-    before = {id(v[1] if issubclass(base, dict) else v) for v in held}
-    came = [v for v in ((pair[1] if issubclass(base, dict) else pair) for pair in now) if id(v) not in before]
+    before = set(map(id, _values(held, base)))
+    came = [v for v in _values(_items(value, base), base) if id(v) not in before]
     if next(tensors_in(came), None) is not None:
         _refilled(value, base, held)
 

@@ -49,9 +49,8 @@ class Axis(NamedTuple):
 
     def text(self, value: float) -> str:
         """As people read it."""
-        if self.unit in ("s", "B"):
-            return units.seconds(value) if self.unit == "s" else units.binary(value)
-        return count(value) if self.unit else f"{value:.6g}"
+        words = {"s": units.seconds, "B": units.binary, "J": units.joules, "": "{:.6g}".format}
+        return words.get(self.unit, count)(value)
 
 
 class Mark(NamedTuple):

@@ -6,7 +6,7 @@ On a colour terminal it is coloured; in a pipe it is plain text no wider than th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from io import StringIO
 from shutil import get_terminal_size
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from roofline.advice import brief
 from roofline.analysis.explain import facts, totals
-from roofline.records import Analysis, KernelRow, OpRow
+from roofline.records import Analysis, KernelRow, OpRow, above
 from roofline.units import percent, seconds
 from roofline.views.columns import (
     CLASS,
@@ -336,9 +336,9 @@ def _layer_rows(
     ran = [r for r in deep if r.kernels or not r.path]
     kept = ran
     if top is not None and len(ran) > top:
-        holders = {parent for r in ran for parent in _parents(r.path)}
+        holders = {parent for r in ran for parent in above(r.path)}
         leaves = sorted((r for r in ran if r.path not in holders), key=lambda r: -took(r))[:top]
-        wanted = {r.path for r in leaves} | {p for r in leaves for p in _parents(r.path)}
+        wanted = {r.path for r in leaves} | {p for r in leaves for p in above(r.path)}
         kept = [r for r in ran if r.path in wanted]
     labels = _tree([r.path for r in kept], glyphs)
     rows: list[tuple[Text, Row]] = []
@@ -352,31 +352,24 @@ def _layer_rows(
     )
 
 
-def _parents(path: str) -> Iterable[str]:
-    """Every path above `path`, the root's empty one included."""
-    while path:
-        path = path.rpartition(".")[0]
-        yield path
-
-
 def _tree(paths: Sequence[str], glyphs: Glyphs) -> list[tuple[str, str]]:
     """For each path its guide lines and the name below the nearest path above it that is also shown.
 
     Paths come parents first; a layer whose parent is not shown hangs on its nearest shown ancestor.
     """
     shown = set(paths)
-    parent = {p: next((q for q in _parents(p) if q in shown), None) for p in paths}
+    parent = {p: next((q for q in above(p) if q in shown), None) for p in paths}
     last: dict[str | None, str] = {parent[p]: p for p in paths if p}
     out = []
     for p in paths:
-        above = parent[p]
-        if above is None:
+        holder = parent[p]
+        if holder is None:
             out.append(("", p))
             continue
-        guide = glyphs.last if last[above] == p else glyphs.branch
-        node = above
+        guide = glyphs.last if last[holder] == p else glyphs.branch
+        node = holder
         while (up := parent[node]) is not None:
             guide = (glyphs.gap if last[up] == node else glyphs.pipe) + guide
             node = up
-        out.append((guide, p[len(above) + 1 :] if above else p))
+        out.append((guide, p[len(holder) + 1 :] if holder else p))
     return out

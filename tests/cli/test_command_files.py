@@ -86,9 +86,9 @@ def test_no_command_declares_a_shared_option_again(path: Path) -> None:
     shared, own = (set(DECLARED.findall(t)) for t in (Path(options.__file__).read_text(encoding="utf-8"), text))
     other = {
         "calibrate": {"--device", "--output"}, "measure": {"--device"}, "crosscheck": {"--top"},
-        "validate": {"--device", "--dtype", "--runtime", "--output", "--training"}, "compare": {"--batch", "--output"},
+        "validate": {"--device", "--dtype", "--runtime", "--output", "--training"}, "compare": {"--batch"},
         "report": {"--batch", "--dtype", "--runtime", "--output"}, "check": {"--output"}, "diff": {"--output"},
-        "query": {"--output", "--top", "--columns"},
+        "query": {"--top", "--columns"},
         "sweep": {"--device", "--output", "--batch", "--resolution", "--dtype", "--runtime", "--prefill", "--decode",
                   "--time-limit", "--memory-limit"},
     }  # fmt: skip

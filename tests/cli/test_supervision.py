@@ -55,17 +55,15 @@ class Waits(Fine):
 """
 
 
+def ended(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """The program, run to its end."""
+    return subprocess.run([*PROGRAM, *args], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
 def test_each_costs_its_own_line(tmp_path: Path, cache_dir: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     models = [f"nets.py:{name}" for name in ("Crashes", "Fine", "Hangs", "Eats", "Also")]
-    done = subprocess.run(
-        [*PROGRAM, "compare", *models, "-d", "t4", "-b", "3", "--time-limit", "3 s", "--memory-limit", "1GiB"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = ended(tmp_path, "compare", *models, "-d", "t4", "-b", "3", "--time-limit", "3 s", "--memory-limit", "1GiB")
     assert done.returncode == 3, done.stderr
     # lines are broken at hyphens too
     said = [" ".join(part.split()).replace("- ", "-") for part in done.stdout.split("\n- ") if part.startswith("nets.py")]
@@ -88,14 +86,7 @@ def test_models_of_a_check_cost_their_own_line(tmp_path: Path, cache_dir: Path) 
     (tmp_path / "roofline.toml").write_text(
         f'[budgets.all]\nmodels = [{models}]\ndevice = "t4"\ninputs = ["1,3,4,4"]\nmacs = 384\n'
     )
-    done = subprocess.run(
-        [*PROGRAM, "check", "--json", "--jobs", "2", "--time-limit", "2 s"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = ended(tmp_path, "check", "--json", "--jobs", "2", "--time-limit", "2 s")
     assert done.returncode == 3, done.stderr
     found = json.loads(done.stdout)["budgets"]
     assert [b["budget"] for b in found] == [f"nets.py:{name}" for name in names]

@@ -18,6 +18,7 @@ from roofline.cli.options import (
     PlaceOptions,
     Resolution,
     SizeOption,
+    TableOutput,
     Working,
 )
 from roofline.cli.steps import counted, devices_named, foreign, paper, table_files
@@ -53,16 +54,7 @@ def run(  # long: an option each
             help="Mark the models that no other beats in both: time,params or time,accuracy (own column).",
         ),
     ] = None,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="Also write a table (.csv, .json, .md), a picture (.png, .svg, .pdf) or a page (.html). Repeat.",
-            show_default=False,
-        ),
-    ] = None,
+    output: TableOutput = None,
     size: SizeOption = None,
     dark: Dark = False,
     json: Json = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from roofline.cli.options import Dark, Debug, Json, SizeOption
+from roofline.cli.options import Dark, Debug, Json, SizeOption, TableOutput
 from roofline.cli.steps import paper, table_files
 from roofline.cli.terminal import note, out, painter
 from roofline.views import files
@@ -46,16 +46,7 @@ def run(  # long: an option each
     columns: Annotated[
         str | None, typer.Option("--columns", metavar="NAME,...", help="What to show.  [default: what tells the rows apart]")
     ] = None,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="Also write a table (.csv, .json, .md), a picture (.png, .svg, .pdf) or a page (.html). Repeat.",
-            show_default=False,
-        ),
-    ] = None,
+    output: TableOutput = None,
     size: SizeOption = None,
     dark: Dark = False,
     json: Json = False,

@@ -109,6 +109,7 @@ def run(  # long: an option each
     roofline sweep @models.txt -d t4 -d "rtx-*" --runtime eager,compiled -o zoo.csv
     roofline sweep "timm:*" -d all --shard 3/16 -o zoo/
     """
+    from roofline.isolation.children import cores
     from roofline.sweeps import grid, run
     from roofline.sweeps.pool import Limits
 
@@ -124,7 +125,7 @@ def run(  # long: an option each
     found = grid.made(models, device or [], options)
     limits = Limits(limit("--time-limit", time_limit, "s"), int(limit("--memory-limit", memory_limit, "B")), retries)
     part = _part(shard)
-    count = run.cores() if workers is None else workers
+    count = cores() if workers is None else workers
     if dask:
         from roofline.sweeps import cluster
 
