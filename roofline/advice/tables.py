@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from roofline.advice.terms import Book, value
 from roofline.classes import plural
+from roofline.records import around
 from roofline.records.explanation import Part, Term
 
 # A class with less than this share of the time on every device, and of the FLOPs, is among the rest.
@@ -52,10 +53,8 @@ def regions(book: Book, names: Sequence[str]) -> list[Part]:
     types = {row.path: row.type for row in first.layers}
     inside: dict[str, list[str]] = {path: [] for path in types}
     for path in types:
-        if path:
-            parent = path.rpartition(".")[0]
-            while parent not in inside:  # a container that never ran has no row
-                parent = parent.rpartition(".")[0]
+        # a container that never ran has no row
+        if (parent := around(path, inside)) is not None:
             inside[parent].append(path)
 
     known: dict[tuple[tuple[str, str], ...], tuple[float, ...]] = {}

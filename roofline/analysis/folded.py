@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from roofline.records import Analysis, KernelRow, LayerRow
+from roofline.records import Analysis, KernelRow, LayerRow, around
 from roofline.units import percent
 
 # Beyond these a table is no longer read, and a page becomes slow.
@@ -62,9 +62,8 @@ def _example(rows: Sequence[LayerRow]) -> str:
 
 def _place(path: str, places: Mapping[str, int]) -> int:
     """The row of a layer, or of the nearest around it that is there."""
-    while path and path not in places:
-        path = path.rpartition(".")[0]
-    return places.get(path, 0)
+    near = path if path in places else around(path, places)
+    return 0 if near is None else places[near]
 
 
 def _together(rows: Sequence[LayerRow], names: Mapping[str, str]) -> list[LayerRow]:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from roofline.records import LayerRow
+from roofline.records import LayerRow, around
 
 What = Literal["same", "added", "removed", "renamed", "moved"]
 
@@ -42,12 +42,8 @@ def tree(layers: Iterable[LayerRow]) -> Tree | None:
         if row.path in found:
             continue
         node = Tree(row.path, row, [])
-        above = row.path
-        while above and found:
-            above = above.rpartition(".")[0]
-            if above in found:
-                found[above].inside.append(node)
-                break
+        if (above := around(row.path, found)) is not None:
+            found[above].inside.append(node)
         found[row.path] = node
     return found.get("")
 

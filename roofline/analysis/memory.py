@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from roofline.analysis import workspace
 from roofline.devices.device import Device
-from roofline.records import Trace
+from roofline.records import Trace, around
 
 # Steps of a pass that are kept.
 MOST = 400
@@ -149,8 +149,5 @@ def _owners(trace: Trace, moment: int, layer: int, scratch: int) -> dict[int, in
 
 def _named(name: str, layers: dict[str, int]) -> int:
     """The layer that a parameter ("head.weight") or its state ("head.weight.exp_avg") belongs to."""
-    while name:
-        name = name.rpartition(".")[0]
-        if name in layers:
-            return layers[name]
-    return 0
+    path = around(name, layers)
+    return 0 if path is None else layers[path]

@@ -27,7 +27,7 @@ from roofline.bench.sampling import Sample
 from roofline.devices.device import Device
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
-from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace
+from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace, above
 from roofline.request import Request
 from roofline.sources.alone import alone
 
@@ -125,7 +125,7 @@ def attach(predicted: Analysis, ops: Sequence[Sequence[int]], timed: Timed) -> A
     by_layer: dict[str, float] = dict.fromkeys((layer.path for layer in predicted.layers), 0.0)
     by_op: dict[tuple[str, str], float] = {}
     for row, t in zip(rows, times, strict=True):
-        for path in _upwards(row.layer):
+        for path in [row.layer, *above(row.layer)]:
             if path in by_layer:
                 by_layer[path] += t
         by_op[row.op, row.klass] = by_op.get((row.op, row.klass), 0.0) + t
@@ -178,14 +178,6 @@ def gaps(rows: Sequence[KernelRow]) -> list[Gap]:
         sums[row.klass] = n + 1, predicted + row.time_s, measured + (row.measured_s or 0.0)
     found = [Gap(klass=c, kernels=n, predicted_s=p, measured_s=m) for c, (n, p, m) in sums.items()]
     return sorted(found, key=lambda g: -abs(g.measured_s - g.predicted_s))
-
-
-def _upwards(path: str) -> list[str]:
-    """The path and all above it, the root's empty one included."""
-    found = [path]
-    while found[-1]:
-        found.append(found[-1].rpartition(".")[0])
-    return found
 
 
 def _unsure(ops: Sequence[Sample]) -> int:

@@ -41,7 +41,20 @@ from roofline.records.kernel import (
     by_bound,
     components_of,
 )
-from roofline.records.trace import Arg, InputInfo, Layer, ModelInfo, Op, OpSpec, Scalar, Storage, TensorSpec, Trace, above
+from roofline.records.trace import (
+    Arg,
+    InputInfo,
+    Layer,
+    ModelInfo,
+    Op,
+    OpSpec,
+    Scalar,
+    Storage,
+    TensorSpec,
+    Trace,
+    above,
+    around,
+)
 
 __all__ = [
     "BOUNDS",
@@ -79,6 +92,7 @@ __all__ = [
     "UnknownOp",
     "Work",
     "above",
+    "around",
     "bound_of",
     "bound_of_component",
     "by_bound",

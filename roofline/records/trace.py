@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -117,6 +117,11 @@ def above(path: str) -> Iterator[str]:
     while path:
         path = path.rpartition(".")[0]
         yield path
+
+
+def around(path: str, among: Container[str]) -> str | None:
+    """The path of the nearest layer around the one at `path` that is `among` these; None where there is none."""
+    return next((one for one in above(path) if one in among), None)
 
 
 class Layer(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from roofline import compat
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
-from roofline.records import Layer, Op
+from roofline.records import Layer, Op, around
 from roofline.tracing import lazy, packing
 from roofline.tracing.arguments import elements, packed_in, tensors_in
 from roofline.tracing.recorder import Recorder
@@ -109,15 +109,7 @@ class Modules:
 
     def _parents(self) -> list[int]:
         at = {path: i for i, (path, _) in enumerate(self.paths)}
-        parents = []
-        for path, _ in self.paths:
-            above = path
-            while above:
-                above = above.rpartition(".")[0]
-                if above in at:
-                    break
-            parents.append(at[above] if path else -1)
-        return parents
+        return [-1 if (above := around(path, at)) is None else at[above] for path, _ in self.paths]
 
     @contextmanager
     def tracked(self) -> Iterator[None]:

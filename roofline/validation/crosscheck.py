@@ -20,7 +20,7 @@ from torch import nn
 from roofline.classes import CONVS
 from roofline.errors import UsageError
 from roofline.kernels import build as kernels
-from roofline.records import Kernel, Trace
+from roofline.records import Kernel, Trace, around
 from roofline.request import Request
 from roofline.sources import build
 from roofline.sources.alone import alone
@@ -231,13 +231,9 @@ def _own(table: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     """Sums over subtrees -> each layer's own: what it has less what its nearest counted descendants have."""
     own = {path: dict(ops) for path, ops in table.items()}
     for path, ops in table.items():
-        above = path
-        while above:
-            above = above.rpartition(".")[0]
-            if above in own:
-                for op, n in ops.items():
-                    own[above][op] = own[above].get(op, 0) - n
-                break
+        if (above := around(path, own)) is not None:
+            for op, n in ops.items():
+                own[above][op] = own[above].get(op, 0) - n
     return own
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from roofline.records import Analysis, KernelRow, LayerRow
+from roofline.records import Analysis, KernelRow, LayerRow, around
 from roofline.views.style import roofs
 
 LONGEST_NAME = 26
@@ -82,12 +82,8 @@ def blocks(layers: Sequence[LayerRow], share: float = 0.12) -> list[LayerRow]:
     ran = {r.path: r for r in layers if r.kernels}
     below: dict[str, list[LayerRow]] = defaultdict(list)
     for path, r in ran.items():
-        above = path
-        while above:
-            above = above.rpartition(".")[0]
-            if above in ran:
-                below[above].append(r)
-                break
+        if (above := around(path, ran)) is not None:
+            below[above].append(r)
     out, open_ = [], [ran[""]] if "" in ran else []
     while open_:
         r = open_.pop()
