@@ -55,6 +55,10 @@ class Row(Struct, frozen=True, kw_only=True, gc=False):
     # the 80 % interval of the time
     time_low: float | None = None
     time_high: float | None = None
+    # J of a sample and their 80 % interval; None where the device's power is not known
+    energy: float | None = None
+    energy_low: float | None = None
+    energy_high: float | None = None
     throughput: float | None = None
     bound: str = ""
     # fractions of the time

@@ -12,10 +12,10 @@ from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
 from roofline.records import BOUNDS, Kernel, Trace, components_of
-from roofline.timemodel import fleet, halves, roof
+from roofline.timemodel import energy, fleet, halves, roof
 from roofline.timemodel.constants import Constants, asked
 from roofline.timemodel.many import PARTS, Batch, Passes, Timed, part_of
-from roofline.timemodel.uncertainty import Mix
+from roofline.timemodel.uncertainty import Mix, bounds
 
 
 class Priced(Struct, frozen=True, gc=False):
@@ -31,6 +31,8 @@ class Priced(Struct, frozen=True, gc=False):
     time: float
     # the ends of its 80 % interval; None where it has none
     between: tuple[float, float] | None
+    # J of a sample, and the ends of their 80 % interval; None where the device's power is not known
+    energy: tuple[float, float, float] | None
     bound: str
     shares: tuple[float, ...]
 
@@ -64,6 +66,8 @@ class Ready(Struct, frozen=True):
     kernels: Sequence[Kernel]
     runtime: str
     training: bool
+    # samples of a pass
+    batch: int
     # the dtype that was asked for, else the model's own
     setting: str
     # of all devices, the number of each that can run it, as it does; of the others why not
@@ -84,7 +88,8 @@ class Ready(Struct, frozen=True):
             except RooflineError as error:
                 refused[i] = error
         alive = peaks(trace, list(targets.values()))
-        return cls(kernels, runtime, trace.mode == "training", dtype or trace.dtype, targets, refused, alive, _Sums.of(kernels))
+        training, setting = trace.mode == "training", dtype or trace.dtype
+        return cls(kernels, runtime, training, trace.batch, setting, targets, refused, alive, _Sums.of(kernels))
 
 
 def priced(passes: Sequence[Ready], constants: Constants | None = None) -> list[list[Priced | RooflineError]]:
@@ -155,7 +160,10 @@ def _one_by_one(one: Ready, numbers: Constants) -> list[Timed | RooflineError]:
             classes[kernel.klass] = classes.get(kernel.klass, 0.0) + point.time_s
         for name, part in components_of(points).items():
             split[part_of(name, device.kind)] += part
-        found.append(Timed(time, tuple(split), Mix(classes, squares)))
+        board = None if energy.unknown(device, one.runtime) else energy.board(device)
+        spent = energy.of_points(board, one.kernels, points) if board else ()
+        joules, standing = sum(each.joules for each in spent), sum(each.standing for each in spent)
+        found.append(Timed(time, tuple(split), Mix(classes, squares), joules, standing))
     return found
 
 
@@ -164,14 +172,20 @@ def _priced(one: Ready, device: Device, peak: int, timed: Timed | RooflineError)
         return timed
     time, split, sums = timed.time, timed.bounds, one.sums
     bound = max(BOUNDS, key=lambda name: split[BOUNDS.index(name)]) if any(split) else "memory"
+    # of the logarithm of the time; the ideal runtime is a definition
+    sure = fleet.sure(device, one.runtime, one.training) if time and one.runtime != "ideal" else None
+    sd = sure.sd(timed.rests, timed.mix) if sure else None
     return Priced(
         sums.flops, sums.macs, sums.bytes, sums.weight_bytes, sums.kernels, sums.flops_known, peak, time,
-        _between(one, device, timed) if time else None,
+        bounds(time, sd) if sd is not None else None, _energy(one, device, timed, sd) if sd is not None else None,
         bound if sums.kernels else "", tuple(part / time if time else 0.0 for part in split),
     )  # fmt: skip
 
 
-def _between(one: Ready, device: Device, timed: Timed) -> tuple[float, float] | None:
-    if one.runtime == "ideal":
+def _energy(one: Ready, device: Device, timed: Timed, sd: float) -> tuple[float, float, float] | None:
+    """Of a sample, with its ends."""
+    board = fleet.board(device)
+    if board is None or not timed.joules:
         return None
-    return fleet.sure(device, one.runtime, one.training).ends(timed.time, timed.rests, timed.mix)
+    joules = timed.joules / max(one.batch, 1)
+    return joules, *bounds(joules, energy.doubt(board, timed.joules, timed.standing, sd))

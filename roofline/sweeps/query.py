@@ -70,6 +70,8 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
         if len(usable) < rows
         else []
     )
+    if any(name.startswith("energy") for name in _asked_for(question, table)):
+        notes += _no_energy(table, usable)
     front = own.front(question.pareto, _own_columns(question)) if question.pareto else None
     beaten: list[int] = []
     if front:
@@ -137,6 +139,24 @@ def _join(table: dict[str, list[Any]], given: own.Table) -> None:
 def _own(model: str, given: own.Table) -> Mapping[str, Any]:
     """By the name as it was asked for, else without what says where it is from."""
     return given.rows.get(model) or given.rows.get(model.rpartition(":")[2]) or {}
+
+
+def _asked_for(question: Question, table: Mapping[str, Any]) -> list[str]:
+    """The columns that the question names."""
+    sort = [part.strip().rpartition(":")[2] for part in question.sort.split(",")]
+    front = own.front(question.pareto, _own_columns(question)).names if question.pareto else ()
+    return [name for name in (*where.named(question.where), *sort, *front, *question.columns) if name in table]
+
+
+def _no_energy(table: Mapping[str, list[Any]], rows: Sequence[int]) -> list[str]:
+    """Why some rows have none."""
+    without = [i for i in rows if table["energy"][i] is None and table["time"][i]]
+    devices = list(dict.fromkeys(table["device"][i] for i in without if table["runtime"][i] != "ideal"))
+    some = ", ".join(devices[:5]) + (f" and {len(devices) - 5:,} more" if len(devices) > 5 else "")
+    found = [f"no energy: the power of {some} is not known (no tdp in the device file)"] if devices else []
+    if any(table["runtime"][i] == "ideal" for i in without):
+        found.append("no energy: the ideal runtime is a definition, whose times are no device's")
+    return found
 
 
 def _own_columns(question: Question) -> Sequence[str]:

@@ -162,13 +162,18 @@ class _Parser:
 
 def number(name: str, text: str) -> float:
     """A value of a column in its base unit. Raises ValueError."""
-    if name in metrics.BY_NAME:
-        return metrics.parse(metrics.BY_NAME[name], text)
+    if known := metric(name):
+        return metrics.parse(known, text)
     if name == "host":
         return units.parse(text, "s")
     match = re.fullmatch(r"(.*\d)\s*([kKMGT])", text)
     scale = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[match[2]] if match else 1.0
     return units.parse(match[1] if match else text, "1") * scale
+
+
+def metric(name: str) -> metrics.Metric | None:
+    """The metric whose numbers a column holds, or the ends of whose interval."""
+    return metrics.BY_NAME.get(name.removesuffix("_low").removesuffix("_high"))
 
 
 def column(name: str, known: Mapping[str, Any] | Sequence[str], option: str) -> str:

@@ -143,15 +143,17 @@ def _row(row: Row, trace: Trace, found: Priced | RooflineError, device: Device, 
         return plan.failed(row, FAILED if isinstance(found, ModelError) else REFUSED, _said(found))
     memory, shares = device.levels[-1].size, dict(zip(BOUNDS, found.shares, strict=True))
     low, high = found.between or (None, None)
+    joules, least, most = found.energy or (None, None, None)
     return replace(
         row, macs=found.macs, flops=found.flops, bytes=found.bytes, weight_bytes=found.weight_bytes,
         intensity=found.flops / found.bytes if found.bytes else 0.0, kernels=found.kernels, peak_memory=found.peak_memory,
         fits=found.peak_memory <= memory if memory else None, time=found.time, time_low=_digits(low), time_high=_digits(high),
+        energy=_digits(joules), energy_low=_digits(least), energy_high=_digits(most),
         throughput=trace.batch / found.time if found.time else 0.0, bound=found.bound, flops_known=found.flops_known,
         **{name: round(share, 6) for name, share in shares.items()},
     )  # fmt: skip
 
 
-def _digits(seconds: float | None) -> float | None:
+def _digits(value: float | None) -> float | None:
     """As many as it is sure of: the last ones hang on what it was added up with."""
-    return None if seconds is None else float(f"{seconds:.6g}")
+    return None if value is None else float(f"{value:.6g}")

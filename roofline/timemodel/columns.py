@@ -189,6 +189,16 @@ class Columns:
             return _picked(condition, yes, no)
         return np.where(condition, yes, no)
 
+    _last: tuple[tuple[Any, ...], Any] = ((), None)
+
+    @classmethod
+    def once(cls, formula: Callable[..., Any], *given: Any) -> Any:
+        of, found = cls._last
+        if len(of) != 1 + len(given) or any(a is not b for a, b in zip(of, (formula, *given), strict=True)):
+            found = formula(*given, cls)
+            cls._last = (formula, *given), found
+        return found
+
 
 def _picked(condition: Any, yes: Any, no: Any) -> Column:
     a, b = roofs(yes), roofs(no)

@@ -201,7 +201,7 @@ def overhead(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> Over
     return Overhead(machine.launch * c.region * regions, machine.host * steps)
 
 
-def executed(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> float:
+def executed(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
     """All that is counted, but for what a causal mask hides."""
     return attended(f, xp) if klass == "attention" else 1.0
 

@@ -242,7 +242,7 @@ def work(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Wor
     return Work(seconds, compute, memory, each)
 
 
-def executed(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> float:
+def executed(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
     """All that is counted, but for what a causal mask hides."""
     return attended(f, xp) if klass == "attention" else 1.0
 

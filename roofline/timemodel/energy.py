@@ -16,6 +16,7 @@ import math
 import tomllib
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -113,15 +114,40 @@ def of_points(of: Board, kernels: Iterable[Kernel], points: Iterable[Point]) -> 
     ]
 
 
+class Boards:
+    """Several, in columns with a row for each; None, whose power is not known, takes nothing."""
+
+    def __init__(self, boards: Sequence[Board | None]) -> None:
+        import numpy as np
+
+        numbers = [(b.limit, b.idle, b.busy, b.arithmetic, b.memory) if b else (0.0,) * 5 for b in boards]
+        self.limit, self.idle, self.busy, self.arithmetic, self.memory = np.array(numbers, dtype=float).T.reshape(5, -1, 1)
+
+    def working(self, work: Any, arithmetic: Any, memory: Any) -> Any:
+        """Joules of kernels while they work, as `spent` says."""
+        import numpy as np
+
+        return np.minimum(self.busy * work + self.arithmetic * arithmetic + self.memory * memory, self.limit * work)
+
+    def passes(self, time: Any, work: Any, working: Any) -> tuple[Any, Any]:
+        """Joules of a pass on each, and those that would grow with its time: of its seconds, and of those at work."""
+        waits = self.idle[:, 0] * (time - work)
+        return waits + working, waits + self.busy[:, 0] * work
+
+
+def doubt(of: Board, joules: float, standing: float, time: float) -> float:
+    """Standard deviation of the logarithm of the joules of a pass, where `time` is that of its time: a longer one costs what
+    stands still in it; and the power is known only so well."""
+    return math.hypot(of.doubt, min(standing / joules, 1.0) * time)
+
+
 def summary(of: Board, each: Sequence[Spent], time: float, batch: int, sure: Interval | None) -> Energy | None:
     """Of the whole pass; None where nothing ran."""
     joules = sum(one.joules for one in each)
     if not time or not joules:
         return None
-    # a longer time costs what stands still in it; and the power is known only so well
-    standing = min(sum(one.standing for one in each) / joules, 1.0)
-    doubt = math.hypot(of.doubt, standing * math.hypot(sure.own, *sure.common) if sure else 0.0)
-    low, high = bounds(joules, doubt)
+    sd = doubt(of, joules, sum(one.standing for one in each), math.hypot(sure.own, *sure.common) if sure else 0.0)
+    low, high = bounds(joules, sd)
     return Energy(
         joules=joules,
         watts=joules / time,
@@ -129,5 +155,5 @@ def summary(of: Board, each: Sequence[Spent], time: float, batch: int, sure: Int
         low_j=low,
         high_j=high,
         limit_w=of.limit,
-        sd=doubt,
+        sd=sd,
     )

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.records import Kernel
-from roofline.timemodel import roof
+from roofline.timemodel import energy, roof
 from roofline.timemodel.columns import stacked
 from roofline.timemodel.constants import Family, shared
 from roofline.timemodel.formulas import Machine
@@ -36,6 +36,7 @@ class Target:
         tables = tuple(tuple(sorted(t)) for t in (device.fixed, device.flops, device.bytes))
         # what formulas ask of a device before they work anything out
         self.form = len(device.levels), bool(device.tensor), device.levels[-1].status == "measured", tables
+        self.board = board(device)
         self._tops: dict[tuple[str, bool], float] = {}
 
     def top(self, kernel: Kernel) -> float:
@@ -85,7 +86,7 @@ class _Kept:
         return found
 
 
-_targets, _sures, _fleets, _parts = _Kept(2048), _Kept(2048), _Kept(64), _Kept(64)
+_targets, _sures, _fleets, _parts, _board, _boards = (_Kept(n) for n in (2048, 2048, 64, 64, 2048, 64))
 
 
 def target(device: Device, setting: str, runtime: str, family: Family) -> Target:
@@ -100,6 +101,16 @@ def sure(device: Device, runtime: str, training: bool) -> Sure:
 
 def fleet(targets: Sequence[Target]) -> Fleet:
     return _fleets.get(tuple(map(id, targets)), targets, lambda: Fleet(targets))
+
+
+def board(device: Device) -> energy.Board | None:
+    """Its power; None where that is not known."""
+    return _board.get(id(device), device, lambda: None if energy.unknown(device, "") else energy.board(device))
+
+
+def boards(targets: Sequence[Target]) -> energy.Boards:
+    """Their power."""
+    return _boards.get(tuple(map(id, targets)), targets, lambda: energy.Boards([target.board for target in targets]))
 
 
 def parts(targets: Sequence[Target]) -> list[list[int]]:

@@ -7,9 +7,9 @@ A formula takes plain numbers (roof.py: one kernel) or numpy arrays (validation/
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from roofline.timemodel.constants import Cpu, CpuEager
 
 _NOTHING: Mapping[str, float] = MappingProxyType({})
+T = TypeVar("T")
 
 
 class Plain:
@@ -177,19 +178,25 @@ class Model(Protocol):
     def overhead(self, klass: str, f: Features, c: Any, machine: Machine, xp: Any) -> Overhead:
         """What it costs on top."""
 
-    def executed(self, klass: str, f: Features, c: Any, machine: Machine, xp: Any) -> float:
+    def executed(self, klass: str, f: Features, c: Any, machine: Machine, xp: Any) -> Value:
         """Fraction of a kernel's counted FLOPs that its algorithm executes."""
 
     def reached(self, top: float, levels: list[float], c: Any, machine: Machine) -> tuple[float, list[float]]:
         """(FLOP/s, B/s of each memory level) that times rest on, of the peak `top` and nominal bandwidths."""
 
 
-def attended(f: Features, xp: Any) -> float:
+def attended(f: Features, xp: Any) -> Value:
     """Fraction of an attention kernel's counted FLOPs that are executed: not those of blocks that a causal mask hides."""
-    if not f.shape.causal:
+    if not xp.any(f.shape.causal):
         return 1.0
     met = f.total(lambda p, f: p.macs * p.met(xp) if isinstance(p, AttentionSizes) else p.macs)
-    return float(min(met / max(f.macs, 1), 1.0))
+    return xp.where(f.shape.causal > 0, xp.minimum(met / xp.maximum(f.macs, 1), 1.0), 1.0)
+
+
+def once(xp: Any, formula: Callable[..., T], *given: Any) -> T:
+    """What a formula gives; on columns the last one is remembered, for whoever asks for the same right after."""
+    found: T = xp.once(formula, *given) if hasattr(xp, "once") else formula(*given, xp)
+    return found
 
 
 def up(x: Value, tile: float, xp: Any) -> Value:

@@ -197,15 +197,15 @@ def work(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Work:
     return Work(seconds + xp.minimum(c.drain * 1e-6, seconds), compute, memory, levels)
 
 
-def executed(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> float:
-    """Fraction of the counted FLOPs of one kernel that are executed: not those that a mask or Winograd's algorithm spares."""
+def executed(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Fraction of the counted FLOPs of a kernel that are executed: not those that a mask or Winograd's algorithm spares."""
     if klass == "attention":
         return attended(f, xp)
-    if klass != "conv" or not f.macs:
+    if klass != "conv" or not xp.any(f.macs):
         return 1.0
     done = f.total(lambda p, f: gpu_products.executed(p, f, c, machine, xp))
     # what is untold may be arithmetic beside the products
-    return min(float((done + f.untold / 2) / f.macs), 1.0)
+    return xp.where(f.macs > 0, xp.minimum((done + f.untold / 2) / xp.maximum(f.macs, 1), 1.0), 1.0)
 
 
 def overhead(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Overhead:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from roofline.timemodel.constants import Gpu
 from roofline.timemodel.features import Features
-from roofline.timemodel.formulas import Machine, streamed, up
+from roofline.timemodel.formulas import Machine, once, streamed, up
 from roofline.timemodel.sizes import (
     BLOCK,
     AttentionSizes,
@@ -162,11 +162,11 @@ def _conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
     matrix = xp.where(p.gradient == 2, summed, matrix)
     if not xp.any(simt):
         return matrix
-    direct, inside, apart = _simt_conv(p, f, c, peak, machine, xp)
+    direct, inside, apart = once(xp, _simt_conv, p, f, c, machine)
     return xp.where(simt, xp.minimum(direct, xp.minimum(inside, apart)), matrix)
 
 
-def _simt_conv(p: ConvSizes, f: Features, c: Gpu, peak: Value, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
+def _simt_conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """Seconds of a convolution on vector units by three algorithms, infinite where there is none: the implicit product, and for
     3 x 3 with stride 1 Winograd's.
 
@@ -174,7 +174,7 @@ def _simt_conv(p: ConvSizes, f: Features, c: Gpu, peak: Value, machine: Machine,
     own between transforms that go through memory (Lavin and Gray, arXiv:1509.09308). cuDNN has both for the gradient of the
     image and the second for that of the weight, none for doubles, volumes and kernels with holes.
     """
-    products, pixels, taps = _products(machine), p.pixels, p.taps
+    peak, products, pixels, taps = peak_of(f, machine, xp).peak, _products(machine), p.pixels, p.taps
     weight = p.gradient == 2
     m, n, k = xp.where(weight, p.o, pixels), xp.where(weight, p.c * taps, p.o), xp.where(weight, pixels, p.c * taps)
     direct = _simt(m, n, k, 1.0, products.direct, c, peak, machine, xp)
@@ -202,15 +202,13 @@ def _patches(p: ConvSizes, side: int, xp: Any) -> Value:
 
 def executed(p: Any, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
     """Multiply-accumulates of one product that are executed: the algorithm with the fewest seconds is the one taken."""
-    peak, simt = peak_of(f, machine, xp)
-    if not simt or type(p) is not ConvSizes:
+    simt = peak_of(f, machine, xp).simt
+    if type(p) is not ConvSizes or not xp.any(simt):
         return p.macs
-    direct, inside, apart = _simt_conv(p, f, c, peak, machine, xp)
-    fastest = min(direct, inside, apart)
-    if fastest == direct:
-        return p.macs
-    products = 16 * _patches(p, 2, xp) if fastest == inside else 36 * _patches(p, 4, xp)
-    return min(products * p.c * p.o, p.macs)
+    direct, inside, apart = once(xp, _simt_conv, p, f, c, machine)
+    products = xp.where(inside <= apart, 16 * _patches(p, 2, xp), 36 * _patches(p, 4, xp))
+    spared = (direct > xp.minimum(inside, apart)) & simt
+    return xp.where(spared, xp.minimum(products * p.c * p.o, p.macs), p.macs)
 
 
 def _grouped(p: GroupedSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:

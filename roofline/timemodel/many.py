@@ -19,7 +19,7 @@ from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.records import BOUNDS, Kernel, bound_of_component
 from roofline.shapes import Access, Loop
-from roofline.timemodel import columns, cpu_eager, features, fleet, models, sizes
+from roofline.timemodel import columns, cpu_eager, energy, features, fleet, models, sizes
 from roofline.timemodel.columns import Columns, Mixed, plain, roofs
 from roofline.timemodel.constants import Constants
 from roofline.timemodel.features import NUMBERS, Features, Formula
@@ -42,11 +42,14 @@ PARTS = (
 
 
 class Timed(NamedTuple):
-    """A pass on one device: seconds; those of each of PARTS; those by class of kernel, and the sum of the kernels' squares."""
+    """A pass on one device: seconds; those of each of PARTS; those by class of kernel, and the sum of the kernels' squares;
+    joules, and those that would grow with the time: 0 where the device's power is not known."""
 
     time: float
     split: tuple[float, ...]
     mix: Mix
+    joules: float = 0.0
+    standing: float = 0.0
 
     @property
     def bounds(self) -> tuple[float, ...]:
@@ -217,6 +220,7 @@ class Batch:
                 break
         split = costs.parts([costs.of_work, costs.of_start], costs.work + costs.start)
         place = [order.index(i) for i in range(len(order))]
+        costs.power(fleet.boards([targets[i] for i in order]))
         timed = [(_queued if self.gpu else _alone)(costs, split, inverse, self.classes) for inverse in self.inverse]
         return [[each[i] for i in place] for each in timed]
 
@@ -229,7 +233,8 @@ class Batch:
             f = replace(group.features, footprint=alive[:, group.passes])
             work = model.work(group.klass, f, devices.table, machine, Columns)
             over = model.overhead(group.klass, f, devices.table, machine, Columns)
-            costs.enter((rows, group.at), group, work, over, fleet.row(tops), self.gpu)
+            done = model.executed(group.klass, f, devices.table, machine, Columns)
+            costs.enter((rows, group.at), group, work, over, fleet.row(tops), plain(done), self.gpu)
 
 
 # ------------------------------------------------------------------------------------------------ kernels as arrays
@@ -305,13 +310,15 @@ class _Costs:
 
     def __init__(self, devices: int, kernels: int, gpu: bool) -> None:
         self.shape, self.gpu = (devices, kernels), gpu
-        self.work, self.start, self.step = (np.zeros(self.shape) for _ in range(3))
+        self.work, self.start, self.step, self.arithmetic, self.memory = (np.zeros(self.shape) for _ in range(5))
         self.of_work: dict[str, Any] = {}
         self.of_start: dict[str, Any] = {}
 
-    def enter(self, at: Any, group: _Group, work: Any, over: Any, top: Any, gpu: bool) -> None:
+    def enter(self, at: Any, group: _Group, work: Any, over: Any, top: Any, executed: Any, gpu: bool) -> None:
         start, step = over if gpu else (over.start + over.step, 0.0)
         self.work[at], self.start[at], self.step[at] = plain(work.seconds), plain(start), plain(step)
+        self.memory[at] = plain(work.memory)
+        self.arithmetic[at] = np.where(plain(work.compute) > 0, group.features.flops * executed / top, 0.0)
         if group.klass in MATRIX:
             arithmetic: Any = not gpu
         else:
@@ -328,6 +335,16 @@ class _Costs:
         if name not in into:
             into[name] = np.zeros(self.shape)
         into[name][at] += part
+
+    def power(self, boards: energy.Boards) -> None:
+        """What the kernels take, once all costs are there."""
+        self.boards, self.own = boards, self.work if self.gpu else self.work + self.start
+        self.working = boards.working(self.own, self.arithmetic, self.memory)
+
+    def spent(self, time: Any, inverse: Any) -> tuple[Any, Any]:
+        """Joules of a pass on each device, and those that would grow with its time."""
+        counts = np.bincount(inverse, minlength=self.shape[1])
+        return self.boards.passes(time, self.own @ counts, self.working @ counts)
 
     def parts(self, parts: Sequence[dict[str, Any]], time: Any) -> Any:
         """[part, device, kernel]: components that add up to a time, as roof._point makes them, by PARTS."""
@@ -349,7 +366,7 @@ def _alone(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed]
     # one after the other, as they are launched: another order has another last digit
     whole = np.cumsum(each, axis=1)[:, -1] if each.shape[1] else np.zeros(len(each))
     counts = np.bincount(inverse, minlength=costs.shape[1])
-    return _timed(whole, (split * counts).sum(axis=2), each, classes[inverse])
+    return _timed(whole, (split * counts).sum(axis=2), each, classes[inverse], costs.spent(whole, inverse))
 
 
 def _queued(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed]:
@@ -377,10 +394,10 @@ def _queued(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed
         found += np.where(met, costs.parts([at], busy)[:, :, 0], 0.0)
         hidden, own = whole[waited, rows], added[waited, rows]
         found[PARTS.index(("overhead", HOST))] += np.where(met, hidden + own - busy[:, 0], 0.0)
-    return _timed(whole[-1], found, added.T, classes[inverse])
+    return _timed(whole[-1], found, added.T, classes[inverse], costs.spent(whole[-1], inverse))
 
 
-def _timed(whole: Any, split: Any, each: Any, classes: Any) -> list[Timed]:
+def _timed(whole: Any, split: Any, each: Any, classes: Any, spent: tuple[Any, Any]) -> list[Timed]:
     """`each` has the seconds that every launch adds, on each device; `classes` what it is."""
     by_class = {klass: each[:, classes == klass].sum(axis=1) for klass in dict.fromkeys(classes)}
     squares = np.einsum("ij,ij->i", each, each)
@@ -389,6 +406,8 @@ def _timed(whole: Any, split: Any, each: Any, classes: Any) -> list[Timed]:
             float(time),
             tuple(map(float, split[:, i])),
             Mix({klass: float(seconds[i]) for klass, seconds in by_class.items()}, float(squares[i])),
+            float(spent[0][i]),
+            float(spent[1][i]),
         )
         for i, time in enumerate(whole)
     ]

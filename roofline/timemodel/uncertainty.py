@@ -178,7 +178,11 @@ class Sure(Struct, frozen=True):
 
     def ends(self, seconds: float, along: Vector, mix: Mix) -> tuple[float, float]:
         """The same of a time of which it is known what it rests on."""
-        return bounds(seconds, math.hypot(*self.of_device(along), self.own(mix)))
+        return bounds(seconds, self.sd(along, mix))
+
+    def sd(self, along: Vector, mix: Mix) -> float:
+        """Standard deviation of the logarithm of such a time."""
+        return math.hypot(*self.of_device(along), self.own(mix))
 
     def interval(self, seconds: float, components: Mapping[str, float], mix: Mix = UNKNOWN) -> Interval:
         """Where a measured time lies in eight of ten cases."""

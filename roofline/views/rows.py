@@ -8,6 +8,7 @@ from typing import Any
 
 from roofline import units
 from roofline.analysis import metrics
+from roofline.sweeps import where
 from roofline.sweeps.query import Found
 from roofline.views import text
 from roofline.views.listing import PLAIN, Painter, columns
@@ -62,7 +63,7 @@ def _text(name: str, value: Any) -> str:
         return units.seconds(value)
     if name == "throughput":
         return f"{units.count(value)}/s"
-    known = metrics.BY_NAME.get(name)
+    known = where.metric(name)
     return metrics.text(known, value) if known else f"{value:g}"
 
 

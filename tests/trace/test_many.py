@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from msgspec.structs import replace
+from torch import nn
 
 from roofline import pipeline, request
 from roofline.analysis import memory
@@ -15,8 +17,19 @@ from roofline.errors import UsageError
 from roofline.kernels import build
 from roofline.records import BOUNDS, by_bound
 from roofline.sweeps import price
-from roofline.timemodel import many, roof
+from roofline.timemodel import energy, many, roof
 from roofline.timemodel.constants import asked
+from roofline.tracing.trace import trace
+
+
+class Attends(nn.Module):
+    def __init__(self, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x, is_causal=self.causal)
+
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("mobilenet_v3_large", {"dtype": "amp"}),
@@ -60,6 +73,9 @@ def test_all_devices_at_once_are_each_by_itself(model: str, options: dict[str, A
         assert timed.time == whole
         split = by_bound(components)
         assert timed.bounds == pytest.approx([split[name] for name in BOUNDS], abs=1e-9 * whole)
+        spent = energy.of_points(energy.board(device), kernels, points) if device.tdp else []
+        expected = [sum(s.joules for s in spent), sum(s.standing for s in spent)]
+        assert [timed.joules, timed.standing] == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["gpu", "cpu"])
@@ -75,9 +91,28 @@ def test_passes_at_once_are_each_by_itself(kind: str) -> None:
         for device, one in zip(devices, timed, strict=True):
             assert isinstance(one, many.Timed)
             whole = 0.0
-            for point in roof.place(launched, device, setting="fp32", runtime="eager", footprint=footprint, constants=asked()):
+            points = roof.place(launched, device, setting="fp32", runtime="eager", footprint=footprint, constants=asked())
+            for point in points:
                 whole += point.time_s
             assert one.time == whole
+            spent = energy.of_points(energy.board(device), launched, points) if device.tdp else []
+            assert one.joules == pytest.approx(sum(s.joules for s in spent), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_what_a_mask_spares_takes_no_energy(kind: str) -> None:
+    """Kernels of one group of which some execute all of their FLOPs, and some a part."""
+    devices = [device for device in library.everything() if device.kind == kind][::7]
+    kernels = []
+    for causal in (True, False):
+        kernels += build.build(trace(Attends(causal), [torch.empty(1, 4, 1024, 64, device="meta")]), "eager", kind)
+    (found,) = many.Batch(many.Passes([kernels]), kind).times(devices, [[10**6] * len(devices)], "fp32", "eager", asked())
+    for device, one in zip(devices, found, strict=True):
+        points = roof.place(kernels, device, setting="fp32", runtime="eager", footprint=10**6, constants=asked())
+        assert points[0].executed < 0.6 < points[1].executed
+        spent = energy.of_points(energy.board(device), kernels, points) if device.tdp else []
+        assert isinstance(one, many.Timed)
+        assert one.joules == pytest.approx(sum(s.joules for s in spent), rel=1e-9)
 
 
 def test_measured_devices_at_once_are_each_by_itself() -> None:

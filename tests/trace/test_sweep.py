@@ -98,6 +98,10 @@ def test_rows_are_those_of_single_analyses(tmp_path: Path) -> None:
         assert (row.time_low is None) == (t.interval is None) == (row.runtime == "ideal")
         if t.interval is not None:
             assert (row.time_low, row.time_high) == pytest.approx((t.interval.low_s, t.interval.high_s), rel=6e-6)
+        assert (row.energy is None) == (t.energy is None)
+        if t.energy is not None:
+            ends = (e / row.batch for e in (t.energy.low_j, t.energy.high_j))
+            assert [row.energy, row.energy_low, row.energy_high] == pytest.approx([t.energy.per_sample_j, *ends], rel=6e-6)
         for name, part in t.time_by_bound.items():
             assert getattr(row, name) == pytest.approx(part / t.time_s, abs=2e-6)
 

@@ -55,6 +55,23 @@ def asked(zoo: Path, **question: Any) -> list[tuple[str, str]]:
     return [(r["model"].removeprefix("timm:"), r["device"]) for r in found.records()]
 
 
+def test_energy_is_asked_for_in_joules_and_what_has_none_is_said(tmp_path: Path) -> None:
+    spent = [(0.25, 0.2, 0.3), (0.75, 0.6, 0.9), (None, None, None)]
+    found = [
+        row(i, f"m{i}", "t4" if joules else "odd-board", 1, 0.001, 1, True, energy=joules, energy_low=low, energy_high=high)
+        for i, (joules, low, high) in enumerate(spent)
+    ]
+    path = tmp_path / "zoo.csv"
+    path.write_bytes(FORMATS[".csv"].encode(found))
+    answer = query.ask([path], query.Question(where="energy < 0.5 J"))
+    assert [r["model"] for r in answer.records()] == ["m0"]
+    assert answer.notes == ("no energy: the power of odd-board is not known (no tdp in the device file)",)
+    assert "250 mJ" in view.render(answer)
+    # the ends of an interval have the unit of their middle
+    assert [r["model"] for r in query.ask([path], query.Question(where="energy_high < 900 mJ")).records()] == ["m0"]
+    assert len(query.ask([path], query.Question(where="time < 5 ms")).notes) == 0
+
+
 def names(zoo: Path, where: str) -> list[str]:
     return [model for model, device in asked(zoo, where=where) if device == "t4"]
 
