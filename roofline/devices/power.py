@@ -54,4 +54,6 @@ def kept(device: Device) -> float | None:
     if device.kind != "gpu" or known is None or taken is None or device.tdp is None:
         return None
     share = max(device.tdp.value - taken, 0.0) / device.units.value / known["watts"]
-    return known["clock"] * float(max(share, FLOOR) ** (1 / EXPONENT) * min(share / FLOOR, 1.0) ** (1 / EXPONENT_AT_FLOOR))
+    left = known["clock"] * float(max(share, FLOOR) ** (1 / EXPONENT) * min(share / FLOOR, 1.0) ** (1 / EXPONENT_AT_FLOOR))
+    # more power than the known board's brings no higher clock: the process has a highest voltage too
+    return min(left, max(known["clock"], device.clock.value))
