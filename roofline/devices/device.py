@@ -174,6 +174,8 @@ class Device(Struct, frozen=True, kw_only=True):
     sustained: Annotated[Number, Declared("1", _SUSTAINED, share=True, title="sustained")] = Number(1.0)
     # the same in large fp32 products on the vector units, where it differs
     sustained_vector: Annotated[Number | None, Declared("1", _SUSTAINED, share=True, title="of vector units")] = None
+    # CPU only: clock of one core that works alone; None: not known, or that of all
+    turbo: Annotated[Number | None, Declared("Hz", _CLOCK, title="turbo")] = None
     # of the DRAM bandwidth that a copy reaches; 0: unknown, the time model's own
     reached: Annotated[Number, Declared("1", 1.0, share=True, title="DRAM reached")] = Number(0.0)
     # GPU: gap between two kernels launched back to back; CPU: starting and ending a parallel region

@@ -53,10 +53,27 @@ def _serial(f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
     return xp.where(f.loop.total > 0, f.loop.total, f.write * 8 / f.bits) < c.chunk * machine.units
 
 
-def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Cpu, lanes: float, xp: Any) -> Value:
-    """Seconds of b products [m, k] x [k, n]; one row or one column is a matrix-vector product, which pads nothing."""
-    full = up(m, c.gemm_rows, xp) * up(n, lanes, xp) * (k + c.gemm_depth)
-    return 2 * b * xp.where((m == 1) | (n == 1), m * n * k, full) / (rate * c.gemm)
+# Rows of pieces that the cores may cut a product into.
+_GRIDS = (2, 3, 4, 6, 8)
+
+
+def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Cpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of b products [m, k] x [k, n]; one row or one column is a matrix-vector product, which pads nothing.
+
+    Cores take products of a batch, or a grid of the rows and columns of one: as many of either as wastes the least.
+    """
+    cores = xp.maximum((machine.units / xp.maximum(b, 1)) // 1, 1.0)
+    piece = _piece(m, n, 1, cores, c, machine.lanes, xp)
+    for rows in _GRIDS:
+        piece = xp.minimum(piece, _piece(m, n, rows, cores, c, machine.lanes, xp))
+    full = xp.ceil(b / machine.units) * machine.units * piece * (k + c.gemm_depth)
+    return 2 * xp.where((m == 1) | (n == 1), b * m * n * k, full) / (rate * c.gemm)
+
+
+def _piece(m: Value, n: Value, rows: int, cores: Value, c: Cpu, lanes: float, xp: Any) -> Value:
+    """Results of the largest piece of a product that is cut into so many rows of pieces, padded."""
+    columns = xp.maximum(cores // rows, 1.0)
+    return up(m / xp.minimum(rows, cores), c.gemm_rows, xp) * up(n / columns, lanes, xp)
 
 
 def _blocked(f: Features, c: Cpu, xp: Any) -> Value:
@@ -74,7 +91,7 @@ def _conv(p: ConvSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value
     items = p.n * p.g * one(p.z) * p.p * xp.ceil(outer / (4 * machine.lanes))
     full = 2 * p.g * up(outer, machine.lanes, xp) * pixels * xp.maximum(inner, c.conv_depth) * taps
     seconds = full / (rate * c.conv * _shared(items, machine.units, xp))
-    alone = _product(pixels / p.n, p.o, p.c * taps, p.n, rate, c, machine.lanes, xp)
+    alone = _product(pixels / p.n, p.o, p.c * taps, p.n, rate, c, machine, xp)
     return xp.where(own_conv(p), alone, seconds)
 
 
@@ -83,7 +100,7 @@ def _depthwise(p: DepthwiseSizes, f: Features, c: Cpu, machine: Machine, xp: Any
 
 
 def _gemm(p: GemmSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
-    return _product(p.m, p.n, p.k, p.b, _rate(f, machine, xp), c, machine.lanes, xp)
+    return _product(p.m, p.n, p.k, p.b, _rate(f, machine, xp), c, machine, xp)
 
 
 def _attention(p: AttentionSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
@@ -156,25 +173,30 @@ def _parts(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> tuple[
 def _levels(f: Features, packed: Value, busy: Value, c: Cpu, machine: Machine, xp: Any) -> list[Value]:
     """Seconds of each memory level, nearest first.
 
-    What one core wrote another reads, so everything goes over the last cache; private ones add to its size. A line that is
-    written is read first; what is packed is written and read again. One core draws so many bytes a cycle and no more, however
-    wide the memory behind it is.
+    What one core wrote another reads, so that goes over the last cache; private ones add to its size. What a core wrote itself
+    it finds in its own caches, or in the last one at the full rate: of n cores one n-th, alone all. A line that is written is
+    read first; what is packed is written and read again. One core draws so many bytes a cycle and no more, however wide the
+    memory behind it is. Caches go with the clock.
     """
-    drawn = busy * machine.units * machine.clock * machine.sustained
+    drawn, mine = busy * machine.units * machine.clock * machine.sustained, 1.0 / machine.units
     out: list[Value] = []
     moved, held = f.read + f.write + 2 * packed, 0.0
     for i, (size, bandwidth) in enumerate(machine.levels):
         held += size
-        if i < len(machine.levels) - 2:
-            out.append(0.0 * moved)
-            continue
-        last = i == len(machine.levels) - 1
-        reach, core = (streamed(c, machine), c.core_dram) if last else (c.cache, c.core_cache)
-        # where the cores draw less than the level delivers, the time rests on their clock
-        out.append(moved / xp.minimum(bandwidth * reach, drawn * core))
         capacity = held * c.residency
-        moved = f.static * (1 - resident(f.footprint, capacity, xp)) + 2 * f.write * (1 - resident(f.write, capacity, xp))
-        moved = missed(moved + 3 * packed * (1 - resident(packed, capacity, xp)), f, capacity, xp)
+        if i == len(machine.levels) - 1:
+            # where the cores draw less than the level delivers, the time rests on their clock
+            out.append(moved / xp.minimum(bandwidth * streamed(c, machine), drawn * c.core_dram))
+        elif i == len(machine.levels) - 2:
+            full = bandwidth * machine.sustained
+            out.append(moved * (mine / (full * busy) + (1 - mine) / xp.minimum(full * c.cache, drawn * c.core_cache)))
+            moved = f.static * (1 - resident(f.footprint, capacity, xp)) + 2 * f.write * (1 - resident(f.write, capacity, xp))
+            moved = missed(moved + 3 * packed * (1 - resident(packed, capacity, xp)), f, capacity, xp)
+        else:
+            out.append(moved / (bandwidth * machine.sustained * busy))
+            gone = f.static * (1 - resident(f.footprint, capacity, xp)) + f.write * (1 - resident(f.write, capacity, xp))
+            gone = missed(gone + 2 * packed * (1 - resident(packed, capacity, xp)), f, capacity, xp)
+            moved = (1 - mine) * moved + mine * gone
     return out
 
 

@@ -78,11 +78,16 @@ def _call(kind: str, name: str, c: CpuEager, machine: Machine) -> float:
 # ------------------------------------------------------------------------------------------------ arithmetic
 
 
+def kept(machine: Machine) -> float:
+    """FLOP/s of the vector units in fp32 at the clock that is kept."""
+    return machine.vector * machine.sustained
+
+
 def rate(kind: str, klass: str, c: CpuEager, machine: Machine) -> float:
     """B/s of a loop whose operands are in cache: measured, else by the vector units' speed."""
     known = machine.rates
     name = klass if hasattr(c, "bytes_" + klass) else "pointwise"
-    return known.get(kind) or known.get(name) or machine.vector * getattr(c, "bytes_" + kind, getattr(c, "bytes_" + name))
+    return known.get(kind) or known.get(name) or kept(machine) * getattr(c, "bytes_" + kind, getattr(c, "bytes_" + name))
 
 
 def relative(f: Features, machine: Machine, xp: Any) -> Value:
@@ -92,7 +97,7 @@ def relative(f: Features, machine: Machine, xp: Any) -> Value:
 
 def flops(klass: str, c: CpuEager, machine: Machine) -> float:
     """FLOP/s of a well-shaped fp32 product: measured, else a fraction of the peak."""
-    return machine.flops.get(klass) or machine.vector * getattr(c, klass)
+    return machine.flops.get(klass) or kept(machine) * getattr(c, klass)
 
 
 def product(m: Value, n: Value, k: Value, b: Value, c: CpuEager, machine: Machine, xp: Any) -> Value:
@@ -116,19 +121,19 @@ def conv(p: ConvSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> V
     each = pixels / p.n
     unfolded = xp.where(taps > 1, p.c * taps * each * f.bits / 8, 0.0)
     alone = product(p.o, each, p.c * taps, p.n, c, machine, xp) + unfolded / (c.unfold * 1e9)
-    return xp.where(own_conv(p), alone, full / (machine.vector * _pace("conv", c, machine))) / relative(f, machine, xp)
+    return xp.where(own_conv(p), alone, full / (kept(machine) * _pace("conv", c, machine))) / relative(f, machine, xp)
 
 
 def grouped(p: GroupedSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
     """Seconds of one grouped convolution."""
     work = 2 * p.g * up(p.o / p.g, BLOCK, xp) * (p.c / p.g) * p.pixels * p.taps
-    return work / (machine.vector * _pace("grouped_conv", c, machine)) / relative(f, machine, xp)
+    return work / (kept(machine) * _pace("grouped_conv", c, machine)) / relative(f, machine, xp)
 
 
 def depthwise(p: DepthwiseSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
     """Seconds of one depthwise convolution: no matrix unit takes it."""
     slower = xp.where(f.bits == 64, machine.vector / machine.double, 1.0)
-    return 2 * p.macs / (machine.vector * c.depthwise_conv) * slower
+    return 2 * p.macs / (kept(machine) * c.depthwise_conv) * slower
 
 
 def blocked(f: Features, xp: Any) -> Value:
@@ -176,11 +181,11 @@ def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine
     """(seconds, bytes written to fresh memory, bytes read back from there), on top of the operands."""
     if klass in PRODUCTS:
         library = "gemm" if klass == "rnn" else klass
-        pace = machine.vector * _pace(klass, c, machine) if klass in CONVS else flops(library, c, machine)
+        pace = kept(machine) * _pace(klass, c, machine) if klass in CONVS else flops(library, c, machine)
         untold = f.untold / (pace * (1.0 if klass == "depthwise_conv" else relative(f, machine, xp)))
         seconds = f.total(lambda p, f: _PRODUCTS[type(p)](p, f, c, machine, xp)) + untold
         if klass != "attention":  # what stands around the products runs on the same units
-            seconds = seconds + xp.maximum(f.flops - 2 * f.macs, 0) / machine.vector
+            seconds = seconds + xp.maximum(f.flops - 2 * f.macs, 0) / kept(machine)
         if klass in CONVS:
             moved = blocked(f, xp)
             # a second gradient reads the result's again
@@ -196,7 +201,7 @@ def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine
         tap = 20.0 / rate("", "pool", c, machine) / (9 + c.window)
         return f.flops * tap * (1.0 if kind else c.average) * (1 + c.window / xp.maximum(f.shape.r * f.shape.s, 1)), 0.0, 0.0
     if klass in ("gather", "sort", "fft", "other"):
-        return f.flops / (machine.vector * c.scalar), 0.0, 0.0
+        return f.flops / (kept(machine) * c.scalar), 0.0, 0.0
     moved = f.read + f.write
     if klass == "layout":
         # whole rows are copied as fast as anything; a transposition walks
@@ -248,6 +253,9 @@ def executed(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) ->
 
 
 def reached(top: float, levels: list[float], c: CpuEager, machine: Machine) -> tuple[float, list[float]]:
-    """The peak, and what a stream reaches: measured bandwidths are. A copy that is timed at B read and written moves 1.5 B."""
+    """The peak at the clock that is kept, and what a stream reaches: measured bandwidths are.
+
+    A copy that is timed at B read and written moves 1.5 B.
+    """
     cache, dram = (1.0, 1.5) if machine.measured else (c.cache, 1.5 * c.stream)
-    return top, [*(b * cache for b in levels[:-1]), levels[-1] * dram]
+    return top * machine.sustained, [*(b * cache for b in levels[:-1]), levels[-1] * dram]
