@@ -16,6 +16,7 @@ import gc
 import sys
 from collections.abc import Callable
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def __init__(self, amp: str | None = None, gpu: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own
         self.on_gpu = gpu
+        self.thread = get_ident()
         # whether anything recorded hangs on that
         self.kind_asked = amp is not None
         # what a person should know of how the pass was taken
@@ -88,6 +90,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     # turns of a loop where data decide, as asked; loops of that kind that were met
     turns: int | None = None
     undecided = 0
+    # those that the model starts; see `threads`
+    threads: Any = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -110,8 +114,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         """The model enters or leaves a region of autocast."""
         self.under = self.policy = policy
 
+    def arrived(self) -> None:
+        """A module's forward is about to begin, in whatever thread."""
+        if get_ident() != self.thread and self.threads is not None:
+            self.threads.arrived()
+
     def entered(self) -> None:
         """A module's forward begins."""
+
+    def resumed(self) -> None:
+        """It goes on in whatever thread this is."""
+
+    def renumber(self) -> None:
+        """Another thread has made, or will make, what has numbers in this one."""
 
     def adopt(self, t: torch.Tensor, kind: str, name: str = "") -> None:
         """Take in a tensor that no recorded op made."""

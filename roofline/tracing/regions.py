@@ -57,6 +57,7 @@ class _Entered:
     def enter(self, region: Any) -> None:
         device, dtype, enabled = getattr(region, _ASKED, None) or (region.device, region.fast_dtype, region._enabled)
         recorder, casts, kind = self.recorder, self.recorder.casts, self.kind
+        recorder.resumed()
         self.found.append((recorder.under, casts.dtype, casts.keeps))
         recorder.kind_asked = True
         if device in self.here:
@@ -67,6 +68,7 @@ class _Entered:
 
     def leave(self) -> None:
         recorder, casts = self.recorder, self.recorder.casts
+        recorder.resumed()
         policy, casts.dtype, casts.keeps = self.found.pop()
         recorder.autocast(policy)
         if policy is None and not self.found:
@@ -84,6 +86,7 @@ def honoured(recorder: Recorder, real: bool = False) -> Iterator[None]:
     )
 
     def is_enabled(device_type: str = "cuda") -> bool:
+        recorder.resumed()
         return recorder.under is not None if device_type in state.here else enabled(device_type)
 
     def dtype_of(device_type: str = "cuda") -> torch.dtype:

@@ -16,7 +16,7 @@ from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, ModelInfo, Storage, Trace
 from roofline.request import NO_LOOP
-from roofline.tracing import built, higher, lazy, regions, subclasses
+from roofline.tracing import built, higher, lazy, regions, subclasses, threads
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -121,7 +121,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
                     before(run_kwargs)
                 recorder.kind_asked |= aside.kind_asked
             stack.enter_context(modules.tracked())
-            with recorder:
+            with recorder, threads.followed(recorder, modules.index, threads.modes(way, bool(optimizer))):
                 output = module(*run_args, **run_kwargs)
                 loss = step.run(output) if step else None
         except RooflineError:

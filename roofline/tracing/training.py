@@ -21,6 +21,7 @@ from torch.library import Library
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
+from torch.utils._python_dispatch import _disable_current_modes
 
 from roofline import compat
 from roofline.errors import UsageError
@@ -45,6 +46,8 @@ _IN_PLACE = {
     aten.scatter_add.default: (aten.scatter_add_.default, 4),
     aten.index_put.default: (aten._index_put_impl_.default, 5),
 }
+# Nodes of autograd that a thread may be ahead of another by and still be caught up with.
+_NODES = 10**5
 # ... and those to its storage.
 _SOLE_STORAGE = 2
 
@@ -143,6 +146,16 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
     def entered(self) -> None:
         if self.phase == "backward":
             self.node = _node_number(torch._C._current_autograd_node())
+
+    def renumber(self) -> None:
+        """Threads number autograd's nodes each from 0: those that this one makes shall have numbers of their own."""
+        now = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]  # torch's own
+        missing = max((n + 1 - now for n in list(self.node_layer) if n - now < _NODES), default=0)
+        if missing > 0:
+            with _disable_current_modes(), torch.inference_mode(False), torch.enable_grad():
+                number = torch.zeros((), requires_grad=True)
+                for _ in range(missing):
+                    number.view(())
 
     def _backward_layer(self) -> int:
         node = torch._C._current_autograd_node()

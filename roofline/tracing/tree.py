@@ -119,6 +119,7 @@ class Modules:
         def enter(m: nn.Module, inputs: Any) -> None:
             places = index.get(id(m))
             if places is not None:
+                recorder.arrived()
                 i = places[0] if len(places) == 1 else self._called_at(places)
                 stack.append((recorder.layer, inputs))
                 recorder.entered()
@@ -128,6 +129,7 @@ class Modules:
         def leave(m: nn.Module, inputs: Any, output: Any) -> None:
             places = index.get(id(m))
             if places is not None:
+                recorder.resumed()
                 # a module that caught an exception of a child's has left it on the stack
                 while recorder.layer not in places:
                     recorder.layer = stack.pop()[0]
