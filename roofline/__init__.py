@@ -89,6 +89,7 @@ def analyze(  # long: an option each
     prefill: int | None = None,
     decode: int | None = None,
     turns: int | None = None,
+    channels_last: bool = False,
     settings: Mapping[str, Any] | None = None,
     known: Sequence[str] = (),
     cache: bool = True,
@@ -112,7 +113,8 @@ def analyze(  # long: an option each
     training step: forward, backward, and a step of the `optimizer` (sgd with momentum, adam, adamw; adam where nothing is
     said). For a causal language model of transformers, `prefill` is the number of tokens of a prompt and `decode` the number
     of tokens in the KV cache when one more is computed. A `while_loop` where data decide how often it turns is counted with
-    `turns` turns (1 where nothing is said, and a note). Times are in seconds, sizes in bytes. What would have no effect beside
+    `turns` turns (1 where nothing is said, and a note). With `channels_last` the images among parameters and inputs lie as
+    `to(memory_format=torch.channels_last)` lays them. Times are in seconds, sizes in bytes. What would have no effect beside
     the rest is refused.
 
     Raises a RooflineError: UsageError for what cannot be, ModelError where the model's forward fails.
@@ -124,7 +126,8 @@ def analyze(  # long: an option each
     options = {
         "device": device, "host": host, "batch": batch, "inputs": inputs, "args": args, "kwargs": kwargs,
         "resolution": resolution, "dtype": dtype, "runtime": runtime, "training": training, "optimizer": optimizer,
-        "prefill": prefill, "decode": decode, "turns": turns, "settings": settings,
+        "prefill": prefill, "decode": decode, "turns": turns, "channels_last": channels_last,
+        "settings": settings,
     }  # fmt: skip
     asked = request.made(model, options, cache=cache, progress=progress)
     if known:

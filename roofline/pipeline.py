@@ -135,6 +135,7 @@ def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
         resolution=ask.resolution,
         set=texts,
         turns=request.what.turns,
+        channels_last=request.what.channels_last,
         constants=constants_digest(),
     )
     known = msgspec.structs.replace(result.device, fingerprint=device_digest(target))

@@ -63,6 +63,8 @@ class Pass(Struct, frozen=True):
     decode: int | None = None
     # of each loop where data decide how often it turns; none: one, and a note says so
     turns: int | None = None
+    # parameters, buffers and inputs that are images or volumes lie channels-last
+    channels_last: bool = False
 
     @property
     def update(self) -> str:
@@ -71,7 +73,7 @@ class Pass(Struct, frozen=True):
 
     def key(self, target: Device) -> str:
         """What a trace depends on: an operator is not always the same kernels on a GPU and a CPU."""
-        return repr((self.dtype, self.update, self.prefill, self.decode, self.turns, target.kind))
+        return repr((self.dtype, self.update, self.prefill, self.decode, self.turns, self.channels_last, target.kind))
 
 
 class Place(Struct, frozen=True):
@@ -103,6 +105,11 @@ class Request(Struct, frozen=True):
 FORWARD = Pass()
 # The refusal of `turns` where they would change nothing.
 NO_LOOP = "turns: data decide of no loop of this pass how often it turns, so there is nothing to set: leave --turns out"
+# The refusal of `channels_last` where it would change nothing.
+NO_IMAGES = (
+    "channels_last: no parameter, buffer or input of floats here is an image (4 dimensions) or a volume (5), so nothing would "
+    "lie otherwise: leave --channels-last out"
+)
 # The options that are whole numbers of at least 1, and those of a few words.
 SIZES = ("batch", "resolution", "prefill", "decode", "turns")
 WORDS = {"dtype": SETTINGS, "runtime": RUNTIMES, "optimizer": OPTIMIZERS}
@@ -233,6 +240,7 @@ def _args(name: str, value: Any) -> Sequence[Any] | None:
 _TYPED: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(SIZES, _whole),
     "training": _flag,
+    "channels_last": _flag,
     **dict.fromkeys(WORDS, _word),
     "device": _device,
     "inputs": _inputs,

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from roofline.classes import CONVS
 from roofline.devices.device import Device
 from roofline.dtypes import TORCH
 from roofline.records import Analysis
@@ -39,6 +40,14 @@ def alternatives(a: Analysis, device: Device) -> Iterator[Alternative]:
             {"runtime": "compiled", "host": NO_HOST},
         )
     yield from _types(s.dtype, s.mode, device)
+    # Inductor chooses a layout for itself
+    if s.runtime == "eager" and not s.channels_last and any(k.klass in CONVS for k in a.kernels):
+        yield Alternative(
+            "channels-last",
+            "lay images out channels-last",
+            "two lines of code: model.to(memory_format=torch.channels_last), and the same for its input",
+            {"channels_last": True},
+        )
 
 
 def _types(now: str, mode: str, device: Device) -> Iterator[Alternative]:

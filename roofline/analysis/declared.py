@@ -194,7 +194,7 @@ def _device(read: Reader, table: Mapping[str, Any], key: str) -> Any:
     return read.take(table, key, str, "a device name or file", None)
 
 
-def _training(read: Reader, table: Mapping[str, Any], key: str) -> Any:
+def _flag(read: Reader, table: Mapping[str, Any], key: str) -> Any:
     return read.take(table, key, bool, "true or false", None)
 
 
@@ -231,7 +231,8 @@ _READ: dict[str, Callable[[Reader, Mapping[str, Any], str], Any]] = {
     **dict.fromkeys(SIZES, _size),
     **dict.fromkeys(WORDS, _word),
     "device": _device,
-    "training": _training,
+    "training": _flag,
+    "channels_last": _flag,
     "host": _host,
     "inputs": _inputs,
     "settings": _settings,

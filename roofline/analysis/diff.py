@@ -153,7 +153,7 @@ def _shared(base: Analysis, head: Analysis) -> str:
     for a in (base, head):
         s = a.setting
         mode = f"training with {s.optimizer}" if s.mode == "training" else _pass(a) or s.mode
-        sides.append([s.device, f"batch {s.batch}", s.precision, s.runtime, mode])
+        sides.append([s.device, f"batch {s.batch}", s.numbers, s.runtime, mode])
     return ", ".join(one for one, other in zip(*sides, strict=True) if one == other)
 
 

@@ -97,7 +97,7 @@ def ceilings(a: Analysis) -> str:
 def facts(a: Analysis) -> list[str]:
     """The setting in words: batch, dtype, runtime, mode, tier."""
     s = a.setting
-    return [f"batch {s.batch}", s.precision, s.runtime, s.mode, ceilings(a)]
+    return [f"batch {s.batch}", s.numbers, s.runtime, s.mode, ceilings(a)]
 
 
 def hosts(analyses: Sequence[Analysis]) -> str:

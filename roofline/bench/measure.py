@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from difflib import SequenceMatcher
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -90,6 +91,7 @@ def measure(
             trace,
             target,
             request.what.dtype,
+            channels_last=request.what.channels_last,
             threads=threads,
             seconds=seconds,
             hold=hold,
@@ -194,12 +196,14 @@ def run(
     target: Device,
     dtype: str | None = None,
     *,
+    channels_last: bool = False,
     threads: int | None = None,
     seconds: float = SECONDS,
     hold: bool = False,
     progress: Report = lambda text: None,
 ) -> Timed:
-    """Time a module that was built with weights. Its dtype is changed to the one asked for; it goes to the GPU for a GPU."""
+    """Time a module that was built with weights. Its dtype and layout are changed to those asked for; it goes to the GPU for a
+    GPU."""
     import torch
     from torch.nn import MultiheadAttention, TransformerEncoderLayer
 
@@ -216,7 +220,7 @@ def run(
         # the tracer's meta tensors do not take this path, and operators have to be the same
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
-        call = _call(module, inputs, dtype, place, stack)
+        call = _call(module, inputs, dtype, channels_last, place, stack)
         waiting = stack.enter_context(sampling.Waiting())
         progress("warming up")
         _first(call)
@@ -234,13 +238,18 @@ def run(
 
 
 def _call(
-    module: nn.Module, inputs: Sequence[Input] | Example, dtype: str | None, place: torch.device, stack: ExitStack
+    module: nn.Module,
+    inputs: Sequence[Input] | Example,
+    dtype: str | None,
+    channels_last: bool,
+    place: torch.device,
+    stack: ExitStack,
 ) -> Callable[[], object]:
     """The model on random inputs: floats uniform, integers zero."""
     import torch
 
     from roofline.sources import build
-    from roofline.tracing.trace import FLOATS
+    from roofline.tracing.trace import FLOATS, channels_last_form
 
     try:
         module = module.to(place, FLOATS[dtype] if dtype else None)
@@ -248,13 +257,20 @@ def _call(
         raise ModelError(f"the model cannot be put on {place}: {failures.said(error)}") from error
     generator = torch.Generator().manual_seed(0)
 
+    def laid(t: torch.Tensor) -> torch.Tensor:
+        form = channels_last_form(t) if channels_last else None
+        return t if form is None else t.contiguous(memory_format=form)
+
+    for own in chain(module.parameters(), module.buffers()) if channels_last else ():
+        own.data = laid(own.data)
+
     def real(t: Any) -> Any:
         if isinstance(t, torch.Tensor):
             if not t.is_meta:  # its values were said
-                return t.to(place, FLOATS[dtype] if dtype else t.dtype) if t.dtype.is_floating_point else t.to(place)
+                return laid(t.to(place, FLOATS[dtype] if dtype else t.dtype)) if t.dtype.is_floating_point else t.to(place)
             if not t.dtype.is_floating_point:
                 return torch.zeros(t.shape, dtype=t.dtype, device=place)
-            return torch.rand(t.shape, generator=generator).to(place, FLOATS[dtype] if dtype else t.dtype)
+            return laid(torch.rand(t.shape, generator=generator).to(place, FLOATS[dtype] if dtype else t.dtype))
         if isinstance(t, dict):
             return {name: real(v) for name, v in t.items()}
         return type(t)(map(real, t)) if isinstance(t, (list, tuple)) else t

@@ -157,6 +157,10 @@ Turns = Annotated[
         help="Of each loop where data decide how often it turns.  [default: 1]",
     ),
 ]
+ChannelsLast = Annotated[
+    bool,
+    typer.Option("--channels-last", help="Weights and inputs that are images lie channels-last (NHWC) in memory."),
+]
 ByOption = Annotated[By | None, typer.Option("--by", help="Rows of the table.  [default: layer]", show_default=False)]
 Depth = Annotated[
     int | None,
@@ -305,6 +309,7 @@ class PassOptions(Asked, frozen=True):
     prefill: Prefill = None
     decode: Decode = None
     turns: Turns = None
+    channels_last: ChannelsLast = False
 
 
 class ViewOptions(Group, frozen=True):

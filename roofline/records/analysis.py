@@ -41,6 +41,8 @@ class Setting(Struct, frozen=True, kw_only=True):
     set: dict[str, str] = {}
     # of loops where data decide how often they turn, where that was said
     turns: int | None = None
+    # whether images and volumes among parameters, buffers and inputs lay channels-last
+    channels_last: bool = False
     # digest of the constants of the time model; empty in documents of older versions
     constants: str = ""
     # the model's own floating dtypes, which it was analysed in: "fp32", "bf16 and fp32"; empty: in the dtype asked for, and
@@ -53,6 +55,11 @@ class Setting(Struct, frozen=True, kw_only=True):
         if self.built in ("", "fp32"):
             return self.dtype
         return f"mixed: {self.built}" if " " in self.built else f"{self.built} as built"
+
+    @property
+    def numbers(self) -> str:
+        """The dtype in words, and the layout where it is not row-major: "amp, channels-last"."""
+        return f"{self.precision}, channels-last" if self.channels_last else self.precision
 
 
 class LevelInfo(Struct, frozen=True):
@@ -383,7 +390,7 @@ class Analysis(Shown, frozen=True, kw_only=True):
         """One line: all of it is as long as a book, and stands in `msgspec.to_builtins(analysis)`."""
         m, s, t = self.model, self.setting, self.totals
         return (
-            f"<Analysis of {m.name!r} on {s.device}, batch {s.batch}, {s.precision}, {s.runtime}, {s.mode}: "
+            f"<Analysis of {m.name!r} on {s.device}, batch {s.batch}, {s.numbers}, {s.runtime}, {s.mode}: "
             f"{t.macs:,} MACs, {t.flops:,} FLOPs, {t.bytes:,} B, {t.time_s:.3g} s; print() shows the table>"
         )
 

@@ -34,6 +34,8 @@ class Row(Struct, frozen=True, kw_only=True, gc=False):
     # "inference", "training", "prefill" or "decode"; tokens of the prompt, or in the cache
     mode: str
     optimizer: str = ""
+    # "channels-last" where that was asked for
+    layout: str = ""
     tokens: int | None = None
     device: str
     # "gpu" or "cpu"; where its numbers come from
@@ -86,8 +88,8 @@ COLUMNS = Row.__struct_fields__
 
 # By what rows are sorted, whoever wrote them first.
 ORDER = (
-    "model", "batch", "resolution", "inputs", "settings", "dtype", "runtime", "mode", "optimizer", "tokens", "device", "host",
-    "key",
+    "model", "batch", "resolution", "inputs", "settings", "dtype", "runtime", "mode", "optimizer", "layout", "tokens", "device",
+    "host", "key",
 )  # fmt: skip
 _cells = attrgetter(*ORDER)
 

@@ -93,7 +93,7 @@ def trace_module(request: Request, target: Device) -> Trace:
     def run_on(m: nn.Module, way: Way, floats: torch.dtype | None) -> Trace:
         return trace.trace(
             m, args, kwargs, name=name, source=source, dtype=what.dtype, floats=floats, device_kind=target.kind, batch=batch,
-            optimizer=what.update, way=way, turns=what.turns,
+            optimizer=what.update, way=way, turns=what.turns, channels_last=what.channels_last,
         )  # fmt: skip
 
     if is_quantized(module):
@@ -151,6 +151,7 @@ def _traced(
             way=way,
             optimizer=what.update,
             turns=what.turns,
+            channels_last=what.channels_last,
             before=before,
         )
         return noted(result, *notes)

@@ -117,7 +117,8 @@ def common(model: str, setting: Mapping[str, Any]) -> dict[str, Any]:
     return dict(
         version=version(), model=model, batch=setting.get("batch"), resolution=setting.get("resolution"),
         inputs="; ".join(setting.get("inputs", ())), settings=_text(setting.get("settings")), dtype=what.dtype or "",
-        runtime=setting.get("runtime", "eager"), mode=mode, optimizer=what.update, tokens=prefill or decode,
+        runtime=setting.get("runtime", "eager"), mode=mode, optimizer=what.update,
+        layout="channels-last" if what.channels_last else "", tokens=prefill or decode,
         roofline=__version__, torch=compat.version("torch"), constants=_constants(),
     )  # fmt: skip
 

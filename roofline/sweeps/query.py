@@ -19,7 +19,7 @@ from roofline.sweeps.store import Store
 _VARYING = ("device", "batch", "resolution", "dtype", "runtime", "mode", "tokens", "host", "settings", "inputs")
 _SHOWN = ("params", "macs", "time", "throughput", "peak_memory", "bound")
 # Rows that are compared with each other: those of one device in one setting.
-GROUP = ("device", "batch", "resolution", "dtype", "runtime", "mode", "optimizer", "tokens", "host", "inputs")
+GROUP = ("device", "batch", "resolution", "dtype", "runtime", "mode", "optimizer", "layout", "tokens", "host", "inputs")
 
 
 class Question(Struct, frozen=True, kw_only=True):

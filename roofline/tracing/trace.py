@@ -15,7 +15,7 @@ from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, ModelInfo, Storage, Trace
-from roofline.request import NO_LOOP
+from roofline.request import NO_IMAGES, NO_LOOP
 from roofline.tracing import built, higher, lazy, regions, subclasses, threads
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # a note: the model caught an error, so on a device it may go another way
 REFUSED = "the model went on where an operator failed that had no values: on a device it may take another way"
 FROZEN = "a part of it is frozen TorchScript: its weights are constants of its code, and not among the parameters"
+# as `module.to(memory_format=...)` takes them, by dimensions
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 FLOATS: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in TORCH.items() if name in SETTINGS}
 
 
@@ -50,6 +52,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     before: Callable[[dict[str, Any]], None] | None = None,
     way: Way | None = None,
     turns: int | None = None,
+    channels_last: bool = False,
 ) -> Trace:
     """Run `module(*args, **kwargs)` once and record it.
 
@@ -59,9 +62,11 @@ def trace(  # long: one context inside the other, and what was recorded in them
     tensors, for models whose shapes depend on data (inputs that have values keep them; else they are drawn with seed 0, see
     `drawn`); `way` says how else to trace it. With an `optimizer` (sgd, adam, adamw) the pass is a training step, in training
     mode: forward, backward, update. `before` gets the keyword arguments of the pass, runs the module for what the pass finds in
-    them, and is not recorded. `turns` are those of each loop where data decide how often it turns. Raises ModelError, with the
-    module's path and its input shapes, where the model itself fails; its subclass Stopped where another way may do, and
-    NeedsValues where meta tensors are not enough; UsageError for `turns` where there is no such loop.
+    them, and is not recorded. `turns` are those of each loop where data decide how often it turns. With `channels_last` what is
+    an image or a volume among parameters, buffers and inputs has its channels innermost in memory, as after
+    `to(memory_format=torch.channels_last)`. Raises ModelError, with the module's path and its input shapes, where the model
+    itself fails; its subclass Stopped where another way may do, and NeedsValues where meta tensors are not enough; UsageError
+    for `turns` where there is no such loop, for `channels_last` where there is no image.
     """
     compat.needs("torch")
     if dtype is not None and dtype not in FLOATS:
@@ -88,13 +93,15 @@ def trace(  # long: one context inside the other, and what was recorded in them
         stack.callback(AsFound(m for _, m in modules.named).restore)
         stack.enter_context(interpreted())
         stack.enter_context(torch.enable_grad() if optimizer else torch.inference_mode())
-        swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, bool(optimizer), way.values)
+        swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, bool(optimizer), way.values, channels_last)
         params, buffers = swap.module(modules)
         recorder.swapped.update(swap.done)  # for a model that holds a parameter in another place too
         packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.paths[i][0], p) for i, p in modules.packed)]
         swap.dtype = swap.dtype or floats
         call = Call(module, args, kwargs or {})
         run_args, run_kwargs = call.standing_in(swap.tensor, way)
+        if channels_last and not swap.turned:
+            raise UsageError(NO_IMAGES)
         for path, p in subclasses.stored(params):
             recorder.adopt(p, "parameter", path)
         for path, b in subclasses.stored(buffers):
@@ -164,6 +171,17 @@ def trace(  # long: one context inside the other, and what was recorded in them
     return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own, anywhere)
 
 
+def channels_last_form(t: torch.Tensor) -> torch.memory_format | None:
+    """How an image or a volume of floats lies with its channels last; None for anything else."""
+    plain = not t.is_nested and t.layout == torch.strided and t.is_floating_point()
+    return CHANNELS_LAST.get(t.dim()) if plain else None
+
+
+def _last(t: torch.Tensor, dtype: torch.dtype, form: torch.memory_format) -> torch.Tensor:
+    """One like it in that form. Strides tell: where a size is 1, torch calls both forms the same, and `to` makes the other."""
+    return torch.empty(t.shape, dtype=dtype, device=META, memory_format=form)
+
+
 def _recorder(way: Way, training: bool, amp: str | None, gpu: bool) -> Recorder:
     """The dispatch mode of a pass; what only some passes need is imported for them."""
     kind: type[Recorder] = Recorder
@@ -200,9 +218,16 @@ class _Swap:
     """Meta stand-ins: one for each tensor, over one for each storage, so ties and views survive."""
 
     def __init__(
-        self, device: torch.device | None, dtype: torch.dtype | None, grad: bool = False, values: bool = False
+        self,
+        device: torch.device | None,
+        dtype: torch.dtype | None,
+        grad: bool = False,
+        values: bool = False,
+        channels_last: bool = False,
     ) -> None:
         self.device, self.dtype = device, dtype
+        # images and volumes lie channels-last; whether there was any
+        self.channels_last, self.turned = channels_last, False
         # small integers and truths stay real
         self.values = values
         # a pass that writes to parameters and gives them gradients gets stand-ins for all
@@ -216,14 +241,16 @@ class _Swap:
         if subclasses.holds_others(type(t)) and not t.is_nested:
             return self._of_parts(t)
         dtype = self.dtype if self.dtype and t.is_floating_point() and t.dtype.itemsize >= 2 else t.dtype
-        if not self.grad and t.dtype == dtype and (t.is_meta or (self.device is None and isinstance(t, nn.Parameter))):
+        form = self._form(t)
+        as_it_is = t.dtype == dtype and (form is None or t.stride() == _last(t, dtype, form).stride())
+        if not self.grad and as_it_is and (t.is_meta or (self.device is None and isinstance(t, nn.Parameter))):
             return t
         new = self.done.get(id(t))
         if new is None:
             weights = isinstance(t, nn.Parameter)
             # what a pass may write to, a buffer or an input, is copied
             real = self.device is None or (self.values and not weights and kept(t))
-            new = t.detach().to(dtype, copy=self.grad or not weights) if real else self._stand_in(t, dtype)
+            new = self._copy(t, dtype, form, self.grad or not weights) if real else self._stand_in(t, dtype, form)
             if weights:
                 new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
                 new.__dict__.update(t.__dict__)  # what a library hangs on a parameter, and our own mark
@@ -232,6 +259,15 @@ class _Swap:
             self.done[id(t)] = new
             self.originals.append(t)
         return new
+
+    def _form(self, t: torch.Tensor) -> torch.memory_format | None:
+        """The form that it takes; None: the one that it has."""
+        form = channels_last_form(t) if self.channels_last else None
+        self.turned |= form is not None
+        return form
+
+    def _copy(self, t: torch.Tensor, dtype: torch.dtype, form: torch.memory_format | None, always: bool) -> torch.Tensor:
+        return t.detach().to(dtype, copy=always, memory_format=form or torch.preserve_format)
 
     def _of_parts(self, t: torch.Tensor) -> torch.Tensor:
         """One of its class over stand-ins: in its own dtypes, since they are what it is stored in."""
@@ -246,7 +282,9 @@ class _Swap:
             self.originals.append(t)
         return new
 
-    def _stand_in(self, t: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def _stand_in(self, t: torch.Tensor, dtype: torch.dtype, form: torch.memory_format | None) -> torch.Tensor:
+        if form is not None and t.stride() != (last := _last(t, dtype, form)).stride():
+            return last
         storage = subclasses.dense(t).untyped_storage()
         key = (storage._cdata, dtype)
         base = self.storages.get(key)

@@ -32,8 +32,10 @@ _SHORT = {"-b": "--batch"}
 _VALUES = {
     "--batch": "batch", "--resolution": "resolution", "--prefill": "prefill", "--decode": "decode", "--dtype": "dtype",
     "--runtime": "runtime", "--optimizer": "optimizer", "--input": "inputs", "--set": "settings", "--training": "training",
-    "--turns": "turns",
+    "--turns": "turns", "--channels-last": "channels_last",
 }  # fmt: skip
+# those of them that stand alone
+_FLAGS = ("--training", "--channels-last")
 
 
 class Question(Struct, frozen=True):
@@ -92,8 +94,10 @@ def _asked(what: str, text: str) -> tuple[str, dict[str, Any]]:
         if name not in _VALUES:
             hint = nearest(name, _VALUES) or f"; use one of -b, {', '.join(_VALUES)}"
             raise UsageError(f"known time {text!r}: unknown option {name}{hint}")
-        if name == "--training":
-            options["training"] = True
+        if name in _FLAGS:
+            if equals:
+                raise UsageError(f"known time {text!r}: {name} takes no value")
+            options[_VALUES[name]] = True
             continue
         given = value if equals else next(rest, "")
         if not given:
@@ -218,8 +222,8 @@ def _trace(one: Question, request: Request, device: Device) -> Trace:
         return validate.trace(one.row, validate.asked(one.row, how, device), Cache(enabled=request.cache))
     if one.row is not None:
         validate.named(one.row, request)
-    if one.layout != "nchw":
-        raise UsageError("channels-last is known for timm's models in inference alone")
+    if one.layout == "nhwc":
+        request = replace(request, what=replace(request.what, channels_last=True))
     return pipeline.trace_of(request)
 
 

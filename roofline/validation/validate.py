@@ -146,13 +146,11 @@ def trace(row: Row, asked: Asked, store: Cache) -> Trace:
 
 
 def _trace_other(row: Row, asked: Asked) -> Trace:
-    """A model that is not timm's: anything that `analyze` takes, in row-major layout."""
-    if asked.layout != "nchw":
-        compat.needs("timm", row.model)
-        raise UsageError(f"{row.model} is not a timm model: channels-last is known for those alone")
+    """A model that is not timm's: anything that `analyze` takes."""
     found = named(row, asked.request)
+    what = msgspec.structs.replace(asked.request.what, channels_last=asked.layout == "nhwc")
     with alone(found):
-        return trace_source(found, asked.device, asked.request.what)
+        return trace_source(found, asked.device, what)
 
 
 def named(row: Row, request: Request) -> Source:

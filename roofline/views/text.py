@@ -94,7 +94,7 @@ def to_markdown(  # long: a page in its order
     device = analysis.device.title or analysis.device.name
     parts = [
         f"# {escape(analysis.model.name)} on {escape(device)}",
-        f"Batch {s.batch}, {s.precision}, {s.runtime}, {s.mode}; {ceilings(analysis)}. "
+        f"Batch {s.batch}, {s.numbers}, {s.runtime}, {s.mode}; {ceilings(analysis)}. "
         f"Model: {escape(analysis.model.source)}.",
         *(escape(sentence) for sentence in brief.said(analysis)),
         grid(["", "Value", ""], "lrl", [[name, value, escape(meaning)] for name, value, meaning in totals(analysis)]),

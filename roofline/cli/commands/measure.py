@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from roofline.cli.options import AskOptions, Debug, DtypeOption, Here, HereOptions, LimitOptions, Model, ViewOptions
+from roofline.cli.options import (
+    AskOptions,
+    ChannelsLast,
+    Debug,
+    DtypeOption,
+    Here,
+    HereOptions,
+    LimitOptions,
+    Model,
+    ViewOptions,
+)
 from roofline.cli.steps import View, foreign, publish
 from roofline.errors import UsageError
 from roofline.request import made
@@ -21,6 +31,7 @@ def run(
     device: Annotated[Here, typer.Option("-d", "--device", help="Where to run it.")] = Here.cpu,
     ask: AskOptions,
     dtype: DtypeOption = None,
+    channels_last: ChannelsLast = False,
     view: ViewOptions,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.1, metavar="S", help="How long to run it, about; longer on a busy machine.")
@@ -47,7 +58,7 @@ def run(
     if shown.look.picture in ("batch", "memory"):
         raise UsageError(f"--picture {shown.look.picture} is computed and not measured: ask `roofline analyze` for it")
     here.only_cpu(device)
-    given = {**ask.given(), "device": device.value, **({"dtype": dtype.value} if dtype else {})}
+    given = {**ask.given(), "device": device.value, "channels_last": channels_last, **({"dtype": dtype.value} if dtype else {})}
     with foreign(model) as report:
         from roofline.bench.measure import measure
 

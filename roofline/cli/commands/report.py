@@ -11,6 +11,7 @@ import typer
 
 from roofline.cli.options import (
     DTYPE,
+    ChannelsLast,
     Debug,
     Devices,
     Dtype,
@@ -59,6 +60,7 @@ def run(  # long: an option each
     resolution: Resolution = None,
     training: Training = False,
     optimizer: OptimizerOption = None,
+    channels_last: ChannelsLast = False,
     no_advice: NoAdvice = False,
     no_cache: NoCache = False,
     limits: LimitOptions,
@@ -84,7 +86,8 @@ def run(  # long: an option each
     _check_once(models, settings)
     page = _target(folder)
     given: dict[str, Any] = {"host": host, "resolution": resolution, "optimizer": optimizer and optimizer.value}
-    given = {name: value for name, value in given.items() if value} | ({"training": True} if training else {})
+    given |= {"training": training, "channels_last": channels_last}
+    given = {name: value for name, value in given.items() if value}
     devices = devices_named(device or ["cpu"])
     wanted = {name: values for name, values in settings.items() if values}
     with foreign(", ".join(models)) as tell:

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from roofline import units
-from roofline.cli.options import Debug, Host, Inputs, Json, NoCache, OptimizerOption, Settings, Training, Working, limit, pairs
+from roofline.cli.options import (
+    ChannelsLast,
+    Debug,
+    Host,
+    Inputs,
+    Json,
+    NoCache,
+    OptimizerOption,
+    Settings,
+    Training,
+    Working,
+    limit,
+    pairs,
+)
 from roofline.cli.terminal import note, out_json, progress
 from roofline.errors import ModelError, UsageError
 from roofline.records.sweep import OK, REFUSED
@@ -70,6 +83,7 @@ def run(  # long: an option each
     ] = None,
     training: Training = False,
     optimizer: OptimizerOption = None,
+    channels_last: ChannelsLast = False,
     prefill: Annotated[
         _LIST, typer.Option("--prefill", metavar="N,...", show_default=False, help="Language models reading a prompt.")
     ] = None,
@@ -116,6 +130,7 @@ def run(  # long: an option each
     lists = {"batch": batch, "resolution": resolution, "dtype": dtype, "runtime": runtime, "prefill": prefill, "decode": decode}
     once = {
         "training": training,
+        "channels_last": channels_last,
         "optimizer": optimizer and optimizer.value,
         "host": host,
         "threads": threads,

@@ -50,6 +50,8 @@ class Onnx(Kind):
             raise UsageError(f"{source.name} is an ONNX graph, which is one forward pass: no training, prefill or decode")
         if what.dtype not in (None, "fp32", "tf32"):
             raise UsageError(f"{source.name} is an ONNX graph, which fixes its dtypes: leave --dtype out")
+        if what.channels_last:
+            raise UsageError(f"{source.name} is an ONNX graph, which fixes its layouts: leave --channels-last out")
         said = given(source.asked.inputs)
         only_tensors(said, "an ONNX graph")
         graph = Graph(source.where)

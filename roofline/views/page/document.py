@@ -84,7 +84,7 @@ def _marks(analyses: Sequence[Analysis]) -> list[list[str]]:
     for a in analyses:
         s = a.setting
         name = a.model.name if len(sources[a.model.name]) == 1 else f"{a.model.name} ({a.model.source})"
-        mark = (name, a.device.title or a.device.name, str(s.batch), s.precision, s.runtime, _mode(a))
+        mark = (name, a.device.title or a.device.name, str(s.batch), s.numbers, s.runtime, _mode(a))
         seen[mark] = seen.get(mark, 0) + 1
         found.append([*mark, "" if seen[mark] == 1 else str(seen[mark])])
     return found
