@@ -17,7 +17,7 @@ from roofline.analysis.own import front as front
 from roofline.analysis.own import table as table
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
-from roofline.records import Analysis
+from roofline.records import Analysis, Energy
 from roofline.records.comparison import Compared, Comparison, Failed
 from roofline.records.explanation import Number, Sentence, Term
 
@@ -62,6 +62,8 @@ def compare(
             notes.append(f"the table of your own says nothing of {', '.join(missing)}")
     if pareto:
         rows = _fronted(book, rows, pareto)
+        if "energy" in pareto.names:
+            notes += dict.fromkeys(f"no energy: {a.totals.no_energy}" for a in book.runs.values() if a.totals.no_energy)
     return Comparison(
         runs={key: runs.kept(a, key, options[key]) for key, a in book.runs.items()},
         rows=rows,
@@ -81,7 +83,13 @@ def _row(key: str, model: str, a: Analysis) -> Compared:
         bytes=t.bytes, intensity=t.intensity, time_s=t.time_s,
         throughput=value(a, Term(key, pace_of(a).rate)), peak_memory_bytes=t.peak_memory_bytes,
         bound=t.bound, fits=t.fits, interval=t.interval,
+        energy_j=t.energy.per_sample_j if t.energy else None, energy_between=_ends(t.energy, a.setting.batch),
     )  # fmt: skip
+
+
+def _ends(found: Energy | None, batch: int) -> tuple[float, float] | None:
+    """Of the joules of a sample."""
+    return (found.low_j / max(batch, 1), found.high_j / max(batch, 1)) if found else None
 
 
 def _groups(rows: Sequence[Compared]) -> list[list[Compared]]:
@@ -113,8 +121,9 @@ def _fronted(book: Book, rows: Sequence[Compared], pareto: Front) -> list[Compar
     def known(row: Compared) -> dict[str, float]:
         mine = {name: value for name, value in row.own.items() if isinstance(value, float)}
         # what launches nothing has no time
-        of = {name: known for name in pareto.names if (known := metrics.BY_NAME.get(name)) and (row.time_s or not known.timed)}
-        asked = {name: known.of(book.runs[row.run]) for name, known in of.items()}
+        of = {name for name in pareto.names if (known := metrics.BY_NAME.get(name)) and (row.time_s or not known.timed)}
+        # without the energy of a device whose power is not known
+        asked = {name: value for name, value in metrics.numbers(book.runs[row.run]).items() if name in of}
         return {name: value for name, value in {**mine, **asked}.items() if name in pareto.names}
 
     def numbers(row: Compared) -> tuple[float, ...] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from roofline.analysis.reasons import what_set_it
 from roofline.classes import plural
 from roofline.records import Analysis, Interval
-from roofline.units import binary, count, percent, seconds, si
+from roofline.units import binary, count, joules, percent, seconds, si
 
 
 def reason(analysis: Analysis) -> str:
@@ -161,6 +161,20 @@ def with_interval(time_s: float, found: Interval | None) -> str:
     return f"{time} ({between(found).removesuffix(f' {units.pop()}') if len(units) == 1 else between(found)})"
 
 
+def _energy(a: Analysis) -> list[tuple[str, str, str]]:
+    """Of a sample, with its interval and the average power; or why it is not known. Not in what older versions wrote."""
+    found = a.totals.energy
+    if found is None:
+        return [("Energy", "unknown", a.totals.no_energy)] if a.totals.no_energy else []
+    part = found.per_sample_j / found.joules
+    low, high = (joules(part * end) for end in (found.low_j, found.high_j))
+    if low.split(" ")[1] == high.split(" ")[1] == joules(found.per_sample_j).split(" ")[1]:
+        low = low.split(" ")[0]
+        high = high.split(" ")[0]
+    power = f"{si(found.watts, 'W', 3)} of at most {si(found.limit_w, 'W', 3)}"
+    return [("Energy", joules(found.per_sample_j), f"({low} to {high}) a sample; {power}")]
+
+
 def totals(a: Analysis) -> list[tuple[str, str, str]]:
     """The figures that head every view: (name, value, what it means or is made of)."""
     time = seconds(a.totals.time_s)
@@ -178,5 +192,6 @@ def totals(a: Analysis) -> list[tuple[str, str, str]]:
         ("Intensity", f"{si(t.intensity, digits=3)} FLOP/B", f"ridge {si(a.device.ridge, digits=3)} FLOP/B"),
         ("Parameters", count(m.params), f"{si(m.param_bytes, 'B', 3)}, {m.params:,}{trains}"),
         ("Peak memory", binary(t.peak_memory_bytes), peak),
+        *_energy(a),
         ("Kernels", f"{t.kernels:,}", f"{percent(a.coverage.flops_known, 1.0)} with known FLOPs"),
     ]

@@ -88,6 +88,7 @@ def _sum(path: str, rows: Sequence[LayerRow]) -> LayerRow:
         intensity=flops / nbytes if nbytes else 0.0, time_s=math.fsum(row.time_s for row in rows),
         bound=max(parts, key=lambda bound: parts[bound]), kernels=sum(row.kernels for row in rows), time_by_bound=parts,
         calls=sum(row.calls for row in rows), memory_bytes=sum(row.memory_bytes for row in rows), measured_s=None,
+        energy_j=None if rows[0].energy_j is None else math.fsum(row.energy_j or 0.0 for row in rows),
     )  # fmt: skip
 
 

@@ -32,6 +32,9 @@ class Compared(Struct, frozen=True, omit_defaults=True, kw_only=True):
     interval: Interval | None = None
     speed_up_between: tuple[float, float] | None = None
     peak_memory_bytes: int
+    # J of a sample and their 80 % interval; None where the device's power is not known
+    energy_j: float | None = None
+    energy_between: tuple[float, float] | None = None
     bound: str
     # None: the device's memory is not known
     fits: bool | None = None

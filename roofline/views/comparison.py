@@ -12,7 +12,7 @@ from roofline.advice import doubt
 from roofline.analysis.explain import with_interval
 from roofline.analysis.reasons import listed
 from roofline.records.comparison import Compared, Comparison
-from roofline.units import binary, count, si
+from roofline.units import binary, count, joules, si
 from roofline.views.explanation import wrapped
 from roofline.views.listing import PLAIN, Painter, columns
 from roofline.views.text import cell, escape, grid
@@ -20,11 +20,8 @@ from roofline.views.text import cell, escape, grid
 # What CSV holds, in base units.
 FIELDS = (
     "model", "device", "batch", "params", "macs", "flops", "bytes", "intensity", "time_s", "time_low", "time_high",
-    "throughput", "speed_up", "peak_memory_bytes", "bound", "fits", "front",
+    "throughput", "speed_up", "peak_memory_bytes", "bound", "fits", "front", "energy_j", "energy_low", "energy_high",
 )  # fmt: skip
-
-# Of them the 80 % interval of the time, in seconds.
-ENDS = ("time_low", "time_high")
 
 
 class Column(NamedTuple):
@@ -58,6 +55,7 @@ def table(found: Comparison) -> list[Column]:
         Column("Batch", "r", lambda r: str(r.batch), lambda r: r.batch),
     ]
     own = [Column(name, "r", partial(_given, name), partial(_number, name)) for name in _own(found)]
+    energy = Column("Energy", "r", lambda r: "unknown" if r.energy_j is None else joules(r.energy_j), lambda r: r.energy_j)
     front = Column("Front", "l", lambda r: {True: "yes", False: "", None: "?"}[r.front], lambda r: str(r.front is not True))
     return [
         Column("Model", "l", lambda r: r.model, lambda r: r.model),
@@ -70,6 +68,7 @@ def table(found: Comparison) -> list[Column]:
         Column("Speed-up", "r", _speed_up, lambda r: r.speed_up),
         Column("Memory", "r", _memory, lambda r: r.peak_memory_bytes),
         Column("Bound", "l", lambda r: r.bound, lambda r: r.bound),
+        *([energy] if "energy" in found.pareto else []),
         *own,
         *([front] if found.pareto else []),
     ]
@@ -112,6 +111,13 @@ def failures(found: Comparison) -> list[str]:
     return lines
 
 
+def _ends(row: Compared) -> dict[str, float | None]:
+    """Of the 80 % intervals, in seconds and joules."""
+    time = (row.interval.low_s, row.interval.high_s) if row.interval else (None, None)
+    least, most = row.energy_between or (None, None)
+    return {"time_low": time[0], "time_high": time[1], "energy_low": least, "energy_high": most}
+
+
 def to_csv(found: Comparison) -> str:
     """A line for each row, in base units; the caller's own columns come last."""
     own = _own(found)
@@ -119,8 +125,7 @@ def to_csv(found: Comparison) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*FIELDS, *own])
     for row in found.rows:
-        ends = {"time_low": row.interval.low_s, "time_high": row.interval.high_s} if row.interval else {}
-        cells = [ends.get(name) if name in ENDS else getattr(row, name) for name in FIELDS]
+        cells = [_ends(row)[name] if name in _ends(row) else getattr(row, name) for name in FIELDS]
         writer.writerow([cell(value) for value in (*cells, *(row.own.get(name) for name in own))])
     return out.getvalue()
 

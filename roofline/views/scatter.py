@@ -110,7 +110,8 @@ def of_comparison(found: Comparison) -> Scatter:
             lost.append(row.model)
             continue
         time = (row.time_s, row.interval.low_s, row.interval.high_s) if row.interval else None
-        marks.append(Mark(row.model, groups.index(title), at, _ends(names, at, time), row.front, row.fits is not False, i))
+        ends = _ends(names, at, time, row.energy_between)
+        marks.append(Mark(row.model, groups.index(title), at, ends, row.front, row.fits is not False, i))
     assert found.tool is not None
     return _scatter(names, found.pareto, found.least, groups, marks, [*found.notes, *_missing(lost, names)], found.tool)
 
@@ -138,7 +139,8 @@ def of_rows(found: Found) -> Scatter:
                 continue
             group = titles.setdefault(_group(table, i, differ), len(titles))
             front, fits = shown if found.front else None, table["fits"][i] is not False
-            marks.append(Mark(model, group, at, _ends(names, at, _time(table, i)), front, fits, i if shown else None))
+            ends = _ends(names, at, _time(table, i), _pair([table[n][i] for n in _JOULES if n in table]))
+            marks.append(Mark(model, group, at, ends, front, fits, i if shown else None))
     front_names, least = (found.front.names, found.front.least) if found.front else ((), ())
     notes = [*found.notes, *_missing(lost, names)]
     return _scatter(names, front_names, least, list(titles), marks, notes, _tool(found))
@@ -170,12 +172,19 @@ def _pair(numbers: Sequence[Any]) -> tuple[float, float] | None:
     return (known[0], known[1]) if len(known) == 2 else None
 
 
-def _ends(names: Sequence[str], at: tuple[float, float], time: tuple[float, float, float] | None) -> tuple[Between, Between]:
-    return _between(names[0], at[0], time), _between(names[1], at[1], time)
+# the ends of the interval of an energy
+_JOULES = ("energy_low", "energy_high")
+_Middle = tuple[float, float, float]
 
 
-def _between(name: str, value: float, time: tuple[float, float, float] | None) -> Between:
-    """The interval of a time, and of a rate, which is the other way round; no other number has one."""
+def _ends(names: Sequence[str], at: tuple[float, float], time: _Middle | None, energy: Between) -> tuple[Between, Between]:
+    return _between(names[0], at[0], time, energy), _between(names[1], at[1], time, energy)
+
+
+def _between(name: str, value: float, time: _Middle | None, energy: Between) -> Between:
+    """The interval of a time, of a rate, which is the other way round, and of an energy; no other number has one."""
+    if name == "energy":
+        return energy
     if time is None or not time[0]:
         return None
     middle, low, high = time

@@ -16,6 +16,7 @@ from browsing import accessible, browser, embedded, logged, own, parsed, ready_s
 from msgspec.structs import replace
 from sample import hostile, sample
 
+from roofline import units
 from roofline.advice.report import Missing
 from roofline.views.page import LIBRARY, library, render
 from roofline.views.style import CLASSES
@@ -65,6 +66,10 @@ def test_holds_what_the_analysis_says() -> None:
     assert paths == [r.path for r in a.layers if r.kernels or not r.path]
     assert [paths[i] for i in column(data, run["kernels"]["layer"])] == [k.layer for k in a.kernels]
     assert column(data, run["layers"]["flops"])[0] == a.totals.flops
+    assert a.totals.energy is not None
+    assert column(data, run["layers"]["energy_j"])[0] == pytest.approx(a.totals.energy.joules, rel=1e-5)
+    assert next(value for name, value, _ in run["figures"] if name == "Energy") == units.joules(a.totals.energy.per_sample_j)
+    assert "energy_j" not in embedded(render([replace(a, totals=replace(a.totals, energy=None))]))["runs"][0]["layers"]
 
 
 def test_what_analyses_share_is_there_once() -> None:

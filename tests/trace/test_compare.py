@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 import roofline
 from roofline import cli
@@ -18,6 +19,7 @@ from roofline.advice import comparison
 from roofline.devices.library import lookup
 from roofline.errors import UsageError
 from roofline.records.comparison import Comparison
+from roofline.views import comparison as view
 from roofline.views import scatter
 
 MODELS = ("resnet18", "mobilenet_v3_small", "vgg11")
@@ -72,6 +74,28 @@ def test_a_front_by_a_metric_that_no_column_shows() -> None:
     front = comparison.front("weight_bytes,params", ())
     found = comparison.compare(MODELS, [lookup("t4")], [None], {"host": "10 us"}, pareto=front)
     assert {row.model: row.front for row in found.rows} == {"resnet18": False, "mobilenet_v3_small": True, "vgg11": False}
+
+
+def test_a_front_by_energy() -> None:
+    """In joules of a sample; a device whose power is not known has none, and says so."""
+    front = comparison.front("time,energy", ())
+    unknown = replace(lookup("t4"), name="odd", tdp=None)
+    found = comparison.compare(MODELS[:2], [lookup("t4"), unknown], [4], {}, pareto=front)
+    for row in found.rows[:2]:
+        spent = roofline.analyze(row.model, device="t4", batch=4).totals.energy
+        assert spent is not None
+        assert row.energy_j == row.by["energy"] == spent.per_sample_j == spent.joules / 4
+        assert row.energy_between == (spent.low_j / 4, spent.high_j / 4)
+        assert row.front is not None
+    assert [(row.energy_j, row.front) for row in found.rows[2:]] == [(None, None)] * 2
+    assert found.notes == [
+        "no energy: the power of odd is not known (its device file has no tdp), so its energy cannot be said"
+    ]
+    drawn = scatter.of_comparison(found)
+    assert drawn.axes[1].unit == "J"
+    assert [mark.between[1] for mark in drawn.marks] == [row.energy_between for row in found.rows[:2]]
+    assert "energy_j,energy_low,energy_high" in view.to_csv(found)
+    assert "unknown" in view.render(found)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def test_numbered_siblings_are_one_row_with_their_sums() -> None:
     inside = [k for k in a.kernels if ".depthwise." in k.layer]
     assert (row.kernels, row.flops, row.bytes) == (len(inside), sum(k.flops for k in inside), sum(k.bytes for k in inside))
     assert row.time_s == pytest.approx(math.fsum(k.time_s for k in inside))
+    assert row.energy_j == pytest.approx(math.fsum(k.energy_j for k in inside if k.energy_j is not None))
     assert sum(r.number for r in found.kernels) == len(a.kernels)
     assert math.fsum(r.number * r.kernel.time_s for r in found.kernels) == pytest.approx(a.totals.time_s)
     assert [note.split(":")[0].split(" ", 1)[1] for note in found.notes] == ["layers", "kernels"]

@@ -127,8 +127,10 @@ def _run(a: Analysis, columns: _Pool, words: _Pool) -> dict[str, Any]:
         "warnings": list(filter(None, (fits(a), _unknown(a)))),
         "layers": table(folded.layers, "path", "type", "params", "macs", "flops", "bytes", "kernels", "time_s", "bound")
         | ({"memory_bytes": column(row.memory_bytes for row in folded.layers)} if any(r.memory_bytes for r in a.layers) else {})
-        | ({"measured_s": column(_short(row.measured_s) for row in folded.layers)} if a.measurement else {}),
-        "ops": table(a.ops, "op", "klass", "kernels", "macs", "flops", "bytes", "time_s", "bound"),
+        | ({"measured_s": column(_short(row.measured_s) for row in folded.layers)} if a.measurement else {})
+        | (table(folded.layers, "energy_j") if t.energy else {}),
+        "ops": table(a.ops, "op", "klass", "kernels", "macs", "flops", "bytes", "time_s", "bound")
+        | (table(a.ops, "energy_j") if t.energy else {}),
         "kernels": table(
             kernels, "op", "klass", "dtype", "flops", "macs", "bytes", "weight_bytes", "time_s", "bound", "level", "efficiency",
             "compute_s", "memory_s", "overhead_s", "known", "phase",
@@ -139,7 +141,8 @@ def _run(a: Analysis, columns: _Pool, words: _Pool) -> dict[str, Any]:
             "shape": column("×".join(map(str, k.shape)) for k in kernels),
             "parts": column({name: _short(part, 3) for name, part in k.time_by_component.items()} for k in kernels),
         }
-        | ({"measured_s": column(_short(k.measured_s) for k in kernels)} if a.measurement else {}),
+        | ({"measured_s": column(_short(k.measured_s) for k in kernels)} if a.measurement else {})
+        | (table(kernels, "energy_j") if t.energy else {}),
         "folded": folded.notes,
         "memory": _memory(a, columns),
         "rests": words.put(_rests(a)),

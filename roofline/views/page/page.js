@@ -6,7 +6,8 @@ const WHOLE = () => DATA.runs[state.run].totals.time_s;
 const number = (name, key, words, width) => ({ name, of: row => row[key] ?? 0, cell: row => some(row[key], words), width });
 const FIGURES = [number("MACs", "macs", si), number("FLOPs", "flops", si), number("Traffic", "bytes", v => si(v, "B")), number("FLOP/B", "intensity", v => si(v))];
 const TIME = [{ name: "Time", of: r => r.time_s, cell: r => seconds(r.time_s) }, { name: "Share", of: r => r.time_s, cell: r => meter(r, WHOLE()), width: "118px" }, { name: "Bound", of: r => r.bound, cell: r => tag(r.bound), text: true, width: "92px" }];
-const MEASURED = number("Measured", "measured_s", seconds);
+const MEASURED = number("Measured", "measured_s", seconds), ENERGY = number("Energy", "energy_j", joules);
+const spent = table => table.energy_j !== undefined ? [ENERGY] : [];
 const wide = list => list.map(c => ({ width: "minmax(62px,.8fr)", ...c }));
 
 const roof = new Roof($("#roof")), parts = new Parts($("#parts")), course = new Course($("#memory"));
@@ -15,7 +16,7 @@ function tables(run) {
   const found = opened(run), measured = run.layers.measured_s !== undefined ? [MEASURED] : [];
   layers = new Grid($("#layers .table"), `Layers of ${run.model}`, wide([
     { name: "Layer", of: l => l.path, cell: l => l.name || run.model, text: true, width: "minmax(180px,2.4fr)" }, { name: "Type", of: l => l.type, cell: l => l.type, text: true, class: "type", width: "minmax(132px,1.5fr)" },
-    number("Params", "params", si), ...FIGURES, number("Kernels", "kernels", v => v.toLocaleString("en")), ...(run.layers.memory_bytes !== undefined ? [number("Memory", "memory_bytes", binary)] : []), ...measured, ...TIME,
+    number("Params", "params", si), ...FIGURES, number("Kernels", "kernels", v => v.toLocaleString("en")), ...(run.layers.memory_bytes !== undefined ? [number("Memory", "memory_bytes", binary)] : []), ...spent(run.layers), ...measured, ...TIME,
   ]), { tree: true, picked: l => { roof.boxed(); pick("layer", state.layer === l.path ? null : l.path); }, sorted: text => { state.sort = text; write(); } });
   layers.fill(found.layers);
   const deep = found.layers.length <= 40 ? 99 : 2;
@@ -28,7 +29,7 @@ function tables(run) {
   layers.sortAs(state.sort);
   ops = new Grid($("#ops .table"), "Operators", wide([
     { name: "Operator", of: o => o.op, cell: o => { const out = document.createDocumentFragment(); out.append(el("i", { class: "key", style: `background:${DATA.classes[o.class][1]}` }), o.op); return out; }, text: true, width: "minmax(150px,2fr)" },
-    { name: "Kind", of: o => DATA.classes[o.class][0], cell: o => DATA.classes[o.class][0], text: true, class: "type", width: "minmax(110px,1.4fr)" }, number("Kernels", "kernels", v => v.toLocaleString("en")), ...FIGURES, ...TIME]));
+    { name: "Kind", of: o => DATA.classes[o.class][0], cell: o => DATA.classes[o.class][0], text: true, class: "type", width: "minmax(110px,1.4fr)" }, number("Kernels", "kernels", v => v.toLocaleString("en")), ...FIGURES, ...spent(run.ops), ...TIME]));
   ops.fill(found.ops);
   ops.sortAs("Time,down");
   $("#kernels .table").replaceChildren();
@@ -43,7 +44,7 @@ function listed(run) {
     kernels = new Grid($("#kernels .table"), "Kernels", wide([
       { name: "#", of: k => k.i, cell: k => String(k.i + 1), width: "52px" }, { name: "Layer", of: k => k.path, cell: k => k.path || "the model itself", text: true, width: "minmax(150px,2fr)" }, { name: "Operator", of: k => k.op, cell: k => k.op, text: true, width: "minmax(90px,1.2fr)" },
       ...(grouped ? [number("How many", "number", v => v.toLocaleString("en"))] : []), { name: "Output", of: k => k.shape, cell: k => k.shape, text: true, width: "minmax(96px,1.1fr)" }, { name: "Type", of: k => k.dtype, cell: k => k.dtype, text: true },
-      { name: "FLOPs", of: k => k.flops, cell: k => k.known ? si(k.flops) : "unknown" }, number("Traffic", "bytes", v => si(v, "B")), number("FLOP/B", "intensity", v => si(v)), ...(run.kernels.measured_s !== undefined ? [MEASURED] : []), { name: "Time", of: k => k.time_s, cell: k => seconds(k.time_s) },
+      { name: "FLOPs", of: k => k.flops, cell: k => k.known ? si(k.flops) : "unknown" }, number("Traffic", "bytes", v => si(v, "B")), number("FLOP/B", "intensity", v => si(v)), ...spent(run.kernels), ...(run.kernels.measured_s !== undefined ? [MEASURED] : []), { name: "Time", of: k => k.time_s, cell: k => seconds(k.time_s) },
       number("Compute", "compute_s", seconds), number("Memory", "memory_s", seconds), number("Overhead", "overhead_s", seconds), { name: "Efficiency", of: k => k.efficiency, cell: k => percent(k.efficiency, 1) }, { name: "Bound", of: k => k.bound, cell: k => tag(k.bound, k.bound === "memory" ? `memory (${k.level})` : k.bound), text: true, width: "110px" },
     ]));
     kernels.fill(all);

@@ -16,7 +16,9 @@ class Parts {
   of(p) { return p.data && p.data.at !== undefined ? opened(this.run).layers[p.data.at] : null; }
   open(run) { this.run = run; this.draw(); }
   draw() {
-    const { layers } = opened(this.run), has = { memory: layers.some(l => l.memory_bytes) };
+    const { layers } = opened(this.run), has = { memory: layers.some(l => l.memory_bytes), energy: layers.some(l => l.energy_j) };
+    // a link may ask for what this device does not tell
+    if (has[state.by] === false) state.by = "time";
     for (const input of this.card.querySelectorAll(".by input")) { input.disabled = has[input.value] === false; input.checked = input.value === state.by; }
     const [title, of, words] = BY[state.by], whole = of(layers[0]) || layers.reduce((sum, l) => Math.max(sum, of(l)), 0);
     const lit = chosen(), paths = lit && new Set([...lit].map(k => k.path)), accent = ink("accent");

@@ -51,5 +51,5 @@ function pick(name, value) {
 // what `area` of the tree stands for: its name, how a layer's is read, how it is written
 const BY = {
   time: ["Time", l => l.time_s, seconds], flops: ["FLOPs", l => l.flops, si], bytes: ["Traffic", l => l.bytes, v => si(v, "B")],
-  params: ["Parameters", l => l.params, si], memory: ["Memory", l => l.memory_bytes || 0, binary],
+  params: ["Parameters", l => l.params, si], memory: ["Memory", l => l.memory_bytes || 0, binary], energy: ["Energy", l => l.energy_j || 0, joules],
 };

@@ -16,6 +16,9 @@ function seconds(v) {
   for (const [unit, size] of [["s", 1], ["ms", 1e-3], ["µs", 1e-6]]) if (v >= size * .9995) return `${digits(v / size, 3)} ${unit}`;
   return v ? `${digits(v / 1e-9, 3)} ns` : "0 s";
 }
+function joules(v) {
+  return v >= 999.5 ? si(v, "J") : seconds(v).replace(/s$/, "J");
+}
 function percent(part, whole) {
   const p = whole ? 100 * part / whole : 0;
   return p === 0 ? "0 %" : p < .1 ? "<0.1 %" : p >= 99.5 && p < 100 - 1e-6 ? `${Math.min(p, 99.9).toFixed(1)} %` : `${p < 9.95 ? p.toFixed(1) : p.toFixed(0)} %`;
