@@ -15,6 +15,8 @@ from roofline import units
 from roofline.records import Analysis
 from roofline.units import count, percent
 
+import measured
+
 # of the reference models' files
 ROOT = Path(__file__).resolve().parent.parent
 CPU, GPU, BOARD = "i9-10940x", "rtx-4090", "raspberry-pi-4"
@@ -24,7 +26,10 @@ HEAD = """\
 Made by `python reports/make.py`; a test regenerates it and compares. Thirteen sentences that articles repeat. *Computed* is what
 the program says, with the command that shows it; times are predictions from data sheets. *Measured* is what others measured, each
 a single figure of the source named: *timm* are the tables in `results/` of huggingface/pytorch-image-models (RTX 4090: eager under
-autocast, batch 1024; i9-10940X: torch.compile, fp32, batch 1).
+autocast, batch 1024; i9-10940X: torch.compile, fp32, batch 1). *Measured here* is what `python reports/measured.py` says on your
+machine, of all that a clock can settle: ratios of what `roofline measure` measures (eager, fp32, one sample), with the ends over
+{rounds} rounds, beside what is predicted for the machine. Made on
+{machine}; yours will differ.
 
 | | claim | verdict |
 | ---: | --- | --- |
@@ -335,7 +340,8 @@ CLAIMS = (
         "and ncnn 262 ms for ResNet-50 (its benchmark/README): 6.9 times, across two runtimes.",
         "holds when dispatch is cheap",
         "On a desktop CPU at batch 1 most of its time is overhead; on a slow core with a lean runtime the arithmetic counts and the gain "
-        "grows. Six times needs both: the Raspberry Pi under eager PyTorch is not predicted to get there.",
+        "grows. Six times needs both: the Raspberry Pi under eager PyTorch is not predicted to get there. One thread alone is slow enough "
+        "beside its dispatch to pass it.",
         replace_resnet,
     ),
     Claim(
@@ -406,7 +412,7 @@ CLAIMS = (
 
 def page(quick: bool = False, old: str = "") -> str:
     """claims.md; `quick` takes the section about detectors from `old`."""
-    lines = [HEAD + "\n".join(f"| {i} | [{short(c)}](#claim-{i}) | {c.verdict} |" for i, c in enumerate(CLAIMS, 1)), ""]
+    lines = [head() + "\n".join(f"| {i} | [{short(c)}](#claim-{i}) | {c.verdict} |" for i, c in enumerate(CLAIMS, 1)), ""]
     for i, claim in enumerate(CLAIMS, 1):
         if quick and claim.numbers is detectors:
             lines.append(section_of(old, i))
@@ -419,10 +425,24 @@ def page(quick: bool = False, old: str = "") -> str:
             f"- **Claimed**: {claim.claimed}",
             f"- **Computed**: {claim.computed.format(**numbers)} ({commands})",
             f"- **Measured**: {claim.measured.format(**numbers)}",
+            f"- **Measured here**: {measured.told(session(), i)}",
             f"- **Verdict: {claim.verdict}.** {claim.reason}",
             "",
         ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+@cache
+def session() -> measured.Session:
+    """What was measured where the page was made."""
+    found = measured.kept()
+    if found is None:
+        raise SystemExit(f"{measured.KEPT.name} is not there: run python reports/measured.py --write")
+    return found
+
+
+def head() -> str:
+    return HEAD.replace("{machine}", measured.where(session())).replace("{rounds}", str(session().rounds))
 
 
 def section_of(text: str, number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -20,6 +21,7 @@ from roofline.advice.terms import holds
 from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.records.explanation import Explanation, Number, Sentence, Term
+from roofline.views import explanation as view
 
 ASKED: dict[str, dict[str, Any]] = {
     "mobilenet": {"model": "mobilenet_v3_large", "device": ["rtx-4090", "raspberry-pi-5"]},
@@ -120,6 +122,38 @@ def test_six_models_on_four_devices_say_nothing_that_their_analyses_do_not(model
     for parts in (e.classes, e.regions):
         for device in FOUR:
             assert sum(p.shares[device].value for p in parts) == pytest.approx(1)
+
+
+# all of them take minutes: one model on each device that ASKED leaves, and every pair where ROOFLINE_PAIRS is set
+PAIRS = [(m, d) for i, m in enumerate(SIX) for j, d in enumerate(FOUR) if "ROOFLINE_PAIRS" in os.environ or j == i % 4 > 0]
+
+
+@pytest.mark.parametrize(("model", "device"), PAIRS)
+def test_what_would_help_and_larger_batches_are_what_their_runs_say(model: str, device: str) -> None:
+    """With every analysis that was made for it asked for anew: savings alone and together, and sentences on batches."""
+    if model.startswith("hf:"):
+        pytest.importorskip("transformers", reason="a language model of transformers needs it")
+    e = roofline.explain(model, device=device, **SIX[model])
+    runs: dict[str, Analysis] = {}
+
+    def value(wanted: Term | None) -> float:
+        if wanted is None:
+            return 1.0
+        if wanted.run not in runs:
+            runs[wanted.run] = roofline.analyze(model, **e.runs[wanted.run].options)
+        a, light = runs[wanted.run], wanted.what.split(".")[0] in ("totals", "language")
+        return term(msgspec.to_builtins({"totals": a.totals, "language": a.language} if light else a), wanted)
+
+    for number in numbers(e):
+        assert number.value == pytest.approx(value(number.over) * value(number.by) / value(number.under), rel=1e-9), number
+    shown = view.render(e)
+    for saving in [*e.savings[device], *e.together.values()]:
+        assert saving.times.value == pytest.approx(saving.before.value / saving.after.value)
+        assert saving.times.value > 1.05
+        assert saving.name.casefold() in " ".join(shown.split()).casefold()
+    batches = [s for s in e.batches if len(s.numbers) > 1]
+    assert all(number.text in s.text for s in batches for number in s.numbers.values())
+    assert len(runs) > 2 or not e.savings[device]
 
 
 @pytest.mark.parametrize("name", ASKED)
