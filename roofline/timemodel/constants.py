@@ -193,8 +193,10 @@ class Cpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fault_rate: PageRate
 
     # --- arithmetic
-    # of the vector peak: convolutions, products, fused attention, recurrent layers
+    # of the vector peak: convolutions in oneDNN and in the Arm Compute Library, depthwise ones, products, fused attention,
+    # recurrent layers
     conv: Fraction
+    conv_acl: Fraction
     depthwise_conv: Fraction
     gemm: Fraction
     attention: Fraction
@@ -219,8 +221,9 @@ class Cpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chunk: Count
     # one beside other work, in empty ones
     region: Regions
-    # a convolution in oneDNN, one in PyTorch itself, other library calls, a generated kernel
+    # a convolution in oneDNN, in the Arm Compute Library, one in PyTorch itself, other library calls, a generated kernel
     call_conv: Dispatches
+    call_conv_acl: Dispatches
     call_own: Dispatches
     call_gemm: Dispatches
     generated: Dispatches

@@ -16,6 +16,7 @@ from roofline.timemodel.formulas import (
     Overhead,
     Work,
     attended,
+    either,
     faults,
     join,
     missed,
@@ -90,7 +91,7 @@ def _conv(p: ConvSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value
     # blocks of four registers of output channels x one row of pixels are handed to the cores
     items = p.n * p.g * one(p.z) * p.p * xp.ceil(outer / (4 * machine.lanes))
     full = 2 * p.g * up(outer, machine.lanes, xp) * pixels * xp.maximum(inner, c.conv_depth) * taps
-    seconds = full / (rate * c.conv * _shared(items, machine.units, xp))
+    seconds = full / (rate * either(c.conv, c.conv_acl, machine) * _shared(items, machine.units, xp))
     alone = _product(pixels / p.n, p.o, p.c * taps, p.n, rate, c, machine, xp)
     return xp.where(own_conv(p), alone, seconds)
 
@@ -154,7 +155,7 @@ def _parts(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> tuple[
     rate = _rate(f, machine, xp)
     if klass in PRODUCTS:
         seconds = f.total(lambda p, f: _PRODUCTS[type(p)](p, f, c, machine, xp))
-        fraction = getattr(c, "conv" if klass == "grouped_conv" else klass)
+        fraction = either(c.conv, c.conv_acl, machine) if klass in ("conv", "grouped_conv") else getattr(c, klass)
         seconds = seconds + f.untold / (rate * fraction)
         if klass != "attention":  # what stands around the products runs on the same units
             seconds = seconds + xp.maximum(f.flops - 2 * f.macs, 0) / rate
@@ -215,7 +216,7 @@ def overhead(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> Over
     """
     if klass in CONVS:
         small = own_conv(f.shape)
-        steps, regions = xp.where(small, c.call_own, c.call_conv), xp.where(small, 1.0, 2.0)
+        steps, regions = xp.where(small, c.call_own, either(c.call_conv, c.call_conv_acl, machine)), xp.where(small, 1.0, 2.0)
     elif klass in LIBRARY:
         steps, regions = c.call_gemm, xp.where(_biased(f), 2.0, 1.0) if klass == "gemm" else 1.0
     else:

@@ -14,7 +14,7 @@ from typing import Any
 from roofline.classes import CONVS, LIBRARY, PRODUCTS
 from roofline.timemodel.constants import CpuEager
 from roofline.timemodel.features import Features
-from roofline.timemodel.formulas import Machine, Overhead, Work, attended, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.formulas import Machine, Overhead, Work, attended, either, faults, join, missed, own_conv, resident, up
 from roofline.timemodel.sizes import (
     AttentionSizes,
     ConvSizes,
@@ -59,17 +59,12 @@ def overhead(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) ->
     return Overhead(0.0, each + xp.where(f.write > GRAIN * f.bits / 8, machine.launch, 0.0) if split else each)
 
 
-def _either(onednn: float, acl: float, machine: Machine) -> float:
-    """What holds of convolutions in oneDNN's own kernels, or in the Arm Compute Library's behind it."""
-    return onednn + (acl - onednn) * machine.acl
-
-
 def _call(kind: str, name: str, c: CpuEager, machine: Machine) -> float:
     known = machine.fixed
     if known:
         own = known.get(kind) or known.get(name) or machine.host
     else:
-        conv = _either(c.call_conv, c.call_conv_acl, machine)
+        conv = either(c.call_conv, c.call_conv_acl, machine)
         steps = conv if name in CONVS else getattr(c, "call_" + name, c.call_library if name in LIBRARY else 1.0)
         own = machine.host * steps + machine.launch * c.region
     return own + machine.host * c.between
@@ -110,7 +105,7 @@ def product(m: Value, n: Value, k: Value, b: Value, c: CpuEager, machine: Machin
 def _pace(klass: str, c: CpuEager, machine: Machine) -> float:
     """Of the vector peak what convolutions reach."""
     own: float = getattr(c, klass)
-    return own if klass == "depthwise_conv" else _either(own, c.conv_acl, machine)
+    return own if klass == "depthwise_conv" else either(own, c.conv_acl, machine)
 
 
 def conv(p: ConvSizes, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:

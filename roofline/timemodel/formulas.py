@@ -239,6 +239,11 @@ def faults(nbytes: Value, c: Cpu | CpuEager, xp: Any) -> Value:
     return xp.where(nbytes > 32 * 2**20, nbytes / (c.fault_rate * 1e9), 0.0)
 
 
+def either(onednn: float, acl: float, machine: Machine) -> float:
+    """What holds of convolutions in oneDNN's own kernels, or in the Arm Compute Library's behind it."""
+    return onednn + (acl - onednn) * machine.acl
+
+
 def own_conv(p: ConvSizes) -> Value:
     """Whether a convolution is PyTorch's own, a plain product, and not oneDNN's (ATen/native/Convolution.cpp, use_mkldnn).
 

@@ -6,7 +6,6 @@ same time model as `analyze`. Traces and predictions are cached, so a second run
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -22,6 +21,7 @@ from roofline.cache.store import Cache
 from roofline.devices.device import Device
 from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError
+from roofline.isolation.children import cores
 from roofline.kernels import build as kernels
 from roofline.records import Trace, by_bound, components_of
 from roofline.request import Ask, Pass, Place, Request
@@ -75,7 +75,7 @@ def predict(
     """Every row predicted, in order, and (model, why) for those that could not be."""
     show = progress or (lambda text: None)
     work = [_Job(row, asked(row, how, target, cache=cache), constants or shipped()) for row in rows]
-    wanted = min(jobs or min(os.cpu_count() or 1, 4), max(len(work) // 20, 1))
+    wanted = min(jobs or min(cores(), 4), max(len(work) // 20, 1))
     done, skipped = [], []
     pool = ProcessPoolExecutor(wanted) if wanted > 1 else nullcontext()
     with pool as executor:

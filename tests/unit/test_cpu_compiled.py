@@ -170,3 +170,16 @@ def test_eager_convolutions_on_arm_are_those_of_another_library() -> None:
     assert eager(arm, loop(1 << 20)) == eager(other, loop(1 << 20))
     apple = lookup("apple-m2-cpu")
     assert eager(apple, large) == eager(replace(apple, isa="x86-64"), large)
+
+
+def test_compiled_code_on_arm_calls_the_same_library() -> None:
+    """Inductor leaves convolutions to it as eager mode does: they are as much further from the peak, and from their start."""
+    arm, c = lookup("raspberry-pi-5"), shipped()
+    other, large = replace(arm, isa="x86-64"), conv(256, 56)
+    ours, theirs = compiled(large, arm), compiled(large, other)
+    assert ours.compute_s / theirs.compute_s == pytest.approx(c.cpu.conv / c.cpu.conv_acl)
+    assert ours.overhead_s - theirs.overhead_s == pytest.approx((c.cpu.call_conv_acl - c.cpu.call_conv) * arm.host.value)
+    assert c.cpu.conv_acl == c.cpu_eager.conv_acl
+    assert compiled(loop(1 << 20), arm) == compiled(loop(1 << 20), other)
+    apple = lookup("apple-m2-cpu")
+    assert compiled(large, apple) == compiled(large, replace(apple, isa="x86-64"))
