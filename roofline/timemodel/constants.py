@@ -64,12 +64,13 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache: Fraction
     # of the DRAM bandwidth that a copy reaches, where it is not known (Device.reached)
     stream: Fraction
-    # of what a copy reaches: convolutions; products and attention; norms; reductions, and those that torch.compile generates;
-    # softmax; pooling without windows (gradients, resizing); concatenations, pads and other copies; copies whose input lies in
-    # runs of less than 32 bytes; gathers, scatters and the rest
+    # of what a copy reaches: convolutions; products and attention; norms; the gradient of cuDNN's BatchNorm on row-major images
+    # (chosen); reductions, and those that torch.compile generates; softmax; pooling without windows (gradients, resizing);
+    # concatenations, pads and other copies; copies whose input lies in runs of less than 32 bytes; gathers and the rest
     stream_conv: Fraction
     stream_gemm: Fraction
     norm: Fraction
+    norm_back: Fraction
     reduction: Fraction
     reduction_generated: Fraction
     softmax: Fraction

@@ -132,7 +132,9 @@ def _parts(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> tuple[
         scattered = xp.where((f.access.run > 0) & (f.access.run < SECTOR), c.scattered, streams)
         return arithmetic, 0.0, scattered
     if klass == "norm":
-        return arithmetic, _norm_passes(f, xp) + _second_turn(f, c, machine, xp), c.norm
+        # blocks that take a channel each read two tensors and write one, plane after plane, for a gradient
+        back = (f.access.taken > 0) & (f.read > 1.5 * f.write)
+        return arithmetic, _norm_passes(f, xp) + _second_turn(f, c, machine, xp), xp.where(back, c.norm_back, c.norm)
     if klass == "pool":
         own = xp.where(f.access.whole > 0, c.reduction, xp.where(f.shape.r > 0, c.stream_conv, c.pool))
         # threads that loop over images and channels wait for memory in every turn

@@ -1,13 +1,16 @@
 """Fit the constants of the time model to tables of measured times: `roofline validate --fit`.
 
 Coordinate descent in factors, from the shipped constants. The loss is the mean over tables of the mean absolute error in
-log time, damped so that single models that are timed as something else do not lead. A constant stays in its declared range: a
-fraction of a peak or a bandwidth at or below 1, so that a wrong count cannot hide behind it.
+log time, damped so that single models that are timed as something else do not lead, and a little for every constant that goes
+far from where it started: what the tables do not tell stays (what a large cache holds, where all devices have small ones). A
+constant stays in its declared range: a fraction of a peak or a bandwidth at or below 1, so that a wrong count cannot hide
+behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +31,8 @@ ROUNDS = 8
 _STEP = 0.2
 # what a table of single operators counts beside one of models: it is one class of kernel
 _OPERATORS = 0.2
+# loss for a constant that is e times where it started, by the square of the logarithm
+_PULL = 0.004
 
 Say = Callable[[str], None]
 
@@ -66,9 +71,11 @@ def constants_of(
     given: Reading = AS_NAMED,
     *,
     start: Constants | None = None,
+    near: Constants | None = None,
     cache: bool = True,
 ) -> Constants:
-    """The same as constants, the other families as they were. Raises as `fit` does."""
+    """The same as constants, the other families as they were. `near`: where constants that no row tells stay, if it is not
+    where the descent starts. Raises as `fit` does."""
     kind = family(pairs, given)
     limit = given.limit or SAMPLE
     data = []
@@ -83,7 +90,7 @@ def constants_of(
         say(f"{path.name}: {len(rows)} rows")
         data.append(_measured(rows, how, target, Cache(enabled=cache), say))
     begin = start or constants.shipped()
-    found, loss = minimise(data, getattr(begin, kind), say)
+    found, loss = minimise(data, getattr(begin, kind), say, getattr(near or begin, kind))
     say(f"loss {loss:.4f}")
     return replace(begin, **{kind: found})
 
@@ -139,10 +146,15 @@ def loss(data: Sequence[Measured], numbers: Family) -> float:
     return total / weights
 
 
-def minimise(data: Sequence[Measured], start: Family, say: Say) -> tuple[Family, float]:
-    """Move one constant at a time by a factor that shrinks where nothing is won."""
-    best, score = start, loss(data, start)
+def minimise(data: Sequence[Measured], start: Family, say: Say, near: Family) -> tuple[Family, float]:
+    """Move one constant at a time by a factor that shrinks where nothing is won; what no row tells stays `near` its value."""
+
+    def pulled(numbers: Family) -> float:
+        pairs = ((getattr(numbers, name), getattr(near, name)) for name in ranges)
+        return loss(data, numbers) + _PULL * sum(log(value / at) ** 2 for value, at in pairs if value > 0 < at)
+
     ranges = constants.ranges(start)
+    best, score = start, pulled(start)
     steps = dict.fromkeys(ranges, _STEP)
     for turn in range(ROUNDS):
         for name, (least, most) in ranges.items():
@@ -151,7 +163,7 @@ def minimise(data: Sequence[Measured], start: Family, say: Say) -> tuple[Family,
                 if value == getattr(best, name):
                     continue
                 tried = replace(best, **{name: value})
-                now = loss(data, tried)
+                now = pulled(tried)
                 if now < score - 1e-6:
                     best, score = tried, now
                     steps[name] *= 1.25
@@ -159,4 +171,4 @@ def minimise(data: Sequence[Measured], start: Family, say: Say) -> tuple[Family,
             else:
                 steps[name] *= 0.5
         say(f"round {turn + 1} of {ROUNDS}: loss {score:.4f}")
-    return best, score
+    return best, loss(data, best)

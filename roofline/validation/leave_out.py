@@ -19,7 +19,7 @@ from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.timemodel import constants
 from roofline.timemodel.constants import Constants, Family
-from roofline.validation import accuracy, fit, operator_tables, validate
+from roofline.validation import accuracy, fit, model_tables, operator_tables, validate
 from roofline.validation.accuracy import Errors, Prediction
 from roofline.validation.model_tables import AS_NAMED, Reading
 from roofline.validation.spread import Left
@@ -86,7 +86,7 @@ def run(
     for name in dict.fromkeys(device.name for _, device in pairs):
         mine = [(path, d) for path, d in pairs if d.name == name and not operator_tables.recognise(path)]
         for kind in dict.fromkeys(fit.family([pair], given) for pair in mine):
-            rest = [(p, d) for p, d in pairs if d.name != name and fit.family([(p, d)], given) == kind]
+            rest = _learnt([(p, d) for p, d in pairs if d.name != name and fit.family([(p, d)], given) == kind], given)
             if not rest:
                 notes.append(f"{name}: no table of another device to fit [{kind}] on, so it cannot be left out")
                 continue
@@ -102,6 +102,13 @@ def run(
     return Report(left_out=[one for one, _ in found], clusters=_clusters(found), notes=notes), tables
 
 
+def _learnt(pairs: list[tuple[Path, Device]], given: Reading) -> list[tuple[Path, Device]]:
+    """The tables to fit on. Those of training steps are predicted alone, as by the shipped constants: gradients have none of
+    their own, and what a step's tell of them would go into forwards. Where there is nothing else they are fitted on."""
+    forward = [(p, d) for p, d in pairs if operator_tables.recognise(p) or not model_tables.setting(p.name, given).training]
+    return forward or pairs
+
+
 def rounded(found: Family) -> Family:
     """Where a fit that is to know nothing starts."""
     ranges = constants.ranges(found)
@@ -112,10 +119,10 @@ def rounded(found: Family) -> Family:
 
 def fitted(pairs: Sequence[tuple[Path, Device]], kind: str, say: Say, given: Reading, *, cache: bool = True) -> Constants:
     """The constants fitted from round values."""
-    start = replace(constants.shipped(), **{kind: rounded(getattr(constants.shipped(), kind))})
+    start = found = replace(constants.shipped(), **{kind: rounded(getattr(constants.shipped(), kind))})
     for _ in range(ROUNDS):
-        start = fit.constants_of(pairs, say, given, start=start, cache=cache)
-    return start
+        found = fit.constants_of(pairs, say, given, start=found, near=start, cache=cache)
+    return found
 
 
 def left_out(v: accuracy.Validation, rows: Sequence[Prediction]) -> LeftOut:
