@@ -21,6 +21,8 @@ def tables(
     named: Sequence[Path],
     given: Mapping[str, Any],
     *,
+    only: Sequence[str],
+    output: Sequence[Path],
     update: bool,
     json: bool,
     github: bool,
@@ -28,18 +30,22 @@ def tables(
     jobs: int | None,
     failed: Callable[[Exception], None],
 ) -> None:
-    """Check them, and with `update` mend the cells in place. Raises a RooflineError where one does not hold."""
+    """Check them (`only` models of these names or patterns), and with `update` mend the cells in place; `output` are reports.
+
+    Raises a RooflineError where one does not hold.
+    """
     from roofline.gate import published
 
     if not named:
         raise UsageError("--docs: name the files, such as roofline check --docs README.md docs/*.md")
+    targets = view.targets(output)
     pages = [published.read(path, given, cache=cache) for path in published.pages(named)]
     if not any(page.asked for page in pages):
         raise UsageError(
             f"--docs: no cell of a marked table in {named[0]}{' ...' if len(named) > 1 else ''}; "
             f"put {published.EXAMPLE} on the line above a table"
         )
-
+    pages = published.chosen(pages, only)
     answers = many([one.request for page in pages for one in page.asked], jobs)
     by_page = [
         [cell for one in page.asked for cell in published.checked(one, lambda: taken(answers), failed)] for page in pages
@@ -47,9 +53,10 @@ def tables(
     found = [cell for each in by_page for cell in each]
     new = {page.path: published.text_of(page, each) for page, each in zip(pages, by_page, strict=True)} if update else {}
     changed = {page.path: new[page.path].encode() for page in pages if update and new[page.path] != page.text}
-    files.write_all(changed)
+    document = view.document(found, [str(path) for path in changed])
+    files.write_all(changed | view.written(targets, document, found))
     if json:
-        out_json(view.document(found, [str(path) for path in changed]))
+        out_json(document)
     else:
         out(view.render(found, painter()))
         if github or os.environ.get("GITHUB_ACTIONS") == "true":

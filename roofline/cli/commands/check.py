@@ -70,7 +70,7 @@ class ReportOptions(Group, frozen=True):
             "--output",
             metavar="FILE",
             show_default=False,
-            help="Also write a report: .json, .md, .xml (JUnit), .sarif, .jsonl (history), badge.json. Repeat.",
+            help="Also write a report: .json, .md, .xml (JUnit), .sarif; of budgets .jsonl (history), badge.json too. Repeat.",
         ),
     ] = None
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of FILE, for editors, and check nothing.")] = (
@@ -164,6 +164,8 @@ def run(  # long: the help of the command
         published.tables(
             file or (),
             given,
+            only=report.only or (),
+            output=report.output or (),
             update=against.update,
             json=json,
             github=report.github,
@@ -219,7 +221,7 @@ def _one(named: Sequence[Path]) -> Path | None:
 def _without(against: AgainstOptions, report: ReportOptions) -> None:
     """Raises UsageError for options that say nothing of tables."""
     options: dict[str, Any] = {"since": against.since, "against": against.against, "accept": against.accept}
-    options |= {"only": report.only, "fail-fast": report.fail_fast, "output": report.output, "schema": report.schema}
+    options |= {"fail-fast": report.fail_fast, "schema": report.schema}
     for name, value in options.items():
         if value:
             raise UsageError(f"--{name} is about budgets, and --docs checks tables: leave one of them out")

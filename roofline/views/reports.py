@@ -1,0 +1,129 @@
+"""Files that others read of a check: JUnit XML as Jenkins' schema junit-10 has it, which pytest keeps to too, and SARIF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.sax.saxutils import escape, quoteattr
+
+from roofline.errors import UsageError, nearest
+from roofline.version import __version__
+from roofline.views.text import to_json
+
+
+class Case(NamedTuple):
+    """A test: "failure", "error" or "" that it passed, with its kind and words and the line of its file."""
+
+    name: str
+    outcome: str = ""
+    kind: str = ""
+    said: str = ""
+    line: int = 0
+
+
+class Suite(NamedTuple):
+    """Tests of one budget, or of one file."""
+
+    name: str
+    # as its tests name it
+    group: str
+    file: str
+    cases: Sequence[Case]
+
+
+class Result(NamedTuple):
+    """What is not green: the rule that it breaks, "error" or "warning", and files with lines, the one that counts first."""
+
+    rule: str
+    level: str
+    said: str
+    places: Sequence[tuple[str, int]]
+
+
+def targets(paths: Iterable[Path], known: Sequence[str]) -> list[Path]:
+    """The paths, each with a suffix that is known. Raises UsageError."""
+    found = list(paths)
+    for path in found:
+        suffix = kind(path)
+        if suffix not in known:
+            raise UsageError(f"-o {path}: a report is one of {', '.join(known)}{nearest(suffix, known)}")
+        if found.count(path) > 1:
+            raise UsageError(f"-o {path}: given twice")
+    return found
+
+
+def kind(path: Path) -> str:
+    """What a file is, by its name."""
+    return ".badge.json" if path.name.lower().endswith("badge.json") else path.suffix.lower()
+
+
+# ------------------------------------------------------------------------------------------------ JUnit
+
+
+def junit(suites: Sequence[Suite]) -> bytes:
+    """Suites with their tests; the counts of each, and of all."""
+    made, totals = [], [0, 0, 0]
+    for suite in suites:
+        counts = [len(suite.cases), *(sum(case.outcome == outcome for case in suite.cases) for outcome in ("failure", "error"))]
+        totals = [a + b for a, b in zip(totals, counts, strict=True)]
+        cases = "".join(_case(suite, case) for case in suite.cases)
+        at = f'file={quoteattr(_xml(suite.file))} skipped="0"'
+        made.append(f"  <testsuite name={quoteattr(_xml(suite.name))} {_counts(counts)} {at}>\n{cases}  </testsuite>\n")
+    head = '<?xml version="1.0" encoding="UTF-8"?>\n'
+    return f'{head}<testsuites name="roofline" {_counts(totals)}>\n{"".join(made)}</testsuites>\n'.encode()
+
+
+def _case(suite: Suite, case: Case) -> str:
+    if case.outcome:
+        # for a place the schema has no attribute
+        text = escape(_xml(f"{suite.file}:{case.line}: {case.said}" if suite.file else case.said))
+        how = f"message={quoteattr(_xml(case.said))} type={quoteattr(case.kind)}"
+        inner = f"<{case.outcome} {how}>{text}</{case.outcome}>"
+    else:
+        inner = f"<system-out>{escape(_xml(case.said))}</system-out>" if case.said else ""
+    named = f"classname={quoteattr(_xml(suite.group))} name={quoteattr(_xml(case.name))}"
+    return f'    <testcase {named} time="0">{inner}</testcase>\n'
+
+
+def _counts(counts: Sequence[int]) -> str:
+    tests, failures, errors = counts
+    return f'tests="{tests}" failures="{failures}" errors="{errors}" time="0"'
+
+
+def _xml(value: str) -> str:
+    return "".join(c if c.isprintable() and c not in "￾￿" else " " for c in value)
+
+
+# ------------------------------------------------------------------------------------------------ SARIF
+
+
+def sarif(results: Iterable[Result], rules: Mapping[str, str]) -> bytes:
+    """Results of a static analysis; `rules` has the words of each."""
+    found = []
+    for one in results:
+        places = [_place(*place) for place in one.places]
+        found.append(
+            {
+                "ruleId": one.rule,
+                "level": one.level,
+                "message": {"text": one.said},
+                "locations": places[:1],
+                "relatedLocations": [{"id": i, **p} for i, p in enumerate(places[1:])],
+            }
+        )
+    known = [{"id": name, "shortDescription": {"text": words}} for name, words in rules.items()]
+    driver = {"name": "roofline", "version": __version__, "rules": known}
+    return to_json(
+        {
+            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+            "version": "2.1.0",
+            "runs": [{"tool": {"driver": driver}, "results": found}],
+        }
+    )
+
+
+def _place(file: str, line: int) -> dict[str, Any]:
+    uri = Path(os.path.relpath(file)).as_posix() if file else "roofline.toml"
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": max(line, 1)}}}
