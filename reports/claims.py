@@ -379,9 +379,9 @@ CLAIMS = (
         "{less_macs} off its MACs.",
         "torchvision's own announcement of these models (pytorch.org, 2021; its figures from memory): 4.25 and 0.84 s, 5.1 times; 5.01 and "
         "0.59 s, 8.5 times. Its FCN there has a MobileNetV3 backbone too, which LR-ASPP beats.",
-        "the last holds, the factors are smaller here",
-        "The MAC ratios are 6.8 and 15, so the factors hang on the CPU: the more cores, the more the small net's dispatch and copies count. "
-        "Accuracy is not ours to compute.",
+        "the last holds, the factors hang on the CPU",
+        "The MAC ratios are 6.8 and 15, and between them and one lies what a CPU gives: the more cores, the more the small net's dispatch and "
+        "copies count, and the smaller are the factors. Accuracy is not ours to compute.",
         detectors,
     ),
     Claim(

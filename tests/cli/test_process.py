@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +362,46 @@ def test_ctrl_c(tmp_path: Path, cache_dir: Path) -> None:
     assert out == ""
     assert err == "roofline: interrupted\n"
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "__pycache__") == ["slow.py", "started"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are told by Linux' /proc")
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["check", "--jobs", "2", "-o", "r.xml", "-o", "r.json"], id="forks"),
+        pytest.param(["sweep", "slow.py:Net", "-d", "t4", "--input", "1,8", "-o", "z.csv", "--workers", "2"], id="spawned"),
+    ],
+)
+def test_ctrl_c_ends_every_process(command: list[str], tmp_path: Path, cache_dir: Path) -> None:
+    """As a terminal sends it, to all of them: one line, nothing written, and no process is left."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    budget = '[[budget]]\nname = "{0}"\nmodel = "slow.py:Net"\ndevice = "t4"\ninputs = ["{0},8"]\nmax_params = 1\n'
+    (tmp_path / "roofline.toml").write_text("".join(budget.format(n) for n in range(1, 6)))
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*PROGRAM, *command], cwd=tmp_path, start_new_session=True, **pipes) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "started").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert len(_at_work(tmp_path)) > 1
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=30)
+    assert (process.returncode, *said) == (130, "", "roofline: interrupted\n")
+    deadline = time.monotonic() + 10
+    while (left := _at_work(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+    parts = {"__pycache__", "z.csv.parts"}
+    assert {p.name for p in tmp_path.iterdir()} - parts == {"roofline.toml", "slow.py", "started"}
+
+
+def _at_work(folder: Path) -> list[int]:
+    """Processes that were started in a folder and have not ended."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            if (process / "cwd").readlink() == folder and state != "Z":
+                found.append(int(process.name))
+    return found
