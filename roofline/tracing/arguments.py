@@ -42,7 +42,30 @@ def map_tensors(fn: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
 
 def is_packed(value: Any) -> bool:
     """The packed weight of a quantized operator: an object of C++ that can be unpacked into tensors."""
-    return type(value) is torch.ScriptObject and hasattr(value, "unpack")
+    return type(value) is torch.ScriptObject and (hasattr(value, "unpack") or value._type().qualified_name().endswith(_CELL))
+
+
+# The weights of a quantized recurrent layer, which tells them as its state alone.
+_CELL = "CellParamsBase"
+_PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
+
+
+def unpacked(packed: Any) -> tuple[list[torch.Tensor | None], list[torch.Tensor]]:
+    """What a packed weight holds: each weight and the bias after it or None; scales and zero points of channels.
+
+    Scales of whole tensors are two numbers and not listed. What is no quantized weight is stored in halves.
+    """
+    if not hasattr(packed, "unpack"):
+        (_kind, tensors, _doubles, _longs, inside), *_ = packed.__getstate__()
+        found = [unpacked(p) for p in inside if is_packed(p)]
+        weights = [t for parts, _ in found for t in parts]
+        return weights + (list(tensors) if not found else []), [t for _, scales in found for t in scales]
+    held = packed.unpack()
+    weight, bias = (held, None) if isinstance(held, torch.Tensor) else [*held, None][:2]
+    if weight is None or not weight.is_quantized:
+        return [weight.half() if weight is not None and weight.dtype == torch.float32 else weight, bias], []
+    scales = (weight.q_per_channel_scales(), weight.q_per_channel_zero_points()) if weight.qscheme() in _PER_CHANNEL else ()
+    return [weight, bias], list(scales)
 
 
 def packed_in(m: torch.nn.Module) -> list[Any]:

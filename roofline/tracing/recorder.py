@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from roofline.errors import UsageError
 from roofline.records import Op, OpSpec
 from roofline.tracing import built, memo, subclasses
-from roofline.tracing.arguments import add_key, is_packed, map_tensors, tensors_in
+from roofline.tracing.arguments import add_key, is_packed, map_tensors, tensors_in, unpacked
 from roofline.tracing.autocast import LOWER, POLICIES, Casts
 from roofline.tracing.composites import IMPLICIT
 from roofline.tracing.expansion import falls_apart
@@ -37,7 +37,7 @@ aten = torch.ops.aten
 META = torch.device("meta")
 _empty_strided = torch.empty_strided
 
-_PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_affine_float_qparams)
+Packed = tuple[list[torch.Tensor | None], list[torch.Tensor]]
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
@@ -76,7 +76,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         # real tensors that the pass found and writes to, and what was in them
         self.spared: list[tuple[torch.Tensor, torch.Tensor]] = []
         # packed weights of quantized operators by identity, as tensors
-        self.packed: dict[int, list[torch.Tensor | None]] = {}
+        self.packed: dict[int, Packed] = {}
 
     @property
     def gpu(self) -> bool:
@@ -137,26 +137,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.known[id(t)] = (meta_of(tuple(t.shape), t.stride(), t.dtype), store)
         self.kept.append(t)
 
-    def adopt_packed(self, packed: Any, name: str = "") -> list[torch.Tensor | None]:
-        """Take in the packed weight of a quantized operator as [weight, bias or None, scales, zero points].
-
-        Per-tensor scales are two numbers and not listed.
-        """
-        known = self.packed.get(id(packed))
-        if known is not None:
-            return known
-        parts: list[torch.Tensor | None] = [*packed.unpack(), None][:2]
-        for t, label in zip(parts, ("weight", "bias"), strict=True):
-            if t is not None:
-                self.adopt(t, "parameter", f"{name}.{label}" if name else label)
-        weight = parts[0]
-        if weight is not None and weight.is_quantized and weight.qscheme() in _PER_CHANNEL:
-            for t in (weight.q_per_channel_scales(), weight.q_per_channel_zero_points()):
+    def adopt_packed(self, packed: Any, name: str = "") -> Packed:
+        """Take in the packed weight of a quantized operator; see `unpacked`."""
+        key = hash(packed)  # of the object in C++, for which Python has a new one each time
+        known = self.packed.get(key)
+        if known is None:
+            known = self.packed[key] = unpacked(packed)
+            for i, t in enumerate(known[0]):
+                if t is not None:
+                    label = "bias" if i % 2 else "weight"
+                    self.adopt(t, "parameter", f"{name}.{label}" if name else label)
+            for t in known[1]:
                 self.adopt(t, "buffer", f"{name}.scale" if name else "scale")
-                parts.append(t)
-        self.kept.append(packed)
-        self.packed[id(packed)] = parts
-        return parts
+            self.kept.append(packed)
+        return known
+
+    def _shown(self, value: Any) -> Any:
+        """An argument with packed weights as lists of tensors."""
+        if isinstance(value, (list, tuple)):
+            return [self._shown(v) for v in value]
+        if not is_packed(value):
+            return value
+        weights, scales = self.adopt_packed(value)
+        return weights + scales if len(weights) == 2 else weights
 
     def _mark(self, t: torch.Tensor, meta: Meta, store: Store) -> None:
         t._roofline = (meta, store)  # type: ignore[attr-defined]  # our mark on torch's object
@@ -217,8 +220,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         tensors: list[torch.Tensor] = []
         key: list[Any] = [func]
         seen = args
-        if any([type(a) is torch.ScriptObject for a in args]):
-            seen = tuple(self.adopt_packed(a) if is_packed(a) else a for a in args)
+        if any([type(a) is torch.ScriptObject for a in args]) or (self.packed and any([type(a) is list for a in args])):
+            seen = tuple(map(self._shown, args))
         for value in seen:
             add_key(value, key, tensors)
         for name, value in kwargs.items():

@@ -142,9 +142,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
             raise UsageError(NO_LOOP)
         deaths = dict(recorder.deaths)  # while the output is still held
     del output, loss
-    for path, parts in packed:
-        params += [(f"{path}.weight", t) for t in parts[:2] if t is not None]
-        buffers += [(f"{path}.scale", t) for t in parts[2:] if t is not None]
+    for path, (weights, scales) in packed:
+        params += [(f"{path}.weight", t) for t in weights if t is not None]
+        buffers += [(f"{path}.scale", t) for t in scales]
     storages = tuple(
         Storage(nbytes, kind, label, born, deaths.get(i, -1)) for i, (nbytes, kind, label, born) in enumerate(recorder.storages)
     )

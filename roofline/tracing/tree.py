@@ -16,7 +16,7 @@ from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
 from roofline.records import Layer, Op, around
 from roofline.tracing import lazy, packing
-from roofline.tracing.arguments import elements, packed_in, tensors_in
+from roofline.tracing.arguments import elements, packed_in, tensors_in, unpacked
 from roofline.tracing.recorder import Recorder
 from roofline.tracing.ways import NeedsValues, Stopped, Way, said
 
@@ -82,7 +82,7 @@ class Modules:
                     self.trainable[self.index[id(m)][0]] += p.numel() if p.requires_grad else 0
             owned[self.index[id(m)][0]] = own + sum(self.in_words.get(id(m), {}).values())
         for i, packed in self.packed:
-            owned[i] += sum(t.numel() for t in packed.unpack()[:2] if t is not None)
+            owned[i] += sum(t.numel() for t in unpacked(packed)[0] if t is not None)
         return owned
 
     def made(self, root: nn.Module) -> list[str]:

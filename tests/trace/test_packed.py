@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from roofline import Analysis, analyze
 from roofline.analysis.explain import facts
@@ -121,3 +123,30 @@ def test_experts_in_one_tensor_are_stored_so_too(tmp_path: Path) -> None:
 def test_what_is_not_known_is_refused_in_a_true_line(table: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=words):
         on(tmp_path, table, "1,8:int64")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dynamically_quantized_layers_hold_and_run_their_weights() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.LSTM(32, 48, num_layers=2, batch_first=True), nn.Linear(48, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head(self.layer(x)[0])
+            return out
+
+    quantize: Any = torch.ao.quantization.quantize_dynamic
+    found = analyze(quantize(Net(), {nn.LSTM, nn.Linear}), args=(torch.rand(2, 5, 32),), device="t4", cache=False)
+    matrices = 4 * 48 * (32 + 48) + 4 * 48 * (48 + 48)
+    assert found.totals.macs == 2 * 5 * (matrices + 48 * 10)
+    assert found.model.params == matrices + 4 * 4 * 48 + 48 * 10 + 10
+    assert found.model.param_bytes == matrices + 48 * 10 + 4 * (4 * 4 * 48 + 10)  # a byte each, biases in fp32
+    assert found.coverage.never_ran == []
+    assert found.coverage.unknown_ops == []
+    halves = analyze(
+        quantize(nn.Sequential(nn.Linear(32, 64)), {nn.Linear}, dtype=torch.float16), args=(torch.rand(4, 32),), device="t4",
+        cache=False,
+    )  # fmt: skip
+    assert halves.model.param_bytes == 2 * 32 * 64 + 4 * 64
+    assert halves.totals.macs == 4 * 32 * 64
