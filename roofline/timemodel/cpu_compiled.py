@@ -86,7 +86,7 @@ def _blocked(f: Features, c: Cpu, xp: Any) -> Value:
 
 def _conv(p: ConvSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
     """Seconds of one convolution, forward or a gradient (whose blocks are those of its own result)."""
-    rate, inner, outer = _rate(f, machine, xp), p.c / p.g, p.o / p.g
+    rate, inner, outer = _multiplying(f, machine, xp), p.c / p.g, p.o / p.g
     pixels, taps = p.pixels, p.taps
     # blocks of four registers of output channels x one row of pixels are handed to the cores
     items = p.n * p.g * one(p.z) * p.p * xp.ceil(outer / (4 * machine.lanes))
@@ -101,7 +101,7 @@ def _depthwise(p: DepthwiseSizes, f: Features, c: Cpu, machine: Machine, xp: Any
 
 
 def _gemm(p: GemmSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
-    return _product(p.m, p.n, p.k, p.b, _rate(f, machine, xp), c, machine, xp)
+    return _product(p.m, p.n, p.k, p.b, _multiplying(f, machine, xp), c, machine, xp)
 
 
 def _attention(p: AttentionSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
@@ -111,12 +111,12 @@ def _attention(p: AttentionSizes, f: Features, c: Cpu, machine: Machine, xp: Any
     scores = p.b * p.h * p.l * p.s * xp.where(f.access.math > 0, 1.0, p.met(xp))
     # each score is scaled and put through a softmax: 6
     work = scores * (2 * one(p.products_e) * p.e + 2 * one(p.products_v) * p.v + 6)
-    return work / (_rate(f, machine, xp) * c.attention * busy)
+    return work / (_multiplying(f, machine, xp) * c.attention * busy)
 
 
 def _rnn(p: RecurrentSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
     """All gates, and a region for each step and layer."""
-    return 2 * p.macs / (_rate(f, machine, xp) * c.rnn) + 2 * p.t * p.layers * machine.launch
+    return 2 * p.macs / (_multiplying(f, machine, xp) * c.rnn) + 2 * p.t * p.layers * machine.launch
 
 
 # Seconds of one product.
@@ -150,13 +150,19 @@ def _rate(f: Features, machine: Machine, xp: Any) -> Value:
     return machine.vector * machine.sustained * xp.where(f.bits > 32, 0.5, 1.0)
 
 
+def _multiplying(f: Features, machine: Machine, xp: Any) -> Value:
+    """The same of what multiplies: AMX, or the vector instructions for halves, where the device has them."""
+    return xp.where(f.bits <= 16, machine.half * machine.sustained, _rate(f, machine, xp))
+
+
 def _parts(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds of arithmetic, bytes packed before the work, fraction of the cores at work)."""
     rate = _rate(f, machine, xp)
     if klass in PRODUCTS:
         seconds = f.total(lambda p, f: _PRODUCTS[type(p)](p, f, c, machine, xp))
         fraction = either(c.conv, c.conv_acl, machine) if klass in ("conv", "grouped_conv") else getattr(c, klass)
-        seconds = seconds + f.untold / (rate * fraction)
+        matrix = rate if klass == "depthwise_conv" else _multiplying(f, machine, xp)
+        seconds = seconds + f.untold / (matrix * fraction)
         if klass != "attention":  # what stands around the products runs on the same units
             seconds = seconds + xp.maximum(f.flops - 2 * f.macs, 0) / rate
         if klass in CONVS:

@@ -148,11 +148,15 @@ def test_what_memory_reaches_is_the_devices_own_where_it_is_known(cpu: Device) -
     assert known.memory_s / unknown.memory_s == pytest.approx(shipped().cpu.stream / cpu.reached.value)
 
 
-@pytest.mark.parametrize("kernel", [loop(1000), loop(10**6), conv(64, 16), conv(256, 28, viewed=1)])
-def test_arrays_agree_on_the_whole_time(kernel: Kernel, cpu: Device) -> None:
+@pytest.mark.parametrize("threads", [1, 5, 14])
+@pytest.mark.parametrize(
+    "kernel", [loop(1000), loop(10**6), conv(64, 16), conv(256, 28, viewed=1), gemm(197, 768, 3072), gemm(49, 49, 64, 12)]
+)
+def test_arrays_agree_on_the_whole_time(kernel: Kernel, threads: int, cpu: Device) -> None:
+    few = working(cpu, threads)
     table = arrays.table([{arrays.row(kernel, [0, kernel.bytes], 0, 10**9): 1}])
-    total = arrays.totals(table, cpu, shipped().cpu, setting="fp32", runtime="compiled")[0]
-    assert np.isclose(total, compiled(kernel, cpu).time_s, rtol=1e-9)
+    total = arrays.totals(table, few, shipped().cpu, setting="fp32", runtime="compiled")[0]
+    assert np.isclose(total, compiled(kernel, few).time_s, rtol=1e-9)
 
 
 def test_eager_convolutions_on_arm_are_those_of_another_library() -> None:
@@ -183,3 +187,14 @@ def test_compiled_code_on_arm_calls_the_same_library() -> None:
     assert compiled(loop(1 << 20), arm) == compiled(loop(1 << 20), other)
     apple = lookup("apple-m2-cpu")
     assert compiled(large, apple) == compiled(large, replace(apple, isa="x86-64"))
+
+
+def test_halves_are_multiplied_by_what_the_device_has_for_them() -> None:
+    """AMX does 1024 FLOP of bf16 in a cycle where AVX-512 does 64 of fp32; an Ice Lake has nothing for halves."""
+    full, short = gemm(1024, 1024, 1024), replace(gemm(1024, 1024, 1024), dtype="bfloat16")
+
+    def seconds(name: str, kernel: Kernel, setting: str) -> float:
+        return roof.place([kernel], lookup(name), setting=setting, runtime="compiled", footprint=10**9)[0].compute_s
+
+    assert seconds("xeon-8480", full, "fp32") / seconds("xeon-8480", short, "bf16") == pytest.approx(16, rel=0.01)
+    assert seconds("xeon-8480", replace(loop(1 << 20), dtype="bfloat16"), "bf16") == seconds("xeon-8480", loop(1 << 20), "fp32")
