@@ -365,12 +365,21 @@ def fast_norms(stand_in: Callable[[Callable[..., Any]], Callable[..., Any]]) -> 
             setattr(module, name, function)
 
 
+# What hands functions to operators.
+FLEX, _TRITON = "torch.nn.attention.flex_attention", ("triton.runtime.jit", "triton.runtime.autotuner")
+
+
+def functions_imported() -> bool:
+    """Whether the model has imported any of it."""
+    return any(name in sys.modules for name in (FLEX, *_TRITON))
+
+
 @contextmanager
 def flex_anywhere(modules: Iterable[Any], device: Any) -> Iterator[None]:
     """Meanwhile flex_attention takes tensors without memory, and makes no graph of its gradient, where the model has imported
     it. Masks of blocks that modules hold go to `device`, where there is one.
     """
-    ours: Any = sys.modules.get("torch.nn.attention.flex_attention")
+    ours: Any = sys.modules.get(FLEX)
     inside: Any = sys.modules.get("torch._higher_order_ops.flex_attention")
     stand_ins: dict[tuple[Any, str], Any] = {}
     if ours is not None:
@@ -413,7 +422,7 @@ def triton_anywhere(launched: Callable[[str, Any], None], recorder: Any) -> Iter
     A launch inside an operator of the model's own is a part of that operator.
     """
     kinds: list[Any] = []
-    for module, kind in (("triton.runtime.jit", "JITFunction"), ("triton.runtime.autotuner", "Autotuner")):
+    for module, kind in zip(_TRITON, ("JITFunction", "Autotuner"), strict=True):
         kinds += [found] if (found := getattr(sys.modules.get(module), kind, None)) is not None else []
     modes = sys.modules["torch.utils._python_dispatch"]
 

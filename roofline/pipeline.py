@@ -236,7 +236,7 @@ def alive(request: Request) -> Timeline:
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     # here and not above: a cached analysis needs none of it
-    from roofline.analysis import memory, padding, physics, summary
+    from roofline.analysis import memory, physics, summary
     from roofline.kernels import build as kernels
     from roofline.timemodel import roof
     from roofline.timemodel.constants import asked
@@ -257,9 +257,12 @@ def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:
     tool = ToolInfo(__version__, compat.version("torch"))
     paths = [layer.path for layer in trace.layers]
     said = converts + physics.notes(launched, points, target, paths)
-    said += padding.notes(
-        launched, points, target, paths, setting=dtype, runtime=runtime, footprint=peak.total, constants=numbers
-    )
+    if target.kind == "gpu":
+        from roofline.analysis import padding  # only wide loads want it
+
+        said += padding.notes(
+            launched, points, target, paths, setting=dtype, runtime=runtime, footprint=peak.total, constants=numbers
+        )
     result = summary.summarise(trace, launched, points, target, peak, runtime=runtime, tool=tool, notes=said, constants=numbers)
     if what.update:
         setting = msgspec.structs.replace(result.setting, optimizer=what.update)

@@ -15,8 +15,6 @@ from msgspec.structs import replace
 
 from roofline import errors, units
 from roofline.devices.device import Device, Number
-from roofline.devices.file import read
-from roofline.devices.threads import split, working
 from roofline.errors import UnknownNameError, UsageError
 from roofline.paths import LIBRARY
 
@@ -51,7 +49,23 @@ def everything() -> list[Device]:
 
 @cache
 def _shipped(path: Path) -> Device:
+    return _read(path)
+
+
+def _read(path: str | Path) -> Device:
+    # here and not above: a machine that is only detected has no file, and its first analysis would wait for what reads one
+    from roofline.devices.file import read
+
     return read(path)
+
+
+def _split(name: str) -> tuple[str, int | None]:
+    """`i9-10940x@4` as the device and its threads."""
+    if "@" not in name:
+        return name, None
+    from roofline.devices.threads import split  # for the few that are asked for so
+
+    return split(name)
 
 
 @cache
@@ -75,10 +89,12 @@ def lookup(name: str | Path) -> Device:
     Raises UnknownNameError with the nearest names, or DeviceFileError for a file that does not hold a device.
     """
     text = os.fspath(name)
-    if isinstance(name, Path) or text.endswith(".toml") or (os.sep in text and split(text)[1] is None):
-        return read(text)
-    whole, threads = split(text)
+    if isinstance(name, Path) or text.endswith(".toml") or (os.sep in text and _split(text)[1] is None):
+        return _read(text)
+    whole, threads = _split(text)
     if threads is not None:
+        from roofline.devices.threads import working
+
         return working(lookup(whole), threads)
     key = _key(text)
     if key == "cpu":
@@ -111,7 +127,7 @@ def this_machine() -> Device:
     from roofline.devices.host import calibrated_file
 
     path = calibrated_file()
-    return read(path) if path is not None else _detected()
+    return _read(path) if path is not None else _detected()
 
 
 @cache

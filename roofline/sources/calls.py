@@ -11,7 +11,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from msgspec import Struct
@@ -20,9 +20,11 @@ from torch import nn
 from roofline import units
 from roofline.errors import BuildError, ModelError, UsageError, nearest
 from roofline.isolation import failures
-from roofline.sources.source import Source, file_at
 from roofline.sources.values import Array, Group, Input, Plain, Stored, Table
 from roofline.tracing import built
+
+if TYPE_CHECKING:
+    from roofline.sources.source import Source
 
 META = torch.device("meta")
 # Bytes that a file of values may unpack to, and elements drawn from a range.
@@ -194,6 +196,8 @@ def _value(i: Input, own: torch.dtype, drawn: torch.Generator) -> Any:
 
 def load(stored: Stored) -> Any:
     """What a file of values holds; its code never runs. Raises UsageError for a file that cannot be read so."""
+    from roofline.sources.source import file_at  # a module that is given has no source
+
     path = file_at(stored.file)
     try:
         found = _read(path)

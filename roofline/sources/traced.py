@@ -14,7 +14,6 @@ from roofline.records import Trace
 from roofline.request import FORWARD, Pass, Request
 from roofline.sources import attempts
 from roofline.sources.attempts import noted
-from roofline.sources.inputs import ASSUMED, default_image, rows
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +38,7 @@ def trace_source(
     progress("importing torch")
     from roofline.isolation import network
     from roofline.sources import build
+    from roofline.sources.inputs import ASSUMED
     from roofline.sources.resolve import also_known
     from roofline.tracing import regions
 
@@ -85,6 +85,8 @@ def trace_module(request: Request, target: Device) -> Trace:
         module = Function(ask.model)
         name, source = module.title, str(getattr(ask.model, "__module__", ""))
     if ask.args is None and ask.kwargs is None:
+        from roofline.sources.inputs import default_image  # not where the call was given
+
         return _traced(module, default_image(ask), name, "", target, what, request.progress, lambda: module)
     args, kwargs = list(ask.args or ()), dict(ask.kwargs or {})
     tensors = [dense(t) for _, t in tensors_of((args, kwargs))]
@@ -125,8 +127,9 @@ def _traced(
 
     `more` are inputs to choose from: the first that go through on meta; `inputs` tell why where none do.
     """
-    from roofline.sources import build, calls
+    from roofline.sources import calls  # not what builds models: a module is there
     from roofline.tracing import trace, ways
+    from roofline.tracing.arguments import is_quantized
 
     def run_on(m: nn.Module, way: Way, floats: torch.dtype | None = None, inputs: Sequence[Input] | Example = inputs) -> Trace:
         notes: list[str] = []
@@ -137,7 +140,7 @@ def _traced(
 
             kwargs, notes, before = language.call(m, what.prefill, what.decode, _batch(inputs))
         else:
-            args, kwargs = build.call_with(m, inputs)
+            args, kwargs = calls.call_with(m, inputs)
         result = trace.trace(
             m,
             args,
@@ -156,23 +159,25 @@ def _traced(
         )
         return noted(result, *notes)
 
-    if build.is_quantized(module):
+    if is_quantized(module):
         return noted(run_on(module, ways.Way(real=True)), QUANTIZED)
-    others = partial(_others, module, lambda: build.call_with(module, inputs), what)
+    others = partial(_others, module, lambda: calls.call_with(module, inputs), what)
     for other in more:
         if (found := attempts.on_meta(partial(run_on, inputs=other), module)) is not None:
-            return noted(found, *build.remarks(other))
+            return noted(found, *calls.remarks(other))
     try:
         result = attempts.traced(run_on, module, name, "random weights, seed 0", progress, with_values, others)
     except ModelError as error:
         if not (hint := calls.missing(error, inputs)):
             raise
         raise type(error)(f"{error}{hint}") from error
-    return noted(result, *build.remarks(inputs))
+    return noted(result, *calls.remarks(inputs))
 
 
 def _batch(inputs: Sequence[Input] | Example, call: Any = ()) -> int:
     """Rows of a call: as its inputs were said, else as the first tensor among the arguments has them."""
+    from roofline.sources.inputs import rows
+
     said = rows(inputs) if isinstance(inputs, Sequence) else None
     if said is not None:
         return said

@@ -21,7 +21,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline.devices import power
 from roofline.devices.device import Device
 from roofline.paths import ENERGY
 from roofline.records import Energy, Interval, Kernel, Point
@@ -87,6 +86,8 @@ def unknown(device: Device, runtime: str) -> str:
 
 def board(device: Device) -> Board:
     """Of a device whose power is known."""
+    from roofline.devices import power  # of a device whose power is known
+
     assert device.tdp is not None, "ask `unknown` first"
     shares, limit = shipped(), device.tdp.value
     idle, busy = shares.idle.value * limit, (shares.idle.value + shares.active.value) * limit

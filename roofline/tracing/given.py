@@ -18,7 +18,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from roofline.errors import UsageError
 from roofline.isolation import failures
-from roofline.tracing.drawn import Drawn
 from roofline.tracing.ways import Way
 
 # What holds no tensors of a call, or is not ours to look into and copy.
@@ -56,6 +55,8 @@ class Call:
         """The arguments with `stand_in(tensor)` for every tensor; with drawn values, where the pass needs some and has none."""
         filler = None
         if way.real or way.values:
+            from roofline.tracing.drawn import Drawn  # the quick pass draws nothing
+
             filler = Drawn(self.module, self._named(), way.limits)
 
         def new(name: str, t: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,6 @@ that are real, such as a counter. Where data decide, the first branch or one tur
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -186,12 +184,6 @@ def _triton(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: dict[s
     tensors = tuple(tensors_in(given))
     _record(recorder, f"triton.{name}", list(tensors), tensors, ())
     return dict(given) if func.name().endswith("functional") else None
-
-
-def ready() -> None:
-    """Where the model has imported flex_attention: import dynamo, as it would, while torch is as dynamo must find it."""
-    if "torch.nn.attention.flex_attention" in sys.modules:
-        importlib.import_module("torch._dynamo")
 
 
 @contextmanager

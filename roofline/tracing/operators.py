@@ -13,7 +13,6 @@ import torch
 from roofline.tracing import meta
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.expansion import EXPANSIONS, EXPLICIT, WHOLE
-from roofline.tracing.meta_backward import GRADIENTS
 
 if TYPE_CHECKING:
     from roofline.tracing.memo import Meta
@@ -81,7 +80,7 @@ class Func:
         key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
         self.explicit = getattr(torch._C.DispatchKey, key) if key else None
         self.expand = EXPANSIONS.get(self.name)
-        self.infer = meta.rule_for(func) or GRADIENTS.get(str(func)) or (_recurrent(func) if self.name in _RECURRENT else None)
+        self.infer = meta.rule_for(func) or _gradient(func) or (_recurrent(func) if self.name in _RECURRENT else None)
         # a write to these can change the tensor's shape, strides or storage
         self.tracks = (
             torch.Tag.inplace_view in func.tags
@@ -108,6 +107,12 @@ def _functional(func: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
     name = func._schema.name.partition("::")[2]
     packet = getattr(torch.ops.aten, name[:-1], None) if name.endswith("_") and not name.endswith("__") else None
     return getattr(packet, func._overloadname, None) if packet is not None else None
+
+
+def _gradient(func: torch._ops.OpOverload) -> meta.Rule | None:
+    from roofline.tracing.meta_backward import GRADIENTS  # as below
+
+    return GRADIENTS.get(str(func))
 
 
 def _recurrent(func: torch._ops.OpOverload) -> meta.Rule | None:

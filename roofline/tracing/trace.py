@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -16,7 +17,7 @@ from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, ModelInfo, Storage, Trace
 from roofline.request import NO_IMAGES, NO_LOOP
-from roofline.tracing import built, higher, lazy, regions, subclasses, threads
+from roofline.tracing import built, lazy, regions, subclasses, threads
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -120,7 +121,10 @@ def trace(  # long: one context inside the other, and what was recorded in them
         stack.enter_context(regions.honoured(recorder, way.real))
         stack.enter_context(subclasses.made(recorder))
         asked = stack.enter_context(surroundings(way))
-        stack.enter_context(higher.at_hand(recorder, (m for _, m in modules.named), None if way.real else META))
+        if compat.functions_imported():
+            from roofline.tracing import higher  # for the models that may use it
+
+            stack.enter_context(higher.at_hand(recorder, (m for _, m in modules.named), None if way.real else META))
         try:
             if before is not None:
                 with Recorder(amp, device_kind == "gpu") as aside:
@@ -199,7 +203,8 @@ def _recorder(way: Way, training: bool, amp: str | None, gpu: bool) -> Recorder:
 @contextmanager
 def _uncompiled() -> Iterator[None]:
     """Runs what torch.compile wraps as it was written: kernels after fusion are a matter of the runtime."""
-    higher.ready()
+    if compat.FLEX in sys.modules:
+        importlib.import_module("torch._dynamo")  # as the model would, while torch is as dynamo must find it
     compiles = torch.compile  # what is wrapped meanwhile: set_stance would import dynamo
     plain: Any = lambda model=None, **_: model if model is not None else lambda function: function  # noqa: E731
     torch.compile = plain

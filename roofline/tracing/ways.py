@@ -15,7 +15,6 @@ from msgspec import Struct
 from roofline import compat
 from roofline.errors import ModelError
 from roofline.isolation import failures
-from roofline.isolation.accelerator import IDLE
 
 
 class Way(Struct, frozen=True):
@@ -87,7 +86,11 @@ def surroundings(way: Way) -> Iterator[compat.Asked]:
 
 
 def _asked(way: Way) -> AbstractContextManager[compat.Asked]:
-    return compat.asked(traced=way.tracers, idle=IDLE if way.here or way.values else {})
+    if not (way.here or way.values):
+        return compat.asked(traced=way.tracers, idle={})
+    from roofline.isolation.accelerator import IDLE  # not for the quick pass
+
+    return compat.asked(traced=way.tracers, idle=IDLE)
 
 
 @contextmanager
