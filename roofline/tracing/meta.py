@@ -281,7 +281,11 @@ def global_average(x: torch.Tensor, output_size: Sequence[int]) -> list[Meta] | 
 
 def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     first = tensors[0]
-    if any(t.dim() != first.dim() or t.dtype != first.dtype or not _dense(t) for t in tensors):
+    # only images have other orders that a result may keep: a class token is expanded, and its rows with the patches' are not
+    images = first.dim() in (4, 5)
+    if any(t.dim() != first.dim() or t.dtype != first.dtype or (images and not _dense(t)) for t in tensors):
+        return None
+    if not -first.dim() <= dim < first.dim():
         return None
     d = dim % first.dim()
     rest = [s for i, s in enumerate(first.shape) if i != d]
@@ -294,6 +298,8 @@ def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
 def stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     first = tensors[0]
     if any(t.shape != first.shape or t.dtype != first.dtype or not _dense(t) for t in tensors):
+        return None
+    if not -first.dim() - 1 <= dim <= first.dim():
         return None
     d = dim % (first.dim() + 1)
     shape = (*first.shape[:d], len(tensors), *first.shape[d:])

@@ -64,6 +64,8 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (aten.adaptive_avg_pool2d.default, (e(2, 8, 5, 6), [1, 1])),
     (aten.cat.default, ([e(2, 3, 4), e(2, 5, 4)], 1)),
     (aten.cat.default, ([e(2, 3), e(2, 3), e(1, 3)],)),
+    (aten.cat.default, ([e(1, 1, 4).expand(2, 1, 4), e(2, 5, 4)], 1)),  # a class token, and patches
+    (aten.cat.default, ([e(2, 4, 3).mT, e(2, 4, 5).mT], -2)),
     (aten.stack.default, ([e(2, 3), e(2, 3)], -1)),
     (aten.scaled_dot_product_attention.default, (e(2, 4, 10, 8), e(2, 4, 12, 8), e(2, 4, 12, 6))),
     (aten.upsample_bilinear2d.vec, (e(2, 3, 8, 9), [16, 20], False, None)),
@@ -148,6 +150,9 @@ def test_rule_equals_torch(func: torch._ops.OpOverload, args: tuple[Any, ...]) -
         (aten.mm.default, (e(2, 5), e(4, 6))),
         (aten.add.Tensor, (e(2, 5), e(4, 5))),
         (aten.cat.default, ([e(2, 3), e(2, 4)],)),
+        (aten.cat.default, ([e(2, 3), e(2, 3)], 2)),  # no such dimension
+        (aten.cat.default, ([e(), e()],)),
+        (aten.stack.default, ([e(2, 3), e(2, 3)], 3)),
         (aten.eq.Tensor, (e(2), e(2))),
     ],
 )
