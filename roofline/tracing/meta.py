@@ -7,6 +7,7 @@ A rule gets the operator's arguments and returns (shape, stride, dtype) per outp
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -210,14 +211,15 @@ def _convolved(x: torch.Tensor, w: torch.Tensor, channels: int, size: Sequence[i
 def max_pool2d(
     x: torch.Tensor, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> list[Meta] | None:
-    if x.dim() != 4 or ceil_mode or not _dense(x):
+    if x.dim() != 4 or not _dense(x):
         return None
     kernels, pads, dilations = _each(kernel, 2), _each(padding, 2), _each(dilation, 2)
     strides = _each(stride, 2) if isinstance(stride, int) or len(stride) else kernels
-    size = [
-        (i + 2 * p - d * (k - 1) - 1) // s + 1
-        for i, k, s, p, d in zip(x.shape[2:], kernels, strides, pads, dilations, strict=True)
-    ]
+    size = []
+    for i, k, s, p, d in zip(x.shape[2:], kernels, strides, pads, dilations, strict=True):
+        n = (i + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1
+        # a last window that would start behind the image and what is padded before it is none
+        size.append(n - 1 if ceil_mode and (n - 1) * s >= i + p else n)
     if min(size) <= 0 or any(2 * p > k for p, k in zip(pads, kernels, strict=True)):
         return None
     shape = (x.shape[0], x.shape[1], *size)
@@ -271,11 +273,11 @@ def vector_norm(x: torch.Tensor, order: Any = 2, *rest: Any, **kwargs: Any) -> l
     return None if x.is_complex() or not x.numel() else reduce(x, *rest, **kwargs)
 
 
-def global_average(x: torch.Tensor, output_size: Sequence[int]) -> list[Meta] | None:
-    # other output sizes have a C++ meta kernel
-    if list(output_size) != [1, 1] or not _dense(x):
+def adaptive_average(x: torch.Tensor, output_size: Sequence[int]) -> list[Meta] | None:
+    size = [*output_size]
+    if not _dense(x) or (size != [1, 1] and (x.dim() != 4 or len(size) != 2 or min(*size, *x.shape[1:]) <= 0)):
         return None
-    shape = (*x.shape[:-2], 1, 1)
+    shape = (*x.shape[:-2], *size)
     return [(shape, contiguous(shape), x.dtype)]
 
 
@@ -283,16 +285,17 @@ def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     first = tensors[0]
     # only images have other orders that a result may keep: a class token is expanded, and its rows with the patches' are not
     images = first.dim() in (4, 5)
-    if any(t.dim() != first.dim() or t.dtype != first.dtype or (images and not _dense(t)) for t in tensors):
+    if any(t.dim() != first.dim() or (images and not _dense(t)) for t in tensors) or not -first.dim() <= dim < first.dim():
         return None
-    if not -first.dim() <= dim < first.dim():
+    dtypes = {t.dtype for t in tensors}  # under autocast a class token may be wider than the patches
+    if len(dtypes) > 1 and not all(dtype.is_floating_point for dtype in dtypes):
         return None
     d = dim % first.dim()
     rest = [s for i, s in enumerate(first.shape) if i != d]
     if any([s for i, s in enumerate(t.shape) if i != d] != rest for t in tensors):
         return None
     shape = (*first.shape[:d], sum(t.shape[d] for t in tensors), *first.shape[d + 1 :])
-    return [(shape, contiguous(shape), first.dtype)]
+    return [(shape, contiguous(shape), functools.reduce(torch.promote_types, dtypes))]
 
 
 def stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
@@ -406,7 +409,7 @@ RULES: dict[str, Rule] = {
     "aten.amax.default": reduce,
     "aten.amin.default": reduce,
     "aten.linalg_vector_norm.default": vector_norm,
-    "aten.adaptive_avg_pool2d.default": global_average,
+    "aten.adaptive_avg_pool2d.default": adaptive_average,
     "aten.cat.default": cat,
     "aten.stack.default": stack,
     "aten.scaled_dot_product_attention.default": attention,

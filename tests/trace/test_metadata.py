@@ -42,6 +42,11 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (aten.conv3d.default, (e(1, 3, 8, 9, 10), e(4, 3, 3, 3, 3), None, [1, 2, 2], [1, 1, 1])),
     (aten.max_pool2d.default, (e(2, 4, 15, 14), [3, 3], [2, 2], [1, 1])),
     (aten.max_pool2d.default, (e(2, 4, 16, 14), [2, 2])),
+    *(
+        (aten.max_pool2d.default, (e(1, 2, n, n + 3), [k], [s], [p], [1], True))
+        for n in range(3, 10)
+        for k, s, p in ((3, 2, 0), (2, 3, 1), (2, 4, 1), (3, 3, 1))
+    ),
     (aten.linear.default, (e(2, 5, 7), e(9, 7), e(9))),
     (aten.linear.default, (e(7), e(9, 7))),
     (aten.addmm.default, (e(5), e(3, 4), e(4, 5))),
@@ -62,8 +67,12 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
     (aten.linalg_vector_norm.default, (e(2, 8, 5), 1, [-1, 0])),
     (aten.linalg_vector_norm.default, (e(2, 8, 5),)),
     (aten.adaptive_avg_pool2d.default, (e(2, 8, 5, 6), [1, 1])),
+    (aten.adaptive_avg_pool2d.default, (e(2, 8, 5, 6), [7, 3])),
+    (aten.adaptive_avg_pool2d.default, (e(2, 1, 1, 1), [2, 2])),
     (aten.cat.default, ([e(2, 3, 4), e(2, 5, 4)], 1)),
     (aten.cat.default, ([e(2, 3), e(2, 3), e(1, 3)],)),
+    (aten.cat.default, ([e(2, 3), e(2, 3).half(), e(1, 3).bfloat16()],)),
+    (aten.cat.default, ([e(2, 3).half(), e(2, 3).bfloat16()],)),
     (aten.cat.default, ([e(1, 1, 4).expand(2, 1, 4), e(2, 5, 4)], 1)),  # a class token, and patches
     (aten.cat.default, ([e(2, 4, 3).mT, e(2, 4, 5).mT], -2)),
     (aten.stack.default, ([e(2, 3), e(2, 3)], -1)),
@@ -150,6 +159,7 @@ def test_rule_equals_torch(func: torch._ops.OpOverload, args: tuple[Any, ...]) -
         (aten.mm.default, (e(2, 5), e(4, 6))),
         (aten.add.Tensor, (e(2, 5), e(4, 5))),
         (aten.cat.default, ([e(2, 3), e(2, 4)],)),
+        (aten.adaptive_avg_pool2d.default, (e(2, 8, 5, 6), [-1, 3])),
         (aten.cat.default, ([e(2, 3), e(2, 3)], 2)),  # no such dimension
         (aten.cat.default, ([e(), e()],)),
         (aten.stack.default, ([e(2, 3), e(2, 3)], 3)),
