@@ -45,7 +45,7 @@ def _ceiling(book: Book, run: str) -> list[Sentence]:
     """How far from the peak it ends."""
     a = book.runs[run]
     return say(
-        "At the {dtype} peak of {device} ({peak}) the arithmetic alone would take {alone}; it takes {times} that.",
+        "At the {dtype} peak of {device} ({peak}) the arithmetic alone would take {alone}; the whole takes {times} that.",
         when=(at_least(times := book.of(run, "times", "device.peak_flops", "totals.achieved_flops"), 1.0),),
         dtype=a.device.peak_dtype or a.setting.dtype, device=a.device.name, peak=book.of(run, "FLOP/s", "device.peak_flops"),
         alone=book.of(run, "s", "totals.flops", "device.peak_flops"), times=times,
@@ -66,7 +66,7 @@ def _caches(book: Book, run: str) -> list[Sentence]:
         share = book.of(run, "share", "kernels.bytes", "totals.bytes", {"level": level.name})
         found += say(
             "On {device} kernels with {share} of the traffic read and write through the {level} ({size}), which holds what "
-            "they pass on; the others wait for {dram}.",
+            "they pass on; the others go to {dram}.",
             when=(at_least(share, NAMED),), device=a.device.name, share=share, level=level.name,
             size=book.of(run, "B", f"levels.{level.name}.size"), dram=a.device.levels[-1].name,
         )  # fmt: skip
@@ -214,8 +214,9 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
     most, least = max(gains, key=lambda c: gains[c]), min(gains, key=lambda c: gains[c])
     if gains[most] < 1.5 * gains[least]:
         return []
+    little = "least" if gains[least] >= 1 else "lose"
     return say(
-        "From {slow} to {fast} {most} gain most ({up}) and {least} least ({down}).",
+        f"From {{slow}} to {{fast}} {{most}} gain most ({{up}}) and {{least}} {little} ({{down}}).",
         slow=book.runs[slow].device.name, fast=book.runs[fast].device.name, most=inside(most), least=inside(least),
         up=book.ratio("times", slow, fast, "kernels.time_s", {"class": most}),
         down=book.ratio("times", slow, fast, "kernels.time_s", {"class": least}),
@@ -233,8 +234,8 @@ def _founding(book: Book, one: str, other: str) -> list[Sentence]:
     reached = [book.of(run, "share", "totals.achieved_flops", "device.peak_flops") for run in (gpu, cpu)]
     little = below(reached[0], 0.5 * reached[1].value)
     found = say(
-        "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: few FLOPs make it fast on the CPU, and "
-        "leave most of the GPU unused.",
+        "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: the CPU spends its time on "
+        "arithmetic, so fewer FLOPs pay there, and most of the GPU is unused.",
         when=(little, at_least(reached[1], USED)), low=reached[0], high=reached[1], gpu=gpu, cpu=cpu,
     )  # fmt: skip
     found += say(
@@ -267,16 +268,22 @@ def batches(book: Book, name: str, keys: Sequence[str]) -> list[Sentence]:
     decode = (language := book.runs[first].language) is not None and language.mode == "decode"
     each = "token" if decode else "sample"
     a, b = book.runs[first], book.runs[last]
+    one, many = (book.of(key, "s", "totals.time_s", "setting.batch") for key in (first, last))
+    # where caches hold what a middle batch passes on, a larger one is no faster
+    best = min(keys, key=lambda key: book.runs[key].totals.time_s / book.runs[key].setting.batch)
+    between, least = "", book.of(best, "s", "totals.time_s", "setting.batch")
+    if least.value < 0.95 * min(one.value, many.value):
+        between = ", {least} in one of {best}"
     found = say(
-        "On {device} a {each} takes {one} in a batch of {small} and {many} in one of {large}.", each=each,
-        device=a.device.name, one=book.of(first, "s", "totals.time_s", "setting.batch"), small=str(a.setting.batch),
-        many=book.of(last, "s", "totals.time_s", "setting.batch"), large=str(b.setting.batch),
+        f"On {{device}} a {{each}} takes {{one}} in a batch of {{small}}{between} and {{many}} in one of {{large}}.", each=each,
+        device=a.device.name, small=str(a.setting.batch), large=str(b.setting.batch), best=str(book.runs[best].setting.batch),
+        one=one, least=least, many=many,
     )  # fmt: skip
     for before, after in pairwise(keys):
         was, now = _cause(book.runs[before]), _cause(book.runs[after])
         if was != now:
             found += say(
-                "On {device} {was} takes the largest part up to a batch of {small} ({part}), {now} from {large} on ({other}).",
+                "On {device} {was} takes the largest part up to a batch of {small} ({part}); at {large} it is {now} ({other}).",
                 device=a.device.name, was=_CAUSES[was], now=_CAUSES[now], small=str(book.runs[before].setting.batch),
                 large=str(book.runs[after].setting.batch), part=_share(book, before, _path(was)),
                 other=_share(book, after, _path(now)),
