@@ -21,7 +21,7 @@ function joules(v) {
 }
 function percent(part, whole) {
   const p = whole ? 100 * part / whole : 0;
-  return p === 0 ? "0 %" : p < .1 ? "<0.1 %" : p >= 99.5 && p < 100 - 1e-6 ? `${Math.min(p, 99.9).toFixed(1)} %` : `${p < 9.95 ? p.toFixed(1) : p.toFixed(0)} %`;
+  return p === 0 ? "0 %" : p < .1 ? "<0.1 %" : p >= 99.5 && p < 100 - 1e-4 ? `${Math.min(p, 99.9).toFixed(1)} %` : `${p < 9.95 ? p.toFixed(1) : p.toFixed(0)} %`;
 }
 const times = v => `${v >= 100 ? Math.round(v).toLocaleString("en") : digits(v, 2)}×`;
 const many = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
