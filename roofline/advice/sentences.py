@@ -66,7 +66,7 @@ def _caches(book: Book, run: str) -> list[Sentence]:
         share = book.of(run, "share", "kernels.bytes", "totals.bytes", {"level": level.name})
         found += say(
             "On {device} kernels with {share} of the traffic read and write through the {level} ({size}), which holds what "
-            "they pass on; the others go to {dram}.",
+            f"they pass on{'; the others go to {dram}' if share.value < 0.9995 else ''}.",
             when=(at_least(share, NAMED),), device=a.device.name, share=share, level=level.name,
             size=book.of(run, "B", f"levels.{level.name}.size"), dram=a.device.levels[-1].name,
         )  # fmt: skip
@@ -85,13 +85,16 @@ def _waiting(book: Book, run: str) -> list[Sentence]:
     floor = []
     if a.setting.runtime == "eager" and a.setting.host_s:
         floor = say(
-            "However short its kernels, issuing {kernels} of them at {host} each takes {floor} on {device}: no pass is faster.",
+            "However short its kernels, issuing {kernels} of them at {host} each takes {floor} on {device}: no pass is faster."
+            if a.totals.kernels > 1
+            else "However short its kernel, issuing it takes {floor} on {device}: no pass is faster.",
             when=(at_least(share, NAMED),), device=a.device.name, kernels=book.of(run, "count", "kernels"),
             host=book.of(run, "s", "setting.host_s"),
             floor=book.number("s", Term(run, "kernels"), by=Term(run, "setting.host_s")),
         )  # fmt: skip
     return floor + say(
-        "On {device} the host sets the pace for {share} of the time: Python and PyTorch issue {kernels} kernels one by one, "
+        "On {device} the host sets the pace for {share} of the time: Python and PyTorch issue "
+        f"{'{kernels} kernels one by one, ' if a.totals.kernels > 1 else '{kernels} kernel, '}"
         "and the GPU stands idle for {idle} of {time}. There, faster arithmetic or memory would save nothing.",
         when=(at_least(share, NAMED),), evidence=(Evidence(run),), device=a.device.name, share=share,
         kernels=book.of(run, "count", "kernels"), idle=book.of(run, "s", "totals.waiting_s"),
@@ -106,13 +109,15 @@ def _dispatching(book: Book, run: str) -> list[Sentence]:
         share = _share(book, run, "totals.time_by_bound.overhead")
         host = _share(book, run, "totals.time_by_component.host")
         return say(
-            "On {device} {share} of the time is starting and emptying {kernels} kernels, most of them too short to fill it.",
+            "On {device} {share} of the time is starting and emptying {kernels} "
+            f"{'kernels, most of them' if a.totals.kernels > 1 else 'kernel,'} too short to fill it.",
             when=(at_least(share, NAMED), below(host, NAMED)), evidence=(Evidence(run),), device=a.device.name, share=share,
             kernels=book.of(run, "count", "kernels"),
         )  # fmt: skip
     share = _share(book, run, "totals.time_by_bound.overhead")
+    what = "operators" if a.setting.runtime == "eager" else "kernels"
     parts = {
-        f"dispatching {a.totals.kernels:,} {'operators' if a.setting.runtime == 'eager' else 'kernels'}": "host",
+        f"dispatching {a.totals.kernels:,} {what if a.totals.kernels > 1 else what[:-1]}": "host",
         "starting threads": "launch", "faulting in the pages of fresh buffers": "pages",
     }  # fmt: skip
     times = {text: book.of(run, "s", f"totals.time_by_component.{name}") for text, name in parts.items()}

@@ -145,7 +145,7 @@ def waiting(a: Analysis) -> str:
     behind = sum(map(hidden, a.kernels))
     words = (
         f"for {_part(host - behind, t.time_s)} the GPU waits for Python, which needs {seconds(host / issued)} "
-        f"to issue each of {_of(issued, t.kernels)}"
+        f"to issue {f'each of {_of(issued, t.kernels)}' if t.kernels > 1 else 'the kernel'}"
     )
     if behind < 0.005 * t.time_s:
         return words
@@ -169,7 +169,7 @@ def _dispatch(a: Analysis) -> str:
     what = "operators" if a.setting.runtime == "eager" else "kernels"
     return _costs(
         [
-            (host, f"dispatching {a.totals.kernels:,} {what} in Python and PyTorch"),
+            (host, f"dispatching {a.totals.kernels:,} {what if a.totals.kernels > 1 else what[:-1]} in Python and PyTorch"),
             (launch, "starting threads"),
             (pages, "faulting in the pages of large fresh buffers"),
         ]

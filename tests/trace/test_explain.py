@@ -233,6 +233,8 @@ def test_a_module_and_its_own_call() -> None:
     assert "batch" not in {s.what for s in e.savings["gtx-1080-ti"]}
     assert len(e.classes) == 1
     assert e.regions == []
+    for s in [*e.takes, *e.why, *roofline.explain(nn.ReLU(), args=[torch.empty(4, 64)], device=["t4", "i9-10940x"]).why]:
+        assert re.search(r"\b1 (kernels|operators|of them)|100 % .* the others", s.text) is None, s.text
 
 
 def test_a_model_without_kernels_is_explained() -> None:
