@@ -113,10 +113,8 @@ class Asked:
     """What a model's code asked of torch while it ran."""
 
     def __init__(self) -> None:
-        # for a device other than the host
-        self.accelerator = False
-        # whether it was being traced, compiled or exported
-        self.tracing = False
+        # for a device other than the host; whether it was being traced, compiled or exported; for gradients without autograd
+        self.accelerator = self.tracing = self.gradients = False
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from roofline import units
 from roofline.errors import ModelError, RooflineError, SourceError
@@ -26,6 +27,7 @@ REAL_LIMIT = 4 * 2**30
 SMALL_MODEL, SMALL_PASS = 2**29, 2**30
 
 TRACERS = "traced as torch.compile and torch.export do: parts that look at values are skipped, as the model has it"
+GRADIENTS = "it takes gradients as it runs: traced with autograd on, and what that keeps is in the peak memory"
 HERE = "the accelerator that the model's code asks for is the host here: moves to it cost nothing"
 
 
@@ -59,7 +61,7 @@ def traced(
         return found
     try:
         real = _with_values(module, first, found is not None, lambda: _begun(progress, name, with_values))
-        way = ways.Way(real=True, here=first.asked.accelerator, limits=first.limits)
+        way = ways.Way(real=True, here=first.asked.accelerator, limits=first.limits, gradients=first.asked.gradients)
         result = run(real, way, floats)
     except (ModelError, SourceError):
         if found is not None:
@@ -132,10 +134,12 @@ def _meta(run: Run, module: nn.Module, floats: torch.dtype | None) -> tuple[Stop
                 return None, noted(result, *_said(way))
             found = noted(result, *_said(way))
             why = why or ways.Stopped(trace.REFUSED)
-        if not way.values:
-            way = ways.Way(values=True, here=why.asked.accelerator, limits=why.limits)
+        if why.asked.gradients and not way.gradients:
+            way = replace(way, gradients=True)
+        elif not way.values:
+            way = ways.Way(values=True, here=why.asked.accelerator, limits=why.limits, gradients=way.gradients)
         elif not way.tracers and why.asked.tracing:
-            way = ways.Way(values=True, tracers=True, here=why.asked.accelerator, limits=why.limits)
+            way = replace(way, tracers=True, here=why.asked.accelerator, limits=why.limits)
         else:
             return why, found
 
@@ -148,6 +152,7 @@ def _joined(first: Stopped | None, then: Stopped) -> Stopped:
     first.made = max(first.made, then.made)
     first.asked.accelerator |= then.asked.accelerator
     first.asked.tracing |= then.asked.tracing
+    first.asked.gradients |= then.asked.gradients
     return first
 
 
@@ -160,7 +165,7 @@ def _why(error: Stopped) -> str:
 
 
 def _said(way: Way) -> list[str]:
-    return [TRACERS] * way.tracers + [HERE] * way.here
+    return [TRACERS] * way.tracers + [HERE] * way.here + [GRADIENTS] * way.gradients
 
 
 def noted(result: Trace, *notes: str) -> Trace:

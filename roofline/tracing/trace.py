@@ -24,13 +24,14 @@ from roofline.tracing.given import Call, kept
 from roofline.tracing.recorder import META, Recorder
 from roofline.tracing.tree import Modules, table_of
 from roofline.tracing.ways import NeedsValues as NeedsValues
-from roofline.tracing.ways import Way, surroundings
+from roofline.tracing.ways import Stopped, Way, surroundings
 
 if TYPE_CHECKING:
     from roofline.tracing.training import Step
 
 # a note: the model caught an error, so on a device it may go another way
 REFUSED = "the model went on where an operator failed that had no values: on a device it may take another way"
+GRADIENTS = "the model takes gradients as it runs"
 FROZEN = "a part of it is frozen TorchScript: its weights are constants of its code, and not among the parameters"
 # as `module.to(memory_format=...)` takes them, by dimensions
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -75,8 +76,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
     amp = ("cuda" if device_kind == "gpu" else "cpu") if dtype == "amp" else None
     way = way or Way(real=real)
     step: Step | None = None
-    recorder: Any = _recorder(way, bool(optimizer), amp, device_kind == "gpu")
-    if optimizer:  # imported for the passes that need it: a first trace is quick to start
+    gradients = bool(optimizer) or way.gradients
+    recorder: Any = _recorder(way, gradients, amp, device_kind == "gpu")
+    if gradients:  # imported for the passes that need it: a first trace is quick to start
         from roofline.tracing import training as steps
     recorder.exact, recorder.turns = dtype is None, turns
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
@@ -93,8 +95,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
         stack.callback(recorder.close)
         stack.callback(AsFound(m for _, m in modules.named).restore)
         stack.enter_context(interpreted())
-        stack.enter_context(torch.enable_grad() if optimizer else torch.inference_mode())
-        swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, bool(optimizer), way.values, channels_last)
+        stack.enter_context(torch.enable_grad() if gradients else torch.inference_mode())
+        swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, gradients, way.values, channels_last)
         params, buffers = swap.module(modules)
         recorder.swapped.update(swap.done)  # for a model that holds a parameter in another place too
         packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.paths[i][0], p) for i, p in modules.packed)]
@@ -115,6 +117,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         if optimizer:
             step = steps.Step(recorder, params, optimizer, isinstance(module, Function))
             step.prepare(modules.owners())
+        if gradients:
             stack.enter_context(steps.whole(recorder))
             stack.enter_context(steps.gradients_left(m.__dict__ for _, m in modules.named))
         stack.enter_context(_uncompiled())
@@ -132,9 +135,13 @@ def trace(  # long: one context inside the other, and what was recorded in them
                     before(run_kwargs)
                 recorder.kind_asked |= aside.kind_asked
             stack.enter_context(modules.tracked())
-            with recorder, threads.followed(recorder, modules.index, threads.modes(way, bool(optimizer))):
+            with recorder, threads.followed(recorder, modules.index, threads.modes(way, gradients)):
                 output = module(*run_args, **run_kwargs)
                 loss = step.run(output) if step else None
+            if asked.gradients and not gradients:
+                stopped = Stopped(GRADIENTS)
+                stopped.asked = asked
+                raise stopped
         except RooflineError:
             raise
         except BaseException as error:

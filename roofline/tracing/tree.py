@@ -173,6 +173,7 @@ class Modules:
         from roofline.tracing import drawn  # a first trace that goes through need not wait for it
 
         stopped = (NeedsValues if any(w in words for w in _NO_VALUE) else Stopped)(line)
+        asked.gradients |= "nference tensor" in words or "does not require grad" in words
         stopped.asked = asked
         stopped.made = sum(nbytes for nbytes, kind, _, _ in recorder.storages if kind == "activation")
         stores = [recorder.known[id(t)][1].id for _, t in inputs]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from msgspec import Struct
+from torch.autograd import forward_ad
 
 from roofline import compat
 from roofline.errors import ModelError
@@ -28,6 +29,8 @@ class Way(Struct, frozen=True):
     tracers: bool = False
     # accelerators that a model asks for are the host
     here: bool = False
+    # autograd is on, as it is for who calls the model without torch.no_grad()
+    gradients: bool = False
     # position of an input -> how large the values may be that are drawn for it; see `drawn.limits`
     limits: Mapping[int, int] = {}
 
@@ -82,7 +85,21 @@ def surroundings(way: Way) -> Iterator[compat.Asked]:
             # a path of its own for encoders, which meta tensors do not take: operators have to be the same
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
-        yield stack.enter_context(_asked(way))
+        asked = stack.enter_context(_asked(way))
+        stack.callback(setattr, forward_ad, "make_dual", forward_ad.make_dual)
+        forward_ad.make_dual = _noted(forward_ad.make_dual, asked)
+        yield asked
+
+
+def _noted(real: Any, asked: compat.Asked) -> Any:
+    """Dual numbers, which in inference mode have no tangent and say nothing of it; torch.func's own have."""
+
+    def make_dual(*args: Any, **kwargs: Any) -> Any:
+        by = str(sys._getframe(1).f_globals.get("__name__", ""))
+        asked.gradients |= torch.is_inference_mode_enabled() and not by.startswith("torch.")
+        return real(*args, **kwargs)
+
+    return make_dual
 
 
 def _asked(way: Way) -> AbstractContextManager[compat.Asked]:

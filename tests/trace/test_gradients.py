@@ -1,0 +1,67 @@
+"""Models that take gradients in their own forward: what autograd runs there is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import roofline
+
+# [4, 16] -> [4, 32] -> [4, 1]
+PASS = 4 * (16 * 32 + 32)
+
+
+class Net(nn.Module):
+    def __init__(self, body: Callable[..., Any]) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 1))
+        self.body = body
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(self.net, x)
+
+
+def force(net: nn.Module, x: Tensor) -> Any:
+    """Minus the slope of an energy."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return -torch.autograd.grad(net(x).sum(), x)[0]
+
+
+def whole(net: nn.Module, x: Tensor) -> Any:
+    x = x.detach().requires_grad_()
+    net(x).sum().backward()
+    return x.grad
+
+
+def residual(net: nn.Module, x: Tensor) -> Any:
+    """The second derivative of a physics-informed net."""
+    x = x.detach().requires_grad_()
+    u = net(x)
+    (first,) = torch.autograd.grad(u, x, torch.ones_like(u), create_graph=True)
+    return torch.autograd.grad(first[:, 0].sum(), x)
+
+
+# a gradient of the input costs what the pass does, one of the weights too; of the second, the products beside those of a pass
+# are the gradient's own (two), and the first layer's for the input
+CASES = [(force, 2 * PASS), (whole, 3 * PASS), (residual, 8448)]
+
+
+@pytest.mark.parametrize(("body", "macs"), CASES, ids=lambda v: getattr(v, "__name__", ""))
+def test_gradients_in_a_forward_are_counted(body: Callable[..., Any], macs: int) -> None:
+    net = Net(body)
+    found = roofline.analyze(net, args=(torch.rand(4, 16),), device="t4", cache=False)
+    assert found.totals.macs == macs
+    assert any("takes gradients as it runs" in note for note in found.notes)
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+
+
+def test_gradients_of_torch_func_need_no_autograd() -> None:
+    net = Net(lambda net, x: torch.func.grad(lambda x: net(x).sum())(x))
+    found = roofline.analyze(net, args=(torch.rand(4, 16),), device="t4", cache=False)
+    assert found.totals.macs == 2 * PASS
+    assert not any("takes gradients" in note for note in found.notes)
