@@ -337,9 +337,14 @@ model(
 model("speechbrain Xvector", of(f"{_S}.Xvector:Xvector", in_channels=80), floats(2, 100, 80))
 model("speechbrain CRDNN", of(f"{_S}.CRDNN:CRDNN", input_shape=[None, None, 80]), floats(2, 100, 80))
 _ASR = {
-    "tgt_vocab": 100, "input_size": 80, "d_model": 64, "nhead": 4, "num_encoder_layers": 2, "num_decoder_layers": 2,
+    "tgt_vocab": 100,
+    "input_size": 80,
+    "d_model": 64,
+    "nhead": 4,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 2,
     "d_ffn": 128,
-}  # fmt: skip
+}
 model(
     "speechbrain TransformerASR",
     of(

@@ -28,9 +28,13 @@ EPOCHS = {"imagenet": 1_281_167, "squad": 88_524}
 # tokens of a prompt, guessed: chats are short, GPQA's questions are not
 PROMPTS = {"lm-arena-chat": 100, "gpqa": 250}
 _QWEN3: dict[str, Any] = {
-    "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 128, "num_key_value_heads": 8,
-    "vocab_size": 151936, "tie_word_embeddings": False,
-}  # fmt: skip
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "head_dim": 128,
+    "num_key_value_heads": 8,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "meta-llama/Llama-3.1-8B-Instruct": {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
@@ -76,9 +80,14 @@ def of_tokens(row: dict[str, str], folder: Path) -> Row | None:
     prompt, answer, batch = PROMPTS[row["task"]], float(row["avg_output_len"]), float(row["avg_batch"])
     wide = max(round(batch * (1 + prompt / answer)), 1)
     a = roofline.analyze(
-        config(row["model"], folder), device="h100-sxm", batch=wide, decode=int(prompt + answer / 2), runtime="compiled",
-        host="0.5us", dtype="bf16",
-    )  # fmt: skip
+        config(row["model"], folder),
+        device="h100-sxm",
+        batch=wide,
+        decode=int(prompt + answer / 2),
+        runtime="compiled",
+        host="0.5us",
+        dtype="bf16",
+    )
     watts = float(row["avg_power_w"])
     return made(f"{row['device']} {row['model']} {row['task']} {batch:g}", watts, watts / float(row["throughput"]), a, batch)
 

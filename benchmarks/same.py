@@ -123,10 +123,24 @@ OPTIMIZERS = ("adam", "sgd", "adamw")
 BATCHES = (None, 8, 1, 32, None, 3)
 # traced on real tensors, seconds each (two of the kind are asked about by name), and too deep for a list of two hundred
 SLOW = (
-    "*rcnn*", "retinanet*", "fcos*", "ssd*", "quantized_*", "raft_large", "swin3d_[bs]", "efficientnet_b7", "efficientnet_l2*",
-    "maxvit_*", "*gigantic*", "*giant*", "dm_nfnet_f[3-6]", "resnetrs[234]*", "mobilenetv5*", "focalnet_*l_*",
+    "*rcnn*",
+    "retinanet*",
+    "fcos*",
+    "ssd*",
+    "quantized_*",
+    "raft_large",
+    "swin3d_[bs]",
+    "efficientnet_b7",
+    "efficientnet_l2*",
+    "maxvit_*",
+    "*gigantic*",
+    "*giant*",
+    "dm_nfnet_f[3-6]",
+    "resnetrs[234]*",
+    "mobilenetv5*",
+    "focalnet_*l_*",
     "tiny_vit_21m_512",
-)  # fmt: skip
+)
 REAL = ("torchvision:ssdlite320_mobilenet_v3_large", "torchvision:quantized_mobilenet_v2")
 LANGUAGE = {
     "hf:LlamaForCausalLM": {"num_hidden_layers": "2"},

@@ -341,9 +341,10 @@ def fast_norms(stand_in: Callable[[Callable[..., Any]], Callable[..., Any]]) -> 
     from torch.nn import functional
 
     plain: dict[str, Callable[..., Any]] = {
-        "fast_group_norm": functional.group_norm, "fast_layer_norm": functional.layer_norm,
+        "fast_group_norm": functional.group_norm,
+        "fast_layer_norm": functional.layer_norm,
         "fast_rms_norm": functional.rms_norm,
-    }  # fmt: skip
+    }
     for fast, name in (("fast_rms_norm2d", "rms_norm2d"), ("fast_simple_norm", "simple_norm")):
         if hasattr(fast_norm, name):
             plain[fast] = getattr(fast_norm, name)

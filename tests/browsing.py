@@ -24,9 +24,13 @@ browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 # Deque's axe-core, which looks for what keeps people from using a page
 _AXE = (
     Path(os.environ.get("AXE_CORE", "none")),
-    *(Path(path) / "axe.min.js" for name in ("axe_playwright_python", "axe_core_python")
-      if (spec := find_spec(name)) for path in spec.submodule_search_locations or ()),
-)  # fmt: skip
+    *(
+        Path(path) / "axe.min.js"
+        for name in ("axe_playwright_python", "axe_core_python")
+        if (spec := find_spec(name))
+        for path in spec.submodule_search_locations or ()
+    ),
+)
 AXE = next((path for path in _AXE if path.is_file()), None)
 
 REPO = Path(__file__).parents[1]
@@ -92,11 +96,27 @@ def visit(
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={home}",
-         f"--window-size={width},1000", "--enable-logging=stderr", *(["--virtual-time-budget=2000"] if wait else []),
-         *(["--blink-settings=preferredColorScheme=0"] if dark else []), "--dump-dom", file.as_uri()],
-        capture_output=True, text=True, encoding="utf-8", timeout=120, check=True, env={**os.environ, "HOME": str(home)},
-    )  # fmt: skip
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={home}",
+            f"--window-size={width},1000",
+            "--enable-logging=stderr",
+            *(["--virtual-time-budget=2000"] if wait else []),
+            *(["--blink-settings=preferredColorScheme=0"] if dark else []),
+            "--dump-dom",
+            file.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=True,
+        env={**os.environ, "HOME": str(home)},
+    )
     return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 

@@ -19,11 +19,25 @@ ROWS = [
 
 def row(model: str, device: str, time: float, accuracy: float, front: bool | None) -> Compared:
     return Compared(
-        run=f"{model} on {device}", model=model, device=device, batch=1, params=2, macs=3, flops=7, bytes=4, intensity=7 / 4,
-        time_s=time, throughput=1 / time, peak_memory_bytes=5, bound="memory", own={"accuracy": accuracy}, front=front,
-        by={"time": time, "accuracy": accuracy}, fits=front is not None,
+        run=f"{model} on {device}",
+        model=model,
+        device=device,
+        batch=1,
+        params=2,
+        macs=3,
+        flops=7,
+        bytes=4,
+        intensity=7 / 4,
+        time_s=time,
+        throughput=1 / time,
+        peak_memory_bytes=5,
+        bound="memory",
+        own={"accuracy": accuracy},
+        front=front,
+        by={"time": time, "accuracy": accuracy},
+        fits=front is not None,
         interval=Interval(low_s=time / 2, high_s=time * 4, own=0.1, common=(0.1, 0.0, 0.0)),
-    )  # fmt: skip
+    )
 
 
 def compared(rows: list[Compared] | None = None, names: tuple[str, ...] = ("time", "accuracy")) -> Comparison:

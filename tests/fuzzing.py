@@ -20,11 +20,40 @@ from roofline.analysis.budgets import load_budgets
 
 # What stands in place of a value of TOML.
 _ODD = (
-    "-1", "0", "-0.0", "1e400", "nan", "inf", "-inf", "1e-300", "1e300", str(2**64), "9" * 400, '""', '"x"', '"1,2"', "true",
-    "[]", "{}", "[[]]", "1979-05-27", '"\\u0000"', f'"{"y" * 2000}"', '"-5 GB/s"', '"1e20 s"', '"5483,032"', '"1e-400 ms"',
+    "-1",
+    "0",
+    "-0.0",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "1e-300",
+    "1e300",
+    str(2**64),
+    "9" * 400,
+    '""',
+    '"x"',
+    '"1,2"',
+    "true",
+    "[]",
+    "{}",
+    "[[]]",
+    "1979-05-27",
+    '"\\u0000"',
+    f'"{"y" * 2000}"',
+    '"-5 GB/s"',
+    '"1e20 s"',
+    '"5483,032"',
+    '"1e-400 ms"',
     '"½"',
-    '"0 GB"', '"1e999 TFLOP/s"', '[1, "a"]', "{ value = -1 }", '"\\u001b[31mred"', '"::error::x"', "0x7fffffffffffffffffff",
-)  # fmt: skip
+    '"0 GB"',
+    '"1e999 TFLOP/s"',
+    '[1, "a"]',
+    "{ value = -1 }",
+    '"\\u001b[31mred"',
+    '"::error::x"',
+    "0x7fffffffffffffffffff",
+)
 
 
 def wrong_text(text: str, random: Random) -> str:

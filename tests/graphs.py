@@ -49,7 +49,15 @@ def small_graph() -> Any:
         node("LSTM", ["seq", "lw", "lr"], ["lo", "", ""], hidden_size=4),
     ]
     weights = [
-        zeros("w", 8, 3, 3, 3), zeros("b", 8), zeros("s", 8), whole("size", [1, 8, 8, 8]), whole("axis", [0]),
-        whole("rest", [-1]), zeros("g", 10, 512), zeros("gb", 10), zeros("lw", 1, 16, 3), zeros("lr", 1, 16, 4),
-    ]  # fmt: skip
+        zeros("w", 8, 3, 3, 3),
+        zeros("b", 8),
+        zeros("s", 8),
+        whole("size", [1, 8, 8, 8]),
+        whole("axis", [0]),
+        whole("rest", [-1]),
+        zeros("g", 10, 512),
+        zeros("gb", 10),
+        zeros("lw", 1, 16, 3),
+        zeros("lr", 1, 16, 4),
+    ]
     return model_of(nodes, {"x": ("float", [1, 3, 16, 16]), "seq": ("float", [5, 1, 3])}, "z", weights)

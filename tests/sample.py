@@ -38,13 +38,20 @@ GPU = DeviceInfo(
     name="rtx-3090",
     title="NVIDIA GeForce RTX 3090",
     kind="gpu",
-    peaks={"tensor tf32/fp32": 35.6e12, "tensor fp16/fp32": 71e12, "tensor fp16/fp16": 142e12, "tensor bf16/fp32": 71e12,
-           "vector fp64": 556e9, "vector fp32": 35.6e12, "vector fp16": 35.58e12},
+    peaks={
+        "tensor tf32/fp32": 35.6e12,
+        "tensor fp16/fp32": 71e12,
+        "tensor fp16/fp16": 142e12,
+        "tensor bf16/fp32": 71e12,
+        "vector fp64": 556e9,
+        "vector fp32": 35.6e12,
+        "vector fp16": 35.58e12,
+    },
     peak_flops=71e12,
     bandwidth=936e9,
     ridge=71e12 / 936e9,
     levels=[LevelInfo("L2", 6 * 2**20, 2.3e12), LevelInfo("DRAM", 24 * 2**30, 936e9)],
-)  # fmt: skip
+)
 CPU = DeviceInfo(
     name="i9-10940x",
     title="Intel Core i9-10940X",
@@ -68,9 +75,19 @@ WATTS = 100.0
 def language(mode: str, context: int) -> LanguageInfo:
     """One pass of a language model that is not the sample's: for tests of what is said about passes."""
     return LanguageInfo(
-        mode=mode, sequences=1, tokens=1, context=context, flops_per_token=2, macs_per_token=1, weight_bytes=2, cache_bytes=4,
-        cache_read_bytes=4, cache_written_bytes=1, cache_bytes_per_token=1, tokens_per_s=10.0,
-    )  # fmt: skip
+        mode=mode,
+        sequences=1,
+        tokens=1,
+        context=context,
+        flops_per_token=2,
+        macs_per_token=1,
+        weight_bytes=2,
+        cache_bytes=4,
+        cache_read_bytes=4,
+        cache_written_bytes=1,
+        cache_bytes_per_token=1,
+        tokens_per_s=10.0,
+    )
 
 
 @dataclass
@@ -92,8 +109,18 @@ class Net:
         self.types[path] = type_
         self.params[path] += params
 
-    def kernel(self, layer: str, op: str, klass: str, shape: tuple[int, ...], flops: int, macs: int, nbytes: int,
-               weights: int = 0, known: bool = True) -> None:  # fmt: skip
+    def kernel(
+        self,
+        layer: str,
+        op: str,
+        klass: str,
+        shape: tuple[int, ...],
+        flops: int,
+        macs: int,
+        nbytes: int,
+        weights: int = 0,
+        known: bool = True,
+    ) -> None:
         matmul = klass in ("conv", "gemm", "attention")
         eff = EFFICIENCY.get(klass, 1.0)
         peak = self.device.peak_flops if matmul else self.device.peaks["vector fp32"]
@@ -110,13 +137,30 @@ class Net:
         else:
             split = {roof: work, "host": 0.6 * overhead_s, "launch": 0.4 * overhead_s}
         beside = time_s - work
-        self.rows.append(KernelRow(
-            layer=layer, op=op, klass=klass, shape=shape, dtype=self.dtype, flops=flops, macs=macs, bytes=nbytes,
-            weight_bytes=weights, intensity=flops / nbytes if nbytes else 0.0, time_s=time_s, bound=bound_of(split),
-            level=level.name,
-            efficiency=eff, compute_s=compute_s, memory_s=memory_s, overhead_s=beside, known=known,
-            time_by_component=split, energy_j=WATTS * time_s,
-        ))  # fmt: skip
+        self.rows.append(
+            KernelRow(
+                layer=layer,
+                op=op,
+                klass=klass,
+                shape=shape,
+                dtype=self.dtype,
+                flops=flops,
+                macs=macs,
+                bytes=nbytes,
+                weight_bytes=weights,
+                intensity=flops / nbytes if nbytes else 0.0,
+                time_s=time_s,
+                bound=bound_of(split),
+                level=level.name,
+                efficiency=eff,
+                compute_s=compute_s,
+                memory_s=memory_s,
+                overhead_s=beside,
+                known=known,
+                time_by_component=split,
+                energy_j=WATTS * time_s,
+            )
+        )
 
     def conv(self, path: str, c: int, o: int, hw: int, k: int, stride: int = 1, groups: int = 1) -> int:
         out = hw // stride
@@ -208,23 +252,42 @@ def sample(
     for path, type_ in net.types.items():
         inside = [r for r in rows if path == "" or r.layer == path or r.layer.startswith(path + ".")]
         flops, nbytes = sum(r.flops for r in inside), sum(r.bytes for r in inside)
-        layers.append(LayerRow(
-            path=path, type=type_, flops=flops, macs=sum(r.macs for r in inside), bytes=nbytes,
-            params=sum(n for p, n in net.params.items() if path == "" or p == path or p.startswith(path + ".")),
-            weight_bytes=sum(r.weight_bytes for r in inside), intensity=flops / nbytes if nbytes else 0.0,
-            time_s=sum(r.time_s for r in inside), bound=_bound(inside)[0], kernels=len(inside),
-            time_by_bound=_bound(inside)[1], energy_j=WATTS * sum(r.time_s for r in inside),
-        ))  # fmt: skip
+        layers.append(
+            LayerRow(
+                path=path,
+                type=type_,
+                flops=flops,
+                macs=sum(r.macs for r in inside),
+                bytes=nbytes,
+                params=sum(n for p, n in net.params.items() if path == "" or p == path or p.startswith(path + ".")),
+                weight_bytes=sum(r.weight_bytes for r in inside),
+                intensity=flops / nbytes if nbytes else 0.0,
+                time_s=sum(r.time_s for r in inside),
+                bound=_bound(inside)[0],
+                kernels=len(inside),
+                time_by_bound=_bound(inside)[1],
+                energy_j=WATTS * sum(r.time_s for r in inside),
+            )
+        )
     groups: dict[tuple[str, str], list[KernelRow]] = defaultdict(list)
     for r in rows:
         groups[r.op, r.klass].append(r)
     ops = [
-        OpRow(op=op, klass=klass, kernels=len(g), flops=sum(r.flops for r in g), macs=sum(r.macs for r in g),
-              bytes=sum(r.bytes for r in g), intensity=sum(r.flops for r in g) / sum(r.bytes for r in g),
-              time_s=sum(r.time_s for r in g), bound=_bound(g)[0], time_by_bound=_bound(g)[1],
-              energy_j=WATTS * sum(r.time_s for r in g))
+        OpRow(
+            op=op,
+            klass=klass,
+            kernels=len(g),
+            flops=sum(r.flops for r in g),
+            macs=sum(r.macs for r in g),
+            bytes=sum(r.bytes for r in g),
+            intensity=sum(r.flops for r in g) / sum(r.bytes for r in g),
+            time_s=sum(r.time_s for r in g),
+            bound=_bound(g)[0],
+            time_by_bound=_bound(g)[1],
+            energy_j=WATTS * sum(r.time_s for r in g),
+        )
         for (op, klass), g in groups.items()
-    ]  # fmt: skip
+    ]
     root = layers[0]
     bound, by = _bound(rows)
     params = root.params
@@ -236,25 +299,51 @@ def sample(
         memory=MemoryCourse(ops=len(rows), at=[*range(len(rows) + 1)], layers=["", *(r.layer for r in rows)], bytes=alive),
         schema=Analysis.SCHEMA,
         tool=ToolInfo(roofline="0.1.0", torch="2.9.0"),
-        model=ModelInfo(name=name, source=f"models/{name}.py", params=params, param_bytes=params * net.width, buffers=0,
-                        buffer_bytes=0, inputs=(InputInfo((batch, 3, 224, 224), net.dtype, "x"),)),
-        setting=Setting(batch=batch, dtype="fp16" if kind == "gpu" else "fp32", runtime="eager", mode="inference",
-                        device=device.name, tier="datasheet" if kind == "gpu" else "estimated"),
+        model=ModelInfo(
+            name=name,
+            source=f"models/{name}.py",
+            params=params,
+            param_bytes=params * net.width,
+            buffers=0,
+            buffer_bytes=0,
+            inputs=(InputInfo((batch, 3, 224, 224), net.dtype, "x"),),
+        ),
+        setting=Setting(
+            batch=batch,
+            dtype="fp16" if kind == "gpu" else "fp32",
+            runtime="eager",
+            mode="inference",
+            device=device.name,
+            tier="datasheet" if kind == "gpu" else "estimated",
+        ),
         device=device,
         totals=Totals(
-            flops=root.flops, macs=root.macs, bytes=root.bytes, weight_bytes=root.weight_bytes, intensity=root.intensity,
-            kernels=len(rows), time_s=root.time_s, throughput=batch / root.time_s, bound=bound, time_by_bound=by,
-            peak_memory_bytes=sum(peak.values()), peak_memory=peak, peak_layer="features.1.pointwise.0",
-            achieved_flops=root.flops / root.time_s, time_by_component=dict(_components(rows)),
-            waiting_s=sum(r.overhead_s for r in rows), energy=_energy(root.time_s, batch),
+            flops=root.flops,
+            macs=root.macs,
+            bytes=root.bytes,
+            weight_bytes=root.weight_bytes,
+            intensity=root.intensity,
+            kernels=len(rows),
+            time_s=root.time_s,
+            throughput=batch / root.time_s,
+            bound=bound,
+            time_by_bound=by,
+            peak_memory_bytes=sum(peak.values()),
+            peak_memory=peak,
+            peak_layer="features.1.pointwise.0",
+            achieved_flops=root.flops / root.time_s,
+            time_by_component=dict(_components(rows)),
+            waiting_s=sum(r.overhead_s for r in rows),
+            energy=_energy(root.time_s, batch),
         ),
-        coverage=Coverage(flops_known=1 - len(lost) / len(rows), bytes_known=1.0,
-                          unknown_ops=[UnknownOp(r.op, 1, [r.layer]) for r in lost]),
+        coverage=Coverage(
+            flops_known=1 - len(lost) / len(rows), bytes_known=1.0, unknown_ops=[UnknownOp(r.op, 1, [r.layer]) for r in lost]
+        ),
         layers=layers,
         ops=sorted(ops, key=lambda o: -o.time_s),
         kernels=rows,
         notes=["Host and launch cost are the datasheet defaults of the device file."],
-    )  # fmt: skip
+    )
 
 
 def hostile() -> Analysis:

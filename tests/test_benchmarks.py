@@ -22,10 +22,25 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 def test_peers_counts_ours_right(model: str, published: float, tmp_path: Path) -> None:
     answer = tmp_path / "peers.json"
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "peers.py"), "--models", model, "--tools", "roofline", "--processes", "1",
-         "--repeats", "1", "--json", str(answer)],
-        capture_output=True, text=True, check=False, timeout=240,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(BENCHMARKS / "peers.py"),
+            "--models",
+            model,
+            "--tools",
+            "roofline",
+            "--processes",
+            "1",
+            "--repeats",
+            "1",
+            "--json",
+            str(answer),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stderr
     document = json.loads(answer.read_text(encoding="utf-8"))
     ours = document["tools"][model]["roofline"]
@@ -62,18 +77,26 @@ OLD: dict[str, Any] = {
         ({}, []),
         ({"tool": {"roofline": "0.2.0", "torch": "2.14"}}, []),
         ({"tool": {"roofline": "0.2.0", "torch": "2.15"}}, [("tool.torch", "value", "tool.torch: value")]),
-        ({"kernels": [{"op": "conv2d", "time_s": 1e-5}, {"op": "relu", "time_s": 2.0000000000000004}]},
-         [("kernels[1].time_s", "value", "kernels[].time_s: value")]),
-        ({"kernels": [{"op": "conv2d", "time_s": 1e-5}, {"op": "relu", "time_s": 2}]},
-         [("kernels[1].time_s", "type", "kernels[].time_s: type")]),
-        ({"kernels": [{"op": "conv2d"}, {"op": "relu", "time_s": 2.0, "level": "L2"}]},
-         [("kernels[0].time_s", "gone", "kernels[].time_s: gone"), ("kernels[1].level", "added", "kernels[].level: added")]),
+        (
+            {"kernels": [{"op": "conv2d", "time_s": 1e-5}, {"op": "relu", "time_s": 2.0000000000000004}]},
+            [("kernels[1].time_s", "value", "kernels[].time_s: value")],
+        ),
+        (
+            {"kernels": [{"op": "conv2d", "time_s": 1e-5}, {"op": "relu", "time_s": 2}]},
+            [("kernels[1].time_s", "type", "kernels[].time_s: type")],
+        ),
+        (
+            {"kernels": [{"op": "conv2d"}, {"op": "relu", "time_s": 2.0, "level": "L2"}]},
+            [("kernels[0].time_s", "gone", "kernels[].time_s: gone"), ("kernels[1].level", "added", "kernels[].level: added")],
+        ),
         ({"notes": ["zero", "one", "two"]}, [("notes", "length", "notes: length"), ("notes[0]", "value", "notes[]: value")]),
         ({"notes": None}, [("notes", "type", "notes: type")]),
-        ({"kernels": [{"time_s": 1e-5, "op": "conv2d"}, {"op": "relu", "time_s": 2.0}]},
-         [("kernels[0]", "order of keys", "kernels[]: order of keys")]),
+        (
+            {"kernels": [{"time_s": 1e-5, "op": "conv2d"}, {"op": "relu", "time_s": 2.0}]},
+            [("kernels[0]", "order of keys", "kernels[]: order of keys")],
+        ),
     ],
-)  # fmt: skip
+)
 def test_no_difference_between_documents_is_missed(change: dict[str, Any], found: list[tuple[str, str, str]]) -> None:
     from benchmarks import same
 

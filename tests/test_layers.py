@@ -229,3 +229,13 @@ def test_an_ignored_type_says_why() -> None:
     lines = [(path.name, i, line) for path in files for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)]
     silent = [f"{name}:{i}" for name, i, line in lines if re.search(r"# type[:] ignore(?!\[[a-z, -]+\]  # \w)", line)]
     assert not silent
+
+
+@pytest.mark.parametrize("folder", ["roofline", "tests", "benchmarks", "models"])
+def test_the_formatter_is_kept_from_tables_alone(folder: str) -> None:
+    """A marked statement ends with a list, set or dict: a call or a signature looks as the formatter has it."""
+    mark = "# fmt" + ": skip"
+    for path in sorted((REPO / folder).rglob("*.py")):
+        for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if mark in line:
+                assert line.strip()[0] in "]}", f"{path}:{n}: {line.strip()}"

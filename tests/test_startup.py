@@ -48,10 +48,22 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "module", ["roofline", "roofline.records", "roofline.units", "roofline.devices.device", "roofline.cost",
-               "roofline.kernels.build", "roofline.timemodel.roof", "roofline.analysis.summary", "roofline.analysis.budgets",
-               "roofline.cache.store", "roofline.cli", "roofline.cli.app"]
-)  # fmt: skip
+    "module",
+    [
+        "roofline",
+        "roofline.records",
+        "roofline.units",
+        "roofline.devices.device",
+        "roofline.cost",
+        "roofline.kernels.build",
+        "roofline.timemodel.roof",
+        "roofline.analysis.summary",
+        "roofline.analysis.budgets",
+        "roofline.cache.store",
+        "roofline.cli",
+        "roofline.cli.app",
+    ],
+)
 def test_module_imports_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit(' '.join(set({HEAVY!r}) & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)

@@ -79,12 +79,24 @@ def compare(
 def _row(key: str, model: str, a: Analysis) -> Compared:
     t = a.totals
     return Compared(
-        run=key, model=model, device=a.device.name, batch=a.setting.batch, params=a.model.params, macs=t.macs, flops=t.flops,
-        bytes=t.bytes, intensity=t.intensity, time_s=t.time_s,
-        throughput=value(a, Term(key, pace_of(a).rate)), peak_memory_bytes=t.peak_memory_bytes,
-        bound=t.bound, fits=t.fits, interval=t.interval,
-        energy_j=t.energy.per_sample_j if t.energy else None, energy_between=_ends(t.energy, a.setting.batch),
-    )  # fmt: skip
+        run=key,
+        model=model,
+        device=a.device.name,
+        batch=a.setting.batch,
+        params=a.model.params,
+        macs=t.macs,
+        flops=t.flops,
+        bytes=t.bytes,
+        intensity=t.intensity,
+        time_s=t.time_s,
+        throughput=value(a, Term(key, pace_of(a).rate)),
+        peak_memory_bytes=t.peak_memory_bytes,
+        bound=t.bound,
+        fits=t.fits,
+        interval=t.interval,
+        energy_j=t.energy.per_sample_j if t.energy else None,
+        energy_between=_ends(t.energy, a.setting.batch),
+    )
 
 
 def _ends(found: Energy | None, batch: int) -> tuple[float, float] | None:

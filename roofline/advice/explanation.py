@@ -180,9 +180,17 @@ def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
         whole = book.of(key, "s", "totals.time_s"), book.of(base, "s", "totals.time_s")
         note = f"a pass then takes {whole[0].text} instead of {whole[1].text}"
     return Saving(
-        name=one.name, what=one.what, effort=one.effort, base=base, run=key, before=before, after=after,
-        times=book.ratio("times", key, base, pace.rate), note=note, each=pace.each,
-    )  # fmt: skip
+        name=one.name,
+        what=one.what,
+        effort=one.effort,
+        base=base,
+        run=key,
+        before=before,
+        after=after,
+        times=book.ratio("times", key, base, pace.rate),
+        note=note,
+        each=pace.each,
+    )
 
 
 def _together(asker: Asker, device: Device, found: Sequence[Saving], tried: Mapping[str, Alternative]) -> Saving | None:

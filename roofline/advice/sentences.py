@@ -47,9 +47,12 @@ def _ceiling(book: Book, run: str) -> list[Sentence]:
     return say(
         "At the {dtype} peak of {device} ({peak}) the arithmetic alone would take {alone}; the whole takes {times} that.",
         when=(at_least(times := book.of(run, "times", "device.peak_flops", "totals.achieved_flops"), 1.0),),
-        dtype=a.device.peak_dtype or a.setting.dtype, device=a.device.name, peak=book.of(run, "FLOP/s", "device.peak_flops"),
-        alone=book.of(run, "s", "totals.flops", "device.peak_flops"), times=times,
-    )  # fmt: skip
+        dtype=a.device.peak_dtype or a.setting.dtype,
+        device=a.device.name,
+        peak=book.of(run, "FLOP/s", "device.peak_flops"),
+        alone=book.of(run, "s", "totals.flops", "device.peak_flops"),
+        times=times,
+    )
 
 
 def led(book: Book, run: str) -> list[Sentence]:
@@ -67,9 +70,13 @@ def _caches(book: Book, run: str) -> list[Sentence]:
         found += say(
             "On {device} kernels with {share} of the traffic read and write through the {level} ({size}), which holds what "
             f"they pass on{'; the others go to {dram}' if share.value < 0.9995 else ''}.",
-            when=(at_least(share, NAMED),), device=a.device.name, share=share, level=level.name,
-            size=book.of(run, "B", f"levels.{level.name}.size"), dram=a.device.levels[-1].name,
-        )  # fmt: skip
+            when=(at_least(share, NAMED),),
+            device=a.device.name,
+            share=share,
+            level=level.name,
+            size=book.of(run, "B", f"levels.{level.name}.size"),
+            dram=a.device.levels[-1].name,
+        )
     return found
 
 
@@ -88,18 +95,24 @@ def _waiting(book: Book, run: str) -> list[Sentence]:
             "However short its kernels, issuing {kernels} of them at {host} each takes {floor} on {device}: no pass is faster."
             if a.totals.kernels > 1
             else "However short its kernel, issuing it takes {floor} on {device}: no pass is faster.",
-            when=(at_least(share, NAMED),), device=a.device.name, kernels=book.of(run, "count", "kernels"),
+            when=(at_least(share, NAMED),),
+            device=a.device.name,
+            kernels=book.of(run, "count", "kernels"),
             host=book.of(run, "s", "setting.host_s"),
             floor=book.number("s", Term(run, "kernels"), by=Term(run, "setting.host_s")),
-        )  # fmt: skip
+        )
     return floor + say(
         "On {device} the host sets the pace for {share} of the time: Python and PyTorch issue "
         f"{'{kernels} kernels one by one, ' if a.totals.kernels > 1 else '{kernels} kernel, '}"
         "and the GPU stands idle for {idle} of {time}. There, faster arithmetic or memory would save nothing.",
-        when=(at_least(share, NAMED),), evidence=(Evidence(run),), device=a.device.name, share=share,
-        kernels=book.of(run, "count", "kernels"), idle=book.of(run, "s", "totals.waiting_s"),
+        when=(at_least(share, NAMED),),
+        evidence=(Evidence(run),),
+        device=a.device.name,
+        share=share,
+        kernels=book.of(run, "count", "kernels"),
+        idle=book.of(run, "s", "totals.waiting_s"),
         time=book.of(run, "s", "totals.time_s"),
-    )  # fmt: skip
+    )
 
 
 def _dispatching(book: Book, run: str) -> list[Sentence]:
@@ -111,23 +124,30 @@ def _dispatching(book: Book, run: str) -> list[Sentence]:
         return say(
             "On {device} {share} of the time is starting and emptying {kernels} "
             f"{'kernels, most of them' if a.totals.kernels > 1 else 'kernel,'} too short to fill it.",
-            when=(at_least(share, NAMED), below(host, NAMED)), evidence=(Evidence(run),), device=a.device.name, share=share,
+            when=(at_least(share, NAMED), below(host, NAMED)),
+            evidence=(Evidence(run),),
+            device=a.device.name,
+            share=share,
             kernels=book.of(run, "count", "kernels"),
-        )  # fmt: skip
+        )
     share = _share(book, run, "totals.time_by_bound.overhead")
     what = "operators" if a.setting.runtime == "eager" else "kernels"
     parts = {
         f"dispatching {a.totals.kernels:,} {what if a.totals.kernels > 1 else what[:-1]}": "host",
-        "starting threads": "launch", "faulting in the pages of fresh buffers": "pages",
-    }  # fmt: skip
+        "starting threads": "launch",
+        "faulting in the pages of fresh buffers": "pages",
+    }
     times = {text: book.of(run, "s", f"totals.time_by_component.{name}") for text, name in parts.items()}
     kept = sorted((t for t in times if times[t].value >= 0.1 * share.value * a.totals.time_s), key=lambda t: -times[t].value)
     words = [f"{text}{'' if i else ' takes'} {{part{i}}}" for i, text in enumerate(kept)]
     return say(
         "On {device} {share} of the time is overhead that faster arithmetic would not save: " + listed(words) + ".",
-        when=(at_least(share, NAMED),), evidence=(Evidence(run),), device=a.device.name, share=share,
+        when=(at_least(share, NAMED),),
+        evidence=(Evidence(run),),
+        device=a.device.name,
+        share=share,
         **{f"part{i}": times[text] for i, text in enumerate(kept)},
-    )  # fmt: skip
+    )
 
 
 def _memory(book: Book, run: str) -> list[Sentence]:
@@ -145,9 +165,16 @@ def _memory(book: Book, run: str) -> list[Sentence]:
         # the ridge is that of the units for products, where the device has such
         text += ", and only from {ridge} on arithmetic would be the limit" if klass in MATRIX else ""
     return say(
-        text + ".", when=(at_least(share, NAMED),), evidence=(Evidence(run, where),), device=run, share=share,
-        level=level, klass=inside(klass), intensity=_intensity(book, run, where), ridge=book.of(run, "FLOP/B", "device.ridge"),
-    )  # fmt: skip
+        text + ".",
+        when=(at_least(share, NAMED),),
+        evidence=(Evidence(run, where),),
+        device=run,
+        share=share,
+        level=level,
+        klass=inside(klass),
+        intensity=_intensity(book, run, where),
+        ridge=book.of(run, "FLOP/B", "device.ridge"),
+    )
 
 
 def _intensity(book: Book, run: str, where: dict[str, str]) -> Number:
@@ -162,9 +189,14 @@ def _compute(book: Book, run: str) -> list[Sentence]:
     rate = book.number("FLOP/s", Term(run, "kernels.flops", where), Term(run, "kernels.time_s", where))
     return say(
         "On {device} arithmetic takes {share} of the time, most of it in {klass}, which run at {rate} of {peak}.",
-        when=(at_least(share, NAMED),), evidence=(Evidence(run, where),), device=run, share=share, klass=inside(klass),
-        rate=rate, peak=book.of(run, "FLOP/s", "device.peak_flops"),
-    )  # fmt: skip
+        when=(at_least(share, NAMED),),
+        evidence=(Evidence(run, where),),
+        device=run,
+        share=share,
+        klass=inside(klass),
+        rate=rate,
+        peak=book.of(run, "FLOP/s", "device.peak_flops"),
+    )
 
 
 def _instructions(book: Book, run: str) -> list[Sentence]:
@@ -175,14 +207,20 @@ def _instructions(book: Book, run: str) -> list[Sentence]:
     return say(
         "On {device} {share} of the time goes into instructions beside the FLOPs that count (loads, compares, index "
         "arithmetic), most of them in {klass}.",
-        when=(at_least(share, NAMED),), evidence=(Evidence(run, {"class": klass}),), device=a.device.name, share=share,
+        when=(at_least(share, NAMED),),
+        evidence=(Evidence(run, {"class": klass}),),
+        device=a.device.name,
+        share=share,
         klass=inside(klass),
-    )  # fmt: skip
+    )
 
 
 _BOUND = {
-    "compute": "arithmetic", "memory": "moving bytes", "instructions": "instructions that are no FLOPs", "overhead": "overhead",
-}  # fmt: skip
+    "compute": "arithmetic",
+    "memory": "moving bytes",
+    "instructions": "instructions that are no FLOPs",
+    "overhead": "overhead",
+}
 
 
 def _plain(book: Book, run: str) -> list[Sentence]:
@@ -199,9 +237,14 @@ def _plain(book: Book, run: str) -> list[Sentence]:
     return say(
         "A roofline of the whole model would blame {word} on {device} ({intensity}, {side} the ridge of {ridge}, from where on "
         "arithmetic is the limit); kernel by kernel, {bound} takes the largest part, {share}.",
-        word=word, device=a.device.name, intensity=intensity, side=side, ridge=ridge, bound=_BOUND[largest],
+        word=word,
+        device=a.device.name,
+        intensity=intensity,
+        side=side,
+        ridge=ridge,
+        bound=_BOUND[largest],
         share=_share(book, run, f"totals.time_by_bound.{largest}"),
-    )  # fmt: skip
+    )
 
 
 def _difference(book: Book, one: str, other: str) -> list[Sentence]:
@@ -222,11 +265,14 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
     little = "least" if gains[least] >= 1 else "lose"
     return say(
         f"From {{slow}} to {{fast}} {{most}} gain most ({{up}}) and {{least}} {little} ({{down}}).",
-        slow=book.runs[slow].device.name, fast=book.runs[fast].device.name, most=inside(most), least=inside(least),
+        slow=book.runs[slow].device.name,
+        fast=book.runs[fast].device.name,
+        most=inside(most),
+        least=inside(least),
         up=book.ratio("times", slow, fast, "kernels.time_s", {"class": most}),
         down=book.ratio("times", slow, fast, "kernels.time_s", {"class": least}),
         evidence=(Evidence(fast, {"class": least}), Evidence(slow, {"class": most})),
-    )  # fmt: skip
+    )
 
 
 def _founding(book: Book, one: str, other: str) -> list[Sentence]:
@@ -241,13 +287,21 @@ def _founding(book: Book, one: str, other: str) -> list[Sentence]:
     found = say(
         "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: the CPU spends its time on "
         "arithmetic, so fewer FLOPs pay there, and most of the GPU is unused.",
-        when=(little, at_least(reached[1], USED)), low=reached[0], high=reached[1], gpu=gpu, cpu=cpu,
-    )  # fmt: skip
+        when=(little, at_least(reached[1], USED)),
+        low=reached[0],
+        high=reached[1],
+        gpu=gpu,
+        cpu=cpu,
+    )
     found += say(
         "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: on neither is arithmetic what it waits "
         "for, so fewer FLOPs alone would make it little faster.",
-        when=(below(reached[0], USED), below(reached[1], USED)), low=reached[0], high=reached[1], gpu=gpu, cpu=cpu,
-    )  # fmt: skip
+        when=(below(reached[0], USED), below(reached[1], USED)),
+        low=reached[0],
+        high=reached[1],
+        gpu=gpu,
+        cpu=cpu,
+    )
     intensity = book.of(gpu, "FLOP/B", "totals.flops", "totals.bytes")
     memory = _share(book, gpu, "totals.time_by_bound.memory")
     if intensity.value * CLEAR >= g.device.ridge:
@@ -258,8 +312,10 @@ def _founding(book: Book, one: str, other: str) -> list[Sentence]:
         return found + say(folk + "holds here: bytes take {memory} of the time.", memory=memory)
     return found + say(
         folk + "does not hold here: bytes take {memory} of the time, {bound} {most}.",
-        memory=memory, bound=_BOUND[g.totals.bound], most=_share(book, gpu, f"totals.time_by_bound.{g.totals.bound}"),
-    )  # fmt: skip
+        memory=memory,
+        bound=_BOUND[g.totals.bound],
+        most=_share(book, gpu, f"totals.time_by_bound.{g.totals.bound}"),
+    )
 
 
 # ------------------------------------------------------------------------------------------------ batches, unknowns
@@ -280,27 +336,41 @@ def batches(book: Book, name: str, keys: Sequence[str]) -> list[Sentence]:
     if least.value < 0.95 * min(one.value, many.value):
         between = ", {least} in one of {best}"
     found = say(
-        f"On {{device}} a {{each}} takes {{one}} in a batch of {{small}}{between} and {{many}} in one of {{large}}.", each=each,
-        device=a.device.name, small=str(a.setting.batch), large=str(b.setting.batch), best=str(book.runs[best].setting.batch),
-        one=one, least=least, many=many,
-    )  # fmt: skip
+        f"On {{device}} a {{each}} takes {{one}} in a batch of {{small}}{between} and {{many}} in one of {{large}}.",
+        each=each,
+        device=a.device.name,
+        small=str(a.setting.batch),
+        large=str(b.setting.batch),
+        best=str(book.runs[best].setting.batch),
+        one=one,
+        least=least,
+        many=many,
+    )
     for before, after in pairwise(keys):
         was, now = _cause(book.runs[before]), _cause(book.runs[after])
         if was != now:
             found += say(
                 "On {device} {was} takes the largest part up to a batch of {small} ({part}); at {large} it is {now} ({other}).",
-                device=a.device.name, was=_CAUSES[was], now=_CAUSES[now], small=str(book.runs[before].setting.batch),
-                large=str(book.runs[after].setting.batch), part=_share(book, before, _path(was)),
+                device=a.device.name,
+                was=_CAUSES[was],
+                now=_CAUSES[now],
+                small=str(book.runs[before].setting.batch),
+                large=str(book.runs[after].setting.batch),
+                part=_share(book, before, _path(was)),
                 other=_share(book, after, _path(now)),
-            )  # fmt: skip
+            )
     return found
 
 
 _CAUSES = {
-    "compute": "arithmetic", "memory": "moving bytes", "instructions": "executing instructions that are no FLOPs",
-    "host": "issuing operators", "launch": "starting kernels", "drain": "filling and emptying the GPU",
+    "compute": "arithmetic",
+    "memory": "moving bytes",
+    "instructions": "executing instructions that are no FLOPs",
+    "host": "issuing operators",
+    "launch": "starting kernels",
+    "drain": "filling and emptying the GPU",
     "pages": "faulting in fresh memory",
-}  # fmt: skip
+}
 
 
 def _cause(a: Analysis) -> str:

@@ -108,10 +108,21 @@ def _change(
         return getattr(sides[0], name, 0), getattr(sides[1], name, 0)
 
     return LayerChange(
-        row.path, row.type, what, both("params"), both("flops"), both("bytes"), both("time_s"), inherited, both("macs"),
-        both("kernels"), b.path if b and h and b.path != h.path else "", b.type if b and h and b.type != h.type else "",
-        alone and not inherited, own is None,
-    )  # fmt: skip
+        row.path,
+        row.type,
+        what,
+        both("params"),
+        both("flops"),
+        both("bytes"),
+        both("time_s"),
+        inherited,
+        both("macs"),
+        both("kernels"),
+        b.path if b and h and b.path != h.path else "",
+        b.type if b and h and b.type != h.type else "",
+        alone and not inherited,
+        own is None,
+    )
 
 
 def _own(analysis: Analysis) -> dict[str, _Own]:

@@ -83,13 +83,24 @@ def _sum(path: str, rows: Sequence[LayerRow]) -> LayerRow:
     flops, nbytes = sum(row.flops for row in rows), sum(row.bytes for row in rows)
     types = list(dict.fromkeys(row.type for row in rows))
     return replace(
-        rows[0], path=path, type=types[0] if len(types) == 1 else f"{len(types)} types", params=sum(row.params for row in rows),
-        flops=flops, macs=sum(row.macs for row in rows), bytes=nbytes, weight_bytes=sum(row.weight_bytes for row in rows),
-        intensity=flops / nbytes if nbytes else 0.0, time_s=math.fsum(row.time_s for row in rows),
-        bound=max(parts, key=lambda bound: parts[bound]), kernels=sum(row.kernels for row in rows), time_by_bound=parts,
-        calls=sum(row.calls for row in rows), memory_bytes=sum(row.memory_bytes for row in rows), measured_s=None,
+        rows[0],
+        path=path,
+        type=types[0] if len(types) == 1 else f"{len(types)} types",
+        params=sum(row.params for row in rows),
+        flops=flops,
+        macs=sum(row.macs for row in rows),
+        bytes=nbytes,
+        weight_bytes=sum(row.weight_bytes for row in rows),
+        intensity=flops / nbytes if nbytes else 0.0,
+        time_s=math.fsum(row.time_s for row in rows),
+        bound=max(parts, key=lambda bound: parts[bound]),
+        kernels=sum(row.kernels for row in rows),
+        time_by_bound=parts,
+        calls=sum(row.calls for row in rows),
+        memory_bytes=sum(row.memory_bytes for row in rows),
+        measured_s=None,
         energy_j=None if rows[0].energy_j is None else math.fsum(row.energy_j or 0.0 for row in rows),
-    )  # fmt: skip
+    )
 
 
 def _largest(rows: Sequence[LayerRow], most: int) -> tuple[list[LayerRow], int]:

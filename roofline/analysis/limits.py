@@ -186,10 +186,21 @@ def check(held: Held, analysis: Analysis, base: Base = NO_BASE, accepted: str = 
             parts = grown(analysis, one.metric, base.analysis or base.parts.get(one.metric), one.side == "max")
         findings.append(
             Finding(
-                one.key, one.metric, actual, None if most is None else float(most), ok, why, one.line, one.side, one.level,
-                one.change, before, parts, accepted=bool(accepted and one.change and not ok and not why),
+                one.key,
+                one.metric,
+                actual,
+                None if most is None else float(most),
+                ok,
+                why,
+                one.line,
+                one.side,
+                one.level,
+                one.change,
+                before,
+                parts,
+                accepted=bool(accepted and one.change and not ok and not why),
             )
-        )  # fmt: skip
+        )
     s = analysis.setting
     return Verdict(
         budget=held.label,

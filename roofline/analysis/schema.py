@@ -13,12 +13,20 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT, "minItems": 1}
 _VALUE: dict[str, Any] = {"type": ["number", "string"], "description": 'a number, with its unit as text; "+2 %" is a change'}
 _SPECIAL: dict[str, dict[str, Any]] = {
-    "model": _TEXT, "analysis": _TEXT, "models": _TEXTS, "name": _TEXT, "on": _TEXT, "device": _TEXT,
-    "training": {"type": "boolean"}, "channels_last": {"type": "boolean"}, "host": {"type": ["number", "string"]},
+    "model": _TEXT,
+    "analysis": _TEXT,
+    "models": _TEXTS,
+    "name": _TEXT,
+    "on": _TEXT,
+    "device": _TEXT,
+    "training": {"type": "boolean"},
+    "channels_last": {"type": "boolean"},
+    "host": {"type": ["number", "string"]},
     "inputs": {"anyOf": [_TEXT, {**_TEXTS, "minItems": 0}]},
-    "set": {"type": "object"}, "allow_unknown": {"anyOf": [{"type": "boolean"}, _TEXTS]},
+    "set": {"type": "object"},
+    "allow_unknown": {"anyOf": [{"type": "boolean"}, _TEXTS]},
     "at": {"type": "array", "items": {"$ref": "#/$defs/setting"}},
-}  # fmt: skip
+}
 
 
 def schema(inside: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Totals are sums of the kernel rows. A layer's numbers include its children's, so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 
 from roofline.analysis import idle
@@ -16,7 +16,9 @@ from roofline.records import (
     Analysis,
     Coverage,
     DeviceInfo,
+    Energy,
     IdlePart,
+    Interval,
     Kernel,
     KernelRow,
     LayerRow,
@@ -131,40 +133,81 @@ def summarise(
         by_op.setdefault((row.op, row.klass), _Sum()).add(row)
     sure = None if runtime == "ideal" else uncertainty.Sure.of(device, runtime, trace.mode == "training")
     layers = _layer_rows(trace, by_layer, peak, sure)
-    ops = [
-        OpRow(
-            op=op, klass=klass, kernels=s.kernels, flops=s.flops, macs=s.macs, bytes=s.bytes, intensity=s.intensity,
-            time_s=s.time, bound=s.bound, time_by_bound=s.by_bound, energy_j=s.energy,
-        )
-        for (op, klass), s in sorted(by_op.items(), key=lambda item: -item[1].time)
-    ]  # fmt: skip
     time, never_ran = total.time, idle.parts(trace)
     between = sure.interval(time, total.components, total.mix) if sure and time else None
+    spending = energy.summary(board, spent, time, trace.batch, between) if board else None
     return Analysis(
         schema=Analysis.SCHEMA,
         tool=tool,
         model=trace.model,
         setting=_setting(trace, device, runtime),
         device=_device_info(device, kernels, trace.dtype, runtime, constants),
-        totals=Totals(
-            flops=total.flops, macs=total.macs, bytes=total.bytes, weight_bytes=total.weight_bytes, intensity=total.intensity,
-            kernels=total.kernels, time_s=time, throughput=trace.batch / time if time else 0.0, bound=total.bound,
-            time_by_bound=total.by_bound, time_by_component=_ordered(total.components),
-            waiting_s=sum(row.overhead_s for row in rows), peak_memory_bytes=peak.total,
-            peak_memory=peak.by_kind, peak_layer=paths[peak.layer], achieved_flops=total.flops / time if time else 0.0,
-            interval=between, no_energy=missing,
-            energy=energy.summary(board, spent, time, trace.batch, between) if board else None,
-        ),
+        totals=_totals(total, rows, trace, peak, between, missing, spending),
         coverage=_coverage(rows, never_ran),
         layers=layers,
-        ops=ops,
+        ops=_op_rows(by_op),
         kernels=rows,
         notes=[*trace.notes, *idle.notes(never_ran), *notes],
         memory=MemoryCourse(
-            ops=len(trace.ops), at=[at for at, _, _ in peak.course], layers=[paths[layer] for _, layer, _ in peak.course],
+            ops=len(trace.ops),
+            at=[at for at, _, _ in peak.course],
+            layers=[paths[layer] for _, layer, _ in peak.course],
             bytes=[nbytes for _, _, nbytes in peak.course],
         ),
-    )  # fmt: skip
+    )
+
+
+def _totals(
+    total: _Sum,
+    rows: Sequence[KernelRow],
+    trace: Trace,
+    peak: Peak,
+    between: Interval | None,
+    no_energy: str,
+    spending: Energy | None,
+) -> Totals:
+    time = total.time
+    return Totals(
+        flops=total.flops,
+        macs=total.macs,
+        bytes=total.bytes,
+        weight_bytes=total.weight_bytes,
+        intensity=total.intensity,
+        kernels=total.kernels,
+        time_s=time,
+        throughput=trace.batch / time if time else 0.0,
+        bound=total.bound,
+        time_by_bound=total.by_bound,
+        time_by_component=_ordered(total.components),
+        waiting_s=sum(row.overhead_s for row in rows),
+        peak_memory_bytes=peak.total,
+        peak_memory=peak.by_kind,
+        peak_layer=trace.layers[peak.layer].path,
+        achieved_flops=total.flops / time if time else 0.0,
+        interval=between,
+        no_energy=no_energy,
+        energy=spending,
+    )
+
+
+def _op_rows(by_op: Mapping[tuple[str, str], _Sum]) -> list[OpRow]:
+    """The rows of operators, the one with the most time first."""
+    return [
+        OpRow(
+            op=op,
+            klass=klass,
+            kernels=s.kernels,
+            flops=s.flops,
+            macs=s.macs,
+            bytes=s.bytes,
+            intensity=s.intensity,
+            time_s=s.time,
+            bound=s.bound,
+            time_by_bound=s.by_bound,
+            energy_j=s.energy,
+        )
+        for (op, klass), s in sorted(by_op.items(), key=lambda item: -item[1].time)
+    ]
 
 
 def _layer_rows(trace: Trace, by_layer: list[_Sum], peak: Peak, sure: uncertainty.Sure | None) -> list[LayerRow]:
@@ -207,12 +250,29 @@ def _setting(trace: Trace, device: Device, runtime: str) -> Setting:
 def _kernel_row(k: Kernel, p: Point, layer: str, joules: float | None) -> KernelRow:
     nbytes = k.bytes
     return KernelRow(
-        layer=layer, op=k.op, klass=k.klass, shape=k.shape, dtype=k.dtype, flops=k.flops, macs=k.macs, bytes=nbytes,
-        weight_bytes=k.weight_bytes, intensity=k.flops / nbytes if nbytes else 0.0, time_s=p.time_s, bound=p.bound,
-        level=p.level, efficiency=p.efficiency, compute_s=p.compute_s, memory_s=p.memory_s, overhead_s=p.overhead_s,
-        known=k.known, phase=k.phase, time_by_component=p.components.copy(), executed=p.executed,
+        layer=layer,
+        op=k.op,
+        klass=k.klass,
+        shape=k.shape,
+        dtype=k.dtype,
+        flops=k.flops,
+        macs=k.macs,
+        bytes=nbytes,
+        weight_bytes=k.weight_bytes,
+        intensity=k.flops / nbytes if nbytes else 0.0,
+        time_s=p.time_s,
+        bound=p.bound,
+        level=p.level,
+        efficiency=p.efficiency,
+        compute_s=p.compute_s,
+        memory_s=p.memory_s,
+        overhead_s=p.overhead_s,
+        known=k.known,
+        phase=k.phase,
+        time_by_component=p.components.copy(),
+        executed=p.executed,
         energy_j=joules,
-    )  # fmt: skip
+    )
 
 
 def _ordered(components: dict[str, float]) -> dict[str, float]:
@@ -229,13 +289,19 @@ def _device_info(
     top, bandwidths = reached(device, peak_flops, dtype, runtime, constants)
     key = dtype_key(heaviest, dtype) if heaviest else "fp32"
     return DeviceInfo(
-        name=device.name, title=device.title, kind=device.kind, peaks=device.peaks(), peak_flops=peak_flops,
-        bandwidth=device.bandwidth, ridge=peak_flops / device.bandwidth,
+        name=device.name,
+        title=device.title,
+        kind=device.kind,
+        peaks=device.peaks(),
+        peak_flops=peak_flops,
+        bandwidth=device.bandwidth,
+        ridge=peak_flops / device.bandwidth,
         levels=[LevelInfo(x.name, x.size, x.bandwidth, b) for x, b in zip(device.levels, bandwidths, strict=True)],
-        notes=[*device.notes, *(() if key in ("fp32", "fp64") else device.notes_below_fp32)], peak_dtype=key,
+        notes=[*device.notes, *(() if key in ("fp32", "fp64") else device.notes_below_fp32)],
+        peak_dtype=key,
         reached_flops=top,
         memory=device.levels[-1].size,
-    )  # fmt: skip
+    )
 
 
 def _coverage(rows: Sequence[KernelRow], never_ran: list[IdlePart]) -> Coverage:

@@ -89,10 +89,20 @@ def fused_conv(x: T, w: T, stride: list[int], groups: int, weight: int, *_: Any,
 
 
 @rule(
-    "onnxruntime.BiasGelu", "onnxruntime.FastGelu", "onnxruntime.QuickGelu", "onnxruntime.BiasAdd", "onnxruntime.BiasDropout",
-    "onnxruntime.BiasSplitGelu", "onnxruntime.QLinearAdd", "onnxruntime.QLinearMul", "onnxruntime.QLinearSigmoid",
-    "onnxruntime.QLinearLeakyRelu", "onnxruntime.QLinearConcat", "onnxruntime.QLinearWhere", klass="pointwise",
-)  # fmt: skip
+    "onnxruntime.BiasGelu",
+    "onnxruntime.FastGelu",
+    "onnxruntime.QuickGelu",
+    "onnxruntime.BiasAdd",
+    "onnxruntime.BiasDropout",
+    "onnxruntime.BiasSplitGelu",
+    "onnxruntime.QLinearAdd",
+    "onnxruntime.QLinearMul",
+    "onnxruntime.QLinearSigmoid",
+    "onnxruntime.QLinearLeakyRelu",
+    "onnxruntime.QLinearConcat",
+    "onnxruntime.QLinearWhere",
+    klass="pointwise",
+)
 def pointwise(weight: int, *_: Any, out: Out, **__: Any) -> int:
     # several element-wise operators in one kernel, of `weight` FLOPs together
     return first(out).numel * weight

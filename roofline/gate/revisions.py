@@ -184,9 +184,16 @@ def git(*args: str, at: str) -> subprocess.CompletedProcess[str]:
     env |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
     try:
         return subprocess.run(
-            ["git", "-c", f"core.hooksPath={os.devnull}", *args], cwd=at, env=env,
-            capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=_PATIENCE, check=False,
-        )  # fmt: skip
+            ["git", "-c", f"core.hooksPath={os.devnull}", *args],
+            cwd=at,
+            env=env,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_PATIENCE,
+            check=False,
+        )
     except FileNotFoundError:
         raise UsageError("git is not installed, and revisions are compared by it") from None
     except subprocess.TimeoutExpired:

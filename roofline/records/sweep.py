@@ -88,9 +88,21 @@ COLUMNS = Row.__struct_fields__
 
 # By what rows are sorted, whoever wrote them first.
 ORDER = (
-    "model", "batch", "resolution", "inputs", "settings", "dtype", "runtime", "mode", "optimizer", "layout", "tokens", "device",
-    "host", "key",
-)  # fmt: skip
+    "model",
+    "batch",
+    "resolution",
+    "inputs",
+    "settings",
+    "dtype",
+    "runtime",
+    "mode",
+    "optimizer",
+    "layout",
+    "tokens",
+    "device",
+    "host",
+    "key",
+)
 _cells = attrgetter(*ORDER)
 
 

@@ -258,9 +258,18 @@ def _videos(name: str, known: frozenset[str], sizes: Sizes) -> Iterator[Layout]:
 def _sounds(name: str, known: frozenset[str], sizes: Sizes) -> Iterator[Layout]:
     b = sizes.batch
     mel = sizes.find(
-        "num_mel_bins", "input_feat_per_channel", "n_mels", "mel_bins", "num_mels", "feature_projection_input_dim",
-        "input_feat_size", "feature_size", "input_dim", near="audio", default=80,
-    )  # fmt: skip
+        "num_mel_bins",
+        "input_feat_per_channel",
+        "n_mels",
+        "mel_bins",
+        "num_mels",
+        "feature_projection_input_dim",
+        "input_feat_size",
+        "feature_size",
+        "input_dim",
+        near="audio",
+        default=80,
+    )
     if name in ("input_values", "audio_values"):
         channels = sizes.find("audio_channels", near="audio", default=1)
         wave, several = {name: Given((b, SAMPLES))}, {name: Given((b, channels, SAMPLES))}

@@ -94,9 +94,20 @@ def trace_module(request: Request, target: Device) -> Trace:
 
     def run_on(m: nn.Module, way: Way, floats: torch.dtype | None) -> Trace:
         return trace.trace(
-            m, args, kwargs, name=name, source=source, dtype=what.dtype, floats=floats, device_kind=target.kind, batch=batch,
-            optimizer=what.update, way=way, turns=what.turns, channels_last=what.channels_last,
-        )  # fmt: skip
+            m,
+            args,
+            kwargs,
+            name=name,
+            source=source,
+            dtype=what.dtype,
+            floats=floats,
+            device_kind=target.kind,
+            batch=batch,
+            optimizer=what.update,
+            way=way,
+            turns=what.turns,
+            channels_last=what.channels_last,
+        )
 
     if is_quantized(module):
         return noted(run_on(module, Way(real=True), None), QUANTIZED)

@@ -115,20 +115,28 @@ def common(model: str, setting: Mapping[str, Any]) -> dict[str, Any]:
     mode = "training" if setting.get("training") else "prefill" if prefill else "decode" if decode else "inference"
     what = request.made(model, {name: v for name, v in setting.items() if name in request.Pass.__struct_fields__}).what
     return dict(
-        version=version(), model=model, batch=setting.get("batch"), resolution=setting.get("resolution"),
-        inputs="; ".join(setting.get("inputs", ())), settings=_text(setting.get("settings")), dtype=what.dtype or "",
-        runtime=setting.get("runtime", "eager"), mode=mode, optimizer=what.update,
-        layout="channels-last" if what.channels_last else "", tokens=prefill or decode,
-        roofline=__version__, torch=compat.version("torch"), constants=_constants(),
-    )  # fmt: skip
+        version=version(),
+        model=model,
+        batch=setting.get("batch"),
+        resolution=setting.get("resolution"),
+        inputs="; ".join(setting.get("inputs", ())),
+        settings=_text(setting.get("settings")),
+        dtype=what.dtype or "",
+        runtime=setting.get("runtime", "eager"),
+        mode=mode,
+        optimizer=what.update,
+        layout="channels-last" if what.channels_last else "",
+        tokens=prefill or decode,
+        roofline=__version__,
+        torch=compat.version("torch"),
+        constants=_constants(),
+    )
 
 
 def blank(key: str, same: Mapping[str, Any], setting: Mapping[str, Any], device: Device, fingerprint: str) -> Row:
     """The row as far as it is known before anything is traced; `same` is what is `common`."""
     host = device.host.value if setting.get("host") is not None and device.kind == "gpu" else None
-    return Row(
-        key=key, device=device.name, kind=device.kind, tier=device.tier, host=host, fingerprint=fingerprint, **same
-    )  # fmt: skip
+    return Row(key=key, device=device.name, kind=device.kind, tier=device.tier, host=host, fingerprint=fingerprint, **same)
 
 
 def _text(settings: Mapping[str, Any] | None) -> str:

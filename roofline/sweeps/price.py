@@ -176,10 +176,19 @@ def _priced(one: Ready, device: Device, peak: int, timed: Timed | RooflineError)
     sure = fleet.sure(device, one.runtime, one.training) if time and one.runtime != "ideal" else None
     sd = sure.sd(timed.rests, timed.mix) if sure else None
     return Priced(
-        sums.flops, sums.macs, sums.bytes, sums.weight_bytes, sums.kernels, sums.flops_known, peak, time,
-        bounds(time, sd) if sd is not None else None, _energy(one, device, timed, sd) if sd is not None else None,
-        bound if sums.kernels else "", tuple(part / time if time else 0.0 for part in split),
-    )  # fmt: skip
+        sums.flops,
+        sums.macs,
+        sums.bytes,
+        sums.weight_bytes,
+        sums.kernels,
+        sums.flops_known,
+        peak,
+        time,
+        bounds(time, sd) if sd is not None else None,
+        _energy(one, device, timed, sd) if sd is not None else None,
+        bound if sums.kernels else "",
+        tuple(part / time if time else 0.0 for part in split),
+    )
 
 
 def _energy(one: Ready, device: Device, timed: Timed, sd: float) -> tuple[float, float, float] | None:

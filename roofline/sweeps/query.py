@@ -88,9 +88,14 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
     shown = _shown(picked, question, front.names if front else ())
     return Found(
         columns={name: picked[name] for name in shown} if question.columns else picked,
-        shown=shown, rows=rows, met=met, notes=tuple(notes), whole=picked, front=front,
+        shown=shown,
+        rows=rows,
+        met=met,
+        notes=tuple(notes),
+        whole=picked,
+        front=front,
         beaten={name: [cells[i] for i in beaten] for name, cells in table.items()},
-    )  # fmt: skip
+    )
 
 
 def _read(paths: Sequence[Path]) -> dict[str, list[Any]]:

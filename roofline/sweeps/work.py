@@ -145,13 +145,26 @@ def _row(row: Row, trace: Trace, found: Priced | RooflineError, device: Device, 
     low, high = found.between or (None, None)
     joules, least, most = found.energy or (None, None, None)
     return replace(
-        row, macs=found.macs, flops=found.flops, bytes=found.bytes, weight_bytes=found.weight_bytes,
-        intensity=found.flops / found.bytes if found.bytes else 0.0, kernels=found.kernels, peak_memory=found.peak_memory,
-        fits=found.peak_memory <= memory if memory else None, time=found.time, time_low=_digits(low), time_high=_digits(high),
-        energy=_digits(joules), energy_low=_digits(least), energy_high=_digits(most),
-        throughput=trace.batch / found.time if found.time else 0.0, bound=found.bound, flops_known=found.flops_known,
+        row,
+        macs=found.macs,
+        flops=found.flops,
+        bytes=found.bytes,
+        weight_bytes=found.weight_bytes,
+        intensity=found.flops / found.bytes if found.bytes else 0.0,
+        kernels=found.kernels,
+        peak_memory=found.peak_memory,
+        fits=found.peak_memory <= memory if memory else None,
+        time=found.time,
+        time_low=_digits(low),
+        time_high=_digits(high),
+        energy=_digits(joules),
+        energy_low=_digits(least),
+        energy_high=_digits(most),
+        throughput=trace.batch / found.time if found.time else 0.0,
+        bound=found.bound,
+        flops_known=found.flops_known,
         **{name: round(share, 6) for name, share in shares.items()},
-    )  # fmt: skip
+    )
 
 
 def _digits(value: float | None) -> float | None:

@@ -108,10 +108,24 @@ def of(kernel: Kernel, moved: Moved, footprint: int) -> Features:
     """What formulas read of a kernel that moves so much, in a pass that keeps `footprint` bytes alive."""
     static, write, fresh, reads = moved
     return Features(
-        kernel.op, DTYPE_BITS[kernel.dtype], int(kernel.dtype in DOUBLES), kernel.flops, kernel.macs, footprint,
-        static, write, fresh, reads, static + sum([n for n, _ in reads]), untold(kernel), kernel.access,
-        int(kernel.loop is not None), kernel.loop or NO_LOOP, shape(kernel), Listed(products(kernel)),
-    )  # fmt: skip
+        kernel.op,
+        DTYPE_BITS[kernel.dtype],
+        int(kernel.dtype in DOUBLES),
+        kernel.flops,
+        kernel.macs,
+        footprint,
+        static,
+        write,
+        fresh,
+        reads,
+        static + sum([n for n, _ in reads]),
+        untold(kernel),
+        kernel.access,
+        int(kernel.loop is not None),
+        kernel.loop or NO_LOOP,
+        shape(kernel),
+        Listed(products(kernel)),
+    )
 
 
 def products(kernel: Kernel) -> list[sizes.Sizes]:

@@ -167,9 +167,25 @@ def _conv(shape: Conv, klass: str) -> Sizes:
     d, z, t = (shape.image[0], shape.out[0], shape.kernel[0]) if len(shape.kernel) == 3 else (0, 0, 0)
     dilation = shape.dilation if shape.dilation > 1 else 0
     made: Sizes = kind(
-        shape.n, shape.c, shape.o, shape.groups, h, w, p, q, r, s, d, z, t, shape.stride, dilation, int(shape.transposed),
-        shape.gradient, times=shape.times,
-    )  # fmt: skip
+        shape.n,
+        shape.c,
+        shape.o,
+        shape.groups,
+        h,
+        w,
+        p,
+        q,
+        r,
+        s,
+        d,
+        z,
+        t,
+        shape.stride,
+        dilation,
+        int(shape.transposed),
+        shape.gradient,
+        times=shape.times,
+    )
     return made
 
 

@@ -278,9 +278,16 @@ class _Cudnn(torch.autograd.Function):
 
 
 def _onednn_lstm(
-    x: torch.Tensor, hx: list[torch.Tensor], params: list[torch.Tensor], has_biases: bool, num_layers: int, dropout: float,
-    train: bool, bidirectional: bool, batch_first: bool,
-) -> Any:  # fmt: skip
+    x: torch.Tensor,
+    hx: list[torch.Tensor],
+    params: list[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
     """ATen's native/mkldnn/RNN.cpp: a call for each layer and direction."""
     each = 4 if has_biases else 2
     directions = 2 if bidirectional else 1
@@ -297,9 +304,22 @@ def _onednn_lstm(
             w = params[at * each : (at + 1) * each]
             biases = w[2:] if has_biases else [torch.zeros(w[0].shape[0], device=x.device)] * 2
             y, h, c, _workspace = aten.mkldnn_rnn_layer(
-                out, w[0], w[1], *biases, hx[0][at], hx[1][at], side == 1, [], 2, size, num_layers, has_biases, bidirectional,
-                False, train,
-            )  # fmt: skip
+                out,
+                w[0],
+                w[1],
+                *biases,
+                hx[0][at],
+                hx[1][at],
+                side == 1,
+                [],
+                2,
+                size,
+                num_layers,
+                has_biases,
+                bidirectional,
+                False,
+                train,
+            )
             sides.append(y)
             hidden.append(h)
             cells.append(c)

@@ -22,9 +22,24 @@ from roofline.tracing.ways import Way
 
 # What holds no tensors of a call, or is not ours to look into and copy.
 _CLOSED = (
-    str, bytes, bytearray, int, float, complex, type(None), type, torch.dtype, torch.device, torch.layout, torch.Generator,
-    types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, nn.Module,
-)  # fmt: skip
+    str,
+    bytes,
+    bytearray,
+    int,
+    float,
+    complex,
+    type(None),
+    type,
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.Generator,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.ModuleType,
+    nn.Module,
+)
 _MOST = 200_000
 # Elements of an integer input that keeps its values.
 SMALL = 2**20

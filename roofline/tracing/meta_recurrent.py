@@ -44,9 +44,16 @@ def _layer(
 
 def _padded(kind: str) -> Rule:
     def rule(
-        x: torch.Tensor, hx: Any, params: Any, has_biases: bool, num_layers: int, dropout: float, train: bool,
-        bidirectional: bool, batch_first: bool,
-    ) -> list[Meta] | None:  # fmt: skip
+        x: torch.Tensor,
+        hx: Any,
+        params: Any,
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> list[Meta] | None:
         if x.dim() != 3:
             return None
         # [t, b, i], or [b, t, i]: worked on as [t, b, i], and what comes out is turned back
@@ -64,9 +71,16 @@ def _padded(kind: str) -> Rule:
 
 def _packed(kind: str) -> Rule:
     def rule(
-        data: torch.Tensor, batch_sizes: torch.Tensor, hx: Any, params: Any, has_biases: bool, num_layers: int, dropout: float,
-        train: bool, bidirectional: bool,
-    ) -> list[Meta] | None:  # fmt: skip
+        data: torch.Tensor,
+        batch_sizes: torch.Tensor,
+        hx: Any,
+        params: Any,
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+    ) -> list[Meta] | None:
         states = _states(hx)
         if data.dim() != 2 or states[0].dim() != 3:
             return None

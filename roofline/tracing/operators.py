@@ -52,8 +52,18 @@ class Func:
     """What an operator's schema says, worked out once."""
 
     __slots__ = (
-        "composite", "dropout", "expand", "explicit", "infer", "mutates", "name", "overload", "pointwise", "query", "tracks",
-    )  # fmt: skip
+        "composite",
+        "dropout",
+        "expand",
+        "explicit",
+        "infer",
+        "mutates",
+        "name",
+        "overload",
+        "pointwise",
+        "query",
+        "tracks",
+    )
 
     def __init__(self, func: torch._ops.OpOverload) -> None:
         schema = func._schema

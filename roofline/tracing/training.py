@@ -262,15 +262,37 @@ class Step:
         state = {key: [tensors[i] for i in at] for key, tensors in self.state.items()}
         if self.optimizer == "sgd":
             sgd(
-                params, grads, [*state["momentum_buffer"]], foreach=self.recorder.gpu, fused=False, weight_decay=0.0,
-                momentum=0.9, lr=0.1, dampening=0.0, nesterov=False, maximize=False,
-            )  # fmt: skip
+                params,
+                grads,
+                [*state["momentum_buffer"]],
+                foreach=self.recorder.gpu,
+                fused=False,
+                weight_decay=0.0,
+                momentum=0.9,
+                lr=0.1,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
             return
         decoupled = self.optimizer == "adamw"
         (adamw if decoupled else adam)(
-            params, grads, state["exp_avg"], state["exp_avg_sq"], [], state["step"], foreach=self.recorder.gpu, fused=False,
-            amsgrad=False, beta1=0.9, beta2=0.999, lr=0.001, weight_decay=0.01 if decoupled else 0.0, eps=1e-8, maximize=False,
-        )  # fmt: skip
+            params,
+            grads,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            [],
+            state["step"],
+            foreach=self.recorder.gpu,
+            fused=False,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=0.001,
+            weight_decay=0.01 if decoupled else 0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 @contextmanager

@@ -191,10 +191,19 @@ class Modules:
                 above = self.parents[above]
         place = {old: new for new, old in enumerate(sorted(kept))} | {-1: -1}
         layers = tuple(
-            Layer(path, type(m).__name__, self.owned[i], place[self.parents[i]], self.calls[i], self.trainable[i],
-                  self.outputs.get(i), _kernel(m))
-            for i in sorted(kept) for path, m in (self.paths[i],)
-        )  # fmt: skip
+            Layer(
+                path,
+                type(m).__name__,
+                self.owned[i],
+                place[self.parents[i]],
+                self.calls[i],
+                self.trainable[i],
+                self.outputs.get(i),
+                _kernel(m),
+            )
+            for i in sorted(kept)
+            for path, m in (self.paths[i],)
+        )
         if len(kept) == len(self.paths):
             return layers, tuple(ops)
         return layers, tuple([op if place[op.layer] == op.layer else replace(op, layer=place[op.layer]) for op in ops])

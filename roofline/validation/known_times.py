@@ -30,10 +30,19 @@ _EXAMPLE = "resnet50 -b 256 --dtype amp = 58 ms"
 _SHORT = {"-b": "--batch"}
 # options of a question -> how they are called in a request
 _VALUES = {
-    "--batch": "batch", "--resolution": "resolution", "--prefill": "prefill", "--decode": "decode", "--dtype": "dtype",
-    "--runtime": "runtime", "--optimizer": "optimizer", "--input": "inputs", "--set": "settings", "--training": "training",
-    "--turns": "turns", "--channels-last": "channels_last",
-}  # fmt: skip
+    "--batch": "batch",
+    "--resolution": "resolution",
+    "--prefill": "prefill",
+    "--decode": "decode",
+    "--dtype": "dtype",
+    "--runtime": "runtime",
+    "--optimizer": "optimizer",
+    "--input": "inputs",
+    "--set": "settings",
+    "--training": "training",
+    "--turns": "turns",
+    "--channels-last": "channels_last",
+}
 # those of them that stand alone
 _FLAGS = ("--training", "--channels-last")
 

@@ -17,9 +17,16 @@ from roofline.views.sheet import Format, Mode, Sheet, Size, content, footer, hea
 
 # By kind, from the bottom: what stays, then what comes and goes.
 COLOURS = {
-    "parameters": "#2f5fc4", "buffers": "#13a5c8", "constants": "#8f7d76", "optimizer_state": "#7a4fd0", "gradients": "#14955f",
-    "kv_cache": "#d83a8f", "inputs": "#6b7280", "activations": "#f08a00", "workspace": "#b8a100",
-}  # fmt: skip
+    "parameters": "#2f5fc4",
+    "buffers": "#13a5c8",
+    "constants": "#8f7d76",
+    "optimizer_state": "#7a4fd0",
+    "gradients": "#14955f",
+    "kv_cache": "#d83a8f",
+    "inputs": "#6b7280",
+    "activations": "#f08a00",
+    "workspace": "#b8a100",
+}
 LEFT, WIDTH = 0.735, 0.25
 # Layers that are named at the peak.
 NAMED = 9
@@ -87,9 +94,17 @@ def _areas(ax: Axes, made: Sheet, alive: Timeline, kinds: Sequence[str]) -> None
     right = x > 0.6 * len(alive.layers)
     said = f"peak {binary(alive.total)}, operator {x:,}\n{printable(alive.layers[x]) or 'the model itself'}"
     text = ax.annotate(
-        said, (x, alive.total), (-8 if right else 8, 4), textcoords="offset points", ha="right" if right else "left",
-        va="bottom", fontsize=9.5, fontweight="bold", bbox=behind(theme), zorder=6,
-    )  # fmt: skip
+        said,
+        (x, alive.total),
+        (-8 if right else 8, 4),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="bottom",
+        fontsize=9.5,
+        fontweight="bold",
+        bbox=behind(theme),
+        zorder=6,
+    )
     shrink(text, 0.4, made.figure)
 
 

@@ -95,13 +95,30 @@ def _rates(ax: Axes, made: Sheet, sweeps: Sequence[Sequence[Analysis]], names: S
         ax.plot(xs, ys, color=colour, marker="o", markersize=4.5, linewidth=1.8, zorder=3)
         at = knee(sweep)
         if at is not None:
-            ax.plot([xs[at]], [ys[at]], marker="o", markersize=13, markerfacecolor="none", markeredgecolor=colour,
-                    markeredgewidth=1.8, zorder=4)  # fmt: skip
+            ax.plot(
+                [xs[at]],
+                [ys[at]],
+                marker="o",
+                markersize=13,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                markeredgewidth=1.8,
+                zorder=4,
+            )
         if sweep[-1].totals.fits is False:
             ax.plot([xs[-1]], [ys[-1]], marker="x", markersize=11, color=colour, markeredgewidth=2.2, zorder=5)
         if len(sweeps) > 1:
-            text = ax.annotate(name, (xs[-1], max(ys[-4:])), (0, 9), textcoords="offset points", ha="right", va="bottom",
-                               fontsize=9.5, fontweight="bold", color=theme.words(SERIES[i % len(SERIES)]))  # fmt: skip
+            text = ax.annotate(
+                name,
+                (xs[-1], max(ys[-4:])),
+                (0, 9),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                fontsize=9.5,
+                fontweight="bold",
+                color=theme.words(SERIES[i % len(SERIES)]),
+            )
             shrink(text, 0.4, made.figure)
     low, high = ax.get_ylim()
     ax.set_ylim(low, high * 1.6)
@@ -131,6 +148,14 @@ def _shares(ax: Axes, made: Sheet, sweep: Sequence[Analysis], name: str, *, last
         if values[wide] > 12:
             under = sum(p[wide] for p in parts[: BOUNDS.index(bound)])
             ha = "left" if wide == 0 else "right" if wide == len(xs) - 1 else "center"
-            ax.annotate(bound, (xs[wide], under + values[wide] / 2), ({"left": 5, "right": -5, "center": 0}[ha], 0),
-                        textcoords="offset points", ha=ha, va="center", fontsize=9, fontweight="bold",
-                        color="#16202e" if bound == "instructions" else "#ffffff")  # fmt: skip
+            ax.annotate(
+                bound,
+                (xs[wide], under + values[wide] / 2),
+                ({"left": 5, "right": -5, "center": 0}[ha], 0),
+                textcoords="offset points",
+                ha=ha,
+                va="center",
+                fontsize=9,
+                fontweight="bold",
+                color="#16202e" if bound == "instructions" else "#ffffff",
+            )

@@ -240,10 +240,27 @@ def _kernels(m: Marks, a: Analysis, by: By, spots: Sequence[Bubble]) -> tuple[li
             measured += bool(b.reached)
             waits += not b.reached
             m.ax.plot([b.x, b.x], [m.height(other), y], color=colour, linewidth=0.8, alpha=0.45, zorder=2.7)
-            m.ax.scatter([b.x], [m.height(other)], s=(1.0 if b.reached else 0.5) * m.area(share), marker=style.marker,
-                         facecolors="none", edgecolors=colour, linewidths=1.1, zorder=2.9)  # fmt: skip
-        m.ax.scatter([b.x], [y], s=m.area(share), color=colour, marker=style.marker if b.y >= m.at.bottom else "v",
-                     alpha=0.72, edgecolors=m.theme.paper, linewidths=0.7, zorder=3)  # fmt: skip
+            m.ax.scatter(
+                [b.x],
+                [m.height(other)],
+                s=(1.0 if b.reached else 0.5) * m.area(share),
+                marker=style.marker,
+                facecolors="none",
+                edgecolors=colour,
+                linewidths=1.1,
+                zorder=2.9,
+            )
+        m.ax.scatter(
+            [b.x],
+            [y],
+            s=m.area(share),
+            color=colour,
+            marker=style.marker if b.y >= m.at.bottom else "v",
+            alpha=0.72,
+            edgecolors=m.theme.paper,
+            linewidths=0.7,
+            zorder=3,
+        )
         if len(labels) < (3 if m.narrow else 8) and share >= NAMED:
             labels.append(Label(b.x, y, math.sqrt(m.area(share)) / 2, _words(b, whole, m.narrow), style.colour))
     return [*_whole(m, a, m.theme.ink, "whole model"), *labels], _notes(a, lost, waits, measured)
@@ -291,8 +308,16 @@ def _whole(m: Marks, a: Analysis, colour: str, name: str) -> list[Label]:
     if a.measurement:
         reached = t.flops / a.measurement.time_s
         words += f"\nmeasured: {si(reached, 'FLOP/s', 3)}"
-        m.ax.scatter([t.intensity], [m.height(reached)], s=190, marker="*", facecolors=m.theme.paper, edgecolors=colour,
-                     linewidths=1.3, zorder=7)  # fmt: skip
+        m.ax.scatter(
+            [t.intensity],
+            [m.height(reached)],
+            s=190,
+            marker="*",
+            facecolors=m.theme.paper,
+            edgecolors=colour,
+            linewidths=1.3,
+            zorder=7,
+        )
     size = 120 if m.narrow else 190
     m.ax.scatter([t.intensity], [y], s=size, marker="*", color=colour, edgecolors=m.theme.paper, linewidths=1.1, zorder=7.2)
     return [Label(t.intensity, y, 8, words, colour, bold=True)]
@@ -303,8 +328,15 @@ def _compare(m: Marks, group: Sequence[Analysis]) -> tuple[list[Label], list[str
     for i, a in enumerate(group):
         colour = m.theme.mark(SERIES[i % len(SERIES)])
         spots = [b for b in bubbles(a.kernels) if b.y >= m.at.low]
-        m.ax.scatter([b.x for b in spots], [b.y for b in spots], s=[0.4 * m.area(b.time_s / time_of(a)) for b in spots],
-                     color=colour, alpha=0.28, linewidths=0, zorder=3)  # fmt: skip
+        m.ax.scatter(
+            [b.x for b in spots],
+            [b.y for b in spots],
+            s=[0.4 * m.area(b.time_s / time_of(a)) for b in spots],
+            color=colour,
+            alpha=0.28,
+            linewidths=0,
+            zorder=3,
+        )
         labels += _whole(m, a, colour, printable(distinct_name(a, group)))
     seen = "★ whole model as predicted" + (", hollow as measured" if any(a.measurement for a in group) else "")
     return labels, [f"dots: kernels · {seen}"]

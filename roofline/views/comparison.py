@@ -19,9 +19,27 @@ from roofline.views.text import cell, escape, grid
 
 # What CSV holds, in base units.
 FIELDS = (
-    "model", "device", "batch", "params", "macs", "flops", "bytes", "intensity", "time_s", "time_low", "time_high",
-    "throughput", "speed_up", "peak_memory_bytes", "bound", "fits", "front", "energy_j", "energy_low", "energy_high",
-)  # fmt: skip
+    "model",
+    "device",
+    "batch",
+    "params",
+    "macs",
+    "flops",
+    "bytes",
+    "intensity",
+    "time_s",
+    "time_low",
+    "time_high",
+    "throughput",
+    "speed_up",
+    "peak_memory_bytes",
+    "bound",
+    "fits",
+    "front",
+    "energy_j",
+    "energy_low",
+    "energy_high",
+)
 
 
 class Column(NamedTuple):

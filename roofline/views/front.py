@@ -103,8 +103,14 @@ def _plane(ax: Axes, made: Sheet, found: Scatter) -> None:
         colour, marker = _style(theme, i)
         line = found.front_of(i)
         if len(line) > 1:
-            ax.plot(*zip(*(m.at for m in line), strict=True), color=colour, linewidth=1.4, alpha=0.75, zorder=2,
-                    drawstyle="steps-post" if found.axes[0].least else "steps-pre")  # fmt: skip
+            ax.plot(
+                *zip(*(m.at for m in line), strict=True),
+                color=colour,
+                linewidth=1.4,
+                alpha=0.75,
+                zorder=2,
+                drawstyle="steps-post" if found.axes[0].least else "steps-pre",
+            )
         _marks(ax, theme, found.named(i), colour, marker)
     _names(ax, made, found)
 

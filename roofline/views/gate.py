@@ -104,12 +104,19 @@ def _history(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> 
     commit = os.environ.get("GITHUB_SHA") or os.environ.get("CI_COMMIT_SHA") or ""
     before = path.read_bytes() if path.exists() else b""
     lines = [
-        msgspec.json.encode({
-            "commit": commit, "budget": v.budget, "device": v.device, "batch": v.batch, "dtype": v.dtype, "ok": v.ok,
-            **{f.metric: f.actual for f in v.findings},
-        })
+        msgspec.json.encode(
+            {
+                "commit": commit,
+                "budget": v.budget,
+                "device": v.device,
+                "batch": v.batch,
+                "dtype": v.dtype,
+                "ok": v.ok,
+                **{f.metric: f.actual for f in v.findings},
+            }
+        )
         for v in found
-    ]  # fmt: skip
+    ]
     return before + b"".join(line + b"\n" for line in lines)
 
 

@@ -30,10 +30,18 @@ def place(ax: Axes, theme: Theme, words: list[Bbox], marks: list[Bbox], labels: 
     scale = ax.figure.dpi / 72
     for label in labels:
         text = ax.annotate(
-            label.words, (label.x, label.y), (0, 0), textcoords="offset points", va="bottom", linespacing=1.3,
-            fontsize=9.6 if label.bold else 8.8, color=theme.ink if label.bold else theme.words(label.colour), zorder=8,
-            fontweight="bold" if label.bold else "normal", bbox=behind(theme),
-        )  # fmt: skip
+            label.words,
+            (label.x, label.y),
+            (0, 0),
+            textcoords="offset points",
+            va="bottom",
+            linespacing=1.3,
+            fontsize=9.6 if label.bold else 8.8,
+            color=theme.ink if label.bold else theme.words(label.colour),
+            zorder=8,
+            fontweight="bold" if label.bold else "normal",
+            bbox=behind(theme),
+        )
         x, y = ax.transData.transform((label.x, label.y)) / scale
         size = text.get_window_extent()
         width, height = size.width / scale, size.height / scale
@@ -49,12 +57,19 @@ def place(ax: Axes, theme: Theme, words: list[Bbox], marks: list[Bbox], labels: 
         end = min(max(0.0, dx), dx + width), min(max(0.0, dy), dy + height)
         if math.hypot(*end) > label.radius + 9:
             ax.annotate(
-                "", (label.x, label.y), end, textcoords="offset points", zorder=7.5,
+                "",
+                (label.x, label.y),
+                end,
+                textcoords="offset points",
+                zorder=7.5,
                 arrowprops={
-                    "arrowstyle": "-", "color": theme.mark(label.colour), "linewidth": 0.9, "shrinkA": 0,
+                    "arrowstyle": "-",
+                    "color": theme.mark(label.colour),
+                    "linewidth": 0.9,
+                    "shrinkA": 0,
                     "shrinkB": label.radius * 0.7,
                 },
-            )  # fmt: skip
+            )
 
 
 def _free(

@@ -72,10 +72,19 @@ def render(report: Report, path: Path) -> bytes:
 def _row(one: LeftOut) -> list[str]:
     rank = "n/a" if one.ours.spearman is None else f"{one.ours.spearman:.3f}"
     return [
-        one.device, safe(one.table), str(one.rows), f"{one.ours.median_ape:.1%}", f"{one.ours.p90_ape:.1%}", rank,
-        f"{one.ours.median_ratio:.2f}", f"{one.one_factor_ape:.1%}", f"{one.within:.0%}", f"{one.half_width:.0%}",
-        f"{one.baselines['roofline'].median_ape:.0%}", f"{one.baselines['flops'].median_ape:.0%}",
-    ]  # fmt: skip
+        one.device,
+        safe(one.table),
+        str(one.rows),
+        f"{one.ours.median_ape:.1%}",
+        f"{one.ours.p90_ape:.1%}",
+        rank,
+        f"{one.ours.median_ratio:.2f}",
+        f"{one.one_factor_ape:.1%}",
+        f"{one.within:.0%}",
+        f"{one.half_width:.0%}",
+        f"{one.baselines['roofline'].median_ape:.0%}",
+        f"{one.baselines['flops'].median_ape:.0%}",
+    ]
 
 
 def _groups(report: Report, what: str) -> list[list[str]]:

@@ -49,9 +49,18 @@ def axes(ax: Axes, theme: Theme, at: Frame, *, first: bool = True, narrow: bool 
     if at.edge < at.left:
         ax.axvspan(at.edge, at.left, color=theme.grid, alpha=0.55, linewidth=0, zorder=0.4)
         ax.annotate(
-            "no\narithmetic,\nby B/s", (at.strip, 0), (0, -7), xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="center", va="top", fontsize=7 if narrow else 8, color=theme.soft, annotation_clip=False, linespacing=1.15,
-        )  # fmt: skip
+            "no\narithmetic,\nby B/s",
+            (at.strip, 0),
+            (0, -7),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=7 if narrow else 8,
+            color=theme.soft,
+            annotation_clip=False,
+            linespacing=1.15,
+        )
 
 
 class Roofs:
@@ -137,11 +146,20 @@ class Roofs:
                 x = end * 10 ** (10 * scale / (x1 - x0))
         up = math.radians(angle)
         text = ax.annotate(
-            words, (x, bandwidth * x), (-4 * math.sin(up), 4 * math.cos(up)), textcoords="offset points", rotation=angle,
-            rotation_mode="anchor", ha="left", va="bottom", fontsize=self.size,
-            color=self.theme.ink if bold else self.theme.soft, fontweight="bold" if bold else "normal", zorder=6,
+            words,
+            (x, bandwidth * x),
+            (-4 * math.sin(up), 4 * math.cos(up)),
+            textcoords="offset points",
+            rotation=angle,
+            rotation_mode="anchor",
+            ha="left",
+            va="bottom",
+            fontsize=self.size,
+            color=self.theme.ink if bold else self.theme.soft,
+            fontweight="bold" if bold else "normal",
+            zorder=6,
             bbox=behind(self.theme),
-        )  # fmt: skip
+        )
         boxes = along(text, angle)
         end = x * 10 ** ((boxes[-1].x1 - boxes[0].x0) / (x1 - x0))
         if not bold and end > meet / bandwidth:
@@ -198,10 +216,18 @@ class Roofs:
     def _flat(self, words: str, value: float, bold: bool) -> Annotation:
         theme = self.theme
         return self.ax.annotate(
-            words, (self.at.right, value), (-4, 3), zorder=6, textcoords="offset points", ha="right", va="bottom",
-            fontsize=self.size, color=theme.ink if bold else theme.soft, fontweight="bold" if bold else "normal",
+            words,
+            (self.at.right, value),
+            (-4, 3),
+            zorder=6,
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=self.size,
+            color=theme.ink if bold else theme.soft,
+            fontweight="bold" if bold else "normal",
             bbox=behind(theme),
-        )  # fmt: skip
+        )
 
     def _covers(self, box: Bbox) -> bool:
         """Whether kernels that take time lie under it."""
@@ -216,13 +242,29 @@ class Roofs:
             ("  FLOPs take longer", "left", 6, theme.words(BOUND_COLOUR["compute"])),
             (f"ridge {si(ridge, digits=3)} FLOP/B", "center", 21, theme.soft),
         ]
-        self.ax.plot([ridge], [peak], marker="o", markersize=6, color=theme.paper, markeredgecolor=theme.ink,
-                     markeredgewidth=1.6, zorder=5)  # fmt: skip
+        self.ax.plot(
+            [ridge],
+            [peak],
+            marker="o",
+            markersize=6,
+            color=theme.paper,
+            markeredgecolor=theme.ink,
+            markeredgewidth=1.6,
+            zorder=5,
+        )
         for text, ha, up, colour in words[2:] if self.narrow else words:
             shown = self.ax.annotate(
-                text, (ridge, at.low), (0, 6 if self.narrow else up), textcoords="offset points", ha=ha, va="bottom",
-                fontsize=self.size - 0.5, color=colour, zorder=6, bbox=behind(theme),
-            )  # fmt: skip
+                text,
+                (ridge, at.low),
+                (0, 6 if self.narrow else up),
+                textcoords="offset points",
+                ha=ha,
+                va="bottom",
+                fontsize=self.size - 0.5,
+                color=colour,
+                zorder=6,
+                bbox=behind(theme),
+            )
             self.taken.append(shown.get_window_extent())
 
 
@@ -243,10 +285,17 @@ def floor(ax: Axes, theme: Theme, at: Frame, a: Analysis, taken: list[Bbox], *, 
         words = f"starting alone: {si(value, 'FLOP/s', 2)}"
     for up, side, x in ((-3, "right", at.right), (3, "right", at.right), (3, "left", at.left), (-3, "left", at.left)):
         text = ax.annotate(
-            words, (x, value), (-4 if side == "right" else 4, up), textcoords="offset points", ha=side,
-            va="bottom" if up > 0 else "top", fontsize=7.6 if narrow else 8.8, color=theme.words(colour), zorder=6,
+            words,
+            (x, value),
+            (-4 if side == "right" else 4, up),
+            textcoords="offset points",
+            ha=side,
+            va="bottom" if up > 0 else "top",
+            fontsize=7.6 if narrow else 8.8,
+            color=theme.words(colour),
+            zorder=6,
             bbox=behind(theme),
-        )  # fmt: skip
+        )
         box = text.get_window_extent()
         if not meets(box, taken):
             taken.append(box)

@@ -48,10 +48,19 @@ def silent(kernels: Sequence[KernelRow]) -> list[Bubble]:
         first = max(group, key=lambda k: k.time_s)
         took = sum(k.measured_s or 0.0 for k in group)
         work = first.time_s - first.overhead_s
-        out.append(Bubble(
-            0.0, first.bytes / first.time_s, took or sum(k.time_s for k in group), len(group), _name(first), klass,
-            sum(k.bytes for k in group) / took if took else 0.0, first.bytes / work if work > 0 else 0.0, _shape(first),
-        ))  # fmt: skip
+        out.append(
+            Bubble(
+                0.0,
+                first.bytes / first.time_s,
+                took or sum(k.time_s for k in group),
+                len(group),
+                _name(first),
+                klass,
+                sum(k.bytes for k in group) / took if took else 0.0,
+                first.bytes / work if work > 0 else 0.0,
+                _shape(first),
+            )
+        )
     return sorted(out, key=lambda b: b.time_s)
 
 
@@ -71,9 +80,19 @@ def bubbles(rows: Sequence[KernelRow] | Sequence[LayerRow]) -> list[Bubble]:
         whole = took or sum(r.time_s for r in group)
         work = first.time_s - first.overhead_s if isinstance(first, KernelRow) else 0.0
         alone = first.flops / work if work > 0 else 0.0
-        out.append(Bubble(
-            first.intensity, first.flops / first.time_s, whole, len(group), _name(first), klass, reached, alone, _shape(first)
-        ))  # fmt: skip
+        out.append(
+            Bubble(
+                first.intensity,
+                first.flops / first.time_s,
+                whole,
+                len(group),
+                _name(first),
+                klass,
+                reached,
+                alone,
+                _shape(first),
+            )
+        )
     return sorted(out, key=lambda b: b.time_s)
 
 

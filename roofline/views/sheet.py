@@ -189,6 +189,13 @@ def footer(made: Sheet, notes: list[str], tool: str) -> None:
     high = made.inches[1]
     if not narrow:
         part.text(0.985, 0.13 / high, tool, ha="right", fontsize=8, color=theme.faint)
-    text = part.text(0.03 if narrow else 0.02, 0.09 / high, "\n".join(notes), va="bottom", fontsize=7.6 if narrow else 8.5,
-                     color=theme.soft, linespacing=1.3)  # fmt: skip
+    text = part.text(
+        0.03 if narrow else 0.02,
+        0.09 / high,
+        "\n".join(notes),
+        va="bottom",
+        fontsize=7.6 if narrow else 8.5,
+        color=theme.soft,
+        linespacing=1.3,
+    )
     shrink(text, 0.95 if narrow else 0.80, part)

@@ -98,11 +98,27 @@ def _bars(ax: Axes, made: Sheet, rows: Sequence[Bar], i: int, a: Analysis, *, na
         for bound, value in fullest(row.times[i]):
             ax.barh(y, value, 0.72, left=at, color=theme.mark(BOUND_COLOUR.get(bound, theme.faint)))
             at += value
-        ax.annotate(f"{seconds(row.of(i))}  {percent(row.of(i), a.totals.time_s)}", (at, y), (4, 0), textcoords="offset points",
-                    va="center", fontsize=size, color=theme.soft, annotation_clip=False)  # fmt: skip
+        ax.annotate(
+            f"{seconds(row.of(i))}  {percent(row.of(i), a.totals.time_s)}",
+            (at, y),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=size,
+            color=theme.soft,
+            annotation_clip=False,
+        )
         if names:
-            text = ax.annotate(printable(row.name), (0, y), (-6, 0), textcoords="offset points", ha="right", va="center",
-                               fontsize=size, annotation_clip=False)  # fmt: skip
+            text = ax.annotate(
+                printable(row.name),
+                (0, y),
+                (-6, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=size,
+                annotation_clip=False,
+            )
             shrink(text, (1.45 if made.narrow else 2.6) / made.inches[0], made.figure)
     if title:
         ax.set_title(printable(a.device.title or a.device.name), loc="left", fontsize=12, fontweight="bold", color=theme.ink)

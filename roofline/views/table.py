@@ -39,7 +39,7 @@ from roofline.views.columns import (
     Row,
     share_of,
     took,
-)  # fmt: skip
+)
 from roofline.views.style import BOUND_SIGN, BOUND_STYLE, class_style, fullest
 
 

@@ -49,9 +49,16 @@ def _events(a: Analysis, pid: int) -> Iterator[dict[str, Any]]:
 
 def _facts(k: KernelRow) -> dict[str, Any]:
     return {
-        "module": k.layer, "class": k.klass, "shape": list(k.shape), "dtype": k.dtype, "FLOPs": k.flops, "bytes": k.bytes,
-        "bound": k.bound, "level": k.level, "phase": k.phase,
-    }  # fmt: skip
+        "module": k.layer,
+        "class": k.klass,
+        "shape": list(k.shape),
+        "dtype": k.dtype,
+        "FLOPs": k.flops,
+        "bytes": k.bytes,
+        "bound": k.bound,
+        "level": k.level,
+        "phase": k.phase,
+    }
 
 
 def _modules(spans: Sequence[tuple[str, float, float]]) -> Iterator[tuple[str, float, float]]:

@@ -151,10 +151,19 @@ def shell(name: str, at: Path, event: dict[str, Any], **more: str) -> subprocess
     """A step of the action as a runner runs it, its expressions filled in."""
     (at / "event.json").write_text(json.dumps(event))
     env = {
-        **os.environ, "PYTHON": sys.executable, "GITHUB_ACTIONS": "true", "GITHUB_EVENT_PATH": str(at / "event.json"),
-        "GITHUB_OUTPUT": str(at / "output"), "GITHUB_STEP_SUMMARY": str(at / "summary.md"), "RUNNER_TEMP": str(at), "FILE": "",
-        "AGAINST": "", "GITHUB_TOKEN": "t", "PYTHONPATH": f"{REPO}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", **more,
-    }  # fmt: skip
+        **os.environ,
+        "PYTHON": sys.executable,
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_PATH": str(at / "event.json"),
+        "GITHUB_OUTPUT": str(at / "output"),
+        "GITHUB_STEP_SUMMARY": str(at / "summary.md"),
+        "RUNNER_TEMP": str(at),
+        "FILE": "",
+        "AGAINST": "",
+        "GITHUB_TOKEN": "t",
+        "PYTHONPATH": f"{REPO}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        **more,
+    }
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps()[name]["run"]]
     return subprocess.run(command, cwd=at, env=env, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120)
 

@@ -146,14 +146,28 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], list[Tensor]]] = {
 
 # reference models, with a resolution where a smaller one will do
 REFERENCE = {
-    "mobilenet_v3_large": 96, "resnet50": 96, "efficientnet_b0": 96, "shufflenet_v2_x1_0": 96, "squeezenet1_1": 96,
-    "ghostnet": 96, "se_resnet50": 96, "vgg11": 64, "vit_b_16": None,
-}  # fmt: skip
+    "mobilenet_v3_large": 96,
+    "resnet50": 96,
+    "efficientnet_b0": 96,
+    "shufflenet_v2_x1_0": 96,
+    "squeezenet1_1": 96,
+    "ghostnet": 96,
+    "se_resnet50": 96,
+    "vgg11": 64,
+    "vit_b_16": None,
+}
 
 _SMALL = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2,
-    "vocab_size": 200, "n_embd": 64, "n_layer": 2, "n_head": 8,
-}  # fmt: skip
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 200,
+    "n_embd": 64,
+    "n_layer": 2,
+    "n_head": 8,
+}
 # classes of transformers
 LANGUAGE = ("LlamaForCausalLM", "GPT2LMHeadModel", "MixtralForCausalLM")
 

@@ -41,9 +41,16 @@ KNOWN = {
     "x - y": Known("sub", ((5, 7), (5, 7)), (5, 7), 0, 35),
     "x / y": Known("div", ((5, 7), (5, 7)), (5, 7), 0, 35),
     # every element of the image meets the 3 x 3 kernel of each of 4 results
-    "transposed, stride 2": Known("conv_transpose2d", ((1, 3, 8, 8), (3, 4, 3, 3)), (1, 4, 16, 16), 3 * 8 * 8 * 4 * 9, 0,
-                                  (None, [2, 2], [1, 1], [1, 1])),
+    "transposed, stride 2": Known(
+        "conv_transpose2d", ((1, 3, 8, 8), (3, 4, 3, 3)), (1, 4, 16, 16), 3 * 8 * 8 * 4 * 9, 0, (None, [2, 2], [1, 1], [1, 1])
+    ),
     "padding same": Known("conv2d", ((1, 3, 8, 8), (4, 3, 3, 3)), (1, 4, 8, 8), 4 * 8 * 8 * 3 * 9, 0, (None, [1, 1], "same")),
-    "32 groups": Known("conv2d", ((1, 128, 56, 56), (128, 4, 3, 3)), (1, 128, 56, 56), 128 * 56 * 56 * 4 * 9, 0,
-                       (None, [1, 1], [1, 1], [1, 1], 32)),
-}  # fmt: skip
+    "32 groups": Known(
+        "conv2d",
+        ((1, 128, 56, 56), (128, 4, 3, 3)),
+        (1, 128, 56, 56),
+        128 * 56 * 56 * 4 * 9,
+        0,
+        (None, [1, 1], [1, 1], [1, 1], 32),
+    ),
+}

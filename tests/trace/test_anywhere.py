@@ -82,11 +82,18 @@ def test_what_asks_for_the_kind_says_so(module: nn.Module, options: dict[str, An
 def test_no_model_that_says_so_differs() -> None:
     """Every operator that is taken apart somewhere, in a plain call."""
     calls: list[Callable[[Tensor], Any]] = [
-        lambda x: F.mse_loss(x, x), lambda x: F.huber_loss(x, x), lambda x: F.log_softmax(x.half(), -1, dtype=torch.float32),
-        lambda x: F.softmax(x.half(), -1, dtype=torch.float32), lambda x: F.rms_norm(x, (16,)), masked, attended,
-        lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), lambda x: F.group_norm(x, 2),
-        lambda x: x.half() @ x.half(), lambda x: F.linear(x.transpose(1, 2), x[0, 0]),
-    ]  # fmt: skip
+        lambda x: F.mse_loss(x, x),
+        lambda x: F.huber_loss(x, x),
+        lambda x: F.log_softmax(x.half(), -1, dtype=torch.float32),
+        lambda x: F.softmax(x.half(), -1, dtype=torch.float32),
+        lambda x: F.rms_norm(x, (16,)),
+        masked,
+        attended,
+        lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
+        lambda x: F.group_norm(x, 2),
+        lambda x: x.half() @ x.half(),
+        lambda x: F.linear(x.transpose(1, 2), x[0, 0]),
+    ]
     for call in calls:
         gpu, cpu = both(Calls(call))
         assert gpu.anywhere is cpu.anywhere

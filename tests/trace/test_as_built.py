@@ -143,9 +143,16 @@ def test_a_saved_analysis_is_asked_for_again_as_built() -> None:
 def test_a_configuration_says_the_dtype_of_its_model(key: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     config = {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 128,
-        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1000, key: "bfloat16",
-    }  # fmt: skip
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 1000,
+        key: "bfloat16",
+    }
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     found, asked = (on(f"hf:{tmp_path}", "1,16:int64", **options) for options in ({}, {"dtype": "fp32"}))
     # embedding and head apart, 2 + 1 norms, q and o 64 x 64, k and v 32 x 64, three of 128 x 64

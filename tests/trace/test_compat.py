@@ -55,11 +55,18 @@ def test_the_floors_are_those_of_the_project() -> None:
 @pytest.mark.parametrize(
     ("met", "floor", "old"),
     [
-        ("2.8.0", "2.9", True), ("2.9.0a0+git12", "2.9", False), ("2.9", "2.9", False), ("2.10.1+cpu", "2.9", False),
-        ("2", "2.9", True), ("1.0.15", "1.0.16", True), ("1.1", "1.0.16", False), ("4.57.6", "5.5", True),
-        ("unknown", "5.5", False), ("5.5.0.dev0", "5.5", False),
+        ("2.8.0", "2.9", True),
+        ("2.9.0a0+git12", "2.9", False),
+        ("2.9", "2.9", False),
+        ("2.10.1+cpu", "2.9", False),
+        ("2", "2.9", True),
+        ("1.0.15", "1.0.16", True),
+        ("1.1", "1.0.16", False),
+        ("4.57.6", "5.5", True),
+        ("unknown", "5.5", False),
+        ("5.5.0.dev0", "5.5", False),
     ],
-)  # fmt: skip
+)
 def test_versions_are_compared_as_numbers(met: str, floor: str, old: bool) -> None:
     assert compat.older(met, floor) is old
 

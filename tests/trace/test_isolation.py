@@ -232,8 +232,10 @@ class Net(nn.Module):
 LEFT = {
     "default dtype": ("torch.set_default_dtype(torch.float64)", torch.get_default_dtype),
     "default device": ("torch.set_default_device('meta')", torch.get_default_device),
-    "tensor type": ("import warnings; warnings.simplefilter('ignore'); torch.set_default_tensor_type(torch.DoubleTensor)",
-                    torch.get_default_dtype),
+    "tensor type": (
+        "import warnings; warnings.simplefilter('ignore'); torch.set_default_tensor_type(torch.DoubleTensor)",
+        torch.get_default_dtype,
+    ),
     "grad mode": ("torch.set_grad_enabled(False)", torch.is_grad_enabled),
     "threads": ("torch.set_num_threads(torch.get_num_threads() + 1)", torch.get_num_threads),
     "deterministic": ("torch.use_deterministic_algorithms(True)", torch.are_deterministic_algorithms_enabled),
@@ -250,21 +252,27 @@ LEFT = {
     "signal": ("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)", lambda: signal.getsignal(signal.SIGINT)),
     "locale": ("import locale; locale.setlocale(locale.LC_ALL, 'C')", lambda: locale.setlocale(locale.LC_ALL)),
     "recursion": ("sys.setrecursionlimit(12345)", sys.getrecursionlimit),
-    "logging": ("import logging; logging.disable(50); logging.getLogger().setLevel(5)",
-                lambda: (logging.root.level, logging.root.manager.disable)),
+    "logging": (
+        "import logging; logging.disable(50); logging.getLogger().setLevel(5)",
+        lambda: (logging.root.level, logging.root.manager.disable),
+    ),
     "stdout": ("import io; sys.stdout = io.StringIO()", lambda: sys.stdout),
     "stdout's descriptor": ("os.dup2(os.open(os.devnull, os.O_WRONLY), 1)", lambda: os.fstat(1).st_ino),
     "a layer": ("nn.Linear.forward = lambda self, x: x", lambda: nn.Linear.forward),
     "a class": ("nn.ReLU = nn.GELU", lambda: nn.ReLU),
     "a function": ("nn.functional.linear = lambda *a: a[0]", lambda: nn.functional.linear),
     "a method of tensors": ("torch.Tensor.left = lambda self: 1", lambda: hasattr(torch.Tensor, "left")),
-    "a global hook": ("nn.modules.module.register_module_forward_hook(lambda *a: None)",
-                      lambda: len(nn.modules.module._global_forward_hooks)),
+    "a global hook": (
+        "nn.modules.module.register_module_forward_hook(lambda *a: None)",
+        lambda: len(nn.modules.module._global_forward_hooks),
+    ),
     "a builtin": ("import builtins; builtins.print = id", lambda: builtins.print),
-    "a rule": ("import roofline; roofline.register_flops('left::op')(lambda *a, out: 1)",
-               lambda: __import__("roofline.cost").cost.rule_of("left.op")),
+    "a rule": (
+        "import roofline; roofline.register_flops('left::op')(lambda *a, out: 1)",
+        lambda: __import__("roofline.cost").cost.rule_of("left.op"),
+    ),
     "an exit handler": ("import atexit; atexit.register(os._exit, 0)", lambda: 0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("when", ["file", "build", "forward"])

@@ -238,13 +238,20 @@ def state(model: nn.Module) -> dict[str, Any]:
 def process() -> dict[str, Any]:
     hooks = nn.modules.module
     return {
-        "torch": torch.get_rng_state().tolist(), "random": random.getstate(), "dtype": torch.get_default_dtype(),
-        "threads": torch.get_num_threads(), "environ": dict(os.environ), "grad": torch.is_grad_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(), "inference": torch.is_inference_mode_enabled(),
+        "torch": torch.get_rng_state().tolist(),
+        "random": random.getstate(),
+        "dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "environ": dict(os.environ),
+        "grad": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
         "hooks": [dict(hooks._global_forward_hooks), dict(hooks._global_forward_pre_hooks)],
         "autocast": (torch.is_autocast_enabled("cuda"), torch.is_autocast_enabled("cpu"), torch.autocast.__enter__),
-        "jit": torch._C._get_graph_executor_optimize(), "warnings": list(warnings.filters), "directory": os.getcwd(),
-    }  # fmt: skip
+        "jit": torch._C._get_graph_executor_optimize(),
+        "warnings": list(warnings.filters),
+        "directory": os.getcwd(),
+    }
 
 
 PASSES: dict[str, dict[str, Any]] = {

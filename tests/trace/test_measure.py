@@ -78,10 +78,26 @@ def test_operators_are_matched_across_a_copy_more_or_less() -> None:
 
 def row(klass: str, time_s: float, measured_s: float) -> KernelRow:
     return KernelRow(
-        layer="", op="x", klass=klass, shape=(1,), dtype="float32", flops=1, macs=0, bytes=1, weight_bytes=0, intensity=1.0,
-        time_s=time_s, bound="memory", level="DRAM", efficiency=1.0, compute_s=0.0, memory_s=time_s, overhead_s=0.0, known=True,
+        layer="",
+        op="x",
+        klass=klass,
+        shape=(1,),
+        dtype="float32",
+        flops=1,
+        macs=0,
+        bytes=1,
+        weight_bytes=0,
+        intensity=1.0,
+        time_s=time_s,
+        bound="memory",
+        level="DRAM",
+        efficiency=1.0,
+        compute_s=0.0,
+        memory_s=time_s,
+        overhead_s=0.0,
+        known=True,
         measured_s=measured_s,
-    )  # fmt: skip
+    )
 
 
 def test_gap_by_class_largest_first() -> None:

@@ -336,8 +336,15 @@ def test_gradient_rules_are_what_real_cpu_kernels_answer(train: bool) -> None:
         (aten.native_batch_norm_backward.default, g, x, b, b, b, b, b, train, 1e-5, [True, True, True]),
         (aten.native_layer_norm.default, x, [6, 6], torch.rand(6, 6), torch.rand(6, 6), 1e-5),
         (
-            aten.native_layer_norm_backward.default, g, x, [6, 6], torch.rand(2, 4, 1, 1), torch.rand(2, 4, 1, 1),
-            torch.rand(6, 6), torch.rand(6, 6), [True, True, True],
+            aten.native_layer_norm_backward.default,
+            g,
+            x,
+            [6, 6],
+            torch.rand(2, 4, 1, 1),
+            torch.rand(2, 4, 1, 1),
+            torch.rand(6, 6),
+            torch.rand(6, 6),
+            [True, True, True],
         ),
         (aten.max_pool2d_with_indices.default, x, [2, 2], [2, 2], [0, 0]),
         (aten._softmax_backward_data.default, g, x, -1, torch.float32),
@@ -348,7 +355,7 @@ def test_gradient_rules_are_what_real_cpu_kernels_answer(train: bool) -> None:
         (aten.gelu_backward.default, g, x),
         (aten.silu_backward.default, g, x),
         (aten._foreach_sqrt.default, [x, w]),
-    ]  # fmt: skip
+    ]
     for func, *args in calls:
         ours, real = _both(func, *args)
         assert ours == real, func

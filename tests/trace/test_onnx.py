@@ -108,12 +108,19 @@ def test_resize_by_scales(write: Any, way: str) -> None:
     one, two = (onnx.numpy_helper.from_array(fixed([v, v])) for v in (1.0, 2.0))
     before: list[Node] = {
         "constant": [("Constant", [], ["s"], {"value": scales})],
-        "worked out": [("Constant", [], ["one"], {"value": one}), ("Constant", [], ["two"], {"value": two}),
-                       ("Concat", ["one", "two"], ["s"], {"axis": 0})],
+        "worked out": [
+            ("Constant", [], ["one"], {"value": one}),
+            ("Constant", [], ["two"], {"value": two}),
+            ("Concat", ["one", "two"], ["s"], {"axis": 0}),
+        ],
         "initializer": [],
-        "sizes": [("Shape", ["x"], ["shape"], {}), ("Cast", ["shape"], ["float"], {"to": F}),
-                  ("Mul", ["float", "factor"], ["product"], {}), ("Cast", ["product"], ["size"], {"to": I64})],
-    }[way]  # fmt: skip
+        "sizes": [
+            ("Shape", ["x"], ["shape"], {}),
+            ("Cast", ["shape"], ["float"], {"to": F}),
+            ("Mul", ["float", "factor"], ["product"], {}),
+            ("Cast", ["product"], ["size"], {"to": I64}),
+        ],
+    }[way]
     resize = ("Resize", ["x", "", "", "size"] if way == "sizes" else ["x", "", "s"], ["y"], {"mode": "linear"})
     weights = {"initializer": {"s": fixed([1.0, 1.0, 2.0, 2.0])}, "sizes": {"factor": fixed([1.0, 1.0, 2.0, 2.0])}}
     trace = traced(write([*before, resize, ("Relu", ["y"], ["z"], {})], {"x": ["n", 3, 5, 7]}, "z", weights.get(way)), batch=2)
@@ -363,8 +370,15 @@ def test_an_operator(
     """Arithmetic by hand; the shape of its result is stated nowhere, and the next node needs it."""
     outs = {"DynamicQuantizeLinear": ["y", "scale", "zero"]}.get(kind, ["y"])
     node = (kind, ins, outs, attributes, *([MS] if where == MS else []))
-    trace = traced(write([node, ("Shape", ["y"], ["s"], {}), ("Identity", ["y"], ["z"], {})], inputs, "z", weights,
-                         opset=where if where != MS else 17))  # fmt: skip
+    trace = traced(
+        write(
+            [node, ("Shape", ["y"], ["s"], {}), ("Identity", ["y"], ["z"], {})],
+            inputs,
+            "z",
+            weights,
+            opset=where if where != MS else 17,
+        )
+    )
     (found,) = [w for name, w in counted(trace).items() if name != "aten.view"]
     assert found == expected
 

@@ -17,9 +17,16 @@ from roofline.errors import SourceError
 pytest.importorskip("transformers")
 
 LLAMA = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 512,
-    "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 1000, "dtype": "bfloat16",
-}  # fmt: skip
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 1000,
+    "dtype": "bfloat16",
+}
 # the linear layers [o, i] of a block; embedding and output layer (1000 x 256) and three norms stay in bf16
 LAYERS = [(256, 256)] * 4 + [(512, 256)] * 2 + [(256, 512)]
 REST = 2 * (2 * 1000 * 256 + 3 * 256)
@@ -99,10 +106,20 @@ def test_what_is_left_out_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_experts_in_one_tensor_are_stored_so_too(tmp_path: Path) -> None:
     base = {
-        "model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"], "hidden_size": 64, "intermediate_size": 64,
-        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16, "vocab_size": 100,
-        "num_local_experts": 4, "num_experts_per_tok": 2, "dtype": "bfloat16", "layer_types": ["full_attention"],
-    }  # fmt: skip
+        "model_type": "gpt_oss",
+        "architectures": ["GptOssForCausalLM"],
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "vocab_size": 100,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "dtype": "bfloat16",
+        "layer_types": ["full_attention"],
+    }
     plain, found = (on(tmp_path, table, "1,8:int64", base=base) for table in ({}, {"quant_method": "mxfp4"}))
     experts = 4 * 64 * (128 + 64)  # gate and up, down
     assert plain.model.param_bytes - found.model.param_bytes == 2 * experts - (experts // 2 + experts // 32)
@@ -145,8 +162,10 @@ def test_dynamically_quantized_layers_hold_and_run_their_weights() -> None:
     assert found.coverage.never_ran == []
     assert found.coverage.unknown_ops == []
     halves = analyze(
-        quantize(nn.Sequential(nn.Linear(32, 64)), {nn.Linear}, dtype=torch.float16), args=(torch.rand(4, 32),), device="t4",
+        quantize(nn.Sequential(nn.Linear(32, 64)), {nn.Linear}, dtype=torch.float16),
+        args=(torch.rand(4, 32),),
+        device="t4",
         cache=False,
-    )  # fmt: skip
+    )
     assert halves.model.param_bytes == 2 * 32 * 64 + 4 * 64
     assert halves.totals.macs == 4 * 32 * 64

@@ -128,9 +128,16 @@ def test_the_other_counters_take_the_kind_and_what_is_printed_of_it(toy: Toy) ->
 
 
 OWN_FILES = {
-    "reference.py", "python.py", "exported/__init__.py", "onnx/__init__.py", "zoo.py", "torchvision.py", "timm.py",
-    "transformers.py", "kinds.py",
-}  # fmt: skip
+    "reference.py",
+    "python.py",
+    "exported/__init__.py",
+    "onnx/__init__.py",
+    "zoo.py",
+    "torchvision.py",
+    "timm.py",
+    "transformers.py",
+    "kinds.py",
+}
 
 
 def test_nothing_outside_its_file_asks_which_kind_a_source_is_of() -> None:

@@ -14,10 +14,17 @@ VISION = list(zoo.names("torchvision"))
 TIMM = list(zoo.names("timm"))[::6]
 # seconds each, and what runs in them runs in their second versions or smaller siblings too
 LONG = {
-    "maskrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn",
-    "quantized_resnext101_64x4d", "quantized_resnext101_32x8d", "quantized_inception_v3", "quantized_shufflenet_v2_x1_5",
-    "quantized_shufflenet_v2_x2_0", "quantized_shufflenet_v2_x0_5",
-}  # fmt: skip
+    "maskrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "quantized_resnext101_64x4d",
+    "quantized_resnext101_32x8d",
+    "quantized_inception_v3",
+    "quantized_shufflenet_v2_x1_5",
+    "quantized_shufflenet_v2_x2_0",
+    "quantized_shufflenet_v2_x0_5",
+}
 
 
 @pytest.mark.slow

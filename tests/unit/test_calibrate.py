@@ -258,17 +258,33 @@ def test_every_device_survives_its_own_file(tmp_path: Path) -> None:
 
 def test_what_a_calibration_adds_survives_too(tmp_path: Path) -> None:
     measured = Device(
-        name="cpu", title='A "quoted" \\ name\n', kind="cpu", vendor="ARM", arch="x", tier="calibrated", tensor={},
+        name="cpu",
+        title='A "quoted" \\ name\n',
+        kind="cpu",
+        vendor="ARM",
+        arch="x",
+        tier="calibrated",
+        tensor={},
         vector={"fp32": Peak(3.5e11, "here", "measured", nominal=4e11, spread=0.03)},
-        levels=(Level("L2", 4 << 20, 1.5e11, "here", "measured", "here", "measured",
-                      nominal=2e11, spread=0.1, size_nominal=3 << 20),
-                Level("DRAM", 25276063744, 2.4e10, "here", "measured", "here", "read")),
-        units=Number(2.0, "here", "read"), clock=Number(3.1e9, "here", "estimated"), simd_bits=512, threads=2,
-        launch=Number(1.2e-6, "here", "measured", 2.4e-6), host=Number(1.7e-6, "here", "measured", 3e-6, 0.02),
+        levels=(
+            Level(
+                "L2", 4 << 20, 1.5e11, "here", "measured", "here", "measured", nominal=2e11, spread=0.1, size_nominal=3 << 20
+            ),
+            Level("DRAM", 25276063744, 2.4e10, "here", "measured", "here", "read"),
+        ),
+        units=Number(2.0, "here", "read"),
+        clock=Number(3.1e9, "here", "estimated"),
+        simd_bits=512,
+        threads=2,
+        launch=Number(1.2e-6, "here", "measured", 2.4e-6),
+        host=Number(1.7e-6, "here", "measured", 3e-6, 0.02),
         scaling=(Scaling(1, 1.8e11, 1.2e10), Scaling(2, 3.5e11, 2.4e10)),
-        fixed={"conv": Number(9.7e-6, "here", "measured", 0.0, 0.02)}, flops={"conv": Number(2.4e11, "here", "measured")},
-        bytes={"norm": Number(1e11, "here", "measured")}, notes=("one", "two"), sources={"here": "a run"},
-    )  # fmt: skip
+        fixed={"conv": Number(9.7e-6, "here", "measured", 0.0, 0.02)},
+        flops={"conv": Number(2.4e11, "here", "measured")},
+        bytes={"norm": Number(1e11, "here", "measured")},
+        notes=("one", "two"),
+        sources={"here": "a run"},
+    )
     path = tmp_path / "host.toml"
     path.write_text(write(measured), encoding="utf-8")
     assert same(read(path), measured)

@@ -30,9 +30,19 @@ def work(spec: OpSpec) -> Work:
 
 # 4 * 20 * (10 + 20) = 2400 a step; biases 2 * 80, cell 19 * 20
 LSTM = op(
-    "lstm", t(7, 3, 10), [t(1, 3, 20), t(1, 3, 20)], [t(80, 10), t(80, 20), t(80), t(80)], True, 1, 0.0, False, False, False,
-    out=[t(7, 3, 20)], overload="input",
-)  # fmt: skip
+    "lstm",
+    t(7, 3, 10),
+    [t(1, 3, 20), t(1, 3, 20)],
+    [t(80, 10), t(80, 20), t(80), t(80)],
+    True,
+    1,
+    0.0,
+    False,
+    False,
+    False,
+    out=[t(7, 3, 20)],
+    overload="input",
+)
 
 # operator, flops
 FLOPS = [

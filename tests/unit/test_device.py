@@ -63,13 +63,20 @@ def test_peaks_are_the_published_dense_ones(name: str, unit: device.PeakUnit, dt
 @pytest.mark.parametrize(
     ("name", "bandwidth", "last_cache"),
     [
-        ("h100-sxm", 3352 * G, 50 * M), ("a100-sxm-80gb", 2039 * G, 40 * M), ("v100-sxm2", 900 * G, 6 * M),
+        ("h100-sxm", 3352 * G, 50 * M),
+        ("a100-sxm-80gb", 2039 * G, 40 * M),
+        ("v100-sxm2", 900 * G, 6 * M),
         ("t4", 320 * G, 4 * M),
-        ("rtx-3090", 936 * G, 6 * M), ("rtx-4090", 1008 * G, 72 * M), ("jetson-orin-nano", 102 * G, 2 * M),
-        ("i9-10940x", 94 * G, 19.25 * M), ("xeon-8380", 204.8 * G, 60 * M), ("epyc-9654", 460.8 * G, 384 * M),
-        ("raspberry-pi-4", 12.8 * G, 1 * M), ("raspberry-pi-5", 17.1 * G, 2 * M),
+        ("rtx-3090", 936 * G, 6 * M),
+        ("rtx-4090", 1008 * G, 72 * M),
+        ("jetson-orin-nano", 102 * G, 2 * M),
+        ("i9-10940x", 94 * G, 19.25 * M),
+        ("xeon-8380", 204.8 * G, 60 * M),
+        ("epyc-9654", 460.8 * G, 384 * M),
+        ("raspberry-pi-4", 12.8 * G, 1 * M),
+        ("raspberry-pi-5", 17.1 * G, 2 * M),
     ],
-)  # fmt: skip
+)
 def test_the_first_dozen_has_its_bandwidth_and_cache(name: str, bandwidth: float, last_cache: float) -> None:
     found = BY_NAME[name]
     assert found.bandwidth == pytest.approx(bandwidth, rel=0.01)
@@ -119,22 +126,39 @@ def test_every_alias_finds_its_device(found: Device) -> None:
 @pytest.mark.parametrize(
     ("said", "name"),
     [
-        ("RTX4090", "rtx-4090"), ("rtx_4090", "rtx-4090"), ("Rtx 4090", "rtx-4090"), ("4090", "rtx-4090"),
+        ("RTX4090", "rtx-4090"),
+        ("rtx_4090", "rtx-4090"),
+        ("Rtx 4090", "rtx-4090"),
+        ("4090", "rtx-4090"),
         # as nvidia-smi prints them
-        ("NVIDIA GeForce RTX 4090", "rtx-4090"), ("NVIDIA A100-SXM4-80GB", "a100-sxm-80gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA A100-SXM4-80GB", "a100-sxm-80gb"),
         ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
-        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"), ("NVIDIA H100 80GB HBM3", "h100-sxm"), ("NVIDIA H100 PCIe", "h100-pcie"),
-        ("NVIDIA H200", "h200-sxm"), ("NVIDIA B200", "b200-sxm"), ("Tesla T4", "t4"), ("Tesla V100-SXM2-16GB", "v100-sxm2"),
-        ("Tesla V100-PCIE-16GB", "v100-pcie"), ("NVIDIA L4", "l4"), ("NVIDIA L40S", "l40s"), ("NVIDIA A10", "a10"),
-        ("NVIDIA RTX A6000", "rtx-a6000"), ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H200", "h200-sxm"),
+        ("NVIDIA B200", "b200-sxm"),
+        ("Tesla T4", "t4"),
+        ("Tesla V100-SXM2-16GB", "v100-sxm2"),
+        ("Tesla V100-PCIE-16GB", "v100-pcie"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA A10", "a10"),
+        ("NVIDIA RTX A6000", "rtx-a6000"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
         ("Tesla P100-PCIE-16GB", "p100-pcie"),
-        ("NVIDIA GeForce RTX 2080 Ti", "rtx-2080-ti"), ("AMD Instinct MI300X", "mi300x"), ("Intel Core i9-10940X", "i9-10940x"),
+        ("NVIDIA GeForce RTX 2080 Ti", "rtx-2080-ti"),
+        ("AMD Instinct MI300X", "mi300x"),
+        ("Intel Core i9-10940X", "i9-10940x"),
         # as lists write them
         ("AWS Graviton3 (64 vCPU)", "graviton3"),
-        ("NVIDIA B200 SXM (HGX)", "b200-sxm"), ("Apple M1 CPU (4P+4E)", "apple-m1-cpu"),
-        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000-maxq"), ("NVIDIA GH200 480GB", "gh200-96gb"),
+        ("NVIDIA B200 SXM (HGX)", "b200-sxm"),
+        ("Apple M1 CPU (4P+4E)", "apple-m1-cpu"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000-maxq"),
+        ("NVIDIA GH200 480GB", "gh200-96gb"),
     ],
-)  # fmt: skip
+)
 def test_lookup_as_people_and_drivers_say_it(said: str, name: str) -> None:
     assert library.lookup(said).name == name
 

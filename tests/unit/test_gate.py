@@ -68,10 +68,17 @@ def test_a_whole_budget(tmp_path: Path) -> None:
     assert request.place == Place("rtx-4090", "compiled", 1e-5)
     assert budget.allow_unknown
     assert {limit.key: limit.value for limit in budget.limits} == {
-        "max_flops": 1e9, "max_macs": 4.2e9, "max_params": 25.6e6, "max_bytes": 1e9, "max_weight_bytes": 1000.0,
-        "max_time": 0.005, "max_peak_memory": 104857600.0, "max_kernels": 200.0, "min_intensity": 12.5,
+        "max_flops": 1e9,
+        "max_macs": 4.2e9,
+        "max_params": 25.6e6,
+        "max_bytes": 1e9,
+        "max_weight_bytes": 1000.0,
+        "max_time": 0.005,
+        "max_peak_memory": 104857600.0,
+        "max_kernels": 200.0,
+        "min_intensity": 12.5,
         "min_throughput": 1500.0,
-    }  # fmt: skip
+    }
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -186,11 +193,18 @@ def test_limits_are_inclusive(tmp_path: Path) -> None:
     t = a.totals
     energy = metrics.metric("energy").of(a)
     exact = [
-        f"max_params = {a.model.params}", f"max_macs = {t.macs}", f"max_flops = {t.flops}", f"max_bytes = {t.bytes}",
-        f"max_kernels = {t.kernels}", f"max_time = {t.time_s!r}", f"max_peak_memory = {t.peak_memory_bytes}",
+        f"max_params = {a.model.params}",
+        f"max_macs = {t.macs}",
+        f"max_flops = {t.flops}",
+        f"max_bytes = {t.bytes}",
+        f"max_kernels = {t.kernels}",
+        f"max_time = {t.time_s!r}",
+        f"max_peak_memory = {t.peak_memory_bytes}",
         f"max_energy = {energy!r}",
-        f"min_intensity = {t.intensity!r}", f"min_throughput = {t.throughput!r}", f"max_weight_bytes = {t.weight_bytes}",
-    ]  # fmt: skip
+        f"min_intensity = {t.intensity!r}",
+        f"min_throughput = {t.throughput!r}",
+        f"max_weight_bytes = {t.weight_bytes}",
+    ]
     verdict = gate.check(limits(tmp_path, *exact), a)
     assert verdict.ok
     assert all(f.ok and f.actual == f.limit for f in verdict.findings)
@@ -277,8 +291,15 @@ def test_metrics_read_the_right_fields() -> None:
     a = sample()
     a = replace(a, totals=replace(a.totals, time_s=0.5, throughput=2.0))
     assert {m.name: m.of(a) for m in metrics.METRICS} == {
-        "params": a.model.params, "macs": a.totals.macs, "flops": a.totals.flops, "bytes": a.totals.bytes,
-        "weight_bytes": a.totals.weight_bytes, "intensity": a.totals.intensity, "kernels": a.totals.kernels, "time": 0.5,
-        "throughput": 2.0, "peak_memory": a.totals.peak_memory_bytes,
+        "params": a.model.params,
+        "macs": a.totals.macs,
+        "flops": a.totals.flops,
+        "bytes": a.totals.bytes,
+        "weight_bytes": a.totals.weight_bytes,
+        "intensity": a.totals.intensity,
+        "kernels": a.totals.kernels,
+        "time": 0.5,
+        "throughput": 2.0,
+        "peak_memory": a.totals.peak_memory_bytes,
         "energy": 100.0 * sample().totals.time_s,
-    }  # fmt: skip
+    }

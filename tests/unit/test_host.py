@@ -206,20 +206,36 @@ def test_a_machine_that_tells_nothing(tree: Tree) -> None:
         ({}, 0),
         ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
         ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000"}, 0),
-        ({"proc/self/cgroup": "0::/a/b", "sys/fs/cgroup/a/cpu.max": "50000 100000",
-          "sys/fs/cgroup/a/b/cpu.max": "200000 100000"}, 0.5),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b",
+                "sys/fs/cgroup/a/cpu.max": "50000 100000",
+                "sys/fs/cgroup/a/b/cpu.max": "200000 100000",
+            },
+            0.5,
+        ),
         # a container sees the host's path in /proc but its own group at the top
         ({"proc/self/cgroup": "0::/docker/123", "sys/fs/cgroup/cpu.max": "300000 100000"}, 3),
         ({"proc/self/cgroup": "0::/../x", "sys/fs/cgroup/cpu.max": "300000 100000"}, 3),
         (
-            {"proc/self/cgroup": "4:cpu,cpuacct:/docker/1", "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "200000",
-             "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000"}, 2,
+            {
+                "proc/self/cgroup": "4:cpu,cpuacct:/docker/1",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "200000",
+                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+            },
+            2,
         ),
-        ({"proc/self/cgroup": "1:cpu:/", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
-          "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}, 0),
+        (
+            {
+                "proc/self/cgroup": "1:cpu:/",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            0,
+        ),
         ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "rubbish"}, 0),
     ],
-)  # fmt: skip
+)
 def test_cpu_quotas_of_containers(tree: Tree, files: dict[str, str], quota: float) -> None:
     for path, text in files.items():
         tree.put(path, text)
@@ -245,10 +261,17 @@ def test_cpu_lists(text: str, cpus: set[int]) -> None:
 
 
 APPLE = {
-    "machdep.cpu.brand_string": "Apple M1 Max", "hw.physicalcpu": "10", "hw.logicalcpu": "10", "hw.memsize": str(64 * 2**30),
-    "hw.perflevel0.physicalcpu": "8", "hw.perflevel0.cpusperl2": "4", "hw.perflevel0.l2cachesize": str(12 * 2**20),
-    "hw.perflevel1.physicalcpu": "2", "hw.perflevel1.cpusperl2": "2", "hw.perflevel1.l2cachesize": str(4 * 2**20),
-}  # fmt: skip
+    "machdep.cpu.brand_string": "Apple M1 Max",
+    "hw.physicalcpu": "10",
+    "hw.logicalcpu": "10",
+    "hw.memsize": str(64 * 2**30),
+    "hw.perflevel0.physicalcpu": "8",
+    "hw.perflevel0.cpusperl2": "4",
+    "hw.perflevel0.l2cachesize": str(12 * 2**20),
+    "hw.perflevel1.physicalcpu": "2",
+    "hw.perflevel1.cpusperl2": "2",
+    "hw.perflevel1.l2cachesize": str(4 * 2**20),
+}
 INTEL_MAC = {
     "machdep.cpu.brand_string": "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz",
     "hw.physicalcpu": "6",

@@ -155,15 +155,27 @@ def test_a_question_as_the_command_line_takes_it() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("resnet50", "expected MODEL"), ("resnet50 = ", "expected MODEL"), ("= 5 ms", "expected MODEL"),
-        ("resnet50 --set a=1", "1 of what"), ("resnet50 = 58", "58 of what"), ("resnet50 = 58 GB", "unit of B"),
-        ("resnet50 = -5 ms", "cannot be"), ("resnet50 = 0 ms", "cannot be"), ("resnet50 = nan ms", "expected"),
-        ("resnet50 -b = 5 ms", "--batch needs a value"), ("resnet50 -b 0 = 5 ms", "at least 1"), ("a -b x = 5 ms", "'x'"),
-        ("resnet50 vgg16 = 5 ms", "two models"), ("-b 5 = 5 ms", "no model"), ("resnet50 --dtyp amp = 5 ms", "did you mean"),
-        ("resnet50 -b 1 -b 2 = 5 ms", "given twice"), ("resnet50 'a = 5 ms", "No closing quotation"),
-        ("resnet50 --set a = 5 ms", "expected ARG=VALUE"), ("resnet50 -d t4 = 5 ms", "unknown option -d"),
+        ("resnet50", "expected MODEL"),
+        ("resnet50 = ", "expected MODEL"),
+        ("= 5 ms", "expected MODEL"),
+        ("resnet50 --set a=1", "1 of what"),
+        ("resnet50 = 58", "58 of what"),
+        ("resnet50 = 58 GB", "unit of B"),
+        ("resnet50 = -5 ms", "cannot be"),
+        ("resnet50 = 0 ms", "cannot be"),
+        ("resnet50 = nan ms", "expected"),
+        ("resnet50 -b = 5 ms", "--batch needs a value"),
+        ("resnet50 -b 0 = 5 ms", "at least 1"),
+        ("a -b x = 5 ms", "'x'"),
+        ("resnet50 vgg16 = 5 ms", "two models"),
+        ("-b 5 = 5 ms", "no model"),
+        ("resnet50 --dtyp amp = 5 ms", "did you mean"),
+        ("resnet50 -b 1 -b 2 = 5 ms", "given twice"),
+        ("resnet50 'a = 5 ms", "No closing quotation"),
+        ("resnet50 --set a = 5 ms", "expected ARG=VALUE"),
+        ("resnet50 -d t4 = 5 ms", "unknown option -d"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_known_time_is_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError) as error:
         known_times.question(text)

@@ -122,9 +122,16 @@ class TestWrite:
 
 @pytest.mark.parametrize(
     ("suffix", "start"),
-    [(".json", b"{"), (".csv", b"layer,op,"), (".md", b"# "), (".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"),
-     (".html", b"<!")],
-)  # fmt: skip
+    [
+        (".json", b"{"),
+        (".csv", b"layer,op,"),
+        (".md", b"# "),
+        (".png", b"\x89PNG"),
+        (".svg", b"<?xml"),
+        (".pdf", b"%PDF"),
+        (".html", b"<!"),
+    ],
+)
 def test_rendered(suffix: str, start: bytes) -> None:
     data = files.render([sample()], Path(f"a{suffix}"), "layer", 2)
     assert data.lower().startswith(start.lower())

@@ -29,11 +29,39 @@ NETS: list[tuple[str, str, int, float, int, bool | None]] = [
 
 def row(i: int, model: str, device: str, params: int, time: float, memory: int, fits: bool | None, **more: Any) -> Row:
     return Row(
-        key=f"k{i}", version="v", model=model, batch=1, dtype="fp32", runtime="eager", mode="inference", device=device,
-        kind="gpu", tier="datasheet", params=params, macs=2, flops=5, bytes=6, weight_bytes=4, intensity=5 / 6, kernels=1,
-        peak_memory=memory, fits=fits, time=time, throughput=1 / time, bound="memory", compute=0.25, instructions=0.0,
-        memory=0.5, overhead=0.25, flops_known=1.0, fingerprint="f", roofline="0", torch="2", constants="c", **more,
-    )  # fmt: skip
+        key=f"k{i}",
+        version="v",
+        model=model,
+        batch=1,
+        dtype="fp32",
+        runtime="eager",
+        mode="inference",
+        device=device,
+        kind="gpu",
+        tier="datasheet",
+        params=params,
+        macs=2,
+        flops=5,
+        bytes=6,
+        weight_bytes=4,
+        intensity=5 / 6,
+        kernels=1,
+        peak_memory=memory,
+        fits=fits,
+        time=time,
+        throughput=1 / time,
+        bound="memory",
+        compute=0.25,
+        instructions=0.0,
+        memory=0.5,
+        overhead=0.25,
+        flops_known=1.0,
+        fingerprint="f",
+        roofline="0",
+        torch="2",
+        constants="c",
+        **more,
+    )
 
 
 @pytest.fixture(scope="module", params=[".csv", ".jsonl", ".parquet"])
@@ -41,9 +69,22 @@ def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if request.param == ".parquet":
         pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
     found = [row(i, *net) for i, net in enumerate(NETS)]
-    lost = Row(key="lost", version="v", model="timm:lost", runtime="eager", mode="inference", device="t4", kind="gpu",
-               tier="datasheet", status="failed", error='it says "no", twice', fingerprint="f", roofline="0", torch="2",
-               constants="c")  # fmt: skip
+    lost = Row(
+        key="lost",
+        version="v",
+        model="timm:lost",
+        runtime="eager",
+        mode="inference",
+        device="t4",
+        kind="gpu",
+        tier="datasheet",
+        status="failed",
+        error='it says "no", twice',
+        fingerprint="f",
+        roofline="0",
+        torch="2",
+        constants="c",
+    )
     path = tmp_path_factory.mktemp("zoo") / f"zoo{request.param}"
     path.write_bytes(FORMATS[request.param].encode([*found, lost]))
     assert FORMATS[request.param].rows(path) == [*found, lost]
@@ -143,9 +184,26 @@ def test_a_front_is_of_one_device_and_of_what_fits(zoo: Path, tmp_path: Path) ->
 
 def test_rows_of_several_versions_are_not_mixed(zoo: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
-    other.write_bytes(FORMATS[".jsonl"].encode([Row(
-        key="new", version="w", model="m", runtime="eager", mode="inference", device="t4", kind="gpu", tier="datasheet",
-        fingerprint="f", roofline="1", torch="2", constants="c")]))  # fmt: skip
+    other.write_bytes(
+        FORMATS[".jsonl"].encode(
+            [
+                Row(
+                    key="new",
+                    version="w",
+                    model="m",
+                    runtime="eager",
+                    mode="inference",
+                    device="t4",
+                    kind="gpu",
+                    tier="datasheet",
+                    fingerprint="f",
+                    roofline="1",
+                    torch="2",
+                    constants="c",
+                )
+            ]
+        )
+    )
     with pytest.raises(UsageError, match="rows of 2 versions"):
         query.ask([zoo, other], query.Question())
     (tmp_path / "bad.csv").write_text("a,b\n")

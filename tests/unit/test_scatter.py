@@ -55,9 +55,15 @@ def picture(found: scatter.Scatter) -> bytes:
 def asked() -> Found:
     """Rows of a sweep in two settings: two on a front, one beaten."""
     whole = {
-        "model": ["small", "large"], "device": ["a", "a"], "batch": [1, 32], "time": [1e-3, 5e-3], "macs": [3, 9],
-        "fits": [True, True], "torch": ["2", "2"], "roofline": ["0", "0"],
-    }  # fmt: skip
+        "model": ["small", "large"],
+        "device": ["a", "a"],
+        "batch": [1, 32],
+        "time": [1e-3, 5e-3],
+        "macs": [3, 9],
+        "fits": [True, True],
+        "torch": ["2", "2"],
+        "roofline": ["0", "0"],
+    }
     beaten = {name: [cells[0]] for name, cells in whole.items()} | {"time": [4e-3], "model": ["slow"]}
     front = table_front("time,macs")
     return Found(columns=whole, shown=("model", "time"), rows=3, met=2, whole=whole, front=front, beaten=beaten)

@@ -25,10 +25,20 @@ def table(device: str, middle: float, sd: float, rows: int = 200, classes: tuple
     """Rows whose logarithms of measured / predicted are normal around a middle; by the clock alone."""
     draw = random.Random(f"{device} {middle} {sd}")
     found = [
-        Prediction(f"m{i}", 224, 1, exp(middle + draw.gauss(0, sd)), 1.0, 1.0, 1.0, {classes[i % len(classes)]: 1.0}, "compute",
-                   rests=CLOCK)
+        Prediction(
+            f"m{i}",
+            224,
+            1,
+            exp(middle + draw.gauss(0, sd)),
+            1.0,
+            1.0,
+            1.0,
+            {classes[i % len(classes)]: 1.0},
+            "compute",
+            rests=CLOCK,
+        )
         for i in range(rows)
-    ]  # fmt: skip
+    ]
     return Left(lookup(device), str(how.get("runtime", "eager")), bool(how.get("training")), found)
 
 

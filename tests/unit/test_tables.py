@@ -55,17 +55,26 @@ def test_rows_that_cannot_be_are_skipped_with_a_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("r,224,1,nan,8,1", "a time of nan s cannot be"), ("r,224,1,-3,8,1", "a time of -0.003 s cannot be"),
-        ("r,224,1,inf,8,1", "a time of inf s cannot be"), ("r,224,1,0,8,1", "a time of 0 s cannot be"),
-        ("r,224,1,,8,1", "no infer_step_time"), ("r,224,1,1 ms,8,1", "infer_step_time is '1 ms', which is no number"),
-        ("r,0,1,1,8,1", "infer_img_size of 0 cannot be"), ("r,-1,1,1,8,1", "infer_img_size of -1 cannot be"),
-        ("r,nan,1,1,8,1", "infer_img_size of nan cannot be"), ("r,224.5,1,1,8,1", "infer_img_size of 224.5 is no whole number"),
-        ("r,,1,1,8,1", "no infer_img_size"), ("r,224,1,1,2.5,1", "infer_batch_size of 2.5 is no whole number"),
-        ("r,224,1,1,inf,1", "infer_batch_size of inf cannot be"), ("r,224,1,1,,1", "no infer_batch_size"),
-        ("r,224,1,1,8,-2", "param_count of -2 cannot be"), ("r,224,1,1,8,nan", "param_count of nan cannot be"),
-        (",224,1,1,8,1", "no model"), ("r", "no infer_step_time"),
+        ("r,224,1,nan,8,1", "a time of nan s cannot be"),
+        ("r,224,1,-3,8,1", "a time of -0.003 s cannot be"),
+        ("r,224,1,inf,8,1", "a time of inf s cannot be"),
+        ("r,224,1,0,8,1", "a time of 0 s cannot be"),
+        ("r,224,1,,8,1", "no infer_step_time"),
+        ("r,224,1,1 ms,8,1", "infer_step_time is '1 ms', which is no number"),
+        ("r,0,1,1,8,1", "infer_img_size of 0 cannot be"),
+        ("r,-1,1,1,8,1", "infer_img_size of -1 cannot be"),
+        ("r,nan,1,1,8,1", "infer_img_size of nan cannot be"),
+        ("r,224.5,1,1,8,1", "infer_img_size of 224.5 is no whole number"),
+        ("r,,1,1,8,1", "no infer_img_size"),
+        ("r,224,1,1,2.5,1", "infer_batch_size of 2.5 is no whole number"),
+        ("r,224,1,1,inf,1", "infer_batch_size of inf cannot be"),
+        ("r,224,1,1,,1", "no infer_batch_size"),
+        ("r,224,1,1,8,-2", "param_count of -2 cannot be"),
+        ("r,224,1,1,8,nan", "param_count of nan cannot be"),
+        (",224,1,1,8,1", "no model"),
+        ("r", "no infer_step_time"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_in_a_line_is_said(line: str, why: str, tmp_path: Path) -> None:
     table = model_tables.read(write(tmp_path, HEADER + line + "\nfine,224,1,2.0,4,\n"))
     assert [row.model for row in table.rows] == ["fine"]

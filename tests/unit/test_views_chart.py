@@ -251,8 +251,17 @@ def test_svg_text_can_be_searched_and_has_a_title() -> None:
 
 def test_measured_stands_hollow_beside_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
     a = sample("cpu")
-    took = Measurement(time_s=2 * a.totals.time_s, throughput=1.0, spread=0.0, runs=3, undisturbed=3, whole=True, threads=1,
-                       unsure_kernels=0, gap=[])  # fmt: skip
+    took = Measurement(
+        time_s=2 * a.totals.time_s,
+        throughput=1.0,
+        spread=0.0,
+        runs=3,
+        undisturbed=3,
+        whole=True,
+        threads=1,
+        unsure_kernels=0,
+        gap=[],
+    )
     kernels = [msgspec.structs.replace(k, measured_s=2 * k.time_s) for k in a.kernels]
     figure = drawn(monkeypatch, [msgspec.structs.replace(a, measurement=took, kernels=kernels)])
     said = texts(figure)

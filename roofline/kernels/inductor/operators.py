@@ -16,9 +16,18 @@ UNROLLED = 8
 
 # Operations of an operator's inner function, loads among them, where they are many; the others take about three.
 LENGTHS = {
-    "batch_norm": 16, "layer_norm": 10, "group_norm": 10, "gelu": 9, "silu": 6, "hardswish": 9, "hardsigmoid": 6, "mish": 8,
-    "softplus": 6, "elu": 7, "softmax": 4,
-}  # fmt: skip
+    "batch_norm": 16,
+    "layer_norm": 10,
+    "group_norm": 10,
+    "gelu": 9,
+    "silu": 6,
+    "hardswish": 9,
+    "hardsigmoid": 6,
+    "mish": 8,
+    "softplus": 6,
+    "elu": 7,
+    "softmax": 4,
+}
 # ... and of each further tap of a window: its index, whether it lies inside, its load
 TAP = 6
 # exp, log, sigmoid, tanh in it: a C++ kernel stores what several use (ir.py, should_realize_on_reuse)

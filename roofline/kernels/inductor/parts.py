@@ -70,9 +70,26 @@ class Node:
     """One kernel in the making."""
 
     __slots__ = (
-        "fusable", "into", "label", "last", "loops", "members", "needs", "number", "op", "order", "parts", "reads", "reduced",
-        "shape", "sources", "total", "vars", "walk", "writes",
-    )  # fmt: skip
+        "fusable",
+        "into",
+        "label",
+        "last",
+        "loops",
+        "members",
+        "needs",
+        "number",
+        "op",
+        "order",
+        "parts",
+        "reads",
+        "reduced",
+        "shape",
+        "sources",
+        "total",
+        "vars",
+        "walk",
+        "writes",
+    )
 
     def __init__(self, number: int, op: int, fusable: bool) -> None:
         # place in the order of making, of its first and last part

@@ -145,8 +145,20 @@ def _gguf(file: BinaryIO) -> str:
 # ------------------------------------------------------------------------------------------------ pickles
 
 # What weights alone are made of.
-_PLAIN = ("collections", "torch", "torch._utils", "torch.storage", "torch._tensor", "_codecs", "numpy", "numpy.core.multiarray",
-          "numpy._core.multiarray", "torch.serialization", "builtins", "__builtin__")  # fmt: skip
+_PLAIN = (
+    "collections",
+    "torch",
+    "torch._utils",
+    "torch.storage",
+    "torch._tensor",
+    "_codecs",
+    "numpy",
+    "numpy.core.multiarray",
+    "numpy._core.multiarray",
+    "torch.serialization",
+    "builtins",
+    "__builtin__",
+)
 
 
 def pickled(path: Path) -> str:

@@ -37,8 +37,16 @@ _DTYPES = {
 }  # fmt: skip
 _FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d, 4: torch.preserve_format}
 _PLAIN = {
-    "as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string", "as_strings", "as_int_lists",
-}  # fmt: skip
+    "as_int",
+    "as_ints",
+    "as_float",
+    "as_floats",
+    "as_bool",
+    "as_bools",
+    "as_string",
+    "as_strings",
+    "as_int_lists",
+}
 # Higher-order operators that only set a mode around a part of the graph.
 _WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 

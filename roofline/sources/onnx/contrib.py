@@ -342,13 +342,22 @@ def _norm(n: Node) -> int:
 
 
 _WEIGHTS: dict[str, Callable[[Node], int]] = {
-    "SkipLayerNormalization": _norm, "SkipSimplifiedLayerNormalization": _norm,
+    "SkipLayerNormalization": _norm,
+    "SkipSimplifiedLayerNormalization": _norm,
     "EmbedLayerNormalization": lambda n: 1 + (n.given(4) is not None) + 8,
     "GroupNorm": lambda n: 6 + 4 * bool(n.attributes.get("activation")),
     "SkipGroupNorm": lambda n: 7 + (n.given(4) is not None) + 4 * bool(n.attributes.get("activation")),
-    "BiasGelu": lambda n: 1 + 5, "FastGelu": lambda n: 9 + (n.given(1) is not None), "QuickGelu": lambda n: 2 + 3,
-    "BiasAdd": lambda n: 2, "BiasDropout": lambda n: 1 + (n.given(2) is not None), "BiasSplitGelu": lambda n: 2 + 5 + 1,
-    "BiasSoftmax": lambda n: 1 + 5, "QLinearSoftmax": lambda n: 2 + 5 + 5,
-    "QLinearAdd": lambda n: 4 + 1 + 5, "QLinearMul": lambda n: 4 + 1 + 5, "QLinearSigmoid": lambda n: 2 + 3 + 5,
-    "QLinearLeakyRelu": lambda n: 2 + 2 + 5, "QLinearConcat": lambda n: 2 + 5,
-}  # fmt: skip
+    "BiasGelu": lambda n: 1 + 5,
+    "FastGelu": lambda n: 9 + (n.given(1) is not None),
+    "QuickGelu": lambda n: 2 + 3,
+    "BiasAdd": lambda n: 2,
+    "BiasDropout": lambda n: 1 + (n.given(2) is not None),
+    "BiasSplitGelu": lambda n: 2 + 5 + 1,
+    "BiasSoftmax": lambda n: 1 + 5,
+    "QLinearSoftmax": lambda n: 2 + 5 + 5,
+    "QLinearAdd": lambda n: 4 + 1 + 5,
+    "QLinearMul": lambda n: 4 + 1 + 5,
+    "QLinearSigmoid": lambda n: 2 + 3 + 5,
+    "QLinearLeakyRelu": lambda n: 2 + 2 + 5,
+    "QLinearConcat": lambda n: 2 + 5,
+}

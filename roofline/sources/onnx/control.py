@@ -301,7 +301,16 @@ def members(name: str, known: Known) -> Iterator[str]:
 
 
 _DEEDS: dict[str, Callable[[onnx.NodeProto, Known], None]] = {
-    "If": _if, "Loop": _loop, "Scan": _scan, "SequenceConstruct": _construct, "SequenceEmpty": _empty, "SequenceAt": _at,
-    "SequenceInsert": _insert, "SequenceErase": _erase, "SequenceLength": _length, "SplitToSequence": _split,
-    "ConcatFromSequence": _join, "SequenceMap": _map,
-}  # fmt: skip
+    "If": _if,
+    "Loop": _loop,
+    "Scan": _scan,
+    "SequenceConstruct": _construct,
+    "SequenceEmpty": _empty,
+    "SequenceAt": _at,
+    "SequenceInsert": _insert,
+    "SequenceErase": _erase,
+    "SequenceLength": _length,
+    "SplitToSequence": _split,
+    "ConcatFromSequence": _join,
+    "SequenceMap": _map,
+}

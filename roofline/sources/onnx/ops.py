@@ -26,17 +26,34 @@ POINTWISE = {
     "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor", "BitwiseNot": "bitwise_not",
 }  # fmt: skip
 _REDUCE = {
-    "ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "amax", "ReduceMin": "amin", "ReduceProd": "prod",
-    "ReduceL1": "norm", "ReduceL2": "linalg_vector_norm", "ReduceLogSumExp": "logsumexp", "ArgMax": "argmax",
+    "ReduceMean": "mean",
+    "ReduceSum": "sum",
+    "ReduceMax": "amax",
+    "ReduceMin": "amin",
+    "ReduceProd": "prod",
+    "ReduceL1": "norm",
+    "ReduceL2": "linalg_vector_norm",
+    "ReduceLogSumExp": "logsumexp",
+    "ArgMax": "argmax",
     "ArgMin": "argmin",
-}  # fmt: skip
+}
 # The result is the input under another shape: no byte moves.
 VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Shape", "Size", "ExpandDims", "BitCast"}
 # Inputs that say how, and are no weights, though they may be tensors of floating numbers.
 SAID: dict[str, tuple[int, ...]] = {
-    "Resize": (1, 2, 3), "Upsample": (1, 2), "Clip": (1, 2), "Pad": (1, 2, 3), "OneHot": (1, 2), "Range": (0, 1, 2),
-    "NonMaxSuppression": (2, 3, 4), "Dropout": (1, 2), "TopK": (1,), "Expand": (1,), "Reshape": (1,), "Slice": (1, 2, 3, 4),
-}  # fmt: skip
+    "Resize": (1, 2, 3),
+    "Upsample": (1, 2),
+    "Clip": (1, 2),
+    "Pad": (1, 2, 3),
+    "OneHot": (1, 2),
+    "Range": (0, 1, 2),
+    "NonMaxSuppression": (2, 3, 4),
+    "Dropout": (1, 2),
+    "TopK": (1,),
+    "Expand": (1,),
+    "Reshape": (1,),
+    "Slice": (1, 2, 3, 4),
+}
 # They move what they are given: ONNX tensors are row-major, so a transpose is a copy.
 _COPIES = {
     "Transpose": "permute_copy", "Slice": "slice_copy", "Split": "split_copy", "Expand": "expand_copy", "Tile": "repeat",
