@@ -22,7 +22,7 @@ from roofline.records import Op, OpSpec
 from roofline.tracing import memo
 from roofline.tracing.arguments import alike, map_tensors
 from roofline.tracing.composites import IMPLICIT, parts_of_attention
-from roofline.tracing.meta import broadcast
+from roofline.tracing.refusals import broadcast
 
 aten = torch.ops.aten
 Parts = Callable[[], Any]

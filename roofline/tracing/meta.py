@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from roofline.tracing.refusals import broadcast, dim_of, fits
+
 Meta = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 Rule = Callable[..., "list[Meta] | None"]
 
@@ -50,20 +52,6 @@ def pointwise(*args: Any, **kwargs: Any) -> list[Meta] | None:
     if all([t.stride() == contiguous(t.shape) for t in tensors]):
         return [(shape, contiguous(shape), dtype)]
     return [(shape, _iterator_strides(shape, tensors), dtype)]
-
-
-def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """The common shape by torch's rules, None where there is none."""
-    out = shapes[0]
-    for shape in shapes[1:]:
-        if shape == out:
-            continue
-        n = max(len(out), len(shape))
-        a, b = (1,) * (n - len(out)) + out, (1,) * (n - len(shape)) + shape
-        if any(i != j and i != 1 and j != 1 for i, j in zip(a, b, strict=True)):
-            return None
-        out = tuple(j if i == 1 else i for i, j in zip(a, b, strict=True))
-    return out
 
 
 def _iterator_strides(shape: tuple[int, ...], tensors: Sequence[torch.Tensor]) -> tuple[int, ...]:
@@ -215,6 +203,8 @@ def max_pool2d(
         return None
     kernels, pads, dilations = _each(kernel, 2), _each(padding, 2), _each(dilation, 2)
     strides = _each(stride, 2) if isinstance(stride, int) or len(stride) else kernels
+    if min(*kernels, *dilations, *strides) < 1:
+        return None
     size = []
     for i, k, s, p, d in zip(x.shape[2:], kernels, strides, pads, dilations, strict=True):
         n = (i + 2 * p - d * (k - 1) - 1 + (s - 1 if ceil_mode else 0)) // s + 1
@@ -230,11 +220,14 @@ def linear(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None = None) -
     if x.shape[-1:] != w.shape[-1:] or w.dim() != 2 or x.dtype != w.dtype or x.dim() == 0:
         return None
     shape = (*x.shape[:-1], w.shape[0])
+    if bias is not None and broadcast([tuple(bias.shape), shape]) != shape:
+        return None
     return [(shape, contiguous(shape), x.dtype)]
 
 
 def addmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, **_: Any) -> list[Meta] | None:
-    return None if bias.dtype != a.dtype else mm(a, b)
+    found = None if bias.dtype != a.dtype else mm(a, b)
+    return found if found and broadcast([tuple(bias.shape), found[0][0]]) == found[0][0] else None
 
 
 def mm(a: torch.Tensor, b: torch.Tensor) -> list[Meta] | None:
@@ -251,10 +244,41 @@ def bmm(a: torch.Tensor, b: torch.Tensor) -> list[Meta] | None:
     return [(shape, contiguous(shape), a.dtype)]
 
 
-def batch_norm(x: torch.Tensor, *_: Any) -> list[Meta] | None:
+def batch_norm(x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, *_: Any) -> list[Meta] | None:
+    if x.dim() < 2 or not fits(x.shape[1:2], weight, bias, mean, var):
+        return None
     if not (_dense(x) or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))):
         return None
     return [(tuple(x.shape), tuple(x.stride()), x.dtype)]
+
+
+def layer_norm(x: torch.Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, *_: Any) -> list[Meta] | None:
+    own = tuple(x.shape[x.dim() - len(shape) :])
+    return same_contiguous(x) if own == tuple(shape) and fits(own, weight, bias) else None
+
+
+def rms_norm(x: torch.Tensor, shape: Sequence[int], weight: Any = None, *_: Any, **kwargs: Any) -> list[Meta] | None:
+    own = tuple(x.shape[x.dim() - len(shape) :])
+    return same(x, **kwargs) if own == tuple(shape) and fits(own, weight) else None
+
+
+def group_norm(x: torch.Tensor, groups: int, weight: Any = None, bias: Any = None, *_: Any, **kwargs: Any) -> list[Meta] | None:
+    whole = x.dim() > 1 and groups > 0 and x.shape[1] % groups == 0
+    return same(x, **kwargs) if whole and fits(x.shape[1:2], weight, bias) else None
+
+
+def instance_norm(
+    x: torch.Tensor, weight: Any = None, bias: Any = None, mean: Any = None, var: Any = None, *_: Any, **kwargs: Any
+) -> list[Meta] | None:
+    return same(x, **kwargs) if x.dim() > 1 and fits(x.shape[1:2], weight, bias, mean, var) else None
+
+
+def triangle(x: torch.Tensor, *_: Any, **kwargs: Any) -> list[Meta] | None:
+    return same(x, **kwargs) if x.dim() > 1 else None
+
+
+def roll(x: torch.Tensor, shifts: Any, dims: Any = ()) -> list[Meta] | None:
+    return None if dim_of(x, dims) else same_contiguous(x)
 
 
 def reduce(x: torch.Tensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> list[Meta] | None:
@@ -262,6 +286,8 @@ def reduce(x: torch.Tensor, dim: Any = None, keepdim: bool = False, **kwargs: An
         return None
     dims = range(x.dim()) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
     gone = {d % x.dim() for d in dims} if x.dim() else set()
+    if dim_of(x, dims) or (len(gone) < len(dims) and x.dim()):
+        return None  # torch refuses one that is not there, and one that is named twice
     if not _dense(x):
         return None
     shape = tuple(1 if i in gone else s for i, s in enumerate(x.shape) if keepdim or i not in gone)
@@ -309,11 +335,19 @@ def stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     return [(shape, contiguous(shape), first.dtype)]
 
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any, **__: Any) -> list[Meta] | None:
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any = None, *_: Any, **named: Any) -> list[Meta] | None:
     """Every fused kernel lays its output out as [b, l, h, e], so that the transpose behind it is free."""
-    if q.dim() != 4:
+    mask = named.get("attn_mask", mask)
+    if q.dim() != 4 or k.dim() != 4 or v.dim() != 4 or q.shape[-1] != k.shape[-1] or not q.dtype == k.dtype == v.dtype:
+        return None
+    if mask is not None and mask.dtype not in (torch.bool, torch.float32, q.dtype):
+        return None
+    if k.shape[:2] != v.shape[:2] or k.shape[0] not in (1, q.shape[0]) or q.shape[1] % k.shape[1]:
         return None
     b, h, length, _e = q.shape
+    scores = (b, h, length, k.shape[-2])
+    if mask is not None and broadcast([tuple(mask.shape), scores]) != scores:
+        return None
     ev = v.shape[-1]
     if q.stride(-1) != 1 or q.shape[1] == 1 or q.is_contiguous():
         shape = (b, h, length, ev)
@@ -331,56 +365,10 @@ def upsample2d(x: torch.Tensor, output_size: Any, *rest: Any) -> list[Meta] | No
         size = [int(s * f) for s, f in zip(x.shape[2:], scale, strict=True)]
     else:
         return None
+    if min(*size, *x.shape[1:]) < 1:
+        return None
     shape = (*x.shape[:2], *size)
     return [(tuple(shape), contiguous(shape), x.dtype)]
-
-
-def grouped_mm(a: torch.Tensor, b: torch.Tensor, offs: Any = None, bias: Any = None, dtype: Any = None) -> list[Meta] | None:
-    """Matrices side by side: the side whose groups `offs` ends has 2 dimensions, and both where the product sums over them.
-
-    Torch's meta kernel knows half precision alone, below 2.15 bf16 alone; its kernels take fp32, and fp16 on newer GPUs.
-    """
-    half = a.dtype in (torch.bfloat16, torch.float16, torch.float32)
-    if not half or b.dtype != a.dtype or bias is not None or dtype not in (None, a.dtype):
-        return None
-    for t in (a, b):
-        if t.dim() in (2, 3) and not _rows_of_16_bytes(t):
-            shape, stride = tuple(t.shape), t.stride()
-            raise RuntimeError(f"_grouped_mm: strides must be multiples of 16 bytes, those of {shape} are {stride}")
-    return _grouped(a, b, offs, a.dtype)
-
-
-def _rows_of_16_bytes(t: torch.Tensor) -> bool:
-    (rows, columns), (down, across) = t.shape[-2:], t.stride()[-2:]
-    step = across if down == 1 and across >= max(1, rows) else down if across == 1 and down >= max(1, columns) else 1
-    return step * t.element_size() % 16 == 0
-
-
-def _scaled_grouped_mm(a: torch.Tensor, b: torch.Tensor, *args: Any, **kwargs: Any) -> list[Meta] | None:
-    # self, mat2, scale_a, scale_b, offs, bias, scale_result, out_dtype, use_fast_accum; the result is bf16 in any case
-    offs = kwargs.get("offs", args[2] if len(args) > 2 else None)
-    dtype = kwargs.get("out_dtype", args[5] if len(args) > 5 else None)
-    fp8 = a.dtype in _FP8 and b.dtype in _FP8
-    return _grouped(a, b, offs, torch.bfloat16) if fp8 and dtype in (None, torch.bfloat16) else None
-
-
-_FP8 = (torch.float8_e4m3fn, torch.float8_e4m3fnuz)
-
-
-def _grouped(a: torch.Tensor, b: torch.Tensor, offs: torch.Tensor | None, dtype: torch.dtype) -> list[Meta] | None:
-    # [sum of m, k] @ [g, k, n] -> [sum of m, n]     [g, m, k] @ [k, sum of n] -> [m, sum of n]
-    # [m, sum of k] @ [sum of k, n] -> [g, m, n]     [g, m, k] @ [g, k, n] -> [g, m, n]
-    flat = a.dim() == 2, b.dim() == 2
-    if a.dim() not in (2, 3) or b.dim() not in (2, 3) or (offs is None) == any(flat) or a.shape[-1] != b.shape[-2]:
-        return None
-    groups = {t.shape[0] for t in (a, b) if t.dim() == 3} | ({offs.shape[0]} if offs is not None else set())
-    if len(groups) != 1:
-        return None
-    shape = (a.shape[-2], b.shape[-1])
-    padded = -(-shape[1] // (16 // dtype.itemsize)) * (16 // dtype.itemsize)  # rows begin at multiples of 16 bytes
-    if flat[0] == flat[1]:
-        return [((*groups, *shape), (shape[0] * padded, padded, 1), dtype)]
-    return [(shape, (padded, 1), dtype)]
 
 
 # By name: to look up thirty operators of torch would be a part of a first trace that shows.
@@ -400,10 +388,10 @@ RULES: dict[str, Rule] = {
     "aten.mm.default": mm,
     "aten.bmm.default": bmm,
     "aten.batch_norm.default": batch_norm,
-    "aten.layer_norm.default": same_contiguous,
-    "aten.group_norm.default": same,
-    "aten.instance_norm.default": same,
-    "aten.rms_norm.default": same,
+    "aten.layer_norm.default": layer_norm,
+    "aten.group_norm.default": group_norm,
+    "aten.instance_norm.default": instance_norm,
+    "aten.rms_norm.default": rms_norm,
     "aten.mean.dim": reduce,
     "aten.mean.default": lambda x, **kw: reduce(x, None, False, **kw),
     "aten.amax.default": reduce,
@@ -415,11 +403,9 @@ RULES: dict[str, Rule] = {
     "aten.scaled_dot_product_attention.default": attention,
     "aten.upsample_bilinear2d.vec": upsample2d,
     "aten.upsample_bicubic2d.vec": upsample2d,
-    "aten.roll.default": same_contiguous,
-    "aten.tril.default": same,
-    "aten.triu.default": same,
-    "aten._grouped_mm.default": grouped_mm,
-    "aten._scaled_grouped_mm.default": _scaled_grouped_mm,
+    "aten.roll.default": roll,
+    "aten.tril.default": triangle,
+    "aten.triu.default": triangle,
 }
 
 # Pointwise by tag, but with a result that is not of the inputs' type, or more than one result.

@@ -9,6 +9,7 @@ import torch
 
 from roofline.tracing.meta import Meta, Rule, contiguous, max_pool2d, pointwise, reduce
 from roofline.tracing.meta import conv as conv_rule
+from roofline.tracing.refusals import fits
 
 
 def _like(t: torch.Tensor, dtype: torch.dtype | None = None) -> Meta:
@@ -35,7 +36,7 @@ def max_pool(x: torch.Tensor, *args: Any) -> list[Meta] | None:
 
 
 def batch_norm(x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, train: bool, *_: Any) -> list[Meta] | None:
-    if not x.is_contiguous():
+    if not x.is_contiguous() or x.dim() < 2 or not fits(x.shape[1:2], weight, bias, mean, var):
         return None
     wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
     channels = (x.shape[1] if train else 0,)
@@ -48,7 +49,9 @@ def batch_norm_backward(gradient: torch.Tensor, x: torch.Tensor, weight: Any, *r
     return [_like(x), _like(weight), _like(weight)]
 
 
-def layer_norm(x: torch.Tensor, shape: Any, *_: Any) -> list[Meta] | None:
+def layer_norm(x: torch.Tensor, shape: Any, weight: Any = None, bias: Any = None, *_: Any) -> list[Meta] | None:
+    if not fits(shape, weight, bias) or tuple(x.shape[x.dim() - len(shape) :]) != tuple(shape):
+        return None
     if x.dtype in (torch.float16, torch.bfloat16):
         return None  # the statistics' dtype differs between devices
     rows = (*x.shape[: x.dim() - len(shape)], *(1 for _ in shape))

@@ -6,11 +6,12 @@ What is one kernel in eager PyTorch is recorded as one op; here stands which ope
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from roofline.tracing import meta
+from roofline.tracing import meta, refusals
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.expansion import EXPANSIONS, EXPLICIT, WHOLE
 
@@ -34,7 +35,11 @@ ONE_ON_GPU = frozenset({"aten.rms_norm", "aten._fused_rms_norm"})
 # Dropout: where it is off, its input is its result. Torch's own decomposition copies it below 2.14.
 _DROPOUT = frozenset(f"aten.{kind}dropout{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("", "_"))
 
-_RECURRENT = frozenset({"aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu"})
+# What only some models have: the module of its metadata rules, which is imported for them; a first trace is quick to start.
+_LATER = {
+    **dict.fromkeys(("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu"), "meta_recurrent"),
+    **dict.fromkeys(("aten._grouped_mm", "aten._scaled_grouped_mm"), "meta_grouped"),
+}
 
 # Operators that only ask something of the tensor, never touching its data.
 _QUERIES = {
@@ -62,6 +67,7 @@ class Func:
         "overload",
         "pointwise",
         "query",
+        "refuses",
         "tracks",
     )
 
@@ -90,7 +96,8 @@ class Func:
         key = None if known else next((k for k in EXPLICIT if has(full, k)), None)
         self.explicit = getattr(torch._C.DispatchKey, key) if key else None
         self.expand = EXPANSIONS.get(self.name)
-        self.infer = meta.rule_for(func) or _gradient(func) or (_recurrent(func) if self.name in _RECURRENT else None)
+        self.infer = meta.rule_for(func) or _gradient(func) or _later(func, self.name)
+        self.refuses = refusals.RULES.get(self.name)
         # a write to these can change the tensor's shape, strides or storage
         self.tracks = (
             torch.Tag.inplace_view in func.tags
@@ -125,10 +132,11 @@ def _gradient(func: torch._ops.OpOverload) -> meta.Rule | None:
     return GRADIENTS.get(str(func))
 
 
-def _recurrent(func: torch._ops.OpOverload) -> meta.Rule | None:
-    from roofline.tracing import meta_recurrent  # for the models that have such layers: a first trace is quick to start
-
-    return meta_recurrent.RULES.get(str(func))
+def _later(func: torch._ops.OpOverload, name: str) -> meta.Rule | None:
+    if name not in _LATER:
+        return None
+    rules: dict[str, meta.Rule] = import_module(f"roofline.tracing.{_LATER[name]}").RULES
+    return rules.get(str(func))
 
 
 _funcs: dict[torch._ops.OpOverload, Func] = {}
@@ -168,5 +176,5 @@ def pointwise_in_place(info: Func, tensors: list[torch.Tensor], tags: Sequence[t
         and info.mutates == ("self",)
         and tensors[0].dtype.is_floating_point
         and all(tag[0].dtype == tags[0][0].dtype for tag in tags)
-        and meta.broadcast([tag[0].shape for tag in tags]) == tags[0][0].shape
+        and refusals.broadcast([tag[0].shape for tag in tags]) == tags[0][0].shape
     )

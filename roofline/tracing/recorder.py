@@ -296,6 +296,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
         `seen` is `args` as the record shows them: packed weights as lists of tensors.
         """
+        if info.refuses is not None and (wrong := info.refuses(*args, **kwargs)):
+            self.refused = True
+            raise RuntimeError(wrong)
         metas = info.infer(*args, **kwargs) if info.infer is not None and key is not None else None
         if metas is not None:
             outputs = tuple(meta_of(*m) for m in metas)

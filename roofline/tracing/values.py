@@ -17,6 +17,7 @@ from roofline.tracing.given import SMALL, kept
 from roofline.tracing.memo import Entry, meta_of
 from roofline.tracing.operators import func_of
 from roofline.tracing.recorder import META, Recorder
+from roofline.tracing.refusals import broadcast
 from roofline.tracing.subclasses import speaks
 
 aten = torch.ops.aten
@@ -118,7 +119,7 @@ def _made(func: torch._ops.OpOverload, args: Any, kwargs: dict[str, Any]) -> tup
 
 def _size(tensors: list[torch.Tensor]) -> int:
     """Elements of what an operator on these may make: all of theirs, or the shape that they broadcast to."""
-    shape = metadata.broadcast([tuple(t.shape) for t in tensors])
+    shape = broadcast([tuple(t.shape) for t in tensors])
     return max(sum(t.numel() for t in tensors), torch.Size(shape).numel() if shape is not None else 0)
 
 
@@ -142,7 +143,7 @@ def _indexed(x: torch.Tensor, indices: Any) -> list[Any] | None:
 def _selected(x: torch.Tensor, mask: torch.Tensor) -> list[Any] | None:
     if mask.is_meta:
         return None
-    shape = metadata.broadcast([tuple(x.shape), tuple(mask.shape)])
+    shape = broadcast([tuple(x.shape), tuple(mask.shape)])
     if shape is None:
         return None
     count = int(mask.expand(shape).sum())

@@ -1,0 +1,116 @@
+"""A call that torch refuses on a device is refused here: meta kernels, torch's and ours, look at less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import roofline
+from roofline.errors import ModelError
+from roofline.tracing.trace import trace
+
+
+def r(*shape: int) -> Tensor:
+    return torch.zeros(*shape)
+
+
+def z(*shape: int) -> Tensor:
+    return torch.zeros(*shape, dtype=torch.long)
+
+
+Q = r(1, 2, 5, 8)
+IMAGE = r(1, 3, 8, 8)
+ROWS = r(2, 4)
+CASES: list[tuple[str, Tensor, Callable[[Tensor], Any]]] = [
+    ("mean over no dimension", ROWS, lambda x: x.mean(7)),
+    ("sum over one twice", ROWS, lambda x: x.sum((1, -1))),
+    ("amax", ROWS, lambda x: x.amax(5)),
+    ("norm", ROWS, lambda x: x.norm(dim=5)),
+    ("normalize", ROWS, lambda x: F.normalize(x, dim=5)),
+    ("softmax", ROWS, lambda x: x.softmax(4)),
+    ("log_softmax", ROWS, lambda x: x.log_softmax(-4)),
+    ("sort", ROWS, lambda x: x.sort(4)),
+    ("argsort", ROWS, lambda x: x.argsort(3)),
+    ("roll", ROWS, lambda x: x.roll(1, 4)),
+    ("tril of a row", r(4), lambda x: x.tril()),
+    ("addmm", ROWS, lambda x: torch.addmm(r(3), x, r(4, 2))),
+    ("linear's bias", ROWS, lambda x: F.linear(x, r(3, 4), r(2))),
+    ("conv's bias", IMAGE, lambda x: F.conv2d(x, r(4, 3, 3, 3), r(5))),
+    ("conv's groups", r(1, 4, 8, 8), lambda x: F.conv2d(x, r(3, 2, 3, 3), groups=2)),
+    ("conv's padding", IMAGE, lambda x: F.conv2d(x, r(4, 3, 3, 3), padding=-1)),
+    ("conv's dilation", IMAGE, lambda x: F.conv2d(x, r(4, 3, 3, 3), dilation=0)),
+    ("conv's stride", IMAGE, lambda x: F.conv2d(x, r(4, 3, 3, 3), stride=0)),
+    ("conv's kernel", IMAGE, lambda x: F.conv2d(x, r(4, 3, 0, 3))),
+    ("channels of a transposed conv", IMAGE, lambda x: F.conv_transpose2d(x, r(5, 3, 3, 3))),
+    ("output padding", IMAGE, lambda x: F.conv_transpose2d(x, r(3, 3, 3, 3), output_padding=2)),
+    ("BatchNorm of other channels", IMAGE, nn.BatchNorm2d(5).eval()),
+    ("BatchNorm in training", IMAGE, nn.BatchNorm2d(5)),
+    ("LayerNorm of other channels", ROWS, nn.LayerNorm(5)),
+    ("LayerNorm's weight", ROWS, lambda x: F.layer_norm(x, (4,), r(5))),
+    ("RMSNorm", ROWS, lambda x: F.rms_norm(x, (5,))),
+    ("GroupNorm", r(2, 3, 4), lambda x: F.group_norm(x, 2)),
+    ("GroupNorm's weight", r(2, 4, 4), lambda x: F.group_norm(x, 2, r(3))),
+    ("index_select", ROWS, lambda x: x.index_select(1, z(2, 2))),
+    ("index_put", ROWS, lambda x: x.index_put((z(2),), r(3, 4))),
+    ("attention's width", Q, lambda x: F.scaled_dot_product_attention(x, r(1, 2, 5, 9), x)),
+    ("attention's mask", Q, lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=r(4, 4))),
+    ("attention's dtypes", Q, lambda x: F.scaled_dot_product_attention(x, x.half(), x)),
+    ("attention's values", Q, lambda x: F.scaled_dot_product_attention(x, x, r(1, 3, 5, 8))),
+    ("dilated pool", IMAGE, lambda x: F.max_pool2d(x, 2, dilation=0)),
+    ("image of no rows", IMAGE, lambda x: F.interpolate(x, size=(0, 4), mode="bilinear")),
+    ("clamp to nothing", r(4), lambda x: x.clamp()),
+    ("a mask of floats", r(4), lambda x: x.masked_fill(torch.ones(4), 0)),
+    ("bits of floats", r(4), lambda x: x & x),
+    ("relu of truths", r(4), lambda x: F.relu(x > 0)),
+    ("bucketize", r(4), lambda x: torch.bucketize(x, r(2, 2))),
+]
+
+
+class Net(nn.Module):
+    def __init__(self, call: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, x: Tensor) -> Any:
+        return self.call(x)
+
+
+@pytest.mark.parametrize(("x", "call"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_what_torch_refuses_is_refused(x: Tensor, call: Callable[[Tensor], Any]) -> None:
+    with torch.inference_mode(), pytest.raises((RuntimeError, IndexError, ValueError)):
+        call(x)
+    with pytest.raises(ModelError):
+        trace(Net(call), [x])
+
+
+def test_the_words_say_what_does_not_fit_and_where() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(6, 4, 3))
+    with pytest.raises(ModelError) as error:
+        roofline.analyze(net, args=[IMAGE], device="t4")
+    assert "weight of size [6, 4, 3, 3], expected input [1, 8, 6, 6] to have 6 channels" in str(error.value)
+    assert "1 (ConvTranspose2d)" in str(error.value)
+
+
+GOOD: dict[str, tuple[Tensor, Callable[[Tensor], Any]]] = {
+    "a bias for all": (ROWS, lambda x: torch.addmm(r(1), x, r(4, 2))),
+    "no dimension at all": (torch.tensor(1.0), lambda x: x.sum(-1).softmax(0)),
+    "one image": (r(3, 8, 8), lambda x: F.conv_transpose2d(F.conv2d(x, r(4, 3, 3, 3), r(4)), r(4, 2, 3, 3), r(2))),
+    "grouped queries": (Q, lambda x: F.scaled_dot_product_attention(x, r(1, 1, 5, 8), r(1, 1, 5, 8), enable_gqa=True)),
+    "a mask for all heads": (Q, lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=r(1, 1, 5, 5))),
+    "rows put": (ROWS, lambda x: x.index_put((z(2),), r(4))),
+    "columns put": (r(2, 3, 4), lambda x: x.clone().__setitem__((slice(None), z(2), z(2)), r(2, 2))),
+    "apart": (r(2, 3, 4), lambda x: x.clone().__setitem__((z(5), slice(None), z(5)), r(5, 3))),
+    "a mask put": (ROWS, lambda x: x.index_put((torch.ones(2, 4, dtype=torch.bool),), torch.tensor(1.0))),
+    "norms": (r(2, 4, 3), lambda x: F.layer_norm(F.group_norm(x, 2, r(4), r(4)), (4, 3), r(4, 3))),
+}
+
+
+@pytest.mark.parametrize(("x", "call"), GOOD.values(), ids=GOOD)
+def test_what_torch_takes_is_taken(x: Tensor, call: Callable[[Tensor], Any]) -> None:
+    call(x)
+    assert trace(Net(call), [x]).ops
