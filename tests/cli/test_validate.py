@@ -286,9 +286,12 @@ class TestRows:
         assert "cannot read the table" in refused(capsys, tmp_path / "gone.csv", "-d", "t4")
         assert "holds no rows" in refused(capsys, write(tmp_path / "b.csv", []), "-d", "t4")
 
-    def test_channels_last_is_known_of_timm_alone(self, tmp_path: Path, capsys: Capture) -> None:
-        path = write(tmp_path / "nhwc.csv", [("torchvision:resnet18", 64, 8, 1.0, "")])
-        assert "torchvision:resnet18 is not a timm model" in refused(capsys, path, "-d", "t4")
+    def test_any_model_may_have_been_measured_channels_last(self, tmp_path: Path, capsys: Capture) -> None:
+        found = {}
+        for layout in ("nchw", "nhwc"):
+            path = write(tmp_path / f"amp-{layout}.csv", [("torchvision:resnet18", 224, 256, 20.0, "")])
+            found[layout] = document(capsys, path, "-d", "a100-sxm-80gb")["worst"][0]["predicted_s"]
+        assert found["nhwc"] < found["nchw"]
 
     def test_a_file_of_ones_own_is_predicted_as_it_is_now(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
