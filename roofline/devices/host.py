@@ -98,6 +98,9 @@ def _vector(found: Machine, fp32: float) -> dict[str, Peak]:
         peaks["bf16"] = _peak(found.family["bf16"] * fp32)
     if flags & {"avx512_vnni", "avx_vnni", "asimddp"}:
         peaks["int8"] = _peak(4 * fp32)
+    elif "avx2" in flags:
+        # as FBGEMM does it then: vpmaddubsw and vpmaddwd for 32 products, on the pipes where an FMA does 8; vpaddd has another
+        peaks["int8"] = _peak(2 * fp32)
     return peaks
 
 

@@ -14,6 +14,7 @@ from roofline.devices import host, library, lint, system
 from roofline.devices.device import Device
 from roofline.errors import DeviceFileError, UnknownNameError
 
+AVX2 = "fpu sse sse2 fma avx avx2"
 AMX = "fpu sse sse2 fma avx avx2 avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8"
 K = 1024
 
@@ -90,6 +91,15 @@ class Tree:
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path)
+
+
+def test_products_of_int8_without_instructions_of_their_own(tree: Tree) -> None:
+    """Quantised models run on any CPU with AVX2, two products in the time of one; without AVX2 nothing is said."""
+    rates = []
+    for flags in (AVX2, "fpu sse sse2"):
+        found = tree.x86(2, flags, model="Intel(R) Core(TM) i5-6500", number=94, mhz=3200).siblings("0", "1").detect()
+        rates.append(found.peak("int8") / found.peak("fp32") if found.has("int8") else None)
+    assert rates == [2, None]
 
 
 def test_a_virtual_machine_with_amx(tree: Tree) -> None:
