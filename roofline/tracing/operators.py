@@ -6,7 +6,6 @@ What is one kernel in eager PyTorch is recorded as one op; here stands which ope
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -35,11 +34,9 @@ ONE_ON_GPU = frozenset({"aten.rms_norm", "aten._fused_rms_norm"})
 # Dropout: where it is off, its input is its result. Torch's own decomposition copies it below 2.14.
 _DROPOUT = frozenset(f"aten.{kind}dropout{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("", "_"))
 
-# What only some models have: the module of its metadata rules, which is imported for them; a first trace is quick to start.
-_LATER = {
-    **dict.fromkeys(("aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu"), "meta_recurrent"),
-    **dict.fromkeys(("aten._grouped_mm", "aten._scaled_grouped_mm"), "meta_grouped"),
-}
+# What only some models have: the modules of its metadata rules are imported for them; a first trace is quick to start.
+_RECURRENT = frozenset({"aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu"})
+_GROUPED = frozenset({"aten._grouped_mm", "aten._scaled_grouped_mm"})
 
 # Operators that only ask something of the tensor, never touching its data.
 _QUERIES = {
@@ -133,9 +130,11 @@ def _gradient(func: torch._ops.OpOverload) -> meta.Rule | None:
 
 
 def _later(func: torch._ops.OpOverload, name: str) -> meta.Rule | None:
-    if name not in _LATER:
-        return None
-    rules: dict[str, meta.Rule] = import_module(f"roofline.tracing.{_LATER[name]}").RULES
+    rules: dict[str, meta.Rule] = {}
+    if name in _RECURRENT:
+        from roofline.tracing.meta_recurrent import RULES as rules
+    elif name in _GROUPED:
+        from roofline.tracing.meta_grouped import RULES as rules
     return rules.get(str(func))
 
 

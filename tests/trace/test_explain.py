@@ -124,8 +124,9 @@ def test_six_models_on_four_devices_say_nothing_that_their_analyses_do_not(model
             assert sum(p.shares[device].value for p in parts) == pytest.approx(1)
 
 
-# all of them take minutes: one model on each device that ASKED leaves, and every pair where ROOFLINE_PAIRS is set
-PAIRS = [(m, d) for i, m in enumerate(SIX) for j, d in enumerate(FOUR) if "ROOFLINE_PAIRS" in os.environ or j == i % 4 > 0]
+# all of them take minutes: two of the pairs, and every one where ROOFLINE_PAIRS is set
+FEW = ((1, 1), (3, 3))
+PAIRS = [(m, d) for i, m in enumerate(SIX) for j, d in enumerate(FOUR) if "ROOFLINE_PAIRS" in os.environ or (i, j) in FEW]
 
 
 @pytest.mark.parametrize(("model", "device"), PAIRS)

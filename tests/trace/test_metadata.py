@@ -17,6 +17,7 @@ from torch import Tensor
 
 from roofline import compat
 from roofline.tracing import meta as metadata
+from roofline.tracing import meta_grouped
 from roofline.tracing.autocast import POLICIES
 
 aten = torch.ops.aten
@@ -111,7 +112,7 @@ def test_grouped_products_come_out_as_from_the_real_kernel(a: tuple[int, ...], b
     steps = {(2, 3): 4, (3, 2): 4, (2, 2): 16}.get((len(a), len(b)))
     offs = torch.tensor([steps, 2 * steps, 3 * steps], dtype=torch.int32) if steps else None
     real = aten._grouped_mm(x, w, offs)
-    assert of_rule(metadata.grouped_mm(x.to("meta"), w.to("meta"), offs) or []) == [described(real)]
+    assert of_rule(meta_grouped.grouped_mm(x.to("meta"), w.to("meta"), offs) or []) == [described(real)]
 
 
 @pytest.mark.parametrize(("a", "b"), [GROUPED[i] for i in (0, 2, 3, 4)], ids=str)
@@ -123,8 +124,7 @@ def test_scaled_grouped_products_are_laid_out_as_torch_says_and_bf16(a: tuple[in
     scales = e(a[0] * 3) if flat else e(*a[:-1]), e(b[-1] * 3) if flat else e(*b[:-2], b[-1])
     offs = None if len(a) == len(b) == 3 else e(3, dtype=torch.int32)
     shape, stride, _ = described(aten._scaled_grouped_mm(x, w, *scales, offs, None, None, torch.bfloat16))
-    rule = metadata.rule_for(aten._scaled_grouped_mm.default)
-    assert rule is not None
+    rule = meta_grouped.RULES[str(aten._scaled_grouped_mm.default)]
     assert of_rule(rule(x, w, *scales, offs) or []) == [(shape, stride, torch.bfloat16)]
 
 
@@ -133,11 +133,11 @@ def test_grouped_products_that_no_kernel_takes() -> None:
     with pytest.raises(RuntimeError, match="multiple of 16 bytes"):
         aten._grouped_mm(x, w, offs)
     with pytest.raises(RuntimeError, match=r"multiples of 16 bytes, those of \(12, 15\)"):
-        metadata.grouped_mm(x, w, offs)
+        meta_grouped.grouped_mm(x, w, offs)
     fits = torch.zeros(12, 16)
-    assert metadata.grouped_mm(fits, torch.zeros(3, 8, 24), offs) is None  # torch says why
-    assert metadata.grouped_mm(fits, torch.zeros(3, 16, 24), None) is None
-    assert metadata.grouped_mm(fits, torch.zeros(4, 16, 24), offs) is None
+    assert meta_grouped.grouped_mm(fits, torch.zeros(3, 8, 24), offs) is None  # torch says why
+    assert meta_grouped.grouped_mm(fits, torch.zeros(3, 16, 24), None) is None
+    assert meta_grouped.grouped_mm(fits, torch.zeros(4, 16, 24), offs) is None
 
 
 @pytest.mark.parametrize(("func", "args"), CASES, ids=lambda v: str(v) if isinstance(v, torch._ops.OpOverload) else "")
