@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from roofline.tracing.refusals import broadcast, dim_of, fits
+from roofline.tracing.refusals import broadcast, dim_of, each, fits
 
 Meta = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 Rule = Callable[..., "list[Meta] | None"]
@@ -119,11 +119,6 @@ def same_contiguous(x: torch.Tensor, *_: Any) -> list[Meta]:
     return [(tuple(x.shape), contiguous(x.shape), x.dtype)]
 
 
-def _each(value: int | Sequence[int], n: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * n if len(values) == 1 else values
-
-
 def _channels_last(t: torch.Tensor) -> bool:
     """torch's own test on strides of images and volumes (c10/core/MemoryFormat.h, is_channels_last_strides_2d and _3d)."""
     if t.dim() not in (4, 5) or t.stride(1) == 0:
@@ -143,13 +138,13 @@ def conv(
     n = w.dim() - 2
     if x.dim() != n + 2 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups or x.dtype != w.dtype:
         return None
-    strides, dilations = _each(stride, n), _each(dilation, n)
+    strides, dilations = each(stride, n), each(dilation, n)
     if isinstance(padding, str):
         if padding == "same" and max(strides) > 1:
             return None  # torch refuses it
         around = [d * (k - 1) if padding == "same" else 0 for k, d in zip(w.shape[2:], dilations, strict=True)]
     else:
-        around = [2 * p for p in _each(padding, n)]
+        around = [2 * p for p in each(padding, n)]
     size = [
         (i + p - d * (k - 1) - 1) // s + 1
         for i, k, s, p, d in zip(x.shape[2:], w.shape[2:], strides, around, dilations, strict=True)
@@ -168,7 +163,7 @@ def conv_transpose(
     dilation: Any = 1,
 ) -> list[Meta] | None:
     n = w.dim() - 2
-    strides, pads, extra, dilations = (_each(v, n) for v in (stride, padding, output_padding, dilation))
+    strides, pads, extra, dilations = (each(v, n) for v in (stride, padding, output_padding, dilation))
     # torch refuses an output padding that no input size would give
     possible = all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
     if x.dim() != n + 2 or x.shape[1] != w.shape[0] or w.shape[0] % groups or x.dtype != w.dtype or not possible:
@@ -201,8 +196,8 @@ def max_pool2d(
 ) -> list[Meta] | None:
     if x.dim() != 4 or not _dense(x):
         return None
-    kernels, pads, dilations = _each(kernel, 2), _each(padding, 2), _each(dilation, 2)
-    strides = _each(stride, 2) if isinstance(stride, int) or len(stride) else kernels
+    kernels, pads, dilations = each(kernel, 2), each(padding, 2), each(dilation, 2)
+    strides = each(stride, 2) if isinstance(stride, int) or len(stride) else kernels
     if min(*kernels, *dilations, *strides) < 1:
         return None
     size = []

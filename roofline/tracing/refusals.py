@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 Rule = Callable[..., str]
+# dtypes of indices that are masks
+_MASKS = (torch.bool, torch.uint8)
 _BITS = """
     bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift __lshift__ __rshift__
 """
@@ -41,7 +43,8 @@ def _least(name: str, values: Any, least: int) -> str:
     return f"{name} must be at least {least}, and is {low}" if low < least else ""
 
 
-def _each(value: Any, n: int) -> list[int]:
+def each(value: int | Sequence[int], n: int) -> list[int]:
+    """A size for each of n dimensions, where one may have been given for all."""
     values = [value] if isinstance(value, int) else list(value)
     return values * n if len(values) == 1 else values
 
@@ -96,7 +99,7 @@ def _conv_transpose(
         return f"a transposed convolution in {groups} groups takes a multiple of that of channels, not {w.shape[0]}"
     wrong = _least("padding", padding, 0) or _windows(stride, dilation)
     if not wrong and any(
-        extra >= max(s, d) for extra, s, d in zip(_each(output_padding, n), _each(stride, n), _each(dilation, n), strict=False)
+        extra >= max(s, d) for extra, s, d in zip(each(output_padding, n), each(stride, n), each(dilation, n), strict=False)
     ):
         wrong = f"output padding must be smaller than either stride or dilation, and is {output_padding}"
     return wrong or _biased(w, bias, w.shape[1] * groups)
@@ -149,7 +152,7 @@ def _bucketize(x: Any, boundaries: torch.Tensor, **_: Any) -> str:
 def _indexed(x: torch.Tensor, indices: Sequence[Any], *_: Any, **__: Any) -> str:
     at = 0
     for index in indices:
-        if isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8):
+        if isinstance(index, torch.Tensor) and index.dtype in _MASKS:
             meant = x.shape[at : at + index.dim()]
             if index.shape != meant:
                 return f"the shape of the mask {_size(index)} at dimension {at} does not match that of the tensor {_size(x)}"
@@ -161,7 +164,7 @@ def _indexed(x: torch.Tensor, indices: Sequence[Any], *_: Any, **__: Any) -> str
 
 def _put(x: torch.Tensor, indices: Sequence[Any], values: torch.Tensor, *_: Any, **__: Any) -> str:
     given = [i for i in indices if i is not None]
-    whole = all(not i.dtype.is_floating_point and i.dtype not in (torch.bool, torch.uint8) for i in given)
+    whole = all(not i.dtype.is_floating_point and i.dtype not in _MASKS for i in given)
     if (wrong := _indexed(x, indices)) or not whole or not given:
         return wrong
     picked = broadcast([tuple(i.shape) for i in given])

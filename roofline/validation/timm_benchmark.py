@@ -23,8 +23,6 @@ from roofline.sources.timm import size as image_size
 from roofline.tracing import trace
 from roofline.tracing.recorder import Recorder
 
-_FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
-
 
 def make(name: str, size: int, millions: float | None = None, training: bool = False) -> nn.Module:
     """The model on meta, for square inputs of `size`, in eval mode or as it trains; SourceError where timm cannot build it.
@@ -64,14 +62,21 @@ def record(
 
     A training step is one of SGD, without the fast norms, which the benchmark takes for inference alone.
     """
-    memory_format = _FORMATS[layout]
-    if layout == "nhwc":
-        module.to(memory_format=memory_format)
     channels = getattr(module, "in_chans", None) or 3
-    x = torch.empty((batch, channels, size, size), device="meta").contiguous(memory_format=memory_format)
+    x = torch.empty((batch, channels, size, size), device="meta")
     step = "sgd" if training else ""
     with nullcontext() if training else compat.fast_norms(_half):
-        return trace.trace(module, [x], name=name, source="timm", dtype=dtype, device_kind=kind, batch=batch, optimizer=step)
+        return trace.trace(
+            module,
+            [x],
+            name=name,
+            source="timm",
+            dtype=dtype,
+            device_kind=kind,
+            batch=batch,
+            optimizer=step,
+            channels_last=layout == "nhwc",
+        )
 
 
 def _build(name: str, size: int, real: bool = False) -> nn.Module:
