@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -57,7 +59,19 @@ def program() -> Any:
     group.name = "roofline"
     _finished(group)
     group.commands = _Commands(group)
+    group.format_commands = _Listed(type(group))
     return group
+
+
+class _Listed:
+    """Stands in for the group's format_commands(): the lines of its help, of what the files say and not of commands made for it."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def __call__(self, ctx: Any, formatter: Any) -> None:
+        lines = {name: typer.core.TyperCommand(name, short_help=_declared(name)[1]) for name in _ordered()}
+        self._kind(name="", commands=lines).format_commands(ctx, formatter)
 
 
 class _Commands(MutableMapping[str, Any]):
@@ -76,7 +90,7 @@ class _Commands(MutableMapping[str, Any]):
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(_names(), key=lambda name: importlib.import_module(f"{commands.__name__}.{name}").ORDER))
+        return iter(_ordered())
 
     def __len__(self) -> int:
         return len(_names())
@@ -92,6 +106,28 @@ def _names() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(commands.__path__)]
 
 
+def _ordered() -> list[str]:
+    return sorted(_names(), key=lambda name: _declared(name)[0])
+
+
+# in a command's file, as `commands` says: one line each, so that they can be read where nobody asks for the command
+_ORDER = re.compile(r"^ORDER = ([\d.]+)$", re.MULTILINE)
+_SHORT = re.compile(r'^SHORT = "([^"\\]+)"$', re.MULTILINE)
+
+
+def _declared(name: str) -> tuple[float, str]:
+    """A command's place in `roofline --help` and its line there: of the text of its file, which is not run for them."""
+    for folder in commands.__path__:
+        file = Path(folder, f"{name}.py")
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            order, short = _ORDER.search(text), _SHORT.search(text)
+            if order and short:
+                return float(order[1]), short[1]
+    module = importlib.import_module(f"{commands.__name__}.{name}")  # installed without its text, or written in another way
+    return module.ORDER, module.SHORT
+
+
 def _command(name: str, module: ModuleType) -> Any:
     """The command of a file in `commands`."""
     app = _typer(help=module.SHORT)
@@ -99,7 +135,7 @@ def _command(name: str, module: ModuleType) -> Any:
     if not under:
         run = flat(module.run)
         run.__doc__ = _filled(run.__doc__, getattr(module, "LISTS", {}))
-        app.command(name, short_help=module.SHORT or None)(run)
+        app.command(name, short_help=module.SHORT)(run)
         return typer.main.get_command(app)
     for key, function in under.items():
         app.command(key)(flat(function))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from roofline import cli
-from roofline.cli import commands, options
+from roofline.cli import app, commands, options
 from roofline.cli.app import program
 from roofline.cli.groups import Group
 from roofline.request import OPTIONS
@@ -60,11 +60,32 @@ def test_the_commands_are_those_of_the_folder() -> None:
     assert len({__import__(f"{commands.__name__}.{name}", fromlist=["ORDER"]).ORDER for name in made}) == len(FILES)
 
 
+def test_the_help_of_the_program_imports_no_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Nor does a name that is none; and a file whose lines are written in another way is asked itself."""
+    monkeypatch.setattr(app.importlib, "import_module", lambda name: pytest.fail(f"{name} imported"))
+    assert cli.main(["--help"]) == 0
+    shown = re.findall(r"^  (\w+) +(\S.*\.)$", capsys.readouterr().out.partition("\nCommands:\n")[2], re.MULTILINE)
+    assert [name for name, _ in shown][:2] == ["analyze", "explain"]
+    assert dict(shown) == {path.stem: app._declared(path.stem)[1] for path in FILES}
+    assert cli.main(["sweeep"]) == 2
+    assert "Did you mean 'sweep'" in capsys.readouterr().err
+
+
+def test_a_line_of_help_that_no_text_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    toy = TOY.replace('"A toy."', '"A " + "toy."').replace("99", "9.5 * 10")
+    (tmp_path / "toys.py").write_text(toy, encoding="utf-8")
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    assert cli.main(["--help"]) == 0
+    assert capsys.readouterr().out.endswith("\n  toys        A toy.\n")
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_command_file_has_what_a_command_needs(path: Path) -> None:
     module = __import__(f"{commands.__name__}.{path.stem}", fromlist=["run"])
     under = getattr(module, "UNDER", None)
-    assert isinstance(module.SHORT, str)
+    assert app._declared(path.stem) == (module.ORDER, module.SHORT)
+    assert module.SHORT.endswith(".")
+    assert len(module.SHORT) < 66  # a line of the help
     for function in under.values() if under else [module.run]:
         assert inspect.getdoc(function)
         assert "debug" in inspect.signature(function).parameters  # where errors end, it is looked for in every command

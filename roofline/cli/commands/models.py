@@ -11,7 +11,7 @@ from roofline.cli.options import Debug, Json
 from roofline.cli.terminal import out, out_json, painter
 from roofline.errors import UnknownNameError
 
-SHORT = ""
+SHORT = "The models that can be given by name."
 ORDER = 7
 
 
