@@ -64,7 +64,7 @@ def program() -> Any:
 
 
 class _Listed:
-    """Stands in for the group's format_commands(): the lines of its help, of what the files say and not of commands made for it."""
+    """Stands in for the group's format_commands(): lines of what the files say, not of commands that are made for it."""
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind

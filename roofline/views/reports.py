@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.sax.saxutils import escape, quoteattr
 
 from roofline.errors import UsageError, nearest
 from roofline.version import __version__
@@ -69,8 +68,8 @@ def junit(suites: Sequence[Suite]) -> bytes:
         counts = [len(suite.cases), *(sum(case.outcome == outcome for case in suite.cases) for outcome in ("failure", "error"))]
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
         cases = "".join(_case(suite, case) for case in suite.cases)
-        at = f'file={quoteattr(_xml(suite.file))} skipped="0"'
-        made.append(f"  <testsuite name={quoteattr(_xml(suite.name))} {_counts(counts)} {at}>\n{cases}  </testsuite>\n")
+        at = f'file={_quoted(suite.file)} skipped="0"'
+        made.append(f"  <testsuite name={_quoted(suite.name)} {_counts(counts)} {at}>\n{cases}  </testsuite>\n")
     head = '<?xml version="1.0" encoding="UTF-8"?>\n'
     return f'{head}<testsuites name="roofline" {_counts(totals)}>\n{"".join(made)}</testsuites>\n'.encode()
 
@@ -78,18 +77,31 @@ def junit(suites: Sequence[Suite]) -> bytes:
 def _case(suite: Suite, case: Case) -> str:
     if case.outcome:
         # for a place the schema has no attribute
-        text = escape(_xml(f"{suite.file}:{case.line}: {case.said}" if suite.file else case.said))
-        how = f"message={quoteattr(_xml(case.said))} type={quoteattr(case.kind)}"
+        text = _escaped(f"{suite.file}:{case.line}: {case.said}" if suite.file else case.said)
+        how = f"message={_quoted(case.said)} type={_quoted(case.kind)}"
         inner = f"<{case.outcome} {how}>{text}</{case.outcome}>"
     else:
-        inner = f"<system-out>{escape(_xml(case.said))}</system-out>" if case.said else ""
-    named = f"classname={quoteattr(_xml(suite.group))} name={quoteattr(_xml(case.name))}"
+        inner = f"<system-out>{_escaped(case.said)}</system-out>" if case.said else ""
+    named = f"classname={_quoted(suite.group)} name={_quoted(case.name)}"
     return f'    <testcase {named} time="0">{inner}</testcase>\n'
 
 
 def _counts(counts: Sequence[int]) -> str:
     tests, failures, errors = counts
     return f'tests="{tests}" failures="{failures}" errors="{errors}" time="0"'
+
+
+def _quoted(text: str) -> str:
+    # here and not above: it brings urllib and its connections, which no check waits for that writes no such file
+    from xml.sax.saxutils import quoteattr
+
+    return quoteattr(_xml(text))
+
+
+def _escaped(text: str) -> str:
+    from xml.sax.saxutils import escape
+
+    return escape(_xml(text))
 
 
 def _xml(value: str) -> str:

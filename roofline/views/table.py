@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from io import StringIO
 from shutil import get_terminal_size
 from typing import NamedTuple
@@ -111,6 +110,8 @@ def text(analysis: Analysis, width: int | None = None) -> str:
 
 def html(analysis: Analysis) -> str:
     """The same for a notebook: a block of text, its names escaped."""
+    from html import escape
+
     return f'<pre style="line-height: 1.2">{escape(text(analysis, 100))}</pre>'
 
 
