@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from roofline import units
 from roofline.devices import device, library
 from roofline.errors import RooflineError, UsageError
 from roofline.sources import zoo
@@ -174,7 +175,7 @@ def report(found: Sequence[Sweep], out: dict[str, str], target: device.Device) -
         for i, (batch, seen, ours) in enumerate(zip(s.batches, s.measured, s.predicted, strict=True)):
             mark = " (flat)" if i < s.flat else ""
             lines.append(
-                f"| {batch}{mark} | {seen * 1e3:.2f} | {ours * 1e3:.2f} | {s.errors[i]:+.0%} | {s.bounds[i]} "
+                f"| {batch}{mark} | {seen * 1e3:.2f} | {ours * 1e3:.2f} | {units.change(s.errors[i], 0)} | {s.bounds[i]} "
                 f"| {seen / batch * 1e3:.2f} |"
             )
         lines.append("")
@@ -184,8 +185,8 @@ def report(found: Sequence[Sweep], out: dict[str, str], target: device.Device) -
         seen, ours = s.knees
         worst = max(s.errors[: s.flat], key=abs)
         lines.append(
-            f"| {s.model} | {s.dtype} | {seen:.1f} | {ours:.1f} | {s.ratio:.2f} | {s.level_error:+.0%} | {worst:+.0%} "
-            f"| {'yes' if s.held else 'no'} |"
+            f"| {s.model} | {s.dtype} | {seen:.1f} | {ours:.1f} | {s.ratio:.2f} | "
+            f"{units.change(s.level_error, 0)} | {units.change(worst, 0)} | {'yes' if s.held else 'no'} |"
         )
     if out:
         lines += ["", "left out:", *(f"- {what}: {why}" for what, why in out.items())]

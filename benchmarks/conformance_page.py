@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roofline import compat
+from roofline import compat, units
 from roofline.sources import zoo
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -133,7 +133,7 @@ def vision_section(entries: list[Entry]) -> list[str]:
     ]
     for e in entries:
         params = "=" if e.params_agree else f"{e.params:,} before folding" if e.float_agree else f"printed {e.params:,}"
-        macs = "=" if e.close else "= with its boxes" if e.seen_agree else f"{e.row['macs'] / 1e9 / e.gmac - 1:+.1%}"
+        macs = "=" if e.close else "= with its boxes" if e.seen_agree else units.change(e.row["macs"] / 1e9 / e.gmac - 1)
         lines.append(
             f"| {e.model} | {e.weights} | {', '.join(e.row['inputs'])} | {e.row['params']:,} | {params} "
             f"| {e.row['macs'] / 1e9:.3f} | {e.gmac} | {macs} |"

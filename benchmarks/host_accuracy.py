@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import roofline
+from roofline import units
 from roofline.bench.measure import measure
 from roofline.devices import library
 from roofline.errors import RooflineError
@@ -104,7 +105,7 @@ def report(rows: list[tuple[Analysis, Measured]]) -> float:
                     str(seen["batch"]),
                     f"{found.totals.time_s * 1e3:.2f} ms",
                     f"{seen['time_s'] * 1e3:.2f} ms{mark}",
-                    f"{error:+.0%}",
+                    units.change(error, 0),
                     f"{worst} {1e3 * (predicted[worst] - seen['classes'][worst]):+.2f} ms",
                 ]
             )
@@ -115,12 +116,13 @@ def report(rows: list[tuple[Analysis, Measured]]) -> float:
         spread = sorted(map(abs, of))
         worse = spread[round(0.9 * (len(spread) - 1))]
         print(
-            f"batch {batch}: median error {statistics.median(spread):.1%}, 90th percentile {worse:.1%}, "
+            f"batch {batch}: median error {units.share(statistics.median(spread), 1)}, "
+            f"90th percentile {units.share(worse, 1)}, "
             f"median of predicted/measured {1 + statistics.median(of):.2f}"
         )
     print("\nshare of a model's measured time, mean over the models:")
     for name, (p, m) in sorted(by_class.items(), key=lambda item: -item[1][1]):
-        print(f"  {name:15s} predicted {p / len(rows):6.1%}  measured {m / len(rows):6.1%}")
+        print(f"  {name:15s} predicted {units.share(p / len(rows), 1):>6}  measured {units.share(m / len(rows), 1):>6}")
     return statistics.median(map(abs, every))
 
 

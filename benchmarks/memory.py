@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from msgspec.structs import replace
 
+from roofline import units
 from roofline.analysis import memory
 from roofline.devices.device import Device
 from roofline.devices.library import lookup
@@ -88,7 +89,7 @@ def main() -> None:
             if not options.json:
                 print(
                     f"| {model} | {settings.get('batch', 1)} | {label} | {predicted / 2**20:.2f} | {real / 2**20:.2f} "
-                    f"| {predicted / real - 1:+.2%} |"
+                    f"| {units.change(predicted / real - 1, 2)} |"
                 )
                 sys.stdout.flush()
     if options.json:

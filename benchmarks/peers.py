@@ -277,7 +277,7 @@ def row(tool: str, device: str, found: dict[str, Any], published: float) -> str:
     if "error" in found:
         return f"| {tool} | {device} | fails: {found['error']} | | | | |"
     off = found["macs"] / published - 1
-    verdict = "right" if abs(off) <= TOLERANCE else f"off by {off:+.1%}"
+    verdict = "right" if abs(off) <= TOLERANCE else f"off by {100 * off:+.1f} %"
     if not found["steady"]:
         verdict += ", changes when repeated"
     return (

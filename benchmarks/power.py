@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import roofline
+from roofline import units
 
 # samples of an epoch
 EPOCHS = {"imagenet": 1_281_167, "squad": 88_524}
@@ -130,7 +131,7 @@ def main() -> int:
         power, energy = [r.predicted_w / r.watts for r in found], [r.predicted_j / r.joules for r in found]
         for name, ratios in (("power", power), ("energy", energy)):
             off, middle = statistics.median(abs(ratio - 1) for ratio in ratios), statistics.median(ratios)
-            print(f"{device} {name}: {len(ratios)} rows, median error {off:.1%}, predicted / measured {middle:.2f}")
+            print(f"{device} {name}: {len(ratios)} rows, median error {units.share(off, 1)}, predicted / measured {middle:.2f}")
     return 0
 
 

@@ -191,3 +191,13 @@ def percent(part: float, whole: float) -> str:
     if 99.5 <= share < 100 - 1e-6:
         return f"{min(share, 99.9):.1f} %"
     return f"{share:.1f} %" if share < 9.95 else f"{share:.0f} %"
+
+
+def share(fraction: float, digits: int = 0) -> str:
+    """A fraction in percent with fixed decimals, for columns: share(0.123) -> "12 %"."""
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def change(fraction: float, digits: int = 1) -> str:
+    """A relative change in percent, with its sign: change(0.052) -> "+5.2 %"."""
+    return f"{100 * fraction:+.{digits}f} %"

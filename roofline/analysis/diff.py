@@ -217,7 +217,7 @@ def _number(text: str) -> str | float:
 
 
 def failed(diff: Diff, conditions: Sequence[Condition]) -> list[str]:
-    """The conditions that the change meets, each as "time>5%: 1.2 ms -> 1.4 ms (+16.7%)"."""
+    """The conditions that the change meets, each as "time>5%: 1.2 ms -> 1.4 ms (+16.7 %)"."""
     by_name = {c.metric: c for c in diff.totals}
     found = []
     for cond in conditions:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from roofline.analysis.reasons import what_set_it
 from roofline.classes import plural
 from roofline.records import Analysis, Interval
-from roofline.units import binary, count, joules, percent, seconds, si
+from roofline.units import binary, count, joules, percent, seconds, share, si
 
 
 def reason(analysis: Analysis) -> str:
@@ -60,7 +60,7 @@ def measured(a: Analysis) -> str:
     if m is None:
         return ""
     ratio = a.totals.time_s / m.time_s
-    verb = f"is {abs(ratio - 1):.0%} too {'low' if ratio < 1 else 'high'}" if abs(ratio - 1) >= 0.005 else "is right"
+    verb = f"is {share(abs(ratio - 1))} too {'low' if ratio < 1 else 'high'}" if abs(ratio - 1) >= 0.005 else "is right"
     how = f"median of {m.undisturbed or m.runs} runs" if m.whole else "sum of its operators, on a busy machine"
     words = f"It took {seconds(m.time_s)} here ({rate(m.throughput)}, {how}, {_threads(m.threads)}): the prediction {verb}."
     if m.gap and abs(m.gap[0].measured_s - m.gap[0].predicted_s) >= 0.01 * m.time_s:

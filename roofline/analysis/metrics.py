@@ -130,7 +130,7 @@ def signed(metric: Metric, delta: float) -> str:
 
 
 def percent(relative: float | None) -> str:
-    """A change as text: "+5.2%", "=" for none, "new" where there was nothing before."""
+    """A change as text: "+5.2 %", "=" for none, "new" where there was nothing before."""
     if relative is None:
         return "new"
-    return f"{relative:+.1%}" if relative else "="
+    return units.change(relative) if relative else "="

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from roofline import units
 from roofline.bench import sampling
 from roofline.bench.sampling import Sample
 from roofline.devices import host
@@ -88,7 +89,7 @@ class Bench:
         for name, s in self.key.items():
             if s.disturbed or s.spread > LIMIT:
                 return (
-                    f"the samples of {name} spread by {s.spread:.0%} (limit {LIMIT:.0%}), "
+                    f"the samples of {name} spread by {units.share(s.spread)} (limit {units.share(LIMIT)}), "
                     f"and in {s.clean} of {s.taken} no thread had to wait for a core"
                 )
         return ""
@@ -102,7 +103,7 @@ def finish(bench: Bench, device: Device, *, force: bool, notes: Sequence[str] = 
     lost = 1 - bench.clean / max(bench.taken, 1)
     said = [
         *([f"Measured on a busy machine, with --force: {problem}."] if problem else []),
-        *([f"In {lost:.0%} of the samples other programs held a core; those were left out."] if lost >= 0.05 else []),
+        *([f"In {units.share(lost)} of the samples other programs held a core; those were left out."] if lost >= 0.05 else []),
         *notes,
         *device.notes,
     ]

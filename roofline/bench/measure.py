@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from roofline import pipeline
+from roofline import pipeline, units
 from roofline.bench import sampling
 from roofline.bench.calibration import TooBusy
 from roofline.bench.sampling import Sample
@@ -99,8 +99,9 @@ def measure(
         )
     if (timed.whole.clean < 2 and timed.whole.spread > LIMIT and _unsure(timed.ops) > len(timed.ops) / 4) and not force:
         raise TooBusy(
-            f"this machine is too busy to measure {found.name}: its runs spread by {timed.whole.spread:.0%} "
-            f"(limit {LIMIT:.0%}), and in {timed.whole.clean} of {timed.whole.taken} no thread had to wait for a core\n"
+            f"this machine is too busy to measure {found.name}: its runs spread by {units.share(timed.whole.spread)} "
+            f"(limit {units.share(LIMIT)}), and in {timed.whole.clean} of {timed.whole.taken} "
+            "no thread had to wait for a core\n"
             "stop what else runs here, give it longer with --seconds, or use --force"
         )
     launched = kernels.build(trace, "eager", target.kind)

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from roofline import units
 from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.validation.model_tables import Setting
@@ -202,7 +203,7 @@ def _named(p: Prediction) -> dict[str, Any]:
 
 def _reason(p: Prediction) -> str:
     """Which classes the predicted time is made of: where to look."""
-    parts = [f"{share:.0%} {klass}" for klass, share in list(p.shares.items())[:3]]
+    parts = [f"{units.share(share)} {klass}" for klass, share in list(p.shares.items())[:3]]
     return f"predicted as {p.bound}-bound: {', '.join(parts)}"
 
 

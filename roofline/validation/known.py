@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from roofline import units
 from roofline.devices.device import Device, Known
 from roofline.errors import UsageError
 from roofline.records import Kernel, components_of
@@ -255,9 +256,9 @@ def _said(found: Device, before: Device, times: int) -> str:
     """What the numbers are now, and were."""
     parts = []
     if before.kind == "gpu":
-        parts.append(f"clock kept {found.sustained.value:.0%} of boost ({before.sustained.value:.0%} before)")
-        was = f"{before.reached.value:.0%} before" if before.reached.value else "not known before"
-        parts.append(f"share of the memory's bandwidth {found.reached.value:.0%} ({was})")
+        parts.append(f"clock kept {units.share(found.sustained.value)} of boost ({units.share(before.sustained.value)} before)")
+        was = f"{units.share(before.reached.value)} before" if before.reached.value else "not known before"
+        parts.append(f"share of the memory's bandwidth {units.share(found.reached.value)} ({was})")
     else:
         parts.append(f"clock {si(found.clock.value, 'Hz', 3)} ({si(before.clock.value, 'Hz', 3)} before)")
         parts.append(f"DRAM {si(found.bandwidth, 'B/s', 3)} ({si(before.bandwidth, 'B/s', 3)} before)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from roofline import units
 from roofline.views.listing import PLAIN, Painter, columns, safe
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _totals(c: Crosscheck, paint: Painter) -> list[str]:
 def _against(count: int, ours: int) -> str:
     if count == ours:
         return "equal"
-    return f"{count / ours:.1%} of ours" if ours else "differs"
+    return f"{units.share(count / ours, 1)} of ours" if ours else "differs"
 
 
 def _published(found: list[Published], paint: Painter) -> list[str]:

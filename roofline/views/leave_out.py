@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roofline import units
 from roofline.views.listing import columns, safe
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def text(report: Report) -> str:
     )
     out.append("rows within the 80 % interval, and half its width; roofline: peak and bandwidth alone; FLOPs: FLOPs over peak")
     for what, found in report.clusters.items():
-        out += ["", f"by {what}: {found.explained:.0%} of the errors' variance lies between these"]
+        out += ["", f"by {what}: {units.share(found.explained)} of the errors' variance lies between these"]
         out.append(columns(("", "ROWS", "MEDIAN", "FACTOR"), _groups(report, what), "lrrr").rstrip("\n"))
     return "\n".join([*out, *(f"note: {safe(note)}" for note in report.notes)]) + "\n"
 
@@ -36,7 +37,7 @@ def markdown(report: Report) -> str:
     """The same as tables."""
     out = _table([name.capitalize() for name in _HEAD], [_row(one) for one in report.left_out])
     for what, found in report.clusters.items():
-        out += ["", f"By {what} ({found.explained:.0%} of the errors' variance lies between these):", ""]
+        out += ["", f"By {what} ({units.share(found.explained)} of the errors' variance lies between these):", ""]
         out += _table([what.capitalize(), "Rows", "Median", "Factor"], _groups(report, what))
     return "\n".join([*out, *(f"\nNote: {note}" for note in report.notes)]) + "\n"
 
@@ -75,19 +76,19 @@ def _row(one: LeftOut) -> list[str]:
         one.device,
         safe(one.table),
         str(one.rows),
-        f"{one.ours.median_ape:.1%}",
-        f"{one.ours.p90_ape:.1%}",
+        units.share(one.ours.median_ape, 1),
+        units.share(one.ours.p90_ape, 1),
         rank,
         f"{one.ours.median_ratio:.2f}",
-        f"{one.one_factor_ape:.1%}",
-        f"{one.within:.0%}",
-        f"{one.half_width:.0%}",
-        f"{one.baselines['roofline'].median_ape:.0%}",
-        f"{one.baselines['flops'].median_ape:.0%}",
+        units.share(one.one_factor_ape, 1),
+        units.share(one.within),
+        units.share(one.half_width),
+        units.share(one.baselines["roofline"].median_ape),
+        units.share(one.baselines["flops"].median_ape),
     ]
 
 
 def _groups(report: Report, what: str) -> list[list[str]]:
     groups = report.clusters[what].groups
-    found = [[safe(g.name), str(g.rows), f"{g.median_ape:.1%}", f"{g.median_ratio:.2f}"] for g in groups[:_MOST]]
+    found = [[safe(g.name), str(g.rows), units.share(g.median_ape, 1), f"{g.median_ratio:.2f}"] for g in groups[:_MOST]]
     return found + ([[f"and {len(groups) - _MOST} more", "", "", ""]] if len(groups) > _MOST else [])

@@ -172,7 +172,7 @@ def device(d: Device, paint: Painter = PLAIN) -> str:
 
 def _shown(of: Declared, value: float) -> str:
     if of.share:
-        return f"{value:.0%}"
+        return units.share(value)
     return units.seconds(value) if of.unit == "s" else units.si(value, "" if of.unit == "1" else of.unit)
 
 
@@ -201,13 +201,13 @@ def calibration(found: Calibration, paint: Painter = PLAIN) -> str:
     out.append(_by_class(d, paint).rstrip("\n"))
     out += [f"note: {safe(note)}" for note in d.notes]
     seconds = f"{found.samples:,} samples in {found.seconds:.1f} s"
-    return "\n".join([*out, f"{seconds}, {found.undisturbed / max(found.samples, 1):.0%} of them undisturbed"]) + "\n"
+    return "\n".join([*out, f"{seconds}, {units.share(found.undisturbed / max(found.samples, 1))} of them undisturbed"]) + "\n"
 
 
 def known(found: Fitted, paint: Painter = PLAIN) -> str:
     """Known times beside the predictions before and after, and what the device is now."""
     rows = [
-        [safe(r.what), *map(units.seconds, (r.known_s, r.before_s, r.after_s)), f"{r.after_s / r.known_s - 1:+.1%}"]
+        [safe(r.what), *map(units.seconds, (r.known_s, r.before_s, r.after_s)), units.change(r.after_s / r.known_s - 1)]
         for r in found.rows
     ]
     table = columns(["KNOWN TIME OF", "KNOWN", "BEFORE", "NOW", "OFF"], rows, "lrrrr", paint)
@@ -226,10 +226,10 @@ def describe(d: Device) -> list[list[str]]:
         ),
         *((x.name, x.bandwidth, x.nominal, x.spread, "B/s") for x in d.levels if x.status == "measured"),
     ]
-    out = [[n, units.si(v, unit), units.si(was, unit) if was else "", f"{spread:.0%}"] for n, v, was, spread, unit in rows]
+    out = [[n, units.si(v, unit), units.si(was, unit) if was else "", units.share(spread)] for n, v, was, spread, unit in rows]
     out += [[f"{x.name} size", units.binary(x.size), units.binary(x.size_nominal), ""] for x in d.levels if x.size_nominal]
     for name, number in (("launch", d.launch), ("host per op", d.host)):
-        spread = f"{number.spread:.0%}" if number.spread else ""
+        spread = units.share(number.spread) if number.spread else ""
         out.append([name, units.seconds(number.value), units.seconds(number.nominal) if number.nominal else "", spread])
     return out
 
@@ -248,7 +248,7 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN, skipped: int = 0)
     for v in found:
         for f in v.findings:
             of = BY_NAME[f.metric]
-            used = f"{f.actual / f.limit:.0%}" if f.limit else ""
+            used = units.share(f.actual / f.limit) if f.limit else ""
             broken += f.broken
             mark = "FAIL" if f.broken else "ok" if f.ok else "took" if f.accepted else "warn"
             may = "" if f.limit is None else text(of, f.limit)

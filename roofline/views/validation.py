@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from roofline import units
 from roofline.units import seconds
 from roofline.validation.accuracy import Prediction, Validation
 from roofline.views.style import BOUND_COLOUR
@@ -25,7 +26,7 @@ def text(v: Validation) -> str:
         lines.append(_line(label, e.median_ape, e.mean_ape, e.p90_ape, e.spearman, e.median_ratio))
     lines += ["", "where a class of kernel takes a quarter of the time or more:"]
     lines += [
-        f"  {klass:<22}{int(e['rows']):>6} rows{e['median_ape']:>9.1%}   pred/meas {e['median_ratio']:.2f}"
+        f"  {klass:<22}{int(e['rows']):>6} rows{units.share(e['median_ape'], 1):>9}   pred/meas {e['median_ratio']:.2f}"
         for klass, e in sorted(v.by_class.items(), key=lambda item: -item[1]["rows"])
     ]
     lines += ["", "worst rows, predicted / measured, and what the prediction is made of:"]
@@ -44,7 +45,8 @@ def text(v: Validation) -> str:
 
 
 def _line(label: str, median: float, mean: float, p90: float, spearman: float | None, ratio: float) -> str:
-    return f"  {label:<22} {median:>8.1%} {mean:>8.1%} {p90:>9.1%} {_rank(spearman, 4):>9} {ratio:>10.2f}"
+    errors = f"{units.share(median, 1):>8} {units.share(mean, 1):>8} {units.share(p90, 1):>9}"
+    return f"  {label:<22} {errors} {_rank(spearman, 4):>9} {ratio:>10.2f}"
 
 
 def _rank(spearman: float | None, digits: int) -> str:
@@ -62,7 +64,10 @@ def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
     with sheet.sheet(sheet.Size(6.4, 6.0), "light", "") as made:
         theme = made.theme
         wide, high = made.inches
-        lines = [(how, theme.soft), (f"median error {v.median_ape:.1%}, Spearman {_rank(v.spearman, 3)}", theme.ink)]
+        lines = [
+            (how, theme.soft),
+            (f"median error {units.share(v.median_ape, 1)}, Spearman {_rank(v.spearman, 3)}", theme.ink),
+        ]
         sheet.header(made, f"Predicted beside measured: {v.table}", lines, room=0.95)
         axes = made.figure.add_axes((0.85 / wide, 0.85 / high, 0.95 - 0.85 / wide, 1 - 1.95 / high))
         for bound, colour in BOUND_COLOUR.items():

@@ -17,7 +17,7 @@ def page() -> str:
     base, head = sample("cpu"), sample("cpu", 15)
     wider = [msgspec.structs.replace(r, params=r.params + 1) if r.path == "classifier" else r for r in head.layers]
     head = msgspec.structs.replace(head, layers=wider)
-    return render(diff(base, head), base, head, ["time>5%: 1 ms -> 2 ms (+100.0%)"])
+    return render(diff(base, head), base, head, ["time>5%: 1 ms -> 2 ms (+100.0 %)"])
 
 
 def test_every_layer_is_there_once_with_what_became_of_it() -> None:
@@ -44,7 +44,7 @@ def test_hostile_names_are_text() -> None:
 @pytest.mark.parametrize(("dark", "width"), [(False, 1300), (True, 420)])
 def test_a_difference_filters_sorts_and_finds(tmp_path: Path, dark: bool, width: int) -> None:
     log = logged(tmp_path, page(), "changes", dark=dark, width=width)
-    assert log["warned"] == "time>5%: 1 ms -> 2 ms (+100.0%)"
+    assert log["warned"] == "time>5%: 1 ms -> 2 ms (+100.0 %)"
     assert log["off"] == ["same"]
     assert "same" not in log["shown"]
     assert log["only"] == ["added"]

@@ -134,7 +134,7 @@ class TestMadeUp:
     def test_out_of_the_bars_is_exit_code_1(self, tmp_path: Path) -> None:
         done = run(self.table(tmp_path, 1.3), "-d", "t4", "--where", "framework=ours", "--size", 64)
         assert done.code == 1, done.err
-        assert "| -23% | -23% | no |" in done.out
+        assert "| -23 % | -23 % | no |" in done.out
 
     def test_two_times_for_one_batch_are_refused(self, tmp_path: Path) -> None:
         done = run(self.table(tmp_path, 1.0), "-d", "t4", "--size", 64)

@@ -161,7 +161,7 @@ def bench(**key: Sample) -> calibration.Bench:
 def test_a_quiet_machine_is_taken() -> None:
     got = calibration.finish(bench(DRAM=GOOD), device(), force=False)
     assert got.spread == 0.02
-    assert got.device.notes == ("In 10% of the samples other programs held a core; those were left out.", "as measured")
+    assert got.device.notes == ("In 10 % of the samples other programs held a core; those were left out.", "as measured")
 
 
 @pytest.mark.parametrize("sample", [Sample(1e-3, 0.4, 30, 25), Sample(1e-3, 0.01, 30, 2)])

@@ -128,7 +128,7 @@ def test_the_message_has_both_numbers() -> None:
     head = replace(base, model=replace(base.model, params=2 * base.model.params))
     (line,) = failing(base, head, "params > 10%")
     assert line.startswith("params > 10%: ")
-    assert "(+100.0%)" in line
+    assert "(+100.0 %)" in line
 
 
 @pytest.mark.parametrize(

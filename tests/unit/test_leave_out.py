@@ -69,9 +69,9 @@ def test_the_report_as_text_markdown_csv_and_json() -> None:
     found = report(("t4", ROWS))
     shown = view.text(found)
     assert "t4" in shown
-    assert "20.0%" in shown
+    assert "20.0 %" in shown
     assert "note: x: cannot be left out" in shown
-    assert "| t4 | t.csv | 4 | 20.0% |" in view.markdown(found)
+    assert "| t4 | t.csv | 4 | 20.0 % |" in view.markdown(found)
     (line,) = csv.DictReader(io.StringIO(view.render(found, Path("a.csv")).decode()))
     assert (line["device"], float(line["median_ape"])) == ("t4", pytest.approx(0.2))
     assert json.loads(view.render(found, Path("a.json")))["left_out"][0]["ours"]["median_ratio"] == pytest.approx(0.8)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
 from sample import CPU, GPU, sample
 
+from roofline import units
 from roofline.advice import brief
 from roofline.advice.brief import said
 from roofline.advice.terms import Book
@@ -44,6 +46,16 @@ def test_sample_adds_up(kind: str) -> None:
 )
 def test_percent(part: float, whole: float, text: str) -> None:
     assert percent(part, whole) == text
+
+
+def test_percent_has_one_spelling() -> None:
+    """A space before the sign, as in every sentence: `12 %`; a format ending in a bare percent sign writes it without."""
+    assert (units.share(0.123), units.share(0.0123, 1), units.change(-0.052)) == ("12 %", "1.2 %", "-5.2 %")
+    package = Path(units.__file__).parent
+    bare = [
+        str(path.relative_to(package)) for path in package.rglob("*.py") if re.search(r":[^{}\s]*%\}", path.read_text("utf-8"))
+    ]
+    assert bare == []
 
 
 @pytest.mark.parametrize(
