@@ -90,6 +90,7 @@ def analyze(  # long: an option each
     decode: int | None = None,
     turns: int | None = None,
     channels_last: bool = False,
+    fold_bn: bool = False,
     settings: Mapping[str, Any] | None = None,
     known: Sequence[str] = (),
     cache: bool = True,
@@ -114,7 +115,8 @@ def analyze(  # long: an option each
     said). For a causal language model of transformers, `prefill` is the number of tokens of a prompt and `decode` the number
     of tokens in the KV cache when one more is computed. A `while_loop` where data decide how often it turns is counted with
     `turns` turns (1 where nothing is said, and a note). With `channels_last` the images among parameters and inputs lie as
-    `to(memory_format=torch.channels_last)` lays them. Times are in seconds, sizes in bytes. What would have no effect beside
+    `to(memory_format=torch.channels_last)` lays them; with `fold_bn` batch norms are folded into the convolutions and linear
+    layers before them. Times are in seconds, sizes in bytes. What would have no effect beside
     the rest is refused.
 
     Raises a RooflineError: UsageError for what cannot be, ModelError where the model's forward fails.
@@ -127,7 +129,7 @@ def analyze(  # long: an option each
         "device": device, "host": host, "batch": batch, "inputs": inputs, "args": args, "kwargs": kwargs,
         "resolution": resolution, "dtype": dtype, "runtime": runtime, "training": training, "optimizer": optimizer,
         "prefill": prefill, "decode": decode, "turns": turns, "channels_last": channels_last,
-        "settings": settings,
+        "fold_bn": fold_bn, "settings": settings,
     }  # fmt: skip
     asked = request.made(model, options, cache=cache, progress=progress)
     if known:

@@ -17,7 +17,7 @@ from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
 from roofline.records import Analysis, ToolInfo, Trace
-from roofline.request import Place, Request, check
+from roofline.request import Pass, Place, Request, check
 from roofline.sources import alone, traced
 
 if TYPE_CHECKING:
@@ -61,13 +61,14 @@ def _of_module(request: Request, target: Device) -> Analysis:
     ask = request.ask
     name = type(ask.model).__name__
     with alone.guarded(name):
-        result = _analyse(traced.trace_module(request, target), target, request)
+        result = _analyse(_passed(traced.trace_module(request, target), request.what), target, request)
 
     def other(batch: int) -> Analysis | None:
         if ask.args is not None or ask.kwargs is not None:
             return None
         with alone.guarded(name):
-            return _analyse(traced.trace_module(replace(request, ask=replace(ask, batch=batch)), target), target, request)
+            trace = traced.trace_module(replace(request, ask=replace(ask, batch=batch)), target)
+            return _analyse(_passed(trace, request.what), target, request)
 
     return _fitted(result, other)
 
@@ -105,7 +106,7 @@ def _by_name(request: Request, target: Device) -> Analysis:
 def _keys(found: Source, request: Request, target: Device) -> tuple[str, str]:
     """Those of its trace and of its analysis."""
     key = digest(program(), found.key, request.what.key(target))
-    return key, digest(key, request.place.runtime, constants(), msgspec.json.encode(target))
+    return key, digest(key, request.place.runtime, constants(), msgspec.json.encode(target), str(request.what.fold_bn))
 
 
 def known(request: Request) -> Analysis | None:
@@ -136,6 +137,7 @@ def _as_asked(result: Analysis, target: Device, request: Request) -> Analysis:
         set=texts,
         turns=request.what.turns,
         channels_last=request.what.channels_last,
+        fold_bn=request.what.fold_bn,
         constants=constants_digest(),
     )
     known = msgspec.structs.replace(result.device, fingerprint=device_digest(target))
@@ -172,12 +174,16 @@ def _made(
 ) -> tuple[T, Record | None]:
     """What `use` makes of a trace that is known or of a new one; and what it depends on (None: it must not be kept)."""
     known = store.load("trace", key, alone.still(found))
+
+    def used(trace: Trace) -> T:
+        return use(_passed(trace, request.what))
+
     if known is None:
-        return _first(found, target, request, store, key, use)
+        return _first(found, target, request, store, key, used)
     from roofline.cache.dependencies import Record
 
     record, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
-    result = use(trace)
+    result = used(trace)
     return result, None if alone.rules_missing(record) or alone.rules_added() else record
 
 
@@ -216,7 +222,7 @@ def with_trace(found: Source, request: Request) -> tuple[Trace, Analysis]:
     check(request)
     target = target_of(request.place)
     with alone.alone(found):
-        trace = traced.trace_source(found, target, request.what, request.progress)
+        trace = _passed(traced.trace_source(found, target, request.what, request.progress), request.what)
         result = _fitted(_analyse(trace, target, request), lambda batch: None)
         return trace, _as_asked(result, target, request)
 
@@ -232,6 +238,15 @@ def alive(request: Request) -> Timeline:
 
     target = target_of(request.place)
     return of_trace(request, target, lambda trace: memory.timeline(trace, target))[0]
+
+
+def _passed(trace: Trace, what: Pass) -> Trace:
+    """The trace as it is used: what is done to a model once it is there needs no other trace of it."""
+    if not what.fold_bn:
+        return trace
+    from roofline.kernels import folding  # few ask for it
+
+    return folding.folded(trace)
 
 
 def _analyse(trace: Trace, target: Device, request: Request) -> Analysis:

@@ -65,6 +65,8 @@ class Pass(Struct, frozen=True):
     turns: int | None = None
     # parameters, buffers and inputs that are images or volumes lie channels-last
     channels_last: bool = False
+    # batch norms are folded into the layers before them, once it is traced
+    fold_bn: bool = False
 
     @property
     def update(self) -> str:
@@ -72,7 +74,7 @@ class Pass(Struct, frozen=True):
         return (self.optimizer or DEFAULT_OPTIMIZER).lower() if self.training else ""
 
     def key(self, target: Device) -> str:
-        """What a trace depends on: an operator is not always the same kernels on a GPU and a CPU."""
+        """What a trace depends on: an operator is not always the same kernels on a GPU and a CPU. Norms are folded after it."""
         return repr((self.dtype, self.update, self.prefill, self.decode, self.turns, self.channels_last, target.kind))
 
 
@@ -241,6 +243,7 @@ _TYPED: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(SIZES, _whole),
     "training": _flag,
     "channels_last": _flag,
+    "fold_bn": _flag,
     **dict.fromkeys(WORDS, _word),
     "device": _device,
     "inputs": _inputs,
@@ -305,6 +308,11 @@ def check(request: Request) -> None:
             raise UsageError(f"unknown {name} {value!r}{nearest(value, known)}; use one of {', '.join(known)}")
     if (what.prefill is not None) + (what.decode is not None) + what.training > 1:
         raise UsageError("prefill, decode and training are three different passes; ask for one of them")
+    if what.fold_bn and what.training:
+        raise UsageError(
+            "fold_bn (--fold-bn) beside training: a training step takes statistics of its own batch, so no norm can be folded; "
+            "leave one out"
+        )
     for name in SIZES:
         size = getattr(getattr(request, _PART_OF[name]), name)
         if size is not None and size < 1:

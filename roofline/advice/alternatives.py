@@ -48,6 +48,14 @@ def alternatives(a: Analysis, device: Device) -> Iterator[Alternative]:
             "two lines of code: model.to(memory_format=torch.channels_last), and the same for its input",
             {"channels_last": True},
         )
+    # compiled, a norm is part of a kernel that is there anyway
+    if s.runtime == "eager" and s.mode == "inference" and not s.fold_bn and any("batch_norm" in k.op for k in a.kernels):
+        yield Alternative(
+            "fold-bn",
+            "fold batch norms into the layers before them",
+            "a line of code for each: torch.nn.utils.fusion.fuse_conv_bn_eval(conv, bn)",
+            {"fold_bn": True},
+        )
 
 
 def _types(now: str, mode: str, device: Device) -> Iterator[Alternative]:

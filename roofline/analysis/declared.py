@@ -233,6 +233,7 @@ _READ: dict[str, Callable[[Reader, Mapping[str, Any], str], Any]] = {
     "device": _device,
     "training": _flag,
     "channels_last": _flag,
+    "fold_bn": _flag,
     "host": _host,
     "inputs": _inputs,
     "settings": _settings,

@@ -21,6 +21,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "device": _TEXT,
     "training": {"type": "boolean"},
     "channels_last": {"type": "boolean"},
+    "fold_bn": {"type": "boolean"},
     "host": {"type": ["number", "string"]},
     "inputs": {"anyOf": [_TEXT, {**_TEXTS, "minItems": 0}]},
     "set": {"type": "object"},

@@ -161,6 +161,9 @@ ChannelsLast = Annotated[
     bool,
     typer.Option("--channels-last", help="Weights and inputs that are images lie channels-last (NHWC) in memory."),
 ]
+FoldBn = Annotated[
+    bool, typer.Option("--fold-bn", help="Batch norms are folded into the convolutions and linear layers before them.")
+]
 ByOption = Annotated[By | None, typer.Option("--by", help="Rows of the table.  [default: layer]", show_default=False)]
 Depth = Annotated[
     int | None,
@@ -310,6 +313,7 @@ class PassOptions(Asked, frozen=True):
     decode: Decode = None
     turns: Turns = None
     channels_last: ChannelsLast = False
+    fold_bn: FoldBn = False
 
 
 class ViewOptions(Group, frozen=True):

@@ -28,8 +28,7 @@ def given_of(analysis: Analysis) -> dict[str, Any]:
     found: dict[str, Any] = {"device": s.device, "runtime": s.runtime, "training": s.mode == "training"}
     if not s.built:  # else it was analysed as it was built
         found["dtype"] = s.dtype
-    if s.channels_last:
-        found["channels_last"] = True
+    found |= {name: True for name in ("channels_last", "fold_bn") if getattr(s, name)}
     if s.optimizer:
         found["optimizer"] = s.optimizer
     if s.host_status == "given":

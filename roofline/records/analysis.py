@@ -43,6 +43,8 @@ class Setting(Struct, frozen=True, kw_only=True):
     turns: int | None = None
     # whether images and volumes among parameters, buffers and inputs lay channels-last
     channels_last: bool = False
+    # whether batch norms were folded into the layers before them
+    fold_bn: bool = False
     # digest of the constants of the time model; empty in documents of older versions
     constants: str = ""
     # the model's own floating dtypes, which it was analysed in: "fp32", "bf16 and fp32"; empty: in the dtype asked for, and
@@ -58,8 +60,8 @@ class Setting(Struct, frozen=True, kw_only=True):
 
     @property
     def numbers(self) -> str:
-        """The dtype in words, and the layout where it is not row-major: "amp, channels-last"."""
-        return f"{self.precision}, channels-last" if self.channels_last else self.precision
+        """The dtype in words, and what else was asked of the weights: "amp, channels-last", "fp32, norms folded"."""
+        return f"{self.precision}{', channels-last' * self.channels_last}{', norms folded' * self.fold_bn}"
 
 
 class LevelInfo(Struct, frozen=True):

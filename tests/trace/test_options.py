@@ -104,6 +104,7 @@ OPTIONS = {
     "--columns": ("--columns", "time,flops"),
     "--turns": ("--turns", "3"),
     "--channels-last": ("--channels-last",),
+    "--fold-bn": ("--fold-bn",),
 }
 # these change how the work is done or what a failure says, not the answer
 SILENT = {"--no-cache", "--debug", "--strict", "--time-limit", "--memory-limit"}
@@ -157,6 +158,8 @@ WAYS: dict[str, tuple[str, ...]] = {
 REFUSED |= {(way, o): f"{o} is about pictures" for way in WAYS for o in ("--picture", "--size", "--dark")}
 REFUSED |= {(way, "--no-advice"): "--no-advice is about a page" for way in WAYS}
 REFUSED |= {(way, "--turns"): "data decide of no loop of this pass" for way in WAYS}
+REFUSED |= {(way, "--fold-bn"): "fold_bn: no batch norm of this pass" for way in WAYS}
+REFUSED[("training", "--fold-bn")] = "fold_bn (--fold-bn) beside training"
 REFUSED[("text", "--channels-last")] = "channels_last: no parameter, buffer or input of floats here is an image"
 REFUSED |= {(way, "--threads"): "threads (--threads) are a CPU's" for way in WAYS if way != "cpu"}
 REFUSED[("json", "--chart")] = "--chart draws in the terminal"
@@ -309,7 +312,7 @@ CHANGES: dict[str, Any] = {
     "device": "t4", "host": "99 us", "batch": 5, "inputs": ["3,3,20,20"], "args": [X], "kwargs": {"input": X},
     "resolution": 40, "dtype": "fp16", "runtime": "compiled", "training": True, "optimizer": "sgd", "prefill": 8, "decode": 8,
     "settings": {"width": 16}, "known": ["mobilenet_v2 -b 8 = 90 ms"], "cache": False, "progress": lambda text: None,
-    "turns": 3, "channels_last": True,
+    "turns": 3, "channels_last": True, "fold_bn": True,
 }  # fmt: skip
 CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "by name": ("nets.py:Image", {}),
@@ -332,6 +335,8 @@ NOT: dict[tuple[str, str], str] = {
         for name in ("prefill", "decode")
     },
     **{(call, "turns"): "data decide of no loop of this pass" for call in ("by name", "module", "args", "kwargs", "training")},
+    **{(call, "fold_bn"): "fold_bn: no batch norm of this pass" for call in ("by name", "module", "args", "kwargs")},
+    ("training", "fold_bn"): "fold_bn (--fold-bn) beside training",
     **{("by name", name): f"{name}: a model by name takes inputs" for name in ("args", "kwargs")},
     **{(call, name): "not a causal language model" for call in ("by name", "module") for name in ("prefill", "decode")},
     ("training", "prefill"): "three different passes",

@@ -247,8 +247,8 @@ VALUES: dict[str, tuple[Any, Any]] = {  # of each key one that is good, and one 
     "model": ("m", 3), "models": (["a"], []), "analysis": ("a.json", 3), "name": ("x", 3), "device": ("t4", 3), "on": ("t4", 3),
     "host": ("10 us", []), "batch": (8, 0), "inputs": (["1,3"], 3), "resolution": (8, "8"), "dtype": ("fp16", "fp61"),
     "runtime": ("ideal", "idle"), "training": (True, 1), "optimizer": ("sgd", "sdg"), "prefill": (8, 0), "decode": (8, "8"),
-    "turns": (3, 0), "channels_last": (True, "yes"), "set": ({"a": 1}, "a=1"), "allow_unknown": (["a"], 3),
-    "at": ([{"macs": 1}], 3),
+    "turns": (3, 0), "channels_last": (True, "yes"), "fold_bn": (True, 1), "set": ({"a": 1}, "a=1"),
+    "allow_unknown": (["a"], 3), "at": ([{"macs": 1}], 3),
 }  # fmt: skip
 
 

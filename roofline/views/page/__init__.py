@@ -108,7 +108,20 @@ def _alike(a: Analysis) -> tuple[object, ...]:
     s = a.setting
     asked = a.language.asked if a.language else {}
     inputs = [(i.name, i.shape, i.dtype) for i in a.model.inputs]
-    return a.model.name, a.model.source, s.batch, s.dtype, s.channels_last, s.runtime, s.mode, s.optimizer, s.set, inputs, asked
+    return (
+        a.model.name,
+        a.model.source,
+        s.batch,
+        s.dtype,
+        s.channels_last,
+        s.fold_bn,
+        s.runtime,
+        s.mode,
+        s.optimizer,
+        s.set,
+        inputs,
+        asked,
+    )
 
 
 def _sentence(text: str) -> str:
