@@ -109,6 +109,11 @@ def holders(t: Any) -> tuple[int, int] | None:
     return (count(), stored(storage._cdata)) if count is not None and stored is not None else None
 
 
+# How a model takes gradients and tangents itself; `hessian` and the like call the last, and give zeros where there are none.
+_OF = "torch.autograd"
+TAKEN = ((_OF, "grad"), (_OF, "backward"), (f"{_OF}.forward_ad", "make_dual"), (f"{_OF}.functional", "_autograd_grad"))
+
+
 class Asked:
     """What a model's code asked of torch while it ran."""
 
@@ -410,8 +415,7 @@ def flex_results(args: Any, kwargs: Any) -> Any:
 def triton_kernel(index: Any) -> str:
     """The name of a Triton kernel that torch keeps under a number."""
     table = importlib.import_module("torch._higher_order_ops.triton_kernel_wrap").kernel_side_table
-    kernel = table.get_kernel(index)
-    return _kernel_name(kernel)
+    return _kernel_name(table.get_kernel(index))
 
 
 @contextmanager

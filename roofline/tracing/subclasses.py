@@ -76,6 +76,16 @@ def dense(t: torch.Tensor) -> torch.Tensor:
     return t
 
 
+def here(t: torch.Tensor) -> torch.Tensor:
+    """The tensor, if this process has all of it. Raises UsageError for a part of one that several share."""
+    if any(kind.__name__ == "DTensor" for kind in type(t).__mro__):
+        raise UsageError(
+            f"a tensor of {'x'.join(map(str, t.shape))} is shared out over processes (DTensor), which is not traced"
+            "\nanalyse the model as it is before fully_shard, parallelize_module or distribute_tensor"
+        )
+    return t
+
+
 def speaks(kind: type) -> bool:
     """Whether a class of tensors says itself what an operator on them calls."""
     return getattr(kind, "__torch_dispatch__", _SILENT) != _SILENT
@@ -94,9 +104,8 @@ def parts(t: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     if not holds_others(type(t)) or t.is_nested:
         return [("", t)]
     names, _ = t.__tensor_flatten__()  # type: ignore[attr-defined]  # torch's protocol for such classes
-    return [
-        (f"{name}.{inner}".rstrip("."), part) for name in names for inner, part in parts(getattr(t, name)) if part is not None
-    ]
+    held = [(name, inside) for name in names if isinstance(inside := getattr(t, name), torch.Tensor)]
+    return [(f"{name}.{inner}".rstrip("."), part) for name, inside in held for inner, part in parts(inside)]
 
 
 # They hold their own numbers.
@@ -114,9 +123,10 @@ def stored(tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, t
 
 
 def with_parts(t: torch.Tensor, stand_in: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """One of the same class with `stand_in` of each tensor that it holds."""
-    names, rest = t.__tensor_flatten__()  # type: ignore[attr-defined]  # torch's protocol for such classes
-    inside = {name: stand_in(getattr(t, name)) for name in names}
+    """One of the same class with `stand_in` of each tensor that it holds, and all else that it holds as it is."""
+    names, rest = here(t).__tensor_flatten__()  # type: ignore[attr-defined]  # torch's protocol for such classes
+    held = ((name, getattr(t, name)) for name in names)
+    inside = {name: stand_in(value) if isinstance(value, torch.Tensor) else value for name, value in held}
     made: torch.Tensor = type(t).__tensor_unflatten__(inside, rest, t.shape, t.stride())  # type: ignore[attr-defined]  # as above
     return made
 

@@ -17,7 +17,7 @@ from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, ModelInfo, Storage, Trace
 from roofline.request import NO_IMAGES, NO_LOOP
-from roofline.tracing import built, lazy, regions, subclasses, threads
+from roofline.tracing import built, lazy, regions, subclasses, threads, unfinished
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -109,6 +109,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             recorder.adopt(p, "parameter", path)
         for path, b in subclasses.stored(buffers):
             recorder.adopt(b, "buffer", path)
+        _one_memory(recorder, swap)
         inputs = list(call.inputs)
         for path, t in inputs:
             recorder.adopt(t, "input", path)
@@ -136,7 +137,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
                 recorder.kind_asked |= aside.kind_asked
             stack.enter_context(modules.tracked())
             with recorder, threads.followed(recorder, modules.index, threads.modes(way, gradients)):
-                output = module(*run_args, **run_kwargs)
+                output = unfinished.finished(module(*run_args, **run_kwargs), recorder.notes.append)
                 loss = step.run(output) if step else None
             if asked.gradients and not gradients:
                 stopped = Stopped(GRADIENTS)
@@ -224,6 +225,14 @@ def _uncompiled() -> Iterator[None]:
 
 def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:
     return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for _, t in subclasses.stored(tensors)}.values())
+
+
+def _one_memory(recorder: Recorder, swap: _Swap) -> None:
+    """A view of a parameter, which a model may hold as a plain tensor, is over the memory of its stand-in."""
+    for t in swap.originals:
+        known = recorder.known.get(id(swap.done[id(t)]))
+        if known is not None and t.layout == torch.strided and not t.is_nested:
+            recorder.by_storage.setdefault(t.untyped_storage()._cdata, known[1])
 
 
 class _Swap:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from msgspec import Struct
-from torch.autograd import forward_ad
 
 from roofline import compat
 from roofline.errors import ModelError
@@ -86,20 +85,27 @@ def surroundings(way: Way) -> Iterator[compat.Asked]:
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
         asked = stack.enter_context(_asked(way))
-        stack.callback(setattr, forward_ad, "make_dual", forward_ad.make_dual)
-        forward_ad.make_dual = _noted(forward_ad.make_dual, asked)
+        for module, function in compat.TAKEN:
+            owner = sys.modules.get(module)
+            if (real := getattr(owner, function, None)) is not None:
+                stack.callback(setattr, owner, function, real)
+                setattr(owner, function, _noted(real, asked))
         yield asked
 
 
 def _noted(real: Any, asked: compat.Asked) -> Any:
-    """Dual numbers, which in inference mode have no tangent and say nothing of it; torch.func's own have."""
+    """What in inference mode finds no gradient or tangent, and may say nothing of it; torch.func's own finds them."""
 
-    def make_dual(*args: Any, **kwargs: Any) -> Any:
+    def taken(*args: Any, **kwargs: Any) -> Any:
         by = str(sys._getframe(1).f_globals.get("__name__", ""))
-        asked.gradients |= torch.is_inference_mode_enabled() and not by.startswith("torch.")
+        asked.gradients |= torch.is_inference_mode_enabled() and (by in _FOR_OTHERS or not by.startswith("torch."))
         return real(*args, **kwargs)
 
-    return make_dual
+    return taken
+
+
+# Modules of torch's that take gradients because a model's own code asks them to.
+_FOR_OTHERS = ("torch._tensor", "torch.autograd.functional")
 
 
 def _asked(way: Way) -> AbstractContextManager[compat.Asked]:

@@ -46,9 +46,23 @@ def residual(net: nn.Module, x: Tensor) -> Any:
     return torch.autograd.grad(first[:, 0].sum(), x)
 
 
+def curvature(net: nn.Module, x: Tensor) -> Any:
+    """What gives zeros, and no error, where nothing requires a gradient."""
+    return torch.autograd.functional.vjp(lambda x: net(x).sum(), x)
+
+
+def careful(net: nn.Module, x: Tensor) -> Any:
+    """A model that goes on where there is no gradient."""
+    x = x.detach().requires_grad_()
+    try:
+        return torch.autograd.grad(net(x).sum(), x)[0]
+    except RuntimeError:
+        return x
+
+
 # a gradient of the input costs what the pass does, one of the weights too; of the second, the products beside those of a pass
 # are the gradient's own (two), and the first layer's for the input
-CASES = [(force, 2 * PASS), (whole, 3 * PASS), (residual, 8448)]
+CASES = [(force, 2 * PASS), (whole, 3 * PASS), (residual, 8448), (curvature, 2 * PASS), (careful, 2 * PASS)]
 
 
 @pytest.mark.parametrize(("body", "macs"), CASES, ids=lambda v: getattr(v, "__name__", ""))

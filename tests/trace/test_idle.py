@@ -93,3 +93,18 @@ def test_nothing_is_said_where_all_ran() -> None:
     a = roofline.analyze("resnet50", device="t4", cache=False)
     assert a.coverage.never_ran == []
     assert not any("never ran" in n for n in a.notes)
+
+
+def test_a_view_of_a_parameter_that_is_a_plain_tensor_is_that_parameter() -> None:
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flat = nn.Parameter(torch.zeros(20))
+            self.weight, self.bias = self.flat.detach()[:16].view(4, 4), self.flat.detach()[16:]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.linear(x, self.weight, self.bias)
+
+    found = roofline.analyze(Flat(), args=(torch.rand(2, 4),), device="t4")
+    assert not found.coverage.never_ran
+    assert found.totals.weight_bytes == 20 * 4

@@ -260,3 +260,14 @@ def test_tensors_that_a_pass_makes_and_that_are_not_traced(make: Any, words: str
 
 def test_no_rows_take_no_energy_of_a_sample() -> None:
     assert analyze(nn.Linear(8, 4), args=[torch.rand(0, 8)], device="t4").totals.macs == 0
+
+
+class DTensor(Packed):
+    """As torch's: it holds what is no tensor beside its numbers."""
+
+
+def test_a_part_of_a_tensor_that_processes_share_is_refused() -> None:
+    net = nn.Linear(4, 4)
+    net.register_buffer("shard", DTensor(torch.ones(4, 4, dtype=torch.int8), torch.ones(4, 1)))
+    with pytest.raises(UsageError, match=r"4x8 is shared out over processes \(DTensor\).*\n.*before fully_shard"):
+        analyze(net, args=(torch.rand(2, 4),), device="t4")
