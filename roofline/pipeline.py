@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from roofline.analysis.memory import Timeline
     from roofline.cache.dependencies import Record
     from roofline.cache.store import Cache
+    from roofline.sources.kept import Kept
     from roofline.sources.source import Source
 
 T = TypeVar("T")
@@ -156,9 +157,9 @@ def as_written(source: str, model: str) -> str:
     return source
 
 
-def of_trace(request: Request, target: Device, use: Callable[[Trace], T]) -> tuple[T, Record | None]:
+def of_trace(request: Request, target: Device, use: Callable[[Trace], T], kept: Kept | None = None) -> tuple[T, Record | None]:
     """What `use` makes of the trace of a model by name on such a device, from the cache or new; and what the trace depends on
-    (None: that cannot be known).
+    (None: that cannot be known). `kept` has the model as it was built for another pass, where that may be.
     """
     from roofline.cache.store import Cache
     from roofline.sources.resolve import resolve
@@ -166,11 +167,17 @@ def of_trace(request: Request, target: Device, use: Callable[[Trace], T]) -> tup
     check(request)
     found = resolve(request.ask)
     key = digest(program(), found.key, request.what.key(target))
-    return _made(found, target, request, Cache(enabled=request.cache), key, use)
+    return _made(found, target, request, Cache(enabled=request.cache), key, use, kept)
 
 
 def _made(
-    found: Source, target: Device, request: Request, store: Cache, key: str, use: Callable[[Trace], T]
+    found: Source,
+    target: Device,
+    request: Request,
+    store: Cache,
+    key: str,
+    use: Callable[[Trace], T],
+    kept: Kept | None = None,
 ) -> tuple[T, Record | None]:
     """What `use` makes of a trace that is known or of a new one; and what it depends on (None: it must not be kept)."""
     known = store.load("trace", key, alone.still(found))
@@ -179,7 +186,7 @@ def _made(
         return use(_passed(trace, request.what))
 
     if known is None:
-        return _first(found, target, request, store, key, used)
+        return _first(found, target, request, store, key, used, kept)
     from roofline.cache.dependencies import Record
 
     record, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
@@ -201,13 +208,19 @@ def _fitted(result: Analysis, again: Callable[[int], Analysis | None]) -> Analys
 
 
 def _first(
-    found: Source, target: Device, request: Request, store: Cache, key: str, use: Callable[[Trace], T]
+    found: Source,
+    target: Device,
+    request: Request,
+    store: Cache,
+    key: str,
+    use: Callable[[Trace], T],
+    kept: Kept | None,
 ) -> tuple[T, Record | None]:
     """Build, trace and use; the trace is kept with all that it depends on, where that can be known."""
     if found.kind.torch:
         request.progress("importing torch")
     with alone.alone(found) as run:
-        trace = run.watch(lambda: traced.trace_source(found, target, request.what, request.progress))
+        trace = run.watch(lambda: traced.trace_source(found, target, request.what, request.progress, kept))
         rules = alone.rules_added()
         result = use(trace)
         record = run.record() if request.cache else None

@@ -64,14 +64,14 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
 _hashes: dict[tuple[str, tuple[int, ...]], bytes] = {}
 
 
-def together(folder: str, files: Iterable[str]) -> str:
+def together(names: Iterable[str], files: Iterable[str], marks: Iterable[tuple[int, ...]]) -> str:
+    """The content of files, each with the name that it goes by and its marks of just now."""
     whole = sha256()
-    for file in files:
-        key = (file, marks_of(os.stat(file)))
-        known = _hashes.get(key)
+    for name, file, at in zip(names, files, marks, strict=True):
+        known = _hashes.get((file, at))
         if known is None:
-            known = _hashes[key] = sha256(bytes_of(file)).digest()
-        whole.update(os.path.relpath(file, folder).encode() + b"\0" + known)
+            known = _hashes[file, at] = sha256(bytes_of(file)).digest()
+        whole.update(name.encode() + b"\0" + known)
     return whole.hexdigest()
 
 
@@ -188,6 +188,7 @@ def _same_file(known: FileMark) -> bool:
 
 def _same_group(known: Group) -> bool:
     files = [os.path.join(known.folder, f) for f in known.files]
-    if all(_trusted(marks_of(os.stat(f)), tuple(m), known.at) for f, m in zip(files, known.marks, strict=True)):
+    marks = [marks_of(os.stat(f)) for f in files]
+    if all(_trusted(now, tuple(m), known.at) for now, m in zip(marks, known.marks, strict=True)):
         return True
-    return together(known.folder, files) == known.sha256
+    return together(known.files, files, marks) == known.sha256

@@ -82,6 +82,19 @@ class State:
 
         return again
 
+    def changed(self) -> bool:
+        """Whether there is anything to put back, the state of chance apart."""
+        aside = [setter for _, setter in _CHANCE]
+        values = (s for s, before, getter in self.values if s not in aside and not _equal(_asked(getter), before))
+        if any(s is not _set_levels for s in values) or any(table != before for table, before in self.dicts):
+            return True
+        levels = _levels()
+        if any(levels.get(name) != level for s, before, _ in self.values if s is _set_levels for name, level in before.items()):
+            return True  # new loggers alone are none
+        return not _same(_flat([vars(owner) for owner, _ in self.tables]), self.flat) and any(
+            next(_replaced(owner, before), None) is not None for owner, before in self.tables
+        )
+
     def restore(self, own: Callable[[Any], bool] = lambda value: True) -> None:
         """`own` says of a value that took the place of one of torch's whether it goes: a library that stays imported has
         changed torch for good."""
@@ -111,18 +124,23 @@ def _same(now: tuple[list[str], list[Any]], before: tuple[list[str], list[Any]])
 
 
 def _restore_table(owner: Any, before: dict[str, Any], own: Callable[[Any], bool]) -> None:
+    for name, value in list(_replaced(owner, before)):
+        old = before.get(name, _MISSING)
+        if value is _MISSING or own(value):
+            with suppress(Exception):
+                delattr(owner, name) if old is _MISSING else setattr(owner, name, old)
+
+
+def _replaced(owner: Any, before: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names of a module or class with what stands there now (_MISSING: nothing) and did not; a module may get new ones."""
     now = vars(owner).copy()
     for name, value in now.items():
         old = before.get(name, _MISSING)
-        if old is value or name in _KEPT_BY_PYTHON or not (isinstance(owner, type) or old is not _MISSING):
-            continue
-        if own(value):
-            with suppress(Exception):
-                delattr(owner, name) if old is _MISSING else setattr(owner, name, old)
+        if old is not value and name not in _KEPT_BY_PYTHON and (isinstance(owner, type) or old is not _MISSING):
+            yield name, value
     for name in before.keys() - now.keys():
         if name not in _KEPT_BY_PYTHON:
-            with suppress(Exception):
-                setattr(owner, name, before[name])
+            yield name, _MISSING
 
 
 def _asked(getter: Callable[[], Any]) -> Any:
@@ -263,6 +281,20 @@ class _Random:
         sys.modules["torch"].set_rng_state(self.torch)
         if self.numpy is not None:
             sys.modules["numpy.random"].set_state(self.numpy)
+
+
+_CHANCE: list[Pair] = [(random.getstate, random.setstate), (_Random.now, _Random.restore)]
+
+
+def chance() -> Callable[[], None]:
+    """What makes the generators of Python, torch and numpy go on from where they are now."""
+    states = [(setter, getter()) for getter, setter in _CHANCE]
+
+    def again() -> None:
+        for setter, state in states:
+            setter(state)
+
+    return again
 
 
 def _modes(torch: Any) -> list[Pair]:

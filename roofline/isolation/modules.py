@@ -46,12 +46,45 @@ class Loaded:
         # names that were looked for -> where found, None: nowhere
         self.names: dict[str, str | None] = {}
 
+    def again(self) -> Callable[[], None]:
+        """What notes in the `Loaded` of another time all that this one has noted until now."""
+        hashes, names = dict(self.hashes), dict(self.names)
+
+        def note() -> None:
+            if _current:
+                _current[-1].hashes.update(hashes)
+                _current[-1].names = names | _current[-1].names
+
+        return note
+
+
+def asked() -> Loaded | None:
+    """The modules of the model that is looked at now."""
+    return _current[-1] if _current else None
+
 
 def own(module: ModuleType) -> bool:
     """Whether a module is a person's own, and so a model's alone."""
     if module.__name__.partition(".")[0] in _LIBRARIES if isinstance(getattr(module, "__name__", None), str) else True:
         return False
     return bool(file := origin(module)) and kind_of(file) == "own"
+
+
+# Modules with a file that were found to be nobody's own, by name: they need not be looked at for every model.
+_foreign: dict[str, ModuleType] = {}
+
+
+def _owned(modules: dict[str, ModuleType]) -> dict[str, ModuleType]:
+    """Those of a person's own among the modules of the process."""
+    found = {}
+    for name, module in modules.items():
+        if _foreign.get(name) is module or not isinstance(module, ModuleType):
+            continue
+        if own(module):
+            found[name] = module
+        elif "__file__" in module.__dict__:
+            _foreign[name] = module
+    return found
 
 
 class _Fresh(SourceFileLoader):
@@ -155,7 +188,7 @@ def isolated(places: Sequence[str]) -> Iterator[Loaded]:
     """Run a model's code among modules of its own, `places` first on sys.path."""
     loaded = Loaded(places)
     before = dict(sys.modules)
-    hidden = {name: m for name, m in before.items() if isinstance(m, ModuleType) and own(m)}
+    hidden = _owned(before)
     clashes = _clashes(places, before, hidden)
     for name in hidden:
         del sys.modules[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,6 +71,16 @@ def asked() -> str:
     found = _state.asked
     more = f" and {len(found) - _MOST:,} more" if len(found) > _MOST else ""
     return ", ".join(found[:_MOST]) + more
+
+
+def again() -> Callable[[], None]:
+    """What makes it, where the network is closed anew, as if all that was asked for since it was closed had been asked now."""
+    hosts = list(_state.asked)
+
+    def ask() -> None:
+        _state.asked += [host for host in hosts if host not in _state.asked]
+
+    return ask
 
 
 def notes() -> tuple[str, ...]:

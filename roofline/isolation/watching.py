@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from roofline.cache.dependencies import (
     IMPORTABLE,
@@ -83,6 +83,15 @@ class Seen:
             return None
         self.relative = self.relative or not os.path.isabs(text)
         return full
+
+    def add(self, other: Seen) -> None:
+        """As if what was noted there had been asked for here."""
+        self.started = min(self.started, other.started)
+        for name in ("opened", "written", "absent", "present", "listed", "set_here"):
+            getattr(self, name).update(getattr(other, name))
+        self.environment = other.environment | self.environment
+        self.relative |= other.relative
+        self.unknown = self.unknown or other.unknown
 
 
 _state: dict[str, Seen | None] = {"seen": None}
@@ -262,6 +271,19 @@ def watched() -> Iterator[Seen]:
             environment.__class__ = kind
 
 
+def again() -> Callable[[], None]:
+    """What notes at another time, where a model is watched then, all that was asked for until now."""
+    before = Seen()
+    if (seen := _state["seen"]) is not None:
+        before.add(seen)
+
+    def note() -> None:
+        if (seen := _state["seen"]) is not None:
+            seen.add(before)
+
+    return note
+
+
 def _looked(path: Any, there: bool) -> None:
     if asker() not in ("own", "installed"):
         return
@@ -363,24 +385,59 @@ def _changed_at(marks: tuple[int, ...]) -> int:
     return marks[2] if os.name == "posix" else marks[1]
 
 
+class _Package(NamedTuple):
+    """The modules of an installed package that are imported, as they were found last."""
+
+    files: list[str]
+    folder: str
+    names: list[str]
+    marks: list[tuple[int, ...]]
+    sha256: str
+
+
+_packages: dict[str, _Package] = {}
+# module by name -> itself, and of those of installed packages that numbers hang on: the package and the file
+_where: dict[str, tuple[ModuleType, str, str]] = {}
+
+
+def _placed(name: str, module: ModuleType) -> tuple[ModuleType, str, str]:
+    top, file = name.partition(".")[0], origin(module)
+    counts = top not in _BASE and file and not file.endswith(os.sep) and kind_of(file) == "installed"
+    found = (module, top, file if counts else "")
+    if "__file__" in module.__dict__:
+        _where[name] = found
+    return found
+
+
 def _groups(seen: Seen) -> Iterator[Group]:
     """The installed packages that are imported, module by module."""
     packages: dict[str, list[str]] = {}
+    new = set()
     for name, module in list(sys.modules.items()):
-        top = name.partition(".")[0]
-        if top in _BASE or not isinstance(module, ModuleType):
+        if not isinstance(module, ModuleType):
             continue
-        file = origin(module)
-        if file and not file.endswith(os.sep) and kind_of(file) == "installed":
+        found = _where.get(name)
+        _, top, file = found if found is not None and found[0] is module else _placed(name, module)
+        if file:
             packages.setdefault(top, []).append(file)
-    new = {origin(m) for name, m in list(sys.modules.items()) if name not in seen.modules}
-    for files in (sorted(set(found)) for found in packages.values()):
-        folder = os.path.commonpath([os.path.dirname(f) for f in files])
+            if name not in seen.modules:
+                new.add(file)
+    for top, all_files in packages.items():
+        files = sorted(set(all_files))
+        known = _packages.get(top)
+        if known is not None and known.files == files:
+            folder, names = known.folder, known.names
+        else:
+            folder = os.path.commonpath([os.path.dirname(f) for f in files])
+            names = [os.path.relpath(f, folder) for f in files]
         try:
             stats = [marks_of(_real_stat(f)) for f in files]
             for file, mark in zip(files, stats, strict=True):
                 if _changed_at(mark) > _imported.setdefault(file, seen.started if file in new else _STARTED):
                     raise Changed(f"{file} was edited after it had been imported")
-            yield Group(folder, [os.path.relpath(f, folder) for f in files], stats, time.time_ns(), together(folder, files))
+            same = known is not None and known.names is names and known.marks == stats
+            digest = known.sha256 if known is not None and same else together(names, files, stats)
         except OSError as error:
             raise Changed(str(error)) from error
+        _packages[top] = _Package(files, folder, names, stats, digest)
+        yield Group(folder, names, stats, time.time_ns(), digest)

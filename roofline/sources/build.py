@@ -115,9 +115,10 @@ def build(source: Source, real: bool = False) -> nn.Module:
 class Builder:
     """Builds one source's module, as often as asked; what the source names is loaded once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, make: Any = None) -> None:
         self.source = source
-        self.make: Any = source.kind.load(source)
+        # `make`: what the kind has loaded of such a source before
+        self.make: Any = source.kind.load(source) if make is None else make
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -135,6 +136,15 @@ class Builder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return _built(self.make, self.source, ((None, None),))
+
+
+def made(source: Source) -> tuple[Builder, nn.Module]:
+    """A builder of the source and its module; regions of autocast that their code makes stay as they were asked for."""
+    from roofline.tracing import regions
+
+    with regions.kept():
+        builder = Builder(source)
+        return builder, builder()
 
 
 def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.device | None, bool | None]]) -> nn.Module:

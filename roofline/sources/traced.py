@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from roofline.sources.calls import Example
+    from roofline.sources.kept import Kept
     from roofline.sources.source import Source
     from roofline.sources.values import Input
     from roofline.tracing.ways import Way
@@ -29,9 +30,13 @@ QUANTIZED = "quantized kernels run on real tensors only: traced on them, random 
 
 
 def trace_source(
-    found: Source, target: Device, what: Pass = FORWARD, progress: Callable[[str], None] = lambda text: None
+    found: Source,
+    target: Device,
+    what: Pass = FORWARD,
+    progress: Callable[[str], None] = lambda text: None,
+    kept: Kept | None = None,
 ) -> Trace:
-    """Build the model and trace it; no cache, and nothing undone (see `alone`)."""
+    """Build the model and trace it; no cache, and nothing undone (see `alone`). `kept` has it from an earlier pass."""
     if not found.kind.torch:
         return found.kind.checked(found, found.kind.trace(found, what, progress))
     compat.needs("torch")
@@ -40,12 +45,9 @@ def trace_source(
     from roofline.sources import build
     from roofline.sources.inputs import ASSUMED
     from roofline.sources.resolve import also_known
-    from roofline.tracing import regions
 
     progress(f"building {found.name}")
-    with regions.kept():
-        builder = build.Builder(found)
-        module = builder()
+    builder, module = kept.built(found) if kept else build.made(found)
     progress(f"tracing {found.name}")
     language = what.prefill or what.decode
     guesses = found.kind.guesses and not language
@@ -54,7 +56,8 @@ def trace_source(
         calls = found.kind.calls(found, module) if guesses else iter(())
         inputs: Sequence[Input] | Example = next(calls) if guesses else build.inputs(found)
         more = chain([inputs], calls) if isinstance(inputs, tuple) and found.kind.guesses else ()
-        result = _traced(module, inputs, found.name, found.label, target, what, progress, lambda: builder(real=True), more)
+        real = partial(builder, real=True) if kept is None else kept.real(builder)
+        result = _traced(module, inputs, found.name, found.label, target, what, progress, real, more)
     except ModelError as error:
         if not guessed:
             raise

@@ -18,6 +18,7 @@ from roofline.errors import ModelError, RooflineError, UsageError
 from roofline.kernels import build
 from roofline.records import BOUNDS, Trace
 from roofline.records.sweep import FAILED, REFUSED, Row
+from roofline.sources.kept import Kept
 from roofline.sweeps import plan
 from roofline.sweeps.plan import Task
 from roofline.sweeps.price import Priced, Ready, priced
@@ -43,8 +44,9 @@ def rows(task: Task, devices: Sequence[Device]) -> list[Row]:
     """Every row of a task. What goes wrong with the model or a device is said in its rows."""
     found: list[Row] = []
     passes: list[_Pass] = []
+    kept = Kept()
     for setting, wanted in zip(task.settings, task.wanted, strict=True):
-        passes += _traced(task, setting, _passes(task, setting, wanted, devices))
+        passes += _traced(task, setting, _passes(task, setting, wanted, devices), kept)
         if sum(len(one.ready.kernels) for one in passes if one.ready) > _MOST:
             found += _rows(passes)
             passes = []
@@ -77,7 +79,7 @@ def _passes(
     return found
 
 
-def _traced(task: Task, setting: dict[str, Any], passes: dict[str, _Pass]) -> list[_Pass]:
+def _traced(task: Task, setting: dict[str, Any], passes: dict[str, _Pass], kept: Kept) -> list[_Pass]:
     """The passes of one setting, each with its trace: one for all kinds of device, where it does not hang on the kind."""
     todo = dict(passes)
     while todo:
@@ -86,8 +88,9 @@ def _traced(task: Task, setting: dict[str, Any], passes: dict[str, _Pass]) -> li
         gc.disable()
         try:
             asked = request.made(task.model, {n: v for n, v in setting.items() if n != "host"}, cache=task.cache)
-            record = pipeline.of_trace(asked, todo[kind].devices[0], partial(_ready, todo, kind, asked))[1]
+            record = pipeline.of_trace(asked, todo[kind].devices[0], partial(_ready, todo, kind, asked), kept)[1]
         except RooflineError as error:
+            kept.forget()
             one = todo.pop(kind)
             one.status, one.error = REFUSED if isinstance(error, UsageError) else FAILED, _said(error)
             one.ready = None
