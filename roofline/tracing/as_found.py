@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from roofline.tracing.arguments import tensors_in
+from roofline.tracing.functions import Function
 
 _ATOMS = frozenset({
     int, float, complex, bool, str, bytes, type(None), type(Ellipsis), range, type, torch.Tensor, nn.Parameter, torch.Size,
@@ -35,6 +36,8 @@ _TABLES = (dict, OrderedDict, defaultdict)
 _MOST_ITEMS, _MOST_BYTES, _MOST_SEEN = 10_000, 2**24, 100_000
 # Classes whose objects hold nothing of a model's own, by the package that they are from.
 _FOREIGN = ("torch", "builtins", "functools", "weakref", "threading", "_thread", "logging", "re", "pathlib")
+# ... but for these of torch's.
+_STEPS = (nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
 _MISSING = object()
 _CACHED = type(lru_cache(lambda: None))
 
@@ -51,6 +54,8 @@ class AsFound:
         self.seen = {id(m) for m, _ in self.modules}
         self.classes: dict[type, dict[str, Any] | None] = {}
         self.spaces: dict[str, dict[str, Any]] = {}
+        # those that a model or function holds
+        self.optimizers: list[torch.optim.Optimizer] = []
         empty, containers, odd = self.empty, self.containers, []
         for m, attributes in self.modules:
             if type(m) not in self.classes:
@@ -73,6 +78,8 @@ class AsFound:
                 if isinstance(m, torch.jit.ScriptModule):
                     self._script(m)
         self._look(odd)
+        if self.modules and isinstance(self.modules[0][0], Function):
+            self.others.append(self.modules[0][0].rebound())
 
     def _look(self, values: Iterable[Any]) -> None:
         """Note what can change in these values, and in what they hold."""
@@ -108,7 +115,9 @@ class AsFound:
             if type(own) is dict:
                 self.objects.append((value, own.copy()))
             return [*_values(held, base), *(own or {}).values()]
-        if isinstance(value, (type, enum.Enum, torch.Tensor)) or (package in _FOREIGN and not isinstance(value, nn.Module)):
+        if isinstance(value, torch.optim.Optimizer):
+            self.optimizers.append(value)
+        if isinstance(value, (type, enum.Enum, torch.Tensor)) or (package in _FOREIGN and not isinstance(value, _STEPS)):
             return ()
         attributes = getattr(value, "__dict__", None)
         slots = self._slots(value)

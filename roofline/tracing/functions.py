@@ -11,22 +11,48 @@ from torch import nn
 
 # Objects looked at for modules, and how far from the function.
 _MOST, _DEEPEST = 10_000, 6
+# What holds nothing that a pass may change.
+_PLAIN = (type, types.ModuleType, types.MethodType, types.BuiltinFunctionType, str, bytes, int, float, type(None))
 
 
 class Function(nn.Module):
     """Calls `function`; the modules that it reaches by its closure, globals, defaults and object are parts of it."""
 
+    # what else it reaches, which a pass may change; and the functions among that
+    reached: list[Any]
+    called: list[types.FunctionType]
+
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
-        self.__dict__["function"] = function
+        self.__dict__.update(function=function, reached=[], called=[])
         self.title = getattr(function, "__name__", "") or type(function).__name__
         inside: set[int] = set()
-        for name, module in _modules_of(function):
-            if id(module) not in inside:
-                inside.update(id(m) for m in module.modules())
-                self._modules[self._free(name)] = module
+        for name, value in _reach(function):
+            if isinstance(value, types.FunctionType):
+                self.called.append(value)
+            elif not isinstance(value, nn.Module):
+                self.reached.append(value)
+            elif id(value) not in inside:
+                inside.update(id(m) for m in value.modules())
+                self._modules[self._free(name)] = value
         # what signature() and names of arguments go by
         self.__dict__["forward"] = function
+
+    def rebound(self) -> Callable[[], None]:
+        """What puts the variables of its functions back, those of the functions around them and the global ones."""
+        cells = [(cell, _content(cell)) for f in self.called for cell in f.__closure__ or ()]
+        names = [(f.__globals__, n) for f in self.called for n in f.__code__.co_names if n in f.__globals__]
+        held = [(space, n, space[n]) for space, n in names]
+
+        def again() -> None:
+            for cell, value in cells:
+                if _content(cell) is not value:
+                    cell.cell_contents = value
+            for space, n, value in held:
+                if space.get(n) is not value:
+                    space[n] = value
+
+        return again
 
     def _free(self, name: str) -> str:
         """A name that no other part has."""
@@ -35,8 +61,15 @@ class Function(nn.Module):
         return next(n for n in (name, *(f"{name}_{i}" for i in range(2, len(taken) + 3))) if n not in taken)
 
 
-def _modules_of(function: Any) -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of the modules that a function reaches, the nearest first."""
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return cell
+
+
+def _reach(function: Any) -> Iterator[tuple[str, Any]]:
+    """(name, value) of the modules, functions and objects that a function reaches, the nearest first."""
     seen: set[int] = set()
     todo: list[tuple[str, Any, int]] = [("", function, 0)]
     while todo and len(seen) < _MOST:
@@ -44,8 +77,9 @@ def _modules_of(function: Any) -> Iterator[tuple[str, nn.Module]]:
         if id(value) in seen or depth > _DEEPEST:
             continue
         seen.add(id(value))
-        if isinstance(value, nn.Module):
+        if not isinstance(value, _PLAIN):
             yield name, value
+        if isinstance(value, nn.Module):
             continue
         todo += [(n or name, v, depth + 1) for n, v in _reached(value)]
 
@@ -60,10 +94,8 @@ def _reached(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, types.FunctionType):
         code = value.__code__
         for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=False):
-            try:
-                yield name, cell.cell_contents
-            except ValueError:  # not bound yet
-                continue
+            if (content := _content(cell)) is not cell:
+                yield name, content
         yield from ((n, value.__globals__[n]) for n in code.co_names if n in value.__globals__)
         yield from (("", v) for v in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()))
         if (inner := getattr(value, "__wrapped__", None)) is not None:

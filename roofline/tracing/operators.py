@@ -38,7 +38,7 @@ _DROPOUT = frozenset(f"aten.{kind}dropout{end}" for kind in ("", "alpha_", "feat
 _RECURRENT = frozenset({"aten.lstm", "aten.gru", "aten.rnn_tanh", "aten.rnn_relu"})
 _GROUPED = frozenset({"aten._grouped_mm", "aten._scaled_grouped_mm"})
 
-# Operators that only ask something of the tensor, never touching its data.
+# Operators that only ask something of the tensor, or say something, never touching its data.
 _QUERIES = {
     "prim.device",
     "prim.layout",
@@ -47,6 +47,11 @@ _QUERIES = {
     "aten.sym_stride",
     "aten.sym_numel",
     "aten.is_same_size",
+    # record_function, which a profiler hears and no device
+    "profiler._record_function_enter",
+    "profiler._record_function_enter_new",
+    "profiler._record_function_exit",
+    "c10d.barrier",
 }
 
 

@@ -17,7 +17,7 @@ from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, ModelInfo, Storage, Trace
 from roofline.request import NO_IMAGES, NO_LOOP
-from roofline.tracing import built, lazy, regions, subclasses, threads, unfinished
+from roofline.tracing import built, lazy, regions, steps, subclasses, threads, unfinished
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -79,7 +79,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     gradients = bool(optimizer) or way.gradients
     recorder: Any = _recorder(way, gradients, amp, device_kind == "gpu")
     if gradients:  # imported for the passes that need it: a first trace is quick to start
-        from roofline.tracing import training as steps
+        from roofline.tracing import training as learning
     recorder.exact, recorder.turns = dtype is None, turns
     if type(module).__name__ == "OptimizedModule":  # what torch.compile made of it
         module = cast(nn.Module, module._orig_mod)
@@ -93,11 +93,14 @@ def trace(  # long: one context inside the other, and what was recorded in them
     fixed: list[str] = [FROZEN] if None in training else []
     with ExitStack() as stack:
         stack.callback(recorder.close)
-        stack.callback(AsFound(m for _, m in modules.named).restore)
+        found = AsFound(m for _, m in modules.named)
+        stack.callback(found.restore)
         stack.enter_context(interpreted())
         stack.enter_context(torch.enable_grad() if gradients else torch.inference_mode())
         swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, gradients, way.values, channels_last)
         params, buffers = swap.module(modules)
+        if found.optimizers:
+            steps.swapped(found.optimizers, swap.tensor)
         recorder.swapped.update(swap.done)  # for a model that holds a parameter in another place too
         packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.paths[i][0], p) for i, p in modules.packed)]
         swap.dtype = swap.dtype or floats
@@ -116,11 +119,11 @@ def trace(  # long: one context inside the other, and what was recorded in them
         if optimizer or (any(training) and not isinstance(module, Function)):  # a function has its modes as it sets them
             fixed += set_mode(module, bool(optimizer))
         if optimizer:
-            step = steps.Step(recorder, params, optimizer, isinstance(module, Function))
+            step = learning.Step(recorder, params, optimizer, isinstance(module, Function))
             step.prepare(modules.owners())
         if gradients:
-            stack.enter_context(steps.whole(recorder))
-            stack.enter_context(steps.gradients_left(m.__dict__ for _, m in modules.named))
+            stack.enter_context(learning.whole(recorder))
+            stack.enter_context(learning.gradients_left(m.__dict__ for _, m in modules.named))
         stack.enter_context(_uncompiled())
         stack.enter_context(regions.honoured(recorder, way.real))
         stack.enter_context(subclasses.made(recorder))
