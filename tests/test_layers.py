@@ -57,7 +57,6 @@ STARTS_HEAVY = {
     "bench.op_timer": "it runs operators",
     "sweeps.price": "all devices at once are numpy's",
     "sweeps.work": "it prices so",
-    "sweeps.run": "it works in this process where it is asked to",
     "timemodel.columns": "they are numpy's",
     "timemodel.many": "its columns are numpy's",
     "timemodel.fleet": "its columns are numpy's",

@@ -17,16 +17,23 @@ from roofline.records.sweep import COLUMNS, ORDER, Row, order, placed
 
 
 class Head(NamedTuple):
-    """What tells of a row whether it is wanted again."""
+    """What tells of a row, beside its key, whether it is wanted again."""
 
-    key: str
     version: str
     status: str
     depends: str
 
-    @classmethod
-    def of(cls, row: Row) -> Head:
-        return cls(row.key, row.version, row.status, row.depends)
+
+def heads_of(keys: Iterable[str], heads: Iterable[tuple[str, str, str]]) -> dict[Head, list[str]]:
+    """The keys of rows that have the same: of hundreds of thousands there are a few."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for key, head in zip(keys, heads, strict=True):
+        found.setdefault(head, []).append(key)
+    return {Head(*head): of for head, of in found.items()}
+
+
+def heads_of_rows(rows: Sequence[Row]) -> dict[Head, list[str]]:
+    return heads_of([row.key for row in rows], [(row.version, row.status, row.depends) for row in rows])
 
 
 class Format(Protocol):
@@ -35,8 +42,8 @@ class Format(Protocol):
     def encode(self, rows: Sequence[Row]) -> bytes:
         """The rows as they are, as a file."""
 
-    def heads(self, path: Path) -> list[Head]:
-        """Of every row of a file."""
+    def heads(self, path: Path) -> dict[Head, list[str]]:
+        """Of the rows of a file, each with the keys of those that have it."""
 
     def rows(self, path: Path) -> list[Row]:
         """All of it."""
@@ -63,8 +70,8 @@ class _Plain:
     def rows(self, path: Path) -> list[Row]:
         raise NotImplementedError
 
-    def heads(self, path: Path) -> list[Head]:
-        return [Head.of(row) for row in self.rows(path)]
+    def heads(self, path: Path) -> dict[Head, list[str]]:
+        return heads_of_rows(self.rows(path))
 
     def columns(self, path: Path) -> dict[str, list[Any]]:
         rows = self.rows(path)
@@ -137,9 +144,10 @@ class _Parquet:
     def rows(self, path: Path) -> list[Row]:
         return [Row(**row) for row in self._read(path).to_pylist()]
 
-    def heads(self, path: Path) -> list[Head]:
-        table = self._read(path, list(Head._fields))
-        return [Head(*row) for row in zip(*(table.column(name).to_pylist() for name in Head._fields), strict=True)]
+    def heads(self, path: Path) -> dict[Head, list[str]]:
+        table = self._read(path, ["key", *Head._fields])
+        rest = (table.column(name).to_pylist() for name in Head._fields)
+        return heads_of(table.column("key").to_pylist(), zip(*rest, strict=True))
 
     def columns(self, path: Path) -> dict[str, list[Any]]:
         table = self._read(path)
@@ -165,7 +173,13 @@ class _Parquet:
 
     def _read(self, path: Path, columns: list[str] | None = None) -> Any:
         _, parquet = _arrow()
-        return parquet.read_table(io.BytesIO(path.read_bytes()), columns=columns or list(COLUMNS))
+        # read_table() would import pandas, where it is, to find out that one file is no data set
+        with parquet.ParquetFile(io.BytesIO(path.read_bytes())) as file:
+            wanted = columns or list(COLUMNS)
+            found = file.read(columns=wanted)
+        if missing := [name for name in wanted if name not in found.column_names]:
+            raise ValueError(f"it has no column {missing[0]}")
+        return found.select(wanted)
 
     @staticmethod
     def _bytes(table: Any) -> bytes:

@@ -13,7 +13,7 @@ from roofline.cache import digest
 from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.records.sweep import OK, REFUSED, Row
-from roofline.sweeps import plan, work
+from roofline.sweeps import plan
 from roofline.sweeps.formats import sorted_rows
 from roofline.sweeps.grid import Grid
 from roofline.sweeps.plan import Engine, Task
@@ -65,6 +65,17 @@ class _Shard(Struct):
     into: Path | None = None
 
 
+class _There(Struct, frozen=True, eq=False):
+    """Of rows of a file that ended alike: how, in which file, and whether what they were made of is as it was."""
+
+    status: str
+    path: Path
+    still: bool
+
+    def redone(self, retry: bool) -> bool:
+        return not self.still or (retry and self.status != OK)
+
+
 def sweep(
     grid: Grid,
     path: Path,
@@ -99,9 +110,9 @@ def sweep(
     store.finish()
     again = {key for shard in shards for task in shard.tasks for each in task.wanted for _, key in each}
     asked = [key for each in wanted.values() for keys in each for key in keys]
-    for key in asked:
-        if key not in again:
-            statuses[there[key][0]] += 1
+    left = Counter(there[key] for key in asked if key not in again)
+    for row, count in left.items():
+        statuses[row.status] += count
     return Report(
         path=str(path),
         rows=len(asked),
@@ -126,6 +137,8 @@ def here(grid: Grid, processes: int, limits: Limits) -> Engine:
 
     def run(tasks: list[Task]) -> Iterator[tuple[Task, list[Row]]]:
         if not processes:
+            from roofline.sweeps import work  # numpy, which a sweep that is done needs not
+
             yield from ((task, work.rows(task, grid.devices)) for task in tasks)
             return
         with Pool(processes, grid.devices, limits) as pool:
@@ -148,40 +161,36 @@ def _wanted(model: str, grid: Grid, known: Sequence[tuple[Device, str]]) -> list
     return [plan.keys(model, setting, known) for setting in grid.settings]
 
 
-def _there(store: Store) -> dict[str, tuple[str, Path, bool]]:
-    """Key of every row that is there -> how it ended, in which file, and whether what it was made of is as it was."""
-    found: dict[str, tuple[str, Path, bool]] = {}
+def _there(store: Store) -> dict[str, _There]:
+    """By the key of every row that is there."""
+    found: dict[str, _There] = {}
     for path in store.files():
-        for head in store.heads(path):
-            found.setdefault(head.key, (head.status, path, not head.depends or plan.still(head.depends)))
+        for head, keys in store.heads(path).items():
+            row = _There(head.status, path, not head.depends or plan.still(head.depends))
+            for key in keys:
+                found.setdefault(key, row)
     return found
 
 
-def _shards(
-    grid: Grid, wanted: dict[str, list[list[str]]], there: dict[str, tuple[str, Path, bool]], retry: bool, cache: bool
-) -> list[_Shard]:
+def _shards(grid: Grid, wanted: dict[str, list[list[str]]], there: dict[str, _There], retry: bool, cache: bool) -> list[_Shard]:
     """What is to do: new rows in shards of so many models, and rows to do again in the file that they are in."""
     new: list[Task] = []
     again: dict[Path, list[Task]] = {}
+    nothing_again = not any(row.redone(retry) for row in set(there.values()))
     for model, settings in wanted.items():
+        if nothing_again and all(all(map(there.__contains__, keys)) for keys in settings):
+            continue  # as in most of a sweep that goes on
         missing = [tuple((i, key) for i, key in enumerate(keys) if key not in there) for keys in settings]
         if any(missing):
             new.append(Task(model, grid.settings, tuple(missing), cache))
-        for path in dict.fromkeys(there[key][1] for keys in settings for key in keys if key in there):
-            redo = [
-                tuple((i, key) for i, key in enumerate(keys) if key in there and _redone(there[key], path, retry))
-                for keys in settings
-            ]
+        found = [[(i, key, there[key]) for i, key in enumerate(keys) if key in there] for keys in settings]
+        for path in dict.fromkeys(row.path for rows in found for _, _, row in rows):
+            redo = [tuple((i, key) for i, key, row in rows if row.path == path and row.redone(retry)) for rows in found]
             if any(redo):
                 again.setdefault(path, []).append(Task(model, grid.settings, tuple(redo), cache))
     size = max(1, min(MOST_MODELS, len(wanted) // SHARDS))
     shards = [_Shard(_name(new[i : i + size]), new[i : i + size]) for i in range(0, len(new), size)]
     return shards + [_Shard(path.stem, tasks, path) for path, tasks in again.items()]
-
-
-def _redone(row: tuple[str, Path, bool], path: Path, retry: bool) -> bool:
-    status, where, still = row
-    return where == path and (not still or (retry and status != OK))
 
 
 def _name(tasks: Iterable[Task]) -> str:

@@ -17,7 +17,7 @@ from typing import IO
 
 from roofline.errors import OutputError, UsageError, nearest
 from roofline.records.sweep import Row
-from roofline.sweeps.formats import FORMATS, Format, Head, has_arrow, is_shard, needed, sorted_rows
+from roofline.sweeps.formats import FORMATS, Format, Head, has_arrow, heads_of_rows, is_shard, needed, sorted_rows
 
 _TEMP = ".tmp"
 
@@ -41,7 +41,7 @@ class Store:
             self.suffix, self.folder = known or (".parquet" if has_arrow() else ".jsonl"), path
         needed(self.suffix)
         # files whose rows are known: their state then, and the rows' heads
-        self._read: dict[Path, tuple[tuple[int, int], list[Head]]] = {}
+        self._read: dict[Path, tuple[tuple[int, int], dict[Head, list[str]]]] = {}
         self.format: Format = FORMATS[self.suffix]
 
     # ------------------------------------------------------------------------------------------ reading
@@ -51,8 +51,8 @@ class Store:
         whole = [self.path] if self.whole and self.path.is_file() else []
         return whole + [self.folder / name for name in _names(self.folder) if name.endswith(self.suffix)]
 
-    def heads(self, path: Path) -> list[Head]:
-        """Of the rows of a file of this store. Raises UsageError where it holds something else."""
+    def heads(self, path: Path) -> dict[Head, list[str]]:
+        """Of the rows of a file of this store, each with their keys. Raises UsageError where it holds something else."""
         try:
             state = _state(path)
             known = self._read.get(path)
@@ -60,7 +60,7 @@ class Store:
                 known = self._read[path] = state, self.format.heads(path)
             return known[1]
         except FileNotFoundError:
-            return []  # another sweep has put it into the whole file since
+            return {}  # another sweep has put it into the whole file since
         except (OSError, ValueError, TypeError) as error:
             why = " ".join(str(error).split())[:200]
             raise UsageError(f"{path} does not hold rows of a sweep: {why}\nit stays as it is: choose another -o") from None
@@ -71,7 +71,7 @@ class Store:
         for path in self.files():
             with suppress(OSError):
                 if path not in self._read or self._read[path][0] != _state(path):
-                    found |= {head.key for head in self.heads(path)}
+                    found.update(*self.heads(path).values())
         return found
 
     def aside(self, version: str) -> int:
@@ -86,7 +86,7 @@ class Store:
                     continue
                 if len(others) > 1 or any(head.version == version for head in heads):
                     raise UsageError(f"{path} holds rows of several versions: it stays as it is, choose another -o")
-                moved += len(heads)
+                moved += sum(map(len, heads.values()))
                 self._replace(path, self._apart(path, others.pop()))
         return moved
 
@@ -139,7 +139,7 @@ class Store:
             kept = [row for row in rows if row.key not in known]
             if kept:
                 self._write(path, self.format.encode(kept))
-                self._read[path] = _state(path), [Head.of(row) for row in kept]
+                self._read[path] = _state(path), heads_of_rows(kept)
 
     def replaced(self, path: Path, new: Mapping[str, Row]) -> None:
         """A file with other rows in the place of those of the same keys."""
