@@ -11,11 +11,14 @@ from roofline.classes import CONVS
 from roofline.devices.device import Device
 from roofline.dtypes import TORCH
 from roofline.records import Analysis
+from roofline.sources.attempts import REAL
 
 # The host of a CUDA graph: it issues the graph and no kernel.
 NO_HOST = "1 ns"
 # Larger batches are tried up to this one.
 LARGEST = 256
+# Of a model that has to run to be traced, passes of up to so many FLOPs: a few seconds on a few cores.
+LARGEST_RUN = 1e12
 
 
 class Alternative(Struct, frozen=True):
@@ -32,7 +35,13 @@ def alternatives(a: Analysis, device: Device) -> Iterator[Alternative]:
     s = a.setting
     if s.runtime == "eager" and not (device.kind == "gpu" and device.vendor == "Apple"):
         yield Alternative("compile", "compile it", "a line of code: torch.compile(model)", {"runtime": "compiled"})
-    if device.kind == "gpu" and device.vendor == "NVIDIA" and s.mode == "inference" and s.runtime != "ideal":
+    if (
+        device.kind == "gpu"
+        and device.vendor == "NVIDIA"
+        and s.mode == "inference"
+        and s.runtime != "ideal"
+        and not _changing(a)
+    ):
         yield Alternative(
             "graphs",
             "compile it into CUDA graphs",
@@ -77,14 +86,20 @@ def _types(now: str, mode: str, device: Device) -> Iterator[Alternative]:
             )
 
 
-def batches(first: int) -> list[int]:
-    """The next powers of two."""
-    found, n = [], 1
-    while n <= LARGEST:
-        if n > first:
-            found.append(n)
-        n *= 2
-    return found
+def _changing(a: Analysis) -> bool:
+    """Whether data decide of its shapes, so that no graph of one run serves the next."""
+    return any(note.startswith("shapes depend on data") for note in a.notes)
+
+
+def to_run(a: Analysis) -> bool:
+    """Whether a trace of it is a run of it: its shapes depend on data."""
+    return any(REAL in note for note in a.notes)
+
+
+def larger(a: Analysis) -> list[int]:
+    """The next powers of two; of a model that has to run, those whose passes are short."""
+    most = LARGEST_RUN / (a.totals.flops or 1) * a.setting.batch if to_run(a) else LARGEST
+    return [n for n in (2**i for i in range(LARGEST.bit_length())) if a.setting.batch < n <= most]
 
 
 # Of each group one can be done.

@@ -29,5 +29,5 @@ def said(sure: Between | None) -> str:
 def beside(one: str, other: str, sure: Between | None) -> str:
     """What a sentence says of two by the names of their places in it; {times} is the ratio."""
     if swallowed(sure):
-        return f"{{{one}}} and {{{other}}} cannot be told apart ({{times}} as fast{said(sure)})"
+        return f"{{{one}}} and {{{other}}} cannot be told apart ({{{one}}} is {{times}} as fast{said(sure)})"
     return f"{{{one}}} is {{times}} as fast as {{{other}}}{said(sure)}"

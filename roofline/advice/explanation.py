@@ -5,13 +5,13 @@ Each number is a term of an analysis (`terms.Book`), and whatever is said to hel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from roofline.advice import needs, runs, sentences, tables
-from roofline.advice.alternatives import GROUPS, Alternative, alternatives, batches
+from roofline.advice.alternatives import GROUPS, Alternative, alternatives, larger
 from roofline.advice.terms import Book, pace_of
 from roofline.analysis.explain import facts
 from roofline.analysis.reasons import listed
@@ -57,7 +57,11 @@ class Asker:
 class _Advice(NamedTuple):
     savings: list[Saving]
     together: Saving | None
+    # what is no saving, and what takes longer
     small: list[str]
+    slower: list[str]
+    # short names of all that is advised, together too
+    advised: list[str]
 
 
 def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
@@ -76,8 +80,9 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
         savings={name: advice[name].savings for name in names},
         together={name: both for name in names if (both := advice[name].together)},
         small={name: advice[name].small for name in names},
+        slower={name: advice[name].slower for name in names},
         batches=[said for name in names for said in sentences.batches(book, name, _sweep(asker, name))],
-        unknown=sentences.unknown(book, names, [s.what for name in names for s in advice[name].savings]),
+        unknown=sentences.unknown(book, names, [what for name in names for what in advice[name].advised]),
     )
 
 
@@ -104,10 +109,19 @@ def _plain(book: Book, names: Sequence[str], options: Mapping[str, Mapping[str, 
         savings={name: [] for name in names},
         together={},
         small={name: [] for name in names},
+        slower={name: [] for name in names},
         batches=[],
         unknown=sentences.unknown(book, names, []),
-        notes=list(dict.fromkeys(note for name in names for note in book.runs[name].notes)),
+        notes=list(_notes(book, names)),
     )
+
+
+def _notes(book: Book, names: Sequence[str]) -> Iterator[str]:
+    """What a reader must know, once; with its device, what holds on one of several alone."""
+    each = {name: book.runs[name].notes for name in names}
+    for note in dict.fromkeys(note for notes in each.values() for note in notes):
+        on = [name for name in names if note in each[name]]
+        yield note if len(on) == len(names) else f"{listed(on)}: {note}"
 
 
 def _title(a: Analysis) -> str:
@@ -127,8 +141,9 @@ def _advice(asker: Asker, device: Device) -> _Advice:
     base = asker.book.runs[device.name]
     found: list[Saving] = []
     small: list[str] = []
+    slower: list[str] = []
     if base.totals.time_s <= 0:
-        return _Advice([], None, [])
+        return _Advice([], None, [], [], [])
     tried: dict[str, Alternative] = {}
     for one in [*alternatives(base, device), *_larger(asker, device)]:
         key = f"{device.name}, {_key(one)}"
@@ -139,9 +154,10 @@ def _advice(asker: Asker, device: Device) -> _Advice:
         if saving.times.value >= 1 / (1 - RESOLVED):
             found.append(saving)
         else:
-            small.append(one.name)
+            (small if saving.times.value > 1 - RESOLVED else slower).append(one.name)
     found.sort(key=lambda saving: -saving.times.value)
-    return _Advice(found, _together(asker, device, found, tried), small)
+    together, done = _together(asker, device, found, tried)
+    return _Advice(found, together, small, slower, [*(saving.what for saving in found), *done])
 
 
 def _key(one: Alternative) -> str:
@@ -154,7 +170,7 @@ def _larger(asker: Asker, device: Device) -> list[Alternative]:
     tried: list[tuple[int, float]] = [(base.setting.batch, base.totals.throughput)]
     if asker.given.get("args") is not None or asker.given.get("kwargs") is not None:
         return []
-    for n in batches(base.setting.batch):
+    for n in larger(base):
         a = asker.maybe(f"{device.name}, batch {n}", device, {"batch": n})
         if a is None or a.totals.fits is False or a.setting.batch != n:
             asker.book.runs.pop(f"{device.name}, batch {n}", None)
@@ -167,7 +183,8 @@ def _larger(asker: Asker, device: Device) -> list[Alternative]:
     if knee == base.setting.batch:
         return []
     wait = "more samples in one pass; each waits for all of them"
-    return [Alternative("batch", f"run {knee} samples at a time", wait, {"batch": knee})]
+    what = "sequences" if base.language else "samples"
+    return [Alternative("batch", f"run {knee} {what} at a time", wait.replace("samples", what), {"batch": knee})]
 
 
 def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
@@ -179,6 +196,8 @@ def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
     if a.setting.batch != b.setting.batch:
         whole = book.of(key, "s", "totals.time_s"), book.of(base, "s", "totals.time_s")
         note = f"a pass then takes {whole[0].text} instead of {whole[1].text}"
+        if whole[0].text == whole[1].text:
+            note = f"a pass still takes {whole[0].text}"
     return Saving(
         name=one.name,
         what=one.what,
@@ -193,13 +212,16 @@ def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
     )
 
 
-def _together(asker: Asker, device: Device, found: Sequence[Saving], tried: Mapping[str, Alternative]) -> Saving | None:
-    """What goes together, one of each group: the best alone, and then what brings most on top, until that is too little.
+def _together(
+    asker: Asker, device: Device, found: Sequence[Saving], tried: Mapping[str, Alternative]
+) -> tuple[Saving | None, list[str]]:
+    """What goes together, one of each group: the best alone, and then what brings most on top, until that is too little; and
+    the short names of all that.
 
     Something that brings nothing alone may bring much beside the rest: half precision, once the host no longer sets the pace.
     """
     if not found:
-        return None
+        return None, []
     base = asker.book.runs[device.name]
     done = [found[0].what]
     options = dict(tried[found[0].what].options)
@@ -223,6 +245,6 @@ def _together(asker: Asker, device: Device, found: Sequence[Saving], tried: Mapp
         done.append(what)
         options |= tried[what].options
     if not key:
-        return None
+        return None, []
     names = listed([tried[what].name for what in done])
-    return _saving(asker, device.name, key, Alternative("together", names, "", options))
+    return _saving(asker, device.name, key, Alternative("together", names, "", options)), done

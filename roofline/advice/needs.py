@@ -38,8 +38,8 @@ def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
             model=a.model.name,
         )
     found = say(
-        "{model} needs {flops} for {called} ({macs} multiply-accumulates, 2 FLOPs each), holds {params} parameters, and its "
-        "kernels move {bytes}: {intensity}.",
+        f"{{model}} needs {{flops}} for {{called}} ({_macs(a)}), holds {'{params}' if a.model.params else 'no'} parameters, "
+        "and its kernels move {bytes}: {intensity}.",
         model=a.model.name,
         called=_called(a),
         flops=book.of(run, "FLOP", "totals.flops"),
@@ -55,6 +55,10 @@ def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
     for name in names:
         found += _hangs_on(book, name)
     return found
+
+
+def _macs(a: Analysis) -> str:
+    return "{macs} multiply-accumulates, 2 FLOPs each" if a.totals.macs else "none of them a multiply-accumulate"
 
 
 def _takes_on(book: Book, run: str) -> list[Sentence]:
@@ -97,7 +101,7 @@ def _beside(book: Book, one: str, other: str) -> list[Sentence]:
     same = a.device.fingerprint == b.device.fingerprint and a.device.name == b.device.name
     sure = doubt.times_between(times.value, a.totals.interval, b.totals.interval, same_device=same)
     return say(
-        doubt.beside("fast", "slow", sure) + "; the peak of {fast} is {peaks} as high and its memory {memories} as fast.",
+        doubt.beside("fast", "slow", sure) + "; the peak of {fast} is {peaks} that of {slow}, its memory bandwidth {memories}.",
         fast=fast,
         slow=slow,
         times=times,

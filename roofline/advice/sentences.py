@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from roofline.advice.alternatives import LARGEST, larger, to_run
 from roofline.advice.terms import Book, at_least, below, say
-from roofline.analysis.reasons import inside, listed, most
+from roofline.analysis.reasons import inner, inside, listed, most, stepped
 from roofline.classes import MATRIX
 from roofline.records import BOUNDS, Analysis, bound_of_component
 from roofline.records.explanation import Evidence, Number, Sentence, Term
@@ -121,9 +122,11 @@ def _dispatching(book: Book, run: str) -> list[Sentence]:
     if a.device.kind == "gpu":
         share = _share(book, run, "totals.time_by_bound.overhead")
         host = _share(book, run, "totals.time_by_component.host")
+        what = f"{{kernels}} {'kernels, most of them' if a.totals.kernels > 1 else 'kernel,'} too short to fill it"
+        if stepped(a):
+            what = "kernels that are too short to fill it, several for each step of a recurrent layer"
         return say(
-            "On {device} {share} of the time is starting and emptying {kernels} "
-            f"{'kernels, most of them' if a.totals.kernels > 1 else 'kernel,'} too short to fill it.",
+            f"On {{device}} {{share}} of the time is starting and emptying {what}.",
             when=(at_least(share, NAMED), below(host, NAMED)),
             evidence=(Evidence(run),),
             device=a.device.name,
@@ -133,7 +136,7 @@ def _dispatching(book: Book, run: str) -> list[Sentence]:
     share = _share(book, run, "totals.time_by_bound.overhead")
     what = "operators" if a.setting.runtime == "eager" else "kernels"
     parts = {
-        f"dispatching {a.totals.kernels:,} {what if a.totals.kernels > 1 else what[:-1]}": "host",
+        f"dispatching {a.totals.kernels:,} {what if a.totals.kernels > 1 else what[:-1]}{inner(a)}": "host",
         "starting threads": "launch",
         "faulting in the pages of fresh buffers": "pages",
     }
@@ -264,7 +267,7 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
         return []
     little = "least" if gains[least] >= 1 else "lose"
     return say(
-        f"From {{slow}} to {{fast}} {{most}} gain most ({{up}}) and {{least}} {little} ({{down}}).",
+        f"From {{slow}} to {{fast}} {{most}} gain most ({{up}} as fast) and {{least}} {little} ({{down}} as fast).",
         slow=book.runs[slow].device.name,
         fast=book.runs[fast].device.name,
         most=inside(most),
@@ -284,14 +287,19 @@ def _founding(book: Book, one: str, other: str) -> list[Sentence]:
     g = book.runs[gpu]
     reached = [book.of(run, "share", "totals.achieved_flops", "device.peak_flops") for run in (gpu, cpu)]
     little = below(reached[0], 0.5 * reached[1].value)
+    arithmetic = _share(book, cpu, "totals.time_by_bound.compute")
+    pays = "the CPU spends its time on arithmetic, so fewer FLOPs pay there"
+    if arithmetic.value < 0.5:
+        pays = "of the CPU's time arithmetic takes {arithmetic}, so fewer FLOPs pay more there"
     found = say(
-        "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: the CPU spends its time on "
-        "arithmetic, so fewer FLOPs pay there, and most of the GPU is unused.",
+        f"The same FLOPs reach {{low}} of the peak of {{gpu}} and {{high}} of that of {{cpu}}: {pays}, and most of the GPU is "
+        "unused.",
         when=(little, at_least(reached[1], USED)),
         low=reached[0],
         high=reached[1],
         gpu=gpu,
         cpu=cpu,
+        arithmetic=arithmetic,
     )
     found += say(
         "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: on neither is arithmetic what it waits "
@@ -349,11 +357,13 @@ def batches(book: Book, name: str, keys: Sequence[str]) -> list[Sentence]:
     for before, after in pairwise(keys):
         was, now = _cause(book.runs[before]), _cause(book.runs[after])
         if was != now:
+            until = "in" if before == first else "up to"
             found += say(
-                "On {device} {was} takes the largest part up to a batch of {small} ({part}); at {large} it is {now} ({other}).",
+                f"On {{device}} {{was}} takes the largest part {until} a batch of {{small}} ({{part}}); at {{large}} it is "
+                "{now} ({other}).",
                 device=a.device.name,
-                was=_CAUSES[was],
-                now=_CAUSES[now],
+                was=_called(was, a.device.kind),
+                now=_called(now, a.device.kind),
                 small=str(book.runs[before].setting.batch),
                 large=str(book.runs[after].setting.batch),
                 part=_share(book, before, _path(was)),
@@ -371,13 +381,18 @@ _CAUSES = {
     "drain": "filling and emptying the GPU",
     "pages": "faulting in fresh memory",
 }
+# A CPU issues nothing to another, and what it starts are threads.
+_CPU_CAUSES = {**_CAUSES, "host": "dispatching operators", "launch": "starting threads"}
+
+
+def _called(cause: str, kind: str) -> str:
+    return (_CAUSES if kind == "gpu" else _CPU_CAUSES)[cause]
 
 
 def _cause(a: Analysis) -> str:
-    """The largest bound; of overhead, its largest component."""
-    if a.totals.bound != "overhead":
-        return a.totals.bound
-    parts = {n: v for n, v in a.totals.time_by_component.items() if bound_of_component(n) == "overhead"}
+    """The largest part of the time: a bound or, of overhead, a component."""
+    parts = {n: v for n, v in a.totals.time_by_bound.items() if n != "overhead"}
+    parts |= {n: v for n, v in a.totals.time_by_component.items() if bound_of_component(n) == "overhead"}
     return max(parts, key=lambda name: parts[name])
 
 
@@ -395,8 +410,12 @@ def unknown(book: Book, names: Sequence[str], helpful: Sequence[str]) -> list[st
         found.append("how long compiling takes, and whether changing shapes make it compile again")
     if any(a.setting.host_status in ("assumed", "memory", "estimated") and a.device.kind == "gpu" for a in runs):
         found.append("the machine around the GPU: what its Python needs to issue an operator is assumed (--host sets it)")
-    if any("int8" in key for a in runs for key in a.device.peaks):
+    products = any(k.klass in MATRIX for a in runs for k in a.kernels)
+    if products and any("int8" in key for a in runs for key in a.device.peaks):
         found.append("what int8 would bring: that takes a quantised model, which can be analysed by its name")
+    tried = [max([a.setting.batch, *larger(a)]) for a in runs if to_run(a)]
+    if tried and max(tried) < LARGEST:
+        found.append(f"what batches above {max(tried):,} would bring: the model has to run to be traced, and would take long")
     if unknown_ops := dict.fromkeys(op.op for a in runs for op in a.coverage.unknown_ops):
         found.append(
             f"the FLOPs of {', '.join(list(unknown_ops)[:3])}: no rule knows them, and their time is that of their bytes"

@@ -140,7 +140,9 @@ def waiting(a: Analysis) -> str:
     t, found = a.totals, components(a)
     host, launch, drain = (found.get(name, 0.0) for name in ("host", "launch", "drain"))
     if host < max(launch, drain):
-        return _costs([(launch, f"starting the {t.kernels:,} kernels"), (drain, "filling and emptying the GPU for them")])
+        return _costs(
+            [(launch, f"starting the {t.kernels:,} kernels{inner(a)}"), (drain, "filling and emptying the GPU for them")]
+        )
     issued = sum("host" in k.time_by_component for k in a.kernels)
     behind = sum(map(hidden, a.kernels))
     words = (
@@ -150,6 +152,16 @@ def waiting(a: Analysis) -> str:
     if behind < 0.005 * t.time_s:
         return words
     return f"{words}; the {seconds(behind)} that it works meanwhile are hidden behind that"
+
+
+def stepped(a: Analysis) -> bool:
+    """Whether most of the overhead is that of recurrent layers, which start kernels or call a library at each step."""
+    return most(a, "overhead") == "rnn"
+
+
+def inner(a: Analysis) -> str:
+    """After a number of kernels: what else is started or called."""
+    return " and those of each step of a recurrent layer" if stepped(a) else ""
 
 
 def _part(some: float, whole: float) -> str:
@@ -166,10 +178,11 @@ def _dispatch(a: Analysis) -> str:
     """A CPU's overhead: the same cores dispatch and compute, so nothing waits."""
     found = components(a)
     host, launch, pages = (found.get(name, 0.0) for name in ("host", "launch", "pages"))
-    what = "operators" if a.setting.runtime == "eager" else "kernels"
+    what = "operator" if a.setting.runtime == "eager" else "kernel"
+    called = f"{a.totals.kernels:,} {what}{'s' * (a.totals.kernels > 1)}{inner(a)}"
     return _costs(
         [
-            (host, f"dispatching {a.totals.kernels:,} {what if a.totals.kernels > 1 else what[:-1]} in Python and PyTorch"),
+            (host, f"dispatching {called} in Python and PyTorch"),
             (launch, "starting threads"),
             (pages, "faulting in the pages of large fresh buffers"),
         ]

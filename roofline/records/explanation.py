@@ -130,3 +130,5 @@ class Explanation(Shown, frozen=True, kw_only=True):
     batches: list[Sentence]
     unknown: list[str]
     notes: list[str] = field(default_factory=list)
+    # what was tried and would take longer, by device
+    slower: dict[str, list[str]] = field(default_factory=dict)

@@ -26,6 +26,8 @@ REAL_LIMIT = 4 * 2**30
 # had made when it failed.
 SMALL_MODEL, SMALL_PASS = 2**29, 2**30
 
+# Of the note on a model that ran, on values of its own or random ones.
+REAL = "traced on real tensors"
 TRACERS = "traced as torch.compile and torch.export do: parts that look at values are skipped, as the model has it"
 GRADIENTS = "it takes gradients as it runs: traced with autograd on, and what that keeps is in the peak memory"
 HERE = "the accelerator that the model's code asks for is the host here: moves to it cost nothing"
@@ -67,7 +69,7 @@ def traced(
         if found is not None:
             return found
         raise
-    return noted(result, f"{_why(first)}: traced on real tensors, {values}", *_said(way), *_saw(result))
+    return noted(result, f"{_why(first)}: {REAL}, {values}", *_said(way), *_saw(result))
 
 
 def _begun(progress: Callable[[str], None], name: str, with_values: Callable[[], nn.Module]) -> nn.Module:

@@ -17,6 +17,11 @@ DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
 ASSUMED = "input not declared: 1,3,224,224 assumed; give --input to change it"
 
 
+def assumed(inputs: Sequence[Input]) -> str:
+    """The same of the image as it was sized."""
+    return ASSUMED.replace("1,3,224,224", ",".join(map(str, inputs[0].shape)))
+
+
 def parsed(table: Mapping[str, Any]) -> tuple[Input, ...]:
     """Inputs from a table of name -> shape, as a list of sizes or as text with a dtype."""
     out = []

@@ -43,7 +43,7 @@ def trace_source(
     progress("importing torch")
     from roofline.isolation import network
     from roofline.sources import build
-    from roofline.sources.inputs import ASSUMED
+    from roofline.sources.inputs import ASSUMED, assumed
     from roofline.sources.resolve import also_known
 
     progress(f"building {found.name}")
@@ -66,7 +66,9 @@ def trace_source(
         shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape))}" for i in result.model.inputs)
         result = noted(result, f"inputs assumed: {shapes}; give others with --input NAME=SHAPE")
     result = found.kind.checked(found, result)
-    said = [note for note in found.notes if note != ASSUMED or isinstance(inputs, Sequence)]
+    said = [note for note in found.notes if note != ASSUMED]
+    if ASSUMED in found.notes and isinstance(inputs, Sequence):
+        said.append(assumed(inputs))
     return noted(result, *said, *builder.notes, *also_known(found), *network.notes())
 
 

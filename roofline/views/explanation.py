@@ -98,6 +98,8 @@ def _savings(e: Explanation, name: str) -> str:
         )
     if e.small[name]:
         lines.append(_bullet(f"Less than the model can resolve (5 %): {', '.join(e.small[name])}."))
+    if slower := e.slower.get(name):
+        lines.append(_bullet(f"Slower than now: {', '.join(slower)}."))
     return "".join(lines)
 
 

@@ -18,6 +18,8 @@ import roofline
 from roofline import cli
 from roofline.advice import brief, explanation
 from roofline.advice.terms import holds
+from roofline.analysis.explain import reason
+from roofline.devices import library
 from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.records.explanation import Explanation, Number, Sentence, Term
@@ -297,3 +299,69 @@ def test_a_host_is_that_of_the_gpus_and_a_cpu_beside_one_goes_without() -> None:
     assert e.runs["rtx-4090"].time_s > roofline.analyze("mobilenet_v3_small", device="rtx-4090").totals.time_s
     with pytest.raises(UsageError, match="is a CPU, which is its own host"):
         roofline.explain("mobilenet_v3_small", device="raspberry-pi-5", host="100 us")
+
+
+class Steps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(32, 32)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.rnn(x)[0]
+
+
+def test_a_recurrent_layer_is_not_said_to_be_one_short_kernel() -> None:
+    said = roofline.explain(Steps(), device=["t4", "i9-10940x"], args=[torch.zeros(400, 2, 32)])
+    text = " ".join(s.text for s in said.why)
+    assert "kernels that are too short to fill it, several for each step of a recurrent layer" in text
+    assert "operators and those of each step of a recurrent layer" in text
+    a = roofline.analyze(Steps(), device="i9-10940x", args=[torch.zeros(400, 2, 32)])
+    assert "each step of a recurrent layer in Python and PyTorch" in reason(a)
+
+
+def test_a_model_without_products_and_parameters_is_not_said_to_have_any() -> None:
+    said = roofline.explain(nn.ReLU(), device="t4", args=[torch.zeros(4, 4)])
+    assert "(none of them a multiply-accumulate), holds no parameters" in said.takes[0].text
+    assert not any("int8" in text for text in said.unknown)
+
+
+def test_what_is_only_done_together_has_its_doubts_said_and_what_is_slower_is_called_so() -> None:
+    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+    said = roofline.explain(net, device="t4", batch=1, inputs=["1,64"])
+    assert not any(s.what == "fp16" for s in said.savings["t4"])
+    assert "in fp16" in said.together["t4"].name
+    assert any("accurate enough" in text for text in said.unknown)
+    folded = roofline.explain("resnet18", device="rtx-4090", batch=32)
+    assert folded.slower == {"rtx-4090": ["fold batch norms into the layers before them"]}
+    assert "Slower than now: fold batch norms" in view.render(folded)
+
+
+def test_causes_are_called_as_they_are_on_the_kind_of_device() -> None:
+    found = {"cpu": roofline.explain("squeezenet1_1", device="i9-10940x"), "gpu": answer("mobilenet")}
+    for kind, e in found.items():
+        text = " ".join(s.text for s in e.batches if "raspberry" not in s.text)
+        assert "takes the largest part" in text
+        assert "up to a batch of 1 " not in text
+        assert not re.search("threads|dispatching" if kind == "gpu" else "kernels|issuing", text)
+
+
+def test_a_note_on_one_of_several_devices_names_it() -> None:
+    e = answer("mobilenet")
+    shared, own = (roofline.analyze("mobilenet_v3_large", device=name).notes for name in e.devices)
+    assert set(e.notes) == {n for n in shared if n in own} | {f"rtx-4090: {n}" for n in shared if n not in own} | {
+        f"raspberry-pi-5: {n}" for n in own if n not in shared
+    }
+
+
+def test_a_model_that_has_to_run_is_not_run_for_large_batches_nor_put_into_a_graph() -> None:
+    from roofline.advice import alternatives
+
+    a = roofline.analyze("resnet18", device="t4")
+    ran = msgspec.structs.replace(a, notes=["shapes depend on data: traced on real tensors, random weights, seed 0"])
+    device = library.lookup("t4")
+    assert alternatives.larger(a) == [2, 4, 8, 16, 32, 64, 128, 256]
+    assert alternatives.larger(ran) == [2, 4, 8, 16, 32, 64, 128, 256]  # 3.6 GFLOP each: 256 of them are short of 1e12
+    long = msgspec.structs.replace(ran, totals=msgspec.structs.replace(a.totals, flops=3 * 10**11))
+    assert alternatives.larger(long) == [2]
+    assert "graphs" in {one.what for one in alternatives.alternatives(a, device)}
+    assert "graphs" not in {one.what for one in alternatives.alternatives(ran, device)}

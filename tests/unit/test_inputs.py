@@ -96,3 +96,11 @@ def test_batch_and_resolution_reach_what_is_said_by_shape() -> None:
     assert (rows((b,)), rows((maps,)), rows((photos,))) == (4, 4, 2)
     with pytest.raises(UsageError, match="--batch is the first size"):
         default_image(Ask("", inputs=("t=5",), batch=4))
+
+
+def test_the_note_on_an_assumed_image_has_the_size_that_was_asked_for() -> None:
+    from roofline.request import Ask
+    from roofline.sources.inputs import ASSUMED, assumed, default_image
+
+    assert assumed(default_image(Ask("m"))) == ASSUMED
+    assert "8,3,64,64 assumed" in assumed(default_image(Ask("m", batch=8, resolution=64)))

@@ -39,9 +39,10 @@ function answer(run) {
   lead.append(el("dl", { class: "figures" }, ...run.figures.map(([name, value, what]) => el("div", {}, el("dt", {}, name), el("dd", { class: "value" }, micro(value)), el("dd", { class: "what" }, micro(what))))));
   const why = about(told.why, run).map(s => insight(s, run)), batches = about(told.batches, run).map(s => insight(s, run));
   if (why.length) out.push(el("h2", { class: "group" }, "Why"), el("div", { class: "insights" }, ...why));
-  const savings = told.savings[run.device] || [], together = told.together[run.device], small = told.small[run.device] || [];
+  const savings = told.savings[run.device] || [], together = told.together[run.device], small = told.small[run.device] || [], slower = (told.slower || {})[run.device] || [];
   const cards = [...(together ? [saving(together, "all")] : []), ...savings.map(s => saving(s))];
   if (small.length) cards.push(el("div", { class: "insight" }, el("p", {}, `Less than the model can resolve (5 %): ${small.join(", ")}.`)));
+  if (slower.length) cards.push(el("div", { class: "insight" }, el("p", {}, `Slower than now: ${slower.join(", ")}.`)));
   if (cards.length) out.push(el("h2", { class: "group" }, "What would help, each analysed with that done"), el("div", { class: "insights" }, ...cards));
   if (!cards.length) {
     // in another setting it was looked for

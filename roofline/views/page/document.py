@@ -262,6 +262,7 @@ def _told(one: Told) -> dict[str, Any]:
         "savings": {name: [_saving(s) for s in found] for name, found in e.savings.items()},
         "together": {name: _saving(s) for name, s in e.together.items()},
         "small": e.small,
+        "slower": e.slower,
         "unknown": e.unknown,
     }
 
