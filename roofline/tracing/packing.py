@@ -1,9 +1,9 @@
 """Layers whose weight is stored in few bits, as tensors of integers: how many numbers each of their tensors stands for.
 
-A library that quantises keeps the weight of a linear layer as whole words of several numbers each, in a parameter or a buffer
-of its own shape, with scales and zero points beside it. What such a layer is follows from its sizes alone: it has `in_features`
-and `out_features`, none of its floating tensors is a weight of that many numbers, and one of its integer tensors has the bits
-for them.
+A library that quantises keeps the weight of a layer as whole words of several numbers each, or as bytes, in a parameter or a
+buffer of its own shape, with scales and zero points beside it. What such a layer is follows from its sizes alone: none of its
+floating tensors is a weight of that many numbers, and one of its tensors of few bits has the room for them. How many they are
+say `in_features` and `out_features`; where a layer has no such names, its bits, its scales and zero points do.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from torch.nn.parameter import is_lazy
 _SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"))
 # Bits of a number, the least and the most.
 _BITS = 1, 16
+# How layers call the bits of a number, and numbers that a word holds.
+_WIDTHS = ("bits", "nbits", "num_bits", "w_bit", "w_bits", "wbits", "weight_bits", "bit_width")
+_IN_A_WORD = (2, 4, 8, 16)
+# What holds words or bytes of a weight; indices are int64.
+_WORDS = (torch.int32, torch.int16, torch.uint8, torch.int8)
 
 
 def stands_for(m: nn.Module) -> dict[str, int]:
@@ -25,7 +30,7 @@ def stands_for(m: nn.Module) -> dict[str, int]:
     holds it, none for what belongs to it, its own for a bias. Empty for any other layer."""
     numbers = _numbers(m)
     if not numbers:
-        return {}
+        return _without_names(m)
     own = list(_own(m))
     words = {name: t for name, t in own if not t.dtype.is_floating_point and not t.dtype.is_complex and t.dtype != torch.bool}
     if not words or any(t.numel() == numbers for _, t in own):
@@ -44,6 +49,51 @@ def _numbers(m: nn.Module) -> int:
         if type(rows) is int and type(columns) is int:
             return rows * columns
     return 0
+
+
+def _without_names(m: nn.Module) -> dict[str, int]:
+    """The same of a layer that does not say its sizes."""
+    weights = m.__dict__.get("_parameters") or {}
+    few = {n: t for n, t in _own(m) if t.dim() > 1 and (t.dtype in _WORDS or (t.is_floating_point() and t.itemsize == 1))}
+    if not few:
+        return {}
+    own = dict(_own(m))
+    packed = max(few, key=lambda name: few[name].numel() * few[name].itemsize)
+    words = own.pop(packed)
+    scales = [t for name, t in own.items() if name != "bias" and t.is_floating_point() and t.itemsize > 1]
+    in_a_word = _in_a_word(m, words, list(own.values()), scales)
+    numbers = words.numel() * in_a_word
+    if not in_a_word or not scales or any(t.numel() >= numbers for t in scales):
+        return {}
+    if in_a_word == 1 and packed in weights:  # a parameter of as many numbers as it has elements is counted as any other
+        return {}
+    return {packed: numbers} | {name: t.numel() if name == "bias" else 0 for name, t in own.items()}
+
+
+def _in_a_word(m: nn.Module, words: torch.Tensor, others: list[torch.Tensor], scales: list[torch.Tensor]) -> int:
+    """The numbers that an element of such a weight holds; 0 where nothing tells."""
+    width = words.itemsize * 8
+    for bits in (m.__dict__.get(name) for name in _WIDTHS):
+        if type(bits) is int and 0 < bits <= width:
+            return width // bits
+    zeros = [t for t in others if t.dtype == words.dtype and t.dim() > 1]
+    for n in _IN_A_WORD:
+        for scale in scales:
+            # zero points in words as the weight, a scale for each; or a scale for each number along the words
+            if any(t.dim() == scale.dim() and t.numel() * n == scale.numel() for t in zeros):
+                return n
+            if scale.dim() > 1 and scale.shape[-1] == words.shape[-1] * n and words.shape[0] % scale.shape[0] == 0:
+                return n
+        # the group of each row of the weight
+        if any(t.dim() == 1 and t.shape[0] == words.shape[0] * n and t.dtype in (torch.int32, torch.int64) for t in others):
+            return n
+    if words.itemsize > 1:
+        return 0
+    # one scale for all, for each row or column, or for groups of a row; truths may be bytes too, with a number beside them
+    least = 2 if words.dtype == torch.uint8 else 1
+    ends = (1, words.shape[0], words.shape[-1])
+    grouped = (t.numel() in ends or (t.dim() > 1 and t.shape[0] == words.shape[0]) for t in scales if t.numel() >= least)
+    return 1 if any(grouped) else 0
 
 
 def _own(m: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

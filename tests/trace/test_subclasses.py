@@ -13,6 +13,7 @@ from torch.nn.attention.bias import causal_lower_right, causal_upper_left
 
 from roofline import analyze
 from roofline.errors import UsageError
+from roofline.tracing import packing
 from roofline.tracing.trace import trace
 
 
@@ -191,6 +192,57 @@ def test_a_layer_of_integers_that_are_no_weight_is_as_it_was() -> None:
     net.register_buffer("index", torch.zeros(16, dtype=torch.int64))
     found = analyze(net, args=[torch.rand(2, 8)], device="t4")
     assert (found.model.params, found.model.buffers) == (36, 16)
+
+
+def holding(**held: Any) -> nn.Module:
+    """A module with these numbers as attributes and these tensors as buffers; `table` is a parameter."""
+    net = nn.Module()
+    for name, value in held.items():
+        if not isinstance(value, torch.Tensor):
+            setattr(net, name, value)
+        elif name == "table":
+            net.table = nn.Parameter(value, requires_grad=False)
+        else:
+            net.register_buffer(name, value)
+    return net
+
+
+def words(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+# a weight of 64 x 64 as layers keep it that do not say their sizes
+NAMELESS: dict[str, dict[str, Any]] = {
+    "awq": {"w_bit": 4, "qweight": words(64, 8), "qzeros": words(2, 8), "scales": torch.ones(2, 64)},
+    "eight bits": {"bits": 8, "q": words(64, 16), "s": torch.ones(2, 64)},
+    "by zero points": {"q": words(64, 8), "z": words(2, 8), "s": torch.ones(2, 64)},
+    "by scales": {"q": words(64, 8), "s": torch.ones(2, 64)},
+    "by groups of rows": {"q": words(8, 64), "of": torch.arange(64) // 32, "s": torch.ones(2, 64)},
+    "bytes": {"weight": words(64, 64, dtype=torch.int8), "scale": torch.ones(64, 1)},
+    "halves of bytes": {"bits": 4, "weight": words(64, 32, dtype=torch.uint8), "scale": torch.ones(64, 2)},
+    "fp8": {"weight": words(64, 64, dtype=torch.float8_e4m3fn), "scale": torch.ones(())},
+}
+
+
+@pytest.mark.parametrize("kind", NAMELESS)
+def test_packed_weights_of_layers_that_do_not_say_their_sizes(kind: str) -> None:
+    net = holding(**NAMELESS[kind], bias=torch.zeros(64))
+    assert sum(packing.stands_for(net).values()) == 64 * 64 + 64
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"index": words(49, 49), "table": torch.ones(169, 3)},
+        {"mask": words(64, 64, dtype=torch.uint8), "fill": torch.tensor(-1e4)},
+        {"mask": words(1, 1, 64, 64, dtype=torch.uint8), "fill": torch.ones(1)},
+        {"index": words(8, 8), "table": torch.ones(64, 64)},
+        {"cells": words(8, 8, dtype=torch.int8)},
+        {"table": words(64, 64, dtype=torch.int8), "scale": torch.ones(64, 1)},  # counted as any parameter
+    ],
+)
+def test_integers_beside_other_numbers_are_no_weight(held: dict[str, Any]) -> None:
+    assert packing.stands_for(holding(**held)) == {}
 
 
 class Scaled(nn.Parameter):
