@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def trace_source(
     progress("importing torch")
     from roofline.isolation import network
     from roofline.sources import build
-    from roofline.sources.inputs import ASSUMED, assumed
+    from roofline.sources.inputs import ASSUMED, assumed, given
     from roofline.sources.resolve import also_known
 
     progress(f"building {found.name}")
@@ -62,14 +62,19 @@ def trace_source(
         if not guessed:
             raise
         raise ModelError(f"{error}\n{found.kind.assumed(found)}") from error
+    if found.asked.inputs and isinstance(inputs, Sequence):
+        from roofline.sources.calls import call_with
+
+        said = {i.name for i in given(found.asked.inputs)}
+        result = _in_range(result, *call_with(module, inputs), said)
     if guessed:
         shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape))}" for i in result.model.inputs)
         result = noted(result, f"inputs assumed: {shapes}; give others with --input NAME=SHAPE")
     result = found.kind.checked(found, result)
-    said = [note for note in found.notes if note != ASSUMED]
+    notes = [note for note in found.notes if note != ASSUMED]
     if ASSUMED in found.notes and isinstance(inputs, Sequence):
-        said.append(assumed(inputs))
-    return noted(result, *said, *builder.notes, *also_known(found), *network.notes())
+        notes.append(assumed(inputs))
+    return noted(result, *notes, *builder.notes, *also_known(found), *network.notes())
 
 
 def trace_module(request: Request, target: Device) -> Trace:
@@ -118,7 +123,21 @@ def trace_module(request: Request, target: Device) -> Trace:
         return noted(run_on(module, Way(real=True), None), QUANTIZED)
     values = "with the values given" if any(not t.is_meta for t in tensors) else "random inputs"
     others = partial(_others, module, lambda: (args, kwargs), what)
-    return attempts.traced(run_on, module, name, values, request.progress, lambda: module, others)
+    result = attempts.traced(run_on, module, name, values, request.progress, lambda: module, others)
+    return _in_range(result, args, kwargs)
+
+
+def _in_range(result: Trace, args: Sequence[Any], kwargs: Mapping[str, Any], names: Container[str] | None = None) -> Trace:
+    """The trace. Raises ModelError where an input of these names, or any, holds an index past what it is used for."""
+    import torch
+
+    call = {str(i): value for i, value in enumerate(args)} | dict(kwargs)
+    given = {name: t for name, t in call.items() if isinstance(t, torch.Tensor) and (names is None or name in names)}
+    if all(t.is_meta for t in given.values()):
+        return result
+    from roofline.tracing.drawn import in_range  # not for who gives shapes
+
+    return in_range(result, given)
 
 
 def _others(module: nn.Module, call: Callable[[], Any], what: Pass) -> list[torch.dtype]:

@@ -131,6 +131,23 @@ def _clamp(x: torch.Tensor, min: Any = None, max: Any = None, **_: Any) -> str:
     return "clamp: at least one of 'min' or 'max' must not be None" if min is None and max is None else ""
 
 
+def _as_strided(
+    x: torch.Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None, **_: Any
+) -> str:
+    at = x.storage_offset() if storage_offset is None else storage_offset
+    if len(size) != len(stride) or 0 in size or min(stride, default=0) < 0:
+        return ""
+    last, there = (
+        at + sum((n - 1) * step for n, step in zip(size, stride, strict=True)),
+        x.untyped_storage().nbytes() // x.itemsize,
+    )
+    return (
+        f"as_strided: sizes {list(size)}, strides {list(stride)} and offset {at} end past the {there} elements there are"
+        if last >= there
+        else ""
+    )
+
+
 def _masked(x: torch.Tensor, mask: torch.Tensor, *_: Any, **__: Any) -> str:
     wrong = isinstance(mask, torch.Tensor) and mask.dtype != torch.bool
     return f"masked_fill only supports boolean masks, but got mask with dtype {str(mask.dtype)[6:]}" if wrong else ""
@@ -204,6 +221,7 @@ RULES: dict[str, Rule] = {
     "aten.index": _indexed,
     **dict.fromkeys(("aten.index_put", "aten.index_put_"), _put),
     "aten.bucketize": _bucketize,
+    **dict.fromkeys(("aten.as_strided", "aten.as_strided_"), _as_strided),
     **dict.fromkeys((f"aten.{name}{end}" for name in _BITS.split() for end in ("", "_")), _bits),
     **dict.fromkeys(("aten.relu", "aten.relu_", "aten.threshold", "aten.threshold_"), _no_truths),
     **dict.fromkeys(("aten.clamp", "aten.clamp_", "aten.clip", "aten.clip_"), _clamp),

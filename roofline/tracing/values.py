@@ -50,6 +50,9 @@ class Valued(Recorder):  # type: ignore[no-untyped-call]  # torch's own
                 args, kwargs = made
         elif real and len(real) < len(tensors):
             answer = _ANSWERS.get(func)
+            if answer is not None and (refuses := func_of(func).refuses) is not None and (wrong := refuses(*args, **kwargs)):
+                self.refused = True
+                raise RuntimeError(wrong)
             metas = answer(*args, **kwargs) if answer is not None else None
             if metas is not None:
                 return self._answered(func, args, kwargs, metas)

@@ -32,6 +32,8 @@ CASES: list[tuple[str, Tensor, Callable[[Tensor], Any]]] = [
     ("amax", ROWS, lambda x: x.amax(5)),
     ("norm", ROWS, lambda x: x.norm(dim=5)),
     ("normalize", ROWS, lambda x: F.normalize(x, dim=5)),
+    ("as_strided past the end", ROWS, lambda x: x.as_strided((4, 4), (4, 1))),
+    ("as_strided past its end", ROWS, lambda x: (x * 2).as_strided((2, 4), (4, 1), 1)),
     ("softmax", ROWS, lambda x: x.softmax(4)),
     ("log_softmax", ROWS, lambda x: x.log_softmax(-4)),
     ("sort", ROWS, lambda x: x.sort(4)),
@@ -114,3 +116,48 @@ GOOD: dict[str, tuple[Tensor, Callable[[Tensor], Any]]] = {
 def test_what_torch_takes_is_taken(x: Tensor, call: Callable[[Tensor], Any]) -> None:
     call(x)
     assert trace(Net(call), [x]).ops
+
+
+def i(*values: int) -> Tensor:
+    return torch.tensor(values)
+
+
+def shifted(table: nn.Module, ids: Tensor) -> Any:
+    ids -= 90
+    return table(ids)
+
+
+TABLE = nn.Embedding(10, 4)
+OUTSIDE: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], str]] = {
+    "mask": (lambda x, m: x[m], (ROWS, torch.tensor([True, False, True])), "the mask [3] at dimension 0"),
+    "embedding": (lambda ids: TABLE(ids), (i(3, 12),), "input 0 holds 12, and embedding takes 0 to 9"),
+    "below": (lambda ids: TABLE(ids), (i(3, -1),), "input 0 holds -1, and embedding takes 0 to 9"),
+    "index": (lambda x, a, b: x[a, b], (ROWS, i(0), i(7)), "input 2 holds 7, and index takes 0 to 3"),
+    "gather": (lambda x, at: x.gather(1, at), (ROWS, i(3, 5)[None]), "input 1 holds 5, and gather takes 0 to 3"),
+    "classes": (lambda x, to: F.cross_entropy(x, to), (ROWS, i(3, 4)), "input 1 holds 4, and nll_loss_forward takes 0 to 3"),
+}
+INSIDE: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
+    "from the end": (lambda x, a: x[a], (ROWS, i(-2, 1))),
+    "another dimension": (lambda x, a: x[:, a], (ROWS, i(3))),
+    "ignored": (lambda x, to: F.cross_entropy(x, to), (ROWS, i(-100, 3))),
+    "columns of which each has a table": (lambda ids: TABLE(ids[:, 0]), (i(1, 99)[None],)),
+    "shifted in place": (lambda ids: shifted(TABLE, ids), (i(95),)),
+    "offsets": (lambda ids, at: F.embedding_bag(ids, TABLE.weight, at), (i(*range(10), *range(10)), i(0, 15))),
+}
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_indices_that_are_given_lie_in_what_they_index(kind: str) -> None:
+    call, args, words = OUTSIDE[kind]
+    with pytest.raises(Exception, match=r"mask|index|Index|Target|bounds"):
+        call(*args)
+    with pytest.raises(ModelError) as refused:
+        roofline.analyze(call, args=args, device="t4")
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", INSIDE)
+def test_indices_that_torch_takes_are_taken(kind: str) -> None:
+    call, args = INSIDE[kind]
+    roofline.analyze(call, args=args, device="t4")
+    call(*args)
