@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -29,7 +30,6 @@ from roofline.devices.device import (
 )
 from roofline.dtypes import TENSOR_NAMES, VECTOR_NAMES
 from roofline.errors import DeviceFileError, close, nearest
-from roofline.paths import LIBRARY
 
 _Row = TypeVar("_Row", bound=Struct)
 
@@ -208,11 +208,11 @@ def read(path: str | Path) -> Device:
     """The device in a TOML file. Raises DeviceFileError naming the file, the key and what was expected there."""
     path = Path(path)
     try:
-        data = files.own(path) if path.parent == LIBRARY else files.toml(files.text(path, files.TOML))
+        data = files.toml(files.text(path, files.TOML))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DeviceFileError(f"cannot read the device file {path}: {reason}") from None
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         raise DeviceFileError(f"{path} is not valid TOML: {error}") from None
     sources = data.pop("sources", {})
     if not isinstance(sources, dict) or not all(isinstance(text, str) for text in sources.values()):

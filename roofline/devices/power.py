@@ -10,10 +10,10 @@ Exponents and floor are those of a V100 that trains under limits of 250 down to 
 
 from __future__ import annotations
 
+import tomllib
 from functools import cache
 from typing import Any
 
-from roofline import files
 from roofline.devices.device import Device
 from roofline.paths import LIBRARY
 
@@ -47,7 +47,7 @@ def vectors(per_clock: float) -> float:
 @cache
 def architectures() -> dict[str, dict[str, dict[str, float]]]:
     """What is known of each architecture: rates by unit and type, and "power", see `kept`."""
-    data: dict[str, Any] = files.own(LIBRARY / "_architectures.toml")
+    data: dict[str, Any] = tomllib.loads((LIBRARY / "_architectures.toml").read_text(encoding="utf-8"))
     return data
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from roofline import files, paths
+from roofline import paths
 from roofline.sources.python import declared, source_of
 from roofline.sources.source import InPrint, Kind, Source
 
@@ -56,7 +56,9 @@ class Reference(Kind):
 
     def published(self, source: Source) -> Iterable[InPrint]:
         """The rows of models/published.toml for this model in its default form."""
-        table = files.own(paths.models() / "published.toml")
+        import tomllib
+
+        table = tomllib.loads((paths.models() / "published.toml").read_text(encoding="utf-8"))
         for row in table["published"]:
             if row["model"] != source.name or row.get("args") or row.get("input"):
                 continue

@@ -6,6 +6,7 @@ of its range, is refused with what was meant.
 """
 
 # no `from __future__ import annotations`: msgspec reads those of these records at every start, and would evaluate each text
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -325,7 +326,7 @@ def family(device: Device, runtime: str) -> str:
 @cache
 def shipped() -> Constants:
     """Ours."""
-    return msgspec.convert(files.own(CONSTANTS), Constants)
+    return msgspec.convert(tomllib.loads(CONSTANTS.read_text(encoding="utf-8")), Constants)
 
 
 def asked() -> Constants:
@@ -338,7 +339,7 @@ def read(path: str | Path) -> Constants:
     """Ours, with those of a file in their place. Raises UsageError with the table, the name and what was expected there."""
     try:
         tables = files.toml(files.text(path, files.TOML))
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the constants in {path}: {error}") from error
     known = Constants.__struct_fields__
     whole: dict[str, Any] = {name: asdict(getattr(shipped(), name)) for name in known}

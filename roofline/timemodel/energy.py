@@ -13,6 +13,7 @@ the limit.
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -20,7 +21,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from roofline import files
 from roofline.devices.device import Device
 from roofline.paths import ENERGY
 from roofline.records import Energy, Interval, Kernel, Point
@@ -48,7 +48,7 @@ class Shares(Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def shipped() -> Shares:
     """Ours."""
-    return msgspec.convert(files.own(ENERGY), Shares)
+    return msgspec.convert(tomllib.loads(ENERGY.read_text(encoding="utf-8")), Shares)
 
 
 class Board(Struct, frozen=True):

@@ -12,13 +12,13 @@ deviations of a logarithm, and stand in uncertainty.toml with what they were tak
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 
 import msgspec
 from msgspec import Struct
 
-from roofline import files
 from roofline.devices.device import Device
 from roofline.paths import UNCERTAINTY
 from roofline.records import Interval
@@ -51,7 +51,7 @@ class Doubt(Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def shipped() -> Doubt:
     """Ours."""
-    return msgspec.convert(files.own(UNCERTAINTY), Doubt)
+    return msgspec.convert(tomllib.loads(UNCERTAINTY.read_text(encoding="utf-8")), Doubt)
 
 
 class Mix(Struct, frozen=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from roofline import files, paths
+from roofline import files
 from roofline.analysis import budgets, diff, document
 from roofline.devices import file as device_file
 from roofline.errors import RooflineError
@@ -146,39 +146,3 @@ def test_the_library_has_no_other_way_to_run_what_it_reads() -> None:
                 if not constant and name != "re.compile":
                     found.setdefault(path.relative_to(here).as_posix(), set()).add(name)
     assert found == RUNS
-
-
-SHIPPED = sorted([*Path(files.__file__).parent.rglob("*.toml"), paths.models() / "published.toml"])
-
-
-def test_our_own_tables_are_read_as_tomllib_reads_them() -> None:
-    """To the type of every number and the order of every key; and nearly all in the quick way."""
-    quick = 0
-    for path in SHIPPED:
-        text = path.read_text(encoding="utf-8")
-        assert repr(files.own(path)) == repr(tomllib.loads(text)), path
-        quick += files._plain(text) is not None
-    assert len(SHIPPED) > 100
-    assert quick >= len(SHIPPED) - 1
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a = 1 # why", "a = 'x'", "a = 1_000", "a = 0x10", "a = 1979-05-27", "a = inf", 'a = """\nx"""', "  a = 1", "a=1",
-        "a.b = 1", '"a b" = 1', 'a = "\\n"', "a = [1,\n 2]", "a = { b = 1, c = [1, 2] }", "a = {b = 1}", "[a] # why", "[ a ]",
-        '["a b"]\nc = 1', 'a = { b = "x", "c d" = 1 }', "[[a]]\n[a.b]\nc = 1", "a = [\n  'x',\n]", "[a]\r\nb = 1\r\n",
-        "a = +1", "é = 1", "a = 1\n\ufeff", "a = 1\na = 2", "[a]\n[a]", "a = 1\n[a]", "a = [", "a = ", "a", "= 1", "[a",
-        "[[a]", "a = null", 'a = "x" "y"', 'a = "x    y', "a = nan", "a = { b = null }",
-    ],
-)  # fmt: skip
-def test_a_table_in_another_form_is_left_to_tomllib(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "own.toml"
-    path.write_bytes(text.encode())
-    try:
-        expected = repr(tomllib.loads(text.replace("\r\n", "\n")))
-    except tomllib.TOMLDecodeError as refused:
-        with pytest.raises(tomllib.TOMLDecodeError, match=re.escape(str(refused))):
-            files.own(path)
-    else:
-        assert repr(files.own(path)) == expected
