@@ -78,7 +78,7 @@ class Call:
             other = stand_in(t)
             if filler is None or not other.is_meta or not (way.real or (whole(t) and t.numel() <= SMALL)):
                 return other
-            return filler.tensor(name, t, other.dtype)
+            return filler.tensor(name, t, other.dtype).requires_grad_(other.requires_grad)
 
         names = self._names()
         both = copied([dict(zip(names, self.args, strict=True)), self.kwargs], new)

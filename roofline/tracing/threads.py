@@ -9,6 +9,7 @@ recorded too.
 from __future__ import annotations
 
 import _thread
+import queue
 import sys
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -26,6 +27,7 @@ from roofline.isolation.accelerator import IDLE
 from roofline.tracing.recorder import Recorder
 from roofline.tracing.ways import Way
 
+_Queue = queue.SimpleQueue
 Around = Callable[[], AbstractContextManager[Any]]
 # Seconds between two looks at a thread, and after how many that find it where it was it counts as waiting.
 _LOOK, _STILL = 0.005, 8
@@ -33,6 +35,7 @@ _LOOK, _STILL = 0.005, 8
 _ASK = 0.1
 PROCESS = "it gives work to another process, and what that does is not counted"
 OUTSIDE = "layers run in a thread that was there before the pass: what that thread does outside of them is not counted"
+WAITS = "it waits for a thread that was there before the pass: what that does outside of layers is not counted"
 NO_AUTOCAST = "threads of its own run outside of autocast, which holds for one thread: their layers are not cast"
 
 
@@ -83,6 +86,8 @@ class Threads:
         # where other threads than the one `at` work are: layer, stack, policies of autocast
         self.places: dict[int, tuple[int, list[Any], Any, Any]] = {}
         self.tasks: list[_Task] = []
+        # all that was given out, begun or not
+        self.given: list[_Task] = []
         # those that wait for a task
         self.settling: set[int] = set()
         # what the first thread that failed raised, and where it was
@@ -143,6 +148,7 @@ class Threads:
     def carried(self, run: Callable[..., Any], keep: bool) -> tuple[_Task, Callable[..., Any]]:
         """What a thread shall call in the place of `run`; with `keep`, nobody but us hears of what that raises."""
         task, place = _Task(), self._more()
+        self.given.append(task)
 
         def body(*args: Any, **kwargs: Any) -> Any:
             if self.closed or get_ident() in self.mine:
@@ -165,6 +171,21 @@ class Threads:
                     self._keep(error)
 
         return task, body
+
+    def ask(self) -> None:
+        """Raise what a thread has failed with that may be waited for."""
+        if self.failed is not None:
+            raise self.failed
+
+    def alone(self) -> bool:
+        """Whether none of the pass's threads works but those that ask."""
+        return all(task.done.is_set() for task in self.given)
+
+    def answered(self) -> None:
+        """Who was alone has got what it waited for: from a thread that is none of the pass's."""
+        notes = self.recorder.notes
+        if not {WAITS, OUTSIDE, PROCESS}.intersection(notes):
+            notes.append(WAITS)
 
     def _keep(self, error: BaseException) -> None:
         with self.lock:
@@ -304,17 +325,31 @@ def _starting(threads: Threads) -> Iterator[tuple[Any, str, Any]]:
 
     def waited(self: threading.Condition, timeout: float | None = None) -> bool:
         """One that has failed may be waited for in vain."""
-        if timeout is not None or get_ident() not in threads.mine:
+        if get_ident() not in threads.mine or threads.closed:
             return wait(self, timeout)
-        while not wait(self, _ASK):
-            if threads.failed is not None:
-                raise threads.failed
-        return True
+        alone = threads.alone()
+        while not (got := wait(self, _ASK if timeout is None else timeout)) and timeout is None:
+            threads.ask()
+        if got and alone:
+            threads.answered()
+        return got
+
+    class Queue(_Queue[Any]):
+        """As the conditions of others, which this has not."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            while block and timeout is None and get_ident() in threads.mine and not threads.closed:
+                try:
+                    return super().get(True, _ASK)
+                except queue.Empty:
+                    threads.ask()
+            return super().get(block, timeout)
 
     yield threading.Thread, "start", started
     yield threading.Condition, "wait", waited
     yield ThreadPoolExecutor, "submit", submitted
     yield _thread, "start_new_thread", begun
+    yield queue, "SimpleQueue", Queue
 
 
 class _Torch:

@@ -280,6 +280,8 @@ class _Swap:
                 new.__dict__.update(t.__dict__)  # what a library hangs on a parameter, and our own mark
                 if type(t) is not nn.Parameter and issubclass(type(t), nn.Parameter):
                     new.__class__ = type(t)  # type: ignore[assignment]  # a class of the library's own
+            elif self.grad and t.requires_grad:  # an input of which the gradient is asked
+                new = new.detach().requires_grad_()
             self.done[id(t)] = new
             self.originals.append(t)
         return new

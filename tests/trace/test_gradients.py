@@ -60,16 +60,30 @@ def careful(net: nn.Module, x: Tensor) -> Any:
         return x
 
 
+def of_the_callers(net: nn.Module, x: Tensor) -> Any:
+    """The gradient of an input that requires one as it is given."""
+    return torch.autograd.grad(net(x).sum(), x)[0]
+
+
 # a gradient of the input costs what the pass does, one of the weights too; of the second, the products beside those of a pass
 # are the gradient's own (two), and the first layer's for the input
-CASES = [(force, 2 * PASS), (whole, 3 * PASS), (residual, 8448), (curvature, 2 * PASS), (careful, 2 * PASS)]
+CASES = [
+    (force, 2 * PASS),
+    (whole, 3 * PASS),
+    (residual, 8448),
+    (curvature, 2 * PASS),
+    (careful, 2 * PASS),
+    (of_the_callers, 2 * PASS),
+]
 
 
 @pytest.mark.parametrize(("body", "macs"), CASES, ids=lambda v: getattr(v, "__name__", ""))
 def test_gradients_in_a_forward_are_counted(body: Callable[..., Any], macs: int) -> None:
     net = Net(body)
-    found = roofline.analyze(net, args=(torch.rand(4, 16),), device="t4", cache=False)
+    x = torch.rand(4, 16, requires_grad=body is of_the_callers)
+    found = roofline.analyze(net, args=(x,), device="t4", cache=False)
     assert found.totals.macs == macs
+    assert x.grad is None
     assert any("takes gradients as it runs" in note for note in found.notes)
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
 
@@ -79,3 +93,11 @@ def test_gradients_of_torch_func_need_no_autograd() -> None:
     found = roofline.analyze(net, args=(torch.rand(4, 16),), device="t4", cache=False)
     assert found.totals.macs == 2 * PASS
     assert not any("takes gradients" in note for note in found.notes)
+
+
+def test_a_step_takes_the_gradient_of_an_input_that_requires_one() -> None:
+    net = nn.Linear(16, 8)
+    steps = [
+        roofline.analyze(net, args=(torch.rand(4, 16, requires_grad=r),), training=True, device="t4") for r in (False, True)
+    ]
+    assert [found.totals.macs for found in steps] == [2 * 4 * 16 * 8, 3 * 4 * 16 * 8]

@@ -102,6 +102,7 @@ def test_layers_in_threads_are_counted(body: Callable[..., Any]) -> None:
     assert found.totals.macs == 3 * LAYER
     assert [layer.macs for layer in found.layers if layer.path in ("a", "b", "c")] == [LAYER] * 3
     assert found.coverage.never_ran == []
+    assert not any("there before" in note for note in found.notes)
 
 
 def test_a_training_step_gives_each_its_gradients() -> None:
@@ -133,6 +134,33 @@ def test_a_pool_and_a_thread_that_were_there_before() -> None:
         thread.join()
     assert found.totals.macs == LAYER
     assert any("a thread that was there before the pass" in note for note in found.notes)
+
+
+def test_what_a_thread_does_outside_of_layers_and_that_was_there_before_is_named() -> None:
+    todo, done = queue.Queue[Any](), queue.Queue[Any]()
+    thread = threading.Thread(target=lambda: done.put(todo.get() @ torch.ones(16, 16)))
+    thread.start()
+
+    def body(net: Net, x: Tensor) -> Any:
+        todo.put(x)
+        return net.b(done.get())
+
+    found = analysed(Net(body))
+    thread.join()
+    assert found.totals.macs == LAYER
+    assert (
+        "it waits for a thread that was there before the pass: what that does outside of layers is not counted" in found.notes
+    )
+
+
+def test_a_simple_queue_does_not_wait_for_a_thread_that_failed() -> None:
+    def body(net: Net, x: Tensor) -> Any:
+        done = queue.SimpleQueue[Tensor]()
+        threading.Thread(target=lambda: done.put(net.b(x[:, :3]))).start()
+        return done.get()  # for ever: nobody answers
+
+    with pytest.raises(ModelError, match=r"failed in b \(Linear\)"):
+        analysed(Net(body))
 
 
 def test_a_thread_that_fails_is_the_models_failure() -> None:
