@@ -13,46 +13,33 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
-from typing import Any, NamedTuple
+from types import CodeType, FrameType
+from typing import Any
 
 from roofline.cache.dependencies import (
     IMPORTABLE,
     PACKAGES,
-    Group,
     Record,
     all_environment,
     content,
     installed_rules,
     mark_of,
-    marks_of,
     presence,
-    together,
     value_of,
 )
-from roofline.cache.places import kind_of, origin
+from roofline.cache.places import kind_of
+from roofline.isolation.installed import Changed as Changed
+from roofline.isolation.installed import changed_at, groups
 from roofline.isolation.modules import Loaded
 
-_STARTED = time.time_ns()
 _METADATA = os.path.dirname(importlib.metadata.__file__)
 # Names in compiled code that ask for the time or for chance in a way that is not seen otherwise.
 _CLOCK = frozenset({"now", "utcnow", "today"})
 _CHANCE = frozenset({"urandom", "uuid1", "uuid4", "token_hex", "token_bytes", "randbits", "SystemRandom", "default_rng"})
-# Packages that the numbers do not hang on: torch (its version is in every key), what it imports itself, and this program's.
-_BASE = frozenset({
-    "torch", "torchgen", "functorch", "triton", "numpy", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "filelock",
-    "fsspec", "typing_extensions", "setuptools", "pkg_resources", "_distutils_hack", "nvidia", "msgspec", "typer", "click",
-    "rich", "pygments", "markdown_it", "mdurl", "platformdirs", "shellingham", "matplotlib", "optree", "cuda", "pip",
-    "annotated_doc", "tqdm", "packaging",
-})  # fmt: skip
 
 
 # Text in code that may be the name of a file.
 _PATH = re.compile(r"(?=.*(\.\w+$|/))[^\0\n]{1,256}")
-
-
-class Changed(Exception):
-    """What a model depends on cannot be known, or has changed meanwhile: what was found must not be kept."""
 
 
 class Seen:
@@ -313,7 +300,7 @@ def record(seen: Seen, loaded: Loaded, files: Iterable[Path], *, code: bool, rul
             seen.absent.add(path)
         elif os.path.isfile(path):
             mark = mark_of(path)
-            if _changed_at(mark.marks) > seen.started or loaded.hashes.get(path, mark.sha256) != mark.sha256:
+            if changed_at(mark.marks) > seen.started or loaded.hashes.get(path, mark.sha256) != mark.sha256:
                 raise Changed(f"{path} was edited meanwhile")
             marks.append(mark)
     own_folders = {os.path.dirname(path) for path in loaded.hashes}
@@ -321,7 +308,7 @@ def record(seen: Seen, loaded: Loaded, files: Iterable[Path], *, code: bool, rul
     present = sorted((seen.present | _kept.present) - read - written)
     return Record(
         files=marks,
-        groups=list(_groups(seen)),
+        groups=groups(seen.modules, seen.started),
         absent=sorted((seen.absent | _kept.absent) - written),
         present=[presence(path) for path in present if os.path.exists(path)],
         folders=[(folder, content(folder)) for folder in sorted(listed)],
@@ -374,70 +361,3 @@ def _mentioned(codes: dict[str, CodeType]) -> set[str]:
                         if kind_of(full) == "own" and os.path.isfile(full):
                             found.add(full)
     return found
-
-
-# When the modules of installed packages were imported at the latest, in ns.
-_imported: dict[str, int] = {}
-
-
-def _changed_at(marks: tuple[int, ...]) -> int:
-    """When a file was last changed: a time of modification can be set to anything, but elsewhere there is no other."""
-    return marks[2] if os.name == "posix" else marks[1]
-
-
-class _Package(NamedTuple):
-    """The modules of an installed package that are imported, as they were found last."""
-
-    files: list[str]
-    folder: str
-    names: list[str]
-    marks: list[tuple[int, ...]]
-    sha256: str
-
-
-_packages: dict[str, _Package] = {}
-# module by name -> itself, and of those of installed packages that numbers hang on: the package and the file
-_where: dict[str, tuple[ModuleType, str, str]] = {}
-
-
-def _placed(name: str, module: ModuleType) -> tuple[ModuleType, str, str]:
-    top, file = name.partition(".")[0], origin(module)
-    counts = top not in _BASE and file and not file.endswith(os.sep) and kind_of(file) == "installed"
-    found = (module, top, file if counts else "")
-    if "__file__" in module.__dict__:
-        _where[name] = found
-    return found
-
-
-def _groups(seen: Seen) -> Iterator[Group]:
-    """The installed packages that are imported, module by module."""
-    packages: dict[str, list[str]] = {}
-    new = set()
-    for name, module in list(sys.modules.items()):
-        if not isinstance(module, ModuleType):
-            continue
-        found = _where.get(name)
-        _, top, file = found if found is not None and found[0] is module else _placed(name, module)
-        if file:
-            packages.setdefault(top, []).append(file)
-            if name not in seen.modules:
-                new.add(file)
-    for top, all_files in packages.items():
-        files = sorted(set(all_files))
-        known = _packages.get(top)
-        if known is not None and known.files == files:
-            folder, names = known.folder, known.names
-        else:
-            folder = os.path.commonpath([os.path.dirname(f) for f in files])
-            names = [os.path.relpath(f, folder) for f in files]
-        try:
-            stats = [marks_of(_real_stat(f)) for f in files]
-            for file, mark in zip(files, stats, strict=True):
-                if _changed_at(mark) > _imported.setdefault(file, seen.started if file in new else _STARTED):
-                    raise Changed(f"{file} was edited after it had been imported")
-            same = known is not None and known.names is names and known.marks == stats
-            digest = known.sha256 if known is not None and same else together(names, files, stats)
-        except OSError as error:
-            raise Changed(str(error)) from error
-        _packages[top] = _Package(files, folder, names, stats, digest)
-        yield Group(folder, names, stats, time.time_ns(), digest)

@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -21,6 +22,8 @@ from roofline.records.sweep import Row
 from roofline.sweeps.plan import Task
 
 _LENGTH = struct.Struct("<Q")
+# New modules that are worth a collection: timm brings some hundreds, a model of transformers its own few.
+_MANY = 100
 
 
 class Start(Struct, frozen=True):
@@ -79,6 +82,7 @@ def main() -> None:
         return
     memory.limit(start.memory)
     send(answers, Answer())
+    imported = len(sys.modules)
     while (data := waiting.get()) is not None:
         forks.clear()
         task = msgspec.msgpack.decode(data, type=Task)
@@ -89,6 +93,8 @@ def main() -> None:
         if os.getpid() != me:  # a model's own fork came back here
             os._exit(0)
         send(answers, Answer(rows, forked=bool(forks)))
+        if len(sys.modules) > imported + _MANY:
+            imported = _settled()
 
 
 def _warm() -> None:
@@ -99,8 +105,14 @@ def _warm() -> None:
         import torch
 
         torch.set_num_threads(1)
-    # what is imported stays: the collector need not go through it again for every model
+    _settled()
+
+
+def _settled() -> int:
+    """What is imported stays: the collector need not go through it again for every model. How many modules that are."""
+    gc.collect()
     gc.freeze()
+    return len(sys.modules)
 
 
 def _read(stream: BinaryIO, put: Callable[[bytes | None], Any]) -> None:
