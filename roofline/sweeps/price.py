@@ -78,8 +78,16 @@ class Ready(Struct, frozen=True):
     sums: _Sums
 
     @classmethod
-    def of(cls, trace: Trace, kernels: Sequence[Kernel], runtime: str, devices: Sequence[Device], dtype: str | None) -> Ready:
-        """On devices of one kind, which the kernels were made for."""
+    def of(
+        cls,
+        trace: Trace,
+        kernels: Sequence[Kernel],
+        runtime: str,
+        devices: Sequence[Device],
+        dtype: str | None,
+        like: Ready | None = None,
+    ) -> Ready:
+        """On devices of one kind, which the kernels were made for; `like` is the pass on others."""
         used = halves.multiplied(kernels) if trace.built else set[str]()
         targets, refused = dict[int, Device](), dict[int, RooflineError]()
         for i, device in enumerate(devices):
@@ -89,7 +97,8 @@ class Ready(Struct, frozen=True):
                 refused[i] = error
         alive = peaks(trace, list(targets.values()))
         training, setting = trace.mode == "training", dtype or trace.dtype
-        return cls(kernels, runtime, training, trace.batch, setting, targets, refused, alive, _Sums.of(kernels))
+        sums = like.sums if like is not None and like.kernels is kernels else _Sums.of(kernels)
+        return cls(kernels, runtime, training, trace.batch, setting, targets, refused, alive, sums)
 
 
 def priced(passes: Sequence[Ready], constants: Constants | None = None) -> list[list[Priced | RooflineError]]:

@@ -112,7 +112,8 @@ def _ready(todo: dict[str, _Pass], kind: str, asked: request.Request, trace: Tra
     for other, one in todo.items():
         if one is not first and trace.anywhere:
             kernels = build.build(trace, runtime, other) if runtime == "compiled" else kernels
-            one.trace, one.ready = trace, Ready.of(trace, kernels, runtime, one.devices, asked.what.dtype)
+            one.trace = trace
+            one.ready = Ready.of(trace, kernels, runtime, one.devices, asked.what.dtype, first.ready)
 
 
 def _rows(passes: Sequence[_Pass]) -> list[Row]:

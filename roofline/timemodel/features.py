@@ -34,16 +34,19 @@ class Moved(NamedTuple):
 def moved(kernel: Kernel, before: Sequence[int], index: int) -> Moved:
     """`before[i]`: bytes that all kernels before number i move."""
     static = write = fresh = 0
-    reads = []
+    reads, old = [], []
     for o in kernel.operands:
         if o.write:
             write += o.bytes
-            if all(r.write or r.storage != o.storage for r in kernel.operands):
-                fresh += o.bytes
-        elif o.producer < 0:
+            continue
+        old.append(o.storage)
+        if o.producer < 0:
             static += o.bytes
         else:
             reads.append((o.bytes, before[index] - before[o.producer]))
+    for o in kernel.operands if write else ():
+        if o.write and o.storage not in old:
+            fresh += o.bytes
     return Moved(static, write, fresh, reads)
 
 
