@@ -182,7 +182,7 @@ class Access(Struct, frozen=True, gc=False):
 
     # convolutions, pools, norms: 1 where it works channels-last
     last: int = 0
-    # convolutions: 1 with a bias; bytes that a backward's second gradient reads once more, and those that the gradient of the
+    # convolutions: 1 with a bias; bytes that a backward's further gradients read once more, and those that the gradient of the
     # weight reads; 1 where an image is a view of a tensor that lies otherwise
     bias: int = 0
     again: int = 0
@@ -217,6 +217,8 @@ class Access(Struct, frozen=True, gc=False):
     channels: int = 0
     # 1 for a pool over the whole plane
     whole: int = 0
+    # a convolution's backward: bytes of the result's gradient that are added up to that of the bias
+    biased: int = 0
 
 
 def rows_columns(sizes: Sequence[int]) -> tuple[int, int]:

@@ -206,6 +206,12 @@ def summed(spec: OpSpec) -> int:
     return sum(t.nbytes for t in spec.inputs[:2]) if len(mask) > 1 and mask[1] else 0
 
 
+def biased(spec: OpSpec) -> int:
+    """Bytes of the result's gradient that a convolution's backward adds up to that of its bias; 0 without one."""
+    mask = _wanted(spec)
+    return spec.inputs[0].nbytes if len(mask) > 2 and mask[2] else 0
+
+
 def run(spec: OpSpec) -> int:
     """Bytes that lie in a row in the most scattered large input, walking in the result's order; 0 where every input streams."""
     if not spec.outputs:
@@ -279,7 +285,7 @@ def _attention(spec: OpSpec) -> Access:
 
 def _conv(spec: OpSpec) -> Access:
     if "backward" in spec.name:
-        return Access(last=last(spec), again=again(spec), summed=summed(spec))
+        return Access(last=last(spec), again=again(spec), summed=summed(spec), biased=biased(spec))
     return Access(last=last(spec), bias=int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec)))
 
 

@@ -10,7 +10,7 @@ from roofline.timemodel.constants import Gpu
 from roofline.timemodel.features import Features
 from roofline.timemodel.formulas import Machine, Overhead, Work, attended, join, missed, resident, streamed
 from roofline.timemodel.gpu_products import FORMULAS, LOAD, narrow_rate, peak_of, vector_of
-from roofline.timemodel.sizes import ConvSizes, Value, one
+from roofline.timemodel.sizes import DepthwiseSizes, Value, one
 
 # the constant that is a class' fraction of the peak, where it is not named like the class
 _FRACTION = {"rnn": "gemm"}
@@ -43,7 +43,7 @@ def _beside(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
     biases = _apart(biased / size, 2.0 * biased, 1, c, machine, xp)
     if klass == "depthwise_conv":
         return xp.where(f.access.last > 0, biases, 0.0)
-    passed = (f.read + f.write + f.access.again) * (c.copy_grouped if klass == "grouped_conv" else c.copy_kxk)
+    passed = (f.read + f.write + f.access.again - f.access.biased) * (c.copy_grouped if klass == "grouped_conv" else c.copy_kxk)
     copied = xp.where((f.access.last > 0) | simt, 0.0, passed)
     if klass == "conv":
         # a row-major image is a product's operand as it lies where a pixel is a step; rows of odd planes are copied after all
@@ -64,16 +64,36 @@ def _gathered(klass: str, f: Features, xp: Any) -> Value:
     """Bytes that the nearest cache delivers on top: PyTorch's kernel for the gradient of a depthwise weight has a block of
     threads for each element of the weight, which goes through all images and gradients (ATen/native/cuda/DepthwiseConv2d.cu).
     """
-    if klass != "depthwise_conv":
-        return 0.0
+    return f.total(lambda p, f: _by_tap(p, f, xp)) if klass == "depthwise_conv" else 0.0
 
-    def passes(p: Any, f: Features) -> Value:
-        if not isinstance(p, ConvSizes):
-            return 0.0 * f.bits
-        planes = p.n * p.c * one(p.d) * p.h * p.w + p.n * p.o * one(p.z) * p.p * p.q
-        return xp.where((p.gradient == 2) & (f.access.last == 0), (p.taps - 1) * planes * f.bits / 8, 0.0)
 
-    return f.total(passes)
+def _by_tap(p: Any, f: Features, xp: Any) -> Value:
+    """The same of one product."""
+    if not isinstance(p, DepthwiseSizes):
+        return 0.0 * f.bits
+    planes = p.n * p.c * one(p.d) * p.h * p.w + p.n * p.o * one(p.z) * p.p * p.q
+    return xp.where((p.gradient == 2) & (f.access.last == 0), (p.taps - 1) * planes * f.bits / 8, 0.0)
+
+
+def _gradients(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of a convolution's backward that is asked for several gradients: each is a kernel of its own, one after another,
+    so while one waits for memory the other does not multiply. That of a bias is a sum over the result's.
+    """
+
+    def each(p: Any, f: Features) -> Value:
+        # image, weight and result meet in either
+        again = f.access.again - f.access.biased
+        share = xp.where(again > 0, 0.5, 1.0)
+        traffic = [(n + again) * share for n in _traffic(f, c, machine, xp)]
+        if len(traffic) > 1:
+            traffic[0] = traffic[0] + _by_tap(p, f, xp)
+        seconds = FORMULAS[type(p)](p, f, c, machine, xp)
+        return join(seconds, _delivered(traffic, c.stream_conv, c, machine), c.overlap, xp)[0]
+
+    bias = f.access.biased / (machine.levels[-1][1] * streamed(c, machine) * c.reduction)
+    more = xp.where(f.access.again > f.access.biased, 1.0, 0.0) + xp.where(f.access.biased > 0, 1.0, 0.0)
+    between = more * (machine.launch + c.drain * 1e-6)
+    return f.total(each) + f.untold / (peak_of(f, machine, xp).peak * c.conv) + bias + between
 
 
 def _norm_passes(f: Features, xp: Any) -> Value:
@@ -111,6 +131,17 @@ def _traffic(f: Features, c: Gpu, machine: Machine, xp: Any) -> list[Value]:
         own = f.static * (1 - resident(f.footprint, capacity, xp)) + f.write * (1 - resident(f.write, capacity, xp))
         out.append(missed(own, f, capacity, xp))
     return out
+
+
+def _delivered(traffic: list[Value], fraction: Value, c: Gpu, machine: Machine) -> list[Value]:
+    """Seconds of each memory level; `fraction` is what a kernel reaches of a copy's bandwidth."""
+    dram = fraction * streamed(c, machine)
+    cache = c.cache * machine.sustained
+    last = len(machine.levels) - 1
+    return [
+        moved / (bandwidth * (dram if i == last else cache))
+        for i, (moved, (_, bandwidth)) in enumerate(zip(traffic, machine.levels, strict=True))
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ putting them together
@@ -179,18 +210,15 @@ def _pace(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
 def work(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Work:
     """What a kernel takes by itself, or each of an array of kernels."""
     compute, extra, fraction = _parts(klass, f, c, machine, xp)
-    dram = fraction * streamed(c, machine)
-    cache = c.cache * machine.sustained
-    traffic = _traffic(f, c, machine, xp)
+    traffic = [moved + extra for moved in _traffic(f, c, machine, xp)]
     if len(traffic) > 1:
         traffic[0] = traffic[0] + _gathered(klass, f, xp)
-    levels = [
-        (moved + extra) / (bandwidth * (dram if i == len(machine.levels) - 1 else cache))
-        for i, (moved, (_, bandwidth)) in enumerate(zip(traffic, machine.levels, strict=True))
-    ]
+    levels = _delivered(traffic, fraction, c, machine)
     seconds, memory = join(compute, levels, c.overlap, xp)
     beside = 0.0
     if klass in CONVS:
+        if xp.any(f.access.again > 0):
+            seconds = xp.where(f.access.again > 0, _gradients(klass, f, c, machine, xp), seconds)
         beside = _beside(klass, f, c, machine, xp)
     elif klass in ("gemm", "norm", "softmax"):
         beside = _apart(f.access.copied * 8 / f.bits, 2.0 * f.access.copied, 1, c, machine, xp)

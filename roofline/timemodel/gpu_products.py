@@ -148,22 +148,41 @@ def _conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
     """
     peak, simt = peak_of(f, machine, xp)
     rate = peak * c.conv
-    taps, pixels = p.taps, p.pixels
+    taps, pixels = p.taps, _met(p, xp)
     # pixels of a few channels, the first layer's, are less than one load. For the first layer of a ResNet cuDNN has a kernel
     first, known = p.c * f.bits < 8 * LOAD, (p.r == 7) & (p.stride == 2) & (p.c <= 4)
     pixel = xp.where(known & (f.bits <= 16), 8, 2)
     rate = xp.where(first & (p.gradient == 0), xp.minimum(rate, narrow_rate(pixel, f.bits, c, machine, xp)), rate)
     k = up(p.c, xp.where(first & (known | (f.bits > 16)), 4, 8), xp) * taps + c.start_k
     matrix = 2 * pixels * up(p.o, xp.where(first, 32, c.tile_n), xp) * k / rate + _tail(k, rate, c.tail, machine.units)
-    # weights have as many rows as a tile wants, or the kernel takes a smaller tile
-    rows, columns, depth = up(p.o, c.tile_n, xp), up(p.c * taps, c.tile_n, xp), up(pixels, 8, xp) + c.start_k
-    split = xp.minimum(depth, xp.maximum(256.0, depth * rows * columns / (128 * 128 * machine.units)))
-    summed = 2 * rows * columns * depth / rate + _tail(split, rate, c.tail, machine.units)
+    area, depth = _summed(p.o, p.c * taps, xp), up(pixels, 8, xp) + c.start_k
+    split = xp.minimum(depth, xp.maximum(256.0, depth * area / (128 * 128 * machine.units)))
+    summed = 2 * area * depth / rate + _tail(split, rate, c.tail, machine.units)
     matrix = xp.where(p.gradient == 2, summed, matrix)
     if not xp.any(simt):
         return matrix
     direct, inside, apart = once(xp, _simt_conv, p, f, c, machine)
     return xp.where(simt, xp.minimum(direct, xp.minimum(inside, apart)), matrix)
+
+
+# (rows, columns) of the kernels that sum over pixels: cuDNN has no smaller ones
+_SUMMED = ((128, 128), (256, 64), (64, 256))
+
+
+def _summed(rows: Value, columns: Value, xp: Any) -> Value:
+    """Elements of the gradient of a weight, padded to the tiles that waste the least."""
+    best: Value = math.inf
+    for m, n in _SUMMED:
+        best = xp.minimum(best, up(rows, m, xp) * up(columns, n, xp))
+    return best
+
+
+def _met(p: ConvSizes, xp: Any) -> Value:
+    """Pixels that the kernel meets as a whole. The gradient of an image goes through the image's own pixels and all taps of
+    each: with a stride most of them meet no result, and are multiplied all the same. Windows side by side are plain products.
+    """
+    spread = (p.gradient == 1) & (p.transposed > 0) & (xp.maximum(p.r, p.s) > p.stride)
+    return xp.where(spread, xp.maximum(p.pixels, p.n * one(p.z) * p.p * p.q), p.pixels)
 
 
 def _simt_conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
@@ -215,8 +234,14 @@ def _grouped(p: GroupedSizes, f: Features, c: Gpu, machine: Machine, xp: Any) ->
     """One narrow product per group, channels padded to the group kernel's tiles."""
     k = up(p.c / p.g, c.group_tile_c, xp) * p.taps
     n = p.g * up(p.o / p.g, c.group_tile_o, xp)
-    rate = peak_of(f, machine, xp).peak * xp.where(f.access.last > 0, c.grouped_last, c.grouped_conv)
-    return 2 * p.pixels * n * k / rate
+    peak, simt = peak_of(f, machine, xp)
+    tiled = 2 * _met(p, xp) * n * k / (peak * xp.where(f.access.last > 0, c.grouped_last, c.grouped_conv))
+    if not xp.any(p.gradient):
+        return tiled
+    inner, outer = p.c / p.g, p.o / p.g
+    special = (inner == outer) & ((inner == 4) | (inner == 8) | (inner == 16) | (inner == 32))
+    direct = 2 * _met(p, xp) * p.o * inner * p.taps / (vector_of(f, machine, xp) * c.simt_gemm)
+    return xp.where((p.gradient > 0) & (special == 0) & (simt == 0), xp.maximum(direct, tiled), tiled)
 
 
 def _depthwise(p: DepthwiseSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
@@ -227,7 +252,9 @@ def _depthwise(p: DepthwiseSizes, f: Features, c: Gpu, machine: Machine, xp: Any
     unrolled = (p.r == p.s) & (p.r <= 5)
     last = xp.where(xp.maximum(p.r, p.s) > 7, c.depthwise_wide, c.depthwise_last)
     rate = xp.where(f.access.last > 0, last, xp.where(unrolled, c.depthwise_conv, c.depthwise_loop))
-    return 2 * p.macs / (vector_of(f, machine, xp) * rate)
+    # PyTorch's kernel for the gradient of an image asks every tap of every pixel of it
+    met = xp.where(f.access.last > 0, p.pixels, _met(p, xp)) / xp.maximum(p.pixels, 1)
+    return 2 * p.macs * met / (vector_of(f, machine, xp) * rate)
 
 
 def _attention(p: AttentionSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -39,3 +41,60 @@ def test_image_and_gradient_go_channels_last_for_the_gradient_of_a_weight() -> N
     # both read and written once more, at 936 GB/s at most
     moved = 2 * 2 * 64 * (64 + 256) * 56 * 56 / 936e9
     assert moved < rows["backward", "conv"] - last["backward", "conv"] < 2 * moved
+
+
+class Step(NamedTuple):
+    """Seconds of a convolution in a training step: its forward, its backward, and the arithmetic of that."""
+
+    forward: float
+    back: float
+    compute: float
+
+
+def step(conv: nn.Conv2d, batch: int, side: int) -> Step:
+    """It makes all gradients, since another one stands before it."""
+    net = nn.Sequential(nn.Conv2d(8, conv.in_channels, 1), conv)
+    x = torch.empty((batch, 8, side, side), device="meta")
+    found = roofline.analyze(net, args=(x,), device="rtx-3090", dtype="amp", training=True)
+    mine = [k for k in found.kernels if k.layer == "1" and "conv" in k.klass]
+    forward, back = (sum(k.time_s - k.overhead_s for k in mine if k.phase == phase) for phase in ("forward", "backward"))
+    return Step(forward, back, sum(k.compute_s for k in mine if k.phase == "backward"))
+
+
+def conv(channels: int, kernel: int, *, stride: int = 1, groups: int = 1, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=bias)
+
+
+def test_the_gradient_of_an_image_meets_all_of_its_pixels() -> None:
+    """With a stride of two a quarter of the windows meets a result, and the kernel multiplies for all of them; a quarter of the
+    results makes the gradient of the weight four times as short: of two alike 5/8 are left, where it was 1/4."""
+    plain, strided = (step(conv(256, 3, stride=s), 64, 56).compute for s in (1, 2))
+    assert 0.5 < strided / plain < 5 / 8
+
+
+def test_windows_side_by_side_are_products_as_they_are_counted() -> None:
+    """Each pixel of the image is in one window of a patch, so its gradient takes what the forward does."""
+    patches = nn.Conv2d(512, 512, 4, stride=4, bias=False)
+    found = step(patches, 64, 56)
+    assert found.back < 3 * found.forward
+
+
+def test_the_gradient_of_a_depthwise_image_asks_every_tap_of_every_pixel() -> None:
+    """PyTorch's own kernel, 31 x 31 wide, where arithmetic sets the time; that of the weight goes over the results."""
+    plain, strided = (step(conv(64, 31, stride=s, groups=64), 16, 56).back for s in (1, 2))
+    assert 0.5 < strided / plain < 1
+
+
+@pytest.mark.parametrize(("width", "direct"), [(32, False), (48, True)])
+def test_gradients_of_groups_run_on_vector_units_but_for_four_widths(width: int, direct: bool) -> None:
+    """cuDNN has kernels of matrix units for groups of 4, 8, 16 and 32 channels."""
+    channels, pixels = width * 16, 64 * 14 * 14
+    vector = 2 * 2 * pixels * channels * width * 9 / (35.6e12 * 1.075)
+    assert (step(conv(channels, 3, groups=16), 64, 14).compute > vector) == direct
+
+
+def test_the_gradient_of_a_bias_is_a_sum_of_its_own() -> None:
+    """It reads the gradient of the result once more, beside nothing that it could hide behind."""
+    without, with_bias = (step(conv(512, 3, bias=b), 64, 28).back for b in (False, True))
+    moved = 2 * 64 * 512 * 28 * 28 / 936e9
+    assert moved < with_bias - without < 1.5 * moved
