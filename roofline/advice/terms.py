@@ -10,6 +10,13 @@ from roofline.records import Analysis, KernelRow
 from roofline.records.explanation import Check, Evidence, Number, Sentence, Term
 from roofline.units import binary, count, percent, seconds, si
 
+
+def _times(v: float) -> str:
+    if 0.95 <= v < 1.05:  # "1 times" says of neither side that it is the faster
+        return f"{v:.2f} times"
+    return f"{si(v, digits=2)} times" if v < 100 else f"{float(f'{v:.3g}'):,.0f} times"
+
+
 _TEXTS: dict[str, Callable[[float], str]] = {
     "s": seconds,
     "B": lambda v: si(v, "B", 3),
@@ -19,7 +26,7 @@ _TEXTS: dict[str, Callable[[float], str]] = {
     "B/s": lambda v: si(v, "B/s", 3),
     "FLOP/B": lambda v: f"{si(v, digits=3)} FLOP/B",
     "count": lambda v: f"{v:,.0f}" if v < 1e5 else count(v),
-    "times": lambda v: f"{si(v, digits=2)} times" if v < 100 else f"{float(f'{v:.3g}'):,.0f} times",
+    "times": _times,
     "share": lambda v: percent(v, 1.0),
     "samples/s": rate,
     "tokens/s": lambda v: rate(v, "tokens"),

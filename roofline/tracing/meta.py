@@ -132,6 +132,19 @@ def _channels_last(t: torch.Tensor) -> bool:
     return True
 
 
+def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of that shape with its channels innermost."""
+    outer, *inner = contiguous((shape[0], *shape[2:], shape[1]))
+    return (outer, inner[-1], *inner[:-1])
+
+
+def _as_images(shape: tuple[int, ...], *images: torch.Tensor) -> list[Meta] | None:
+    """A result of that shape in the layout of what it is made of; None where that is neither row-major nor channels-last."""
+    if all(_channels_last(x) and x.shape[1] > 1 for x in images):
+        return [(shape, _last(shape), images[0].dtype)]
+    return [(shape, contiguous(shape), images[0].dtype)] if all(map(_dense, images)) else None
+
+
 def conv(
     x: torch.Tensor, w: torch.Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> list[Meta] | None:
@@ -184,8 +197,7 @@ def _convolved(x: torch.Tensor, w: torch.Tensor, channels: int, size: Sequence[i
         return None
     shape = (x.shape[0], channels, *size)
     if _channels_last(x) or _channels_last(w):
-        outer, *inner = contiguous((x.shape[0], *size, channels))
-        return [(shape, (outer, inner[-1], *inner[:-1]), x.dtype)]
+        return [(shape, _last(shape), x.dtype)]
     if not (_dense(x) and _dense(w)):
         return None
     return [(shape, contiguous(shape), x.dtype)]
@@ -194,7 +206,7 @@ def _convolved(x: torch.Tensor, w: torch.Tensor, channels: int, size: Sequence[i
 def max_pool2d(
     x: torch.Tensor, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> list[Meta] | None:
-    if x.dim() != 4 or not _dense(x):
+    if x.dim() != 4:
         return None
     kernels, pads, dilations = each(kernel, 2), each(padding, 2), each(dilation, 2)
     strides = each(stride, 2) if isinstance(stride, int) or len(stride) else kernels
@@ -207,8 +219,7 @@ def max_pool2d(
         size.append(n - 1 if ceil_mode and (n - 1) * s >= i + p else n)
     if min(size) <= 0 or any(2 * p > k for p, k in zip(pads, kernels, strict=True)):
         return None
-    shape = (x.shape[0], x.shape[1], *size)
-    return [(shape, contiguous(shape), x.dtype)]
+    return _as_images((x.shape[0], x.shape[1], *size), x)
 
 
 def linear(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None = None) -> list[Meta] | None:
@@ -283,7 +294,7 @@ def reduce(x: torch.Tensor, dim: Any = None, keepdim: bool = False, **kwargs: An
     gone = {d % x.dim() for d in dims} if x.dim() else set()
     if dim_of(x, dims) or (len(gone) < len(dims) and x.dim()):
         return None  # torch refuses one that is not there, and one that is named twice
-    if not _dense(x):
+    if not (_dense(x) or _channels_last(x)):
         return None
     shape = tuple(1 if i in gone else s for i, s in enumerate(x.shape) if keepdim or i not in gone)
     return [(shape, contiguous(shape), x.dtype)]
@@ -296,17 +307,16 @@ def vector_norm(x: torch.Tensor, order: Any = 2, *rest: Any, **kwargs: Any) -> l
 
 def adaptive_average(x: torch.Tensor, output_size: Sequence[int]) -> list[Meta] | None:
     size = [*output_size]
-    if not _dense(x) or (size != [1, 1] and (x.dim() != 4 or len(size) != 2 or min(*size, *x.shape[1:]) <= 0)):
+    if size != [1, 1] and (x.dim() != 4 or len(size) != 2 or min(*size, *x.shape[1:]) <= 0):
         return None
-    shape = (*x.shape[:-2], *size)
-    return [(shape, contiguous(shape), x.dtype)]
+    return _as_images((*x.shape[:-2], *size), x)
 
 
 def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     first = tensors[0]
     # only images have other orders that a result may keep: a class token is expanded, and its rows with the patches' are not
     images = first.dim() in (4, 5)
-    if any(t.dim() != first.dim() or (images and not _dense(t)) for t in tensors) or not -first.dim() <= dim < first.dim():
+    if any(t.dim() != first.dim() for t in tensors) or not -first.dim() <= dim < first.dim():
         return None
     dtypes = {t.dtype for t in tensors}  # under autocast a class token may be wider than the patches
     if len(dtypes) > 1 and not all(dtype.is_floating_point for dtype in dtypes):
@@ -316,7 +326,8 @@ def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     if any([s for i, s in enumerate(t.shape) if i != d] != rest for t in tensors):
         return None
     shape = (*first.shape[:d], sum(t.shape[d] for t in tensors), *first.shape[d + 1 :])
-    return [(shape, contiguous(shape), functools.reduce(torch.promote_types, dtypes))]
+    found = _as_images(shape, *tensors) if images else [(shape, contiguous(shape), first.dtype)]
+    return found and [(shape, found[0][1], functools.reduce(torch.promote_types, dtypes))]
 
 
 def stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
@@ -352,8 +363,6 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any = Non
 
 def upsample2d(x: torch.Tensor, output_size: Any, *rest: Any) -> list[Meta] | None:
     scale = rest[-1] if rest else None
-    if not _dense(x):
-        return None
     if output_size is not None:
         size = list(output_size)
     elif scale is not None and isinstance(scale, (list, tuple)):
@@ -362,8 +371,7 @@ def upsample2d(x: torch.Tensor, output_size: Any, *rest: Any) -> list[Meta] | No
         return None
     if min(*size, *x.shape[1:]) < 1:
         return None
-    shape = (*x.shape[:2], *size)
-    return [(tuple(shape), contiguous(shape), x.dtype)]
+    return _as_images((*x.shape[:2], *size), x)
 
 
 # By name: to look up thirty operators of torch would be a part of a first trace that shows.

@@ -99,6 +99,8 @@ def _plane(ax: Axes, made: Sheet, found: Scatter) -> None:
     ax.tick_params(labelsize=8.5)
     for which in (0, 1):
         _scale(ax, found, which)
+    # names are placed on the scales as they are now, so what is drawn may not move them
+    ax.autoscale(False)
     for i in range(len(found.groups)):
         colour, marker = _style(theme, i)
         line = found.front_of(i)

@@ -201,6 +201,9 @@ class Roofs:
             text.set_position((-4, 3 * way))
             text.set_verticalalignment("bottom" if way > 0 else "top")
             box = text.get_window_extent()
+            if (out := self.ax.get_window_extent().x0 - box.x0) > 0:
+                text.set_position((out * 72 / self.ax.figure.dpi, 3 * way))
+                box = text.get_window_extent()
             full = meets(box, self.taken) or (box.x1 > start and box.y0 < level < box.y1) or self._covers(box)
             if not full:
                 break

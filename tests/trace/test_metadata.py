@@ -48,6 +48,27 @@ CASES: list[tuple[Any, tuple[Any, ...]]] = [
         for n in range(3, 10)
         for k, s, p in ((3, 2, 0), (2, 3, 1), (2, 4, 1), (3, 3, 1))
     ),
+    *(
+        (func, (e(*shape).to(memory_format=torch.channels_last), *rest))
+        for shape in ((2, 6, 8, 9), (1, 6, 8, 9), (2, 6, 1, 4))
+        for func, rest in (
+            (aten.max_pool2d.default, ([3, 3], [2, 2], [1, 1])),
+            (aten.mean.dim, ([2, 3],)),
+            (aten.mean.dim, ([1], True)),
+            (aten.amax.default, ([-1], True)),
+            (aten.adaptive_avg_pool2d.default, ([1, 1],)),
+            (aten.adaptive_avg_pool2d.default, ([7, 3],)),
+            (aten.upsample_bilinear2d.vec, ([16, 20], False, None)),
+            (aten.add.Tensor, (e(1, 6, 1, 1),)),
+        )
+    ),
+    *(
+        (
+            aten.cat.default,
+            ([e(2, 3, 4, 5).to(memory_format=torch.channels_last), e(2, 3, 4, 5).to(memory_format=torch.channels_last)], d),
+        )
+        for d in (0, 1, -1)
+    ),
     (aten.linear.default, (e(2, 5, 7), e(9, 7), e(9))),
     (aten.linear.default, (e(7), e(9, 7))),
     (aten.addmm.default, (e(5), e(3, 4), e(4, 5))),

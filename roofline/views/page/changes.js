@@ -47,6 +47,7 @@ const find = $("[data-find]");
 find.addEventListener("input", () => { state.find = find.value; write(); say(`${many(refresh(), "layer")} shown`); });
 addEventListener("hashchange", restore);
 
+// on a phone all figures stand right of their bars, as those at the left would lie over the names
 const box = $("#bars .chart"), chart = echarts.init(box, null, { renderer: "svg" });
 function draw() {
   const found = DATA.rows.filter(r => delta(r, "time_s")).sort((a, b) => Math.abs(delta(b, "time_s")) - Math.abs(delta(a, "time_s"))).slice(0, 15).reverse();
@@ -61,7 +62,7 @@ function draw() {
     xAxis: { type: "value", axisLabel: { color: soft, formatter: v => more(v) || "0", hideOverlap: true }, splitLine: { lineStyle: { color: line } } },
     yAxis: { type: "category", data: found.map(r => r.path), axisTick: { show: false }, axisLine: { lineStyle: { color: line } }, axisLabel: { color: ink("ink"), width: narrow ? 120 : 250, overflow: "truncate" } },
     tooltip: { confine: true, transitionDuration: 0, backgroundColor: ink("card"), borderColor: line, textStyle: { color: ink("ink") }, formatter: p => { const r = found[p.dataIndex]; return el("div", { class: "tip" }, el("b", {}, r.path), el("div", {}, `${r.type}, ${r.what}`), el("div", {}, `${sides(r, "time_s", seconds)} (${more(delta(r, "time_s"))})`)); } },
-    series: [{ type: "bar", barMaxWidth: 18, data: found.map(r => ({ value: delta(r, "time_s"), itemStyle: { color: delta(r, "time_s") > 0 ? ink("memory") : ink("good") }, label: { position: delta(r, "time_s") > 0 ? "right" : "left" } })), label: { show: true, color: ink("ink"), formatter: p => more(p.value) } }],
+    series: [{ type: "bar", barMaxWidth: 18, data: found.map(r => ({ value: delta(r, "time_s"), itemStyle: { color: delta(r, "time_s") > 0 ? ink("memory") : ink("good") }, label: { position: narrow || delta(r, "time_s") > 0 ? "right" : "left" } })), label: { show: true, color: ink("ink"), formatter: p => more(p.value) } }],
   }, true);
 }
 headed(() => DATA.markdown, draw);

@@ -77,7 +77,7 @@ function draw() {
   document.querySelectorAll(".key[style]").forEach(key => { key.style.background = colour(+key.style.getPropertyValue("--group")); });
   const soft = ink("soft"), line = ink("line"), marks = seen(), narrow = box.clientWidth < 560, now = picked();
   const room = { left: narrow ? 62 : 78, right: narrow ? 16 : 60, top: 14, bottom: 48 }, named = labels(marks, room, narrow, now);
-  const axis = (of, more) => ({ type: of.log ? "log" : "value", scale: true, name: of.title, nameLocation: "middle", nameTextStyle: { color: soft }, axisLabel: { color: soft, formatter: v => said(of, v), hideOverlap: true, showMinLabel: false, showMaxLabel: false }, splitLine: { lineStyle: { color: line } }, axisLine: { lineStyle: { color: line } }, ...limits(of, marks), ...more });
+  const axis = (of, more) => ({ type: of.log ? "log" : "value", scale: true, name: of.title, nameLocation: "middle", nameTextStyle: { color: soft }, axisLabel: { color: soft, formatter: v => said(of, v), hideOverlap: true, showMinLabel: false, showMaxLabel: false, ...steps(of, marks) }, axisTick: steps(of, marks), splitLine: { lineStyle: { color: line }, ...steps(of, marks) }, axisLine: { lineStyle: { color: line } }, ...limits(of, marks), ...more });
   const spot = m => ({ value: m.at, mark: m, symbol: m.fits ? sign(m.group) : "path://M-1,-1L1,1M-1,1L1,-1", symbolSize: m.row === undefined ? 4 : now !== null && m.row === now ? 17 : 10,
     itemStyle: { color: m.front === false || !m.fits ? ink("card") : colour(m.group), borderColor: now !== null && m.row === now ? ink("ink") : colour(m.group), borderWidth: m.row === undefined ? 1 : m.fits ? 1.5 : 2 }, label: named.get(m) || { show: false } });
   const series = [];
@@ -125,6 +125,14 @@ function limits(axis, marks) {
   if (axis.log) { const room = Math.max((high / low) ** .06, 1.15); return { min: low / room, max: high * room }; }
   const room = .07 * (high - low) || .1 * Math.abs(high) || 1;
   return { min: low - room, max: high + room };
+}
+// a logarithmic axis of few decades has numbers within them too: with those of whole decades alone it may have one, or none
+function steps(axis, marks) {
+  const { min, max } = limits(axis, marks);
+  if (!axis.log || !min || max / min > 300) return {};
+  const found = [], within = max / min > 12 ? [1, 2, 5] : [1, 1.5, 2, 3, 5, 7];
+  for (let e = Math.floor(Math.log10(min)); e <= Math.log10(max); e++) for (const m of within) { const v = +`${m}e${e}`; if (v >= min && v <= max) found.push(v); }
+  return { customValues: found, showMinLabel: true, showMaxLabel: true };
 }
 function tip(m) {
   const rows = [["", DATA.groups[m.group]], ...DATA.axes.map((axis, i) => [axis.name, said(axis, m.at[i]) + range(m, i)]), ...(m.front === undefined ? [] : [["front", m.front ? "yes" : "beaten"]]), ...(m.fits ? [] : [["memory", "does not fit"]])];
