@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -84,9 +83,9 @@ class Column:
 
     def __pow__(self, other: float) -> Column:
         value = np.asarray(self.value)
-        # numpy's power may differ in the last digit from that of one number
-        found = np.fromiter(map(pow, value.ravel().tolist(), repeat(other)), float, value.size).reshape(value.shape)
-        by = other * np.divide(found, value, out=np.zeros(value.shape), where=value != 0)
+        # C's pow, as of one number: np.power has ways of its own, which differ in the last digit
+        found = np.float_power(value, other)
+        by = other * (found / value if value.all() else np.divide(found, value, out=np.zeros(value.shape), where=value != 0))
         return Column(found, {name: part * by for name, part in self.on.items()})
 
     def __floordiv__(self, other: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from roofline.errors import UsageError
 from roofline.kernels import build
 from roofline.records import BOUNDS, by_bound
 from roofline.sweeps import price
-from roofline.timemodel import energy, many, roof
+from roofline.timemodel import columns, energy, many, roof
 from roofline.timemodel.constants import asked
 from roofline.tracing.trace import trace
 
@@ -138,3 +139,10 @@ def test_measured_devices_at_once_are_each_by_itself() -> None:
         for point in roof.place(kernels, device, setting="fp32", runtime="eager", footprint=10**7, constants=asked()):
             whole += point.time_s
         assert one.time == whole
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1 / 3, 2.0, 2.5, -0.7, 8.0])
+def test_powers_of_many_are_those_of_one(exponent: float) -> None:
+    values = np.random.default_rng(0).lognormal(-9, 3, 5000).reshape(50, 100)
+    found = columns.Column(values, {}) ** exponent
+    assert found.value.tolist() == [[value**exponent for value in row] for row in values.tolist()]
