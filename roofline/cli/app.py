@@ -171,7 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program on `argv` (default: the process's own) and return its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     terminal.OWN_PROCESS = argv is None
-    return guard(lambda: _run(args or ["--help"]), debug="--debug" in args)
+    code = guard(lambda: _run(args or ["--help"]), debug="--debug" in args)
+    if terminal.OWN_PROCESS:
+        terminal.leave(code)
+    return code
 
 
 def _run(args: list[str]) -> int:

@@ -7,7 +7,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from roofline.errors import CheckFailed, OutputError, RooflineError
 from roofline.views.listing import Painter
@@ -96,6 +97,20 @@ def guard(run: Callable[[], int], debug: bool = False) -> int:
     except Exception as e:  # the boundary: without it a fault would end in exit code 1, which says that a budget failed
         return _fault(e, debug)
     return code
+
+
+def leave(code: int) -> None:
+    """End the process where Python would wait for threads that a model has left, which may never end; else do nothing."""
+    threading: Any = sys.modules.get("threading")
+    if threading is None or all(t.daemon or t is threading.main_thread() for t in threading.enumerate()):
+        return
+    import atexit
+
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def _fault(error: Exception, debug: bool) -> int:

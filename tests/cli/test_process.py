@@ -405,3 +405,17 @@ def _at_work(folder: Path) -> list[int]:
             if (process / "cwd").readlink() == folder and state != "Z":
                 found.append(int(process.name))
     return found
+
+
+def test_a_thread_that_a_model_left_is_not_waited_for() -> None:
+    text = """
+import atexit, threading, time
+from roofline.cli import terminal
+atexit.register(print, "at exit")
+terminal.leave(1)
+print("nobody is there")
+threading.Thread(target=time.sleep, args=(600,)).start()
+terminal.leave(3)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (3, "nobody is there\nat exit\n"), done.stderr
