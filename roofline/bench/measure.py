@@ -26,6 +26,7 @@ from roofline.bench import sampling
 from roofline.bench.calibration import TooBusy
 from roofline.bench.sampling import Sample
 from roofline.devices.device import Device
+from roofline.devices.threads import working
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
 from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace, above
@@ -69,13 +70,14 @@ def measure(
     """The analysis of a model with what it takes here beside it: `measurement`, and `measured_s` of every row.
 
     Predicted is eager inference on the request's device, which has to be of this machine: "cpu", "gpu", or a device made from
-    its file. Raises ModelError where the model cannot run, TooBusy where the runs differ by more than LIMIT and `force` is not
-    set.
+    its file; on a CPU with as many of its cores as threads run. Raises ModelError where the model cannot run, TooBusy where the
+    runs differ by more than LIMIT and `force` is not set.
     """
     from roofline.kernels import build as kernels
     from roofline.sources import build
     from roofline.sources.resolve import resolve
 
+    request = _working(request, threads)
     target, progress = pipeline.target_of(request.place), request.progress
     _here(target)
     found = resolve(request.ask)
@@ -106,6 +108,16 @@ def measure(
         )
     launched = kernels.build(trace, "eager", target.kind)
     return attach(predicted, [k.ops for k in launched], timed)
+
+
+def _working(request: Request, threads: int | None) -> Request:
+    """The same on the cores of a CPU that work here: one for each thread, PyTorch's own number of them without `threads`."""
+    import torch
+
+    target, run = pipeline.target_of(request.place), threads or torch.get_num_threads()
+    if target.kind == "gpu" or "@" in target.name or run >= target.units.value:
+        return request
+    return replace(request, place=replace(request.place, device=working(target, run)))
 
 
 def _here(target: Device) -> None:
