@@ -27,13 +27,13 @@ class Meta:
 class Entry:
     """One remembered call: its OpSpec, and how to make its results again.
 
-    `outputs` is the metadata of fresh results; `same` the tensor argument that an in-place op returns as it was.
-    With neither, torch runs again (views keep their aliasing that way).
+    `outputs` is the metadata of fresh results, None of one that is None; `same` the tensor argument that an in-place op returns
+    as it was. With neither, torch runs again (views keep their aliasing that way).
     """
 
     __slots__ = ("outputs", "same", "single", "spec")
 
-    def __init__(self, spec: OpSpec, outputs: tuple[Meta, ...] | None, single: bool, same: int = -1) -> None:
+    def __init__(self, spec: OpSpec, outputs: tuple[Meta | None, ...] | None, single: bool, same: int = -1) -> None:
         self.spec, self.outputs, self.single, self.same = spec, outputs, single, same
 
 

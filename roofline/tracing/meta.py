@@ -2,7 +2,8 @@
 
 Torch's own meta kernels are the fallback and, in the tests, the oracle. Many of them are Python references whose first
 call imports `torch._dynamo` (more than a second); the rules here keep a first trace of a common model free of that.
-A rule gets the operator's arguments and returns (shape, stride, dtype) per output, or None to leave it to torch.
+A rule gets the operator's arguments and returns (shape, stride, dtype) per output, None for one that the call does not ask for;
+or None to leave it to torch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from roofline.tracing.refusals import broadcast, dim_of, each, fits
 
 Meta = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
-Rule = Callable[..., "list[Meta] | None"]
+Rule = Callable[..., "Sequence[Meta | None] | None"]
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
@@ -132,16 +133,16 @@ def _channels_last(t: torch.Tensor) -> bool:
     return True
 
 
-def _last(shape: tuple[int, ...]) -> tuple[int, ...]:
+def channels_innermost(shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of that shape with its channels innermost."""
     outer, *inner = contiguous((shape[0], *shape[2:], shape[1]))
     return (outer, inner[-1], *inner[:-1])
 
 
-def _as_images(shape: tuple[int, ...], *images: torch.Tensor) -> list[Meta] | None:
+def as_images(shape: tuple[int, ...], *images: torch.Tensor) -> list[Meta] | None:
     """A result of that shape in the layout of what it is made of; None where that is neither row-major nor channels-last."""
     if all(_channels_last(x) and x.shape[1] > 1 for x in images):
-        return [(shape, _last(shape), images[0].dtype)]
+        return [(shape, channels_innermost(shape), images[0].dtype)]
     return [(shape, contiguous(shape), images[0].dtype)] if all(map(_dense, images)) else None
 
 
@@ -197,7 +198,7 @@ def _convolved(x: torch.Tensor, w: torch.Tensor, channels: int, size: Sequence[i
         return None
     shape = (x.shape[0], channels, *size)
     if _channels_last(x) or _channels_last(w):
-        return [(shape, _last(shape), x.dtype)]
+        return [(shape, channels_innermost(shape), x.dtype)]
     if not (_dense(x) and _dense(w)):
         return None
     return [(shape, contiguous(shape), x.dtype)]
@@ -219,7 +220,20 @@ def max_pool2d(
         size.append(n - 1 if ceil_mode and (n - 1) * s >= i + p else n)
     if min(size) <= 0 or any(2 * p > k for p, k in zip(pads, kernels, strict=True)):
         return None
-    return _as_images((x.shape[0], x.shape[1], *size), x)
+    return as_images((x.shape[0], x.shape[1], *size), x)
+
+
+def average_pool2d(
+    x: torch.Tensor,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    _padded: bool = True,
+    divisor: int | None = None,
+) -> list[Meta] | None:
+    """Its windows are those of a maximum; torch's own rule imports sympy."""
+    return max_pool2d(x, kernel, stride, padding, 1, ceil_mode) if x.dtype.is_floating_point and divisor != 0 else None
 
 
 def linear(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None = None) -> list[Meta] | None:
@@ -294,22 +308,21 @@ def reduce(x: torch.Tensor, dim: Any = None, keepdim: bool = False, **kwargs: An
     gone = {d % x.dim() for d in dims} if x.dim() else set()
     if dim_of(x, dims) or (len(gone) < len(dims) and x.dim()):
         return None  # torch refuses one that is not there, and one that is named twice
-    if not (_dense(x) or _channels_last(x)):
-        return None
+    # laid out in order whatever the input's order is: one that is expanded (a gradient often is) too
     shape = tuple(1 if i in gone else s for i, s in enumerate(x.shape) if keepdim or i not in gone)
     return [(shape, contiguous(shape), x.dtype)]
 
 
 def vector_norm(x: torch.Tensor, order: Any = 2, *rest: Any, **kwargs: Any) -> list[Meta] | None:
     """Torch's own rule imports its symbolic shapes, and sympy with them: seconds."""
-    return None if x.is_complex() or not x.numel() else reduce(x, *rest, **kwargs)
+    return None if x.is_complex() or not x.numel() or not _dense(x) else reduce(x, *rest, **kwargs)
 
 
 def adaptive_average(x: torch.Tensor, output_size: Sequence[int]) -> list[Meta] | None:
     size = [*output_size]
     if size != [1, 1] and (x.dim() != 4 or len(size) != 2 or min(*size, *x.shape[1:]) <= 0):
         return None
-    return _as_images((*x.shape[:-2], *size), x)
+    return as_images((*x.shape[:-2], *size), x)
 
 
 def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
@@ -326,7 +339,7 @@ def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     if any([s for i, s in enumerate(t.shape) if i != d] != rest for t in tensors):
         return None
     shape = (*first.shape[:d], sum(t.shape[d] for t in tensors), *first.shape[d + 1 :])
-    found = _as_images(shape, *tensors) if images else [(shape, contiguous(shape), first.dtype)]
+    found = as_images(shape, *tensors) if images else [(shape, contiguous(shape), first.dtype)]
     return found and [(shape, found[0][1], functools.reduce(torch.promote_types, dtypes))]
 
 
@@ -371,7 +384,7 @@ def upsample2d(x: torch.Tensor, output_size: Any, *rest: Any) -> list[Meta] | No
         return None
     if min(*size, *x.shape[1:]) < 1:
         return None
-    return _as_images((*x.shape[:2], *size), x)
+    return as_images((*x.shape[:2], *size), x)
 
 
 # By name: to look up thirty operators of torch would be a part of a first trace that shows.
@@ -386,6 +399,7 @@ RULES: dict[str, Rule] = {
     "aten.conv_transpose2d.input": conv_transpose,
     "aten.conv_transpose3d.input": conv_transpose,
     "aten.max_pool2d.default": max_pool2d,
+    "aten.avg_pool2d.default": average_pool2d,
     "aten.linear.default": linear,
     "aten.addmm.default": addmm,
     "aten.mm.default": mm,
@@ -415,6 +429,7 @@ RULES: dict[str, Rule] = {
 _NOT_PLAIN = """
     eq ne lt le gt ge isnan isinf isfinite isposinf isneginf signbit logical_and logical_or logical_not logical_xor isreal
     frexp _to_copy to clone view_as_real complex polar isclose isin where heaviside bernoulli native_dropout
+    native_dropout_backward
 """
 NOT_PLAIN = frozenset(f"aten.{name}" for name in _NOT_PLAIN.split())
 

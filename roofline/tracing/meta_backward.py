@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from roofline.tracing.meta import Meta, Rule, contiguous, max_pool2d, pointwise, reduce
+from roofline.tracing.meta import (
+    Meta,
+    Rule,
+    adaptive_average,
+    as_images,
+    average_pool2d,
+    channels_innermost,
+    contiguous,
+    conv_transpose,
+    max_pool2d,
+    pointwise,
+    reduce,
+)
 from roofline.tracing.meta import conv as conv_rule
 from roofline.tracing.refusals import fits
 
@@ -28,6 +41,58 @@ def convolution(
     groups: int,
 ) -> list[Meta] | None:
     return None if transposed else conv_rule(x, w, bias, stride, padding, dilation, groups)
+
+
+def convolution_backward(  # long: the operator's own arguments
+    gradient: torch.Tensor,
+    x: torch.Tensor,
+    w: torch.Tensor,
+    biases: Sequence[int] | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    extra: Any,
+    groups: int,
+    mask: Sequence[bool],
+) -> list[Meta | None] | None:
+    """Both gradients in the layout that the forward pass had, however the gradient that comes in is laid out."""
+    if transposed:
+        forward = conv_transpose(x, w, None, stride, padding, extra, groups, dilation)
+    else:
+        forward = conv_rule(x, w, None, stride, padding, dilation, groups)
+    if forward is None or not x.numel() or gradient.dtype != x.dtype or forward[0][0] != tuple(gradient.shape):
+        return None
+    if mask[2] and biases is None:
+        return None
+    order = contiguous if x.is_contiguous() and w.is_contiguous() else channels_innermost
+    found: list[Meta] = [(tuple(t.shape), order(t.shape), x.dtype) for t in (x, w)]
+    found.append((tuple(biases or ()), contiguous(biases or ()), x.dtype))
+    return [meta if asked else None for meta, asked in zip(found, mask, strict=True)]
+
+
+def pool_backward(forward: Rule, gradient: torch.Tensor, x: torch.Tensor, *rest: Any) -> list[Meta] | None:
+    """Like the input, where the gradient is of what the forward pass makes of it."""
+    made = forward(x, *rest)
+    fits_it = made and made[0] and made[0][0] == tuple(gradient.shape) and gradient.dtype == x.dtype
+    # a dimension of 1 may have any stride, by which kernels differ
+    like = as_images(tuple(x.shape), x) if fits_it else None
+    return like if like and like[0][1] == x.stride() else None
+
+
+def adaptive_backward(gradient: torch.Tensor, x: torch.Tensor) -> list[Meta] | None:
+    return pool_backward(adaptive_average, gradient, x, gradient.shape[-2:]) if gradient.dim() == x.dim() == 4 else None
+
+
+def dropout(x: torch.Tensor, p: float, train: bool | None) -> list[Meta] | None:
+    """The result, and which elements are in it."""
+    drops = train and 0 <= p <= 1 and x.numel()
+    return [_like(x), _like(x, torch.bool)] if drops and x.is_contiguous() and x.dtype.is_floating_point else None
+
+
+def dropout_backward(gradient: torch.Tensor, mask: torch.Tensor, scale: float) -> list[Meta] | None:
+    plain = gradient.is_contiguous() and mask.is_contiguous() and gradient.shape == mask.shape
+    return [_like(gradient)] if plain and gradient.dtype.is_floating_point and mask.dtype == torch.bool else None
 
 
 def max_pool(x: torch.Tensor, *args: Any) -> list[Meta] | None:
@@ -98,6 +163,14 @@ _POINTWISE = """
 GRADIENTS: dict[str, Rule] = {
     "aten.convolution.default": convolution,
     "aten.max_pool2d_with_indices.default": max_pool,
+    "aten.convolution_backward.default": convolution_backward,
+    # without the places of the largest, the last argument
+    "aten.max_pool2d_with_indices_backward.default": lambda g, x, *rest: pool_backward(max_pool2d, g, x, *rest[:-1]),
+    "aten.avg_pool2d_backward.default": partial(pool_backward, average_pool2d),
+    "aten._adaptive_avg_pool2d.default": adaptive_average,
+    "aten._adaptive_avg_pool2d_backward.default": adaptive_backward,
+    "aten.native_dropout.default": dropout,
+    "aten.native_dropout_backward.default": dropout_backward,
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": batch_norm_backward,
     "aten.native_layer_norm.default": layer_norm,

@@ -262,9 +262,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def _replay(self, entry: Entry, tags: list[tuple[Meta, Store]]) -> Any:
         """The op was seen with these metadata: make its results without asking torch."""
-        results, ids = [], []
+        results, ids = list[Any](), []
         born = len(self.ops)
         for meta in entry.outputs or ():
+            if meta is None:
+                results.append(None)
+                continue
             t = _empty_strided(meta.shape, meta.stride, dtype=meta.dtype, device=META)
             store = Store(self, "activation", meta.spec.nbytes, "", born)
             self._mark(t, meta, store)
@@ -301,8 +304,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             raise RuntimeError(wrong)
         metas = info.infer(*args, **kwargs) if info.infer is not None and key is not None else None
         if metas is not None:
-            outputs = tuple(meta_of(*m) for m in metas)
-            spec = self._spec(info, args, kwargs, tags, outputs, (), False)
+            outputs = tuple([m and meta_of(*m) for m in metas])
+            spec = self._spec(info, args, kwargs, tags, tuple([m for m in outputs if m]), (), False)
             one = len(outputs) == 1 and not info.name.startswith("aten._foreach_")  # a list of one is a list
             return self._replay(self._remember(key, Entry(spec, outputs, one)), tags)
         if self.exact and (wrong := built.mismatch(info.name, tensors)):

@@ -382,12 +382,115 @@ def test_gradient_rules_are_what_real_cpu_kernels_answer(train: bool) -> None:
         assert ours == real, func
 
 
-def test_norms_of_vectors_import_no_symbolic_shapes() -> None:
+def _back(x: Tensor, w: Tensor, mask: tuple[bool, ...], **how: Any) -> tuple[Any, ...]:
+    """Arguments of a convolution's backward, of a gradient that is expanded of one number."""
+    n, transposed = x.dim() - 2, how.get("transposed", False)
+    rest = [[*how.get(name, [default] * n)] for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))]
+    extra, groups = [*how.get("extra", [0] * n)], how.get("groups", 1)
+    y = torch.ops.aten.convolution.default(x, w, None, *rest, transposed, extra, groups)
+    gradient = how.get("gradient", torch.ones((), dtype=x.dtype).expand(y.shape))
+    return gradient, x, w, [y.shape[1]], *rest, transposed, extra, groups, [*mask]
+
+
+BACKWARD: list[tuple[str, tuple[Any, ...]]] = [
+    ("convolution_backward", _back(torch.rand(2, 3, 9, 8), torch.rand(4, 3, 3, 2), (True, True, True), stride=(2, 1))),
+    ("convolution_backward", _back(torch.rand(2, 3, 9, 8), torch.rand(4, 3, 3, 2), (False, True, False), padding=(1, 2))),
+    ("convolution_backward", _back(torch.rand(1, 4, 7, 7), torch.rand(4, 1, 3, 3), (True, True, False), groups=4)),
+    ("convolution_backward", _back(torch.rand(2, 8, 1, 1), torch.rand(4, 8, 1, 1), (True, True, True))),
+    ("convolution_backward", _back(torch.rand(2, 1, 5, 5), torch.rand(4, 1, 1, 1), (True, True, True))),
+    ("convolution_backward", _back(torch.rand(2, 4, 9), torch.rand(6, 2, 3), (True, True, True), groups=2, dilation=(2,))),
+    ("convolution_backward", _back(torch.rand(1, 2, 4, 5, 6), torch.rand(3, 2, 2, 2, 2), (True, True, True))),
+    ("convolution_backward", _back(torch.rand(2, 4, 5, 5), torch.rand(4, 3, 2, 2), (True, True, True), transposed=True,
+                                   stride=(2, 2), extra=(1, 0))),
+    ("convolution_backward", _back(torch.rand(2, 4, 6, 6).to(memory_format=LAST[2]), torch.rand(8, 4, 3, 3), (True,) * 3)),
+    ("convolution_backward", _back(torch.rand(2, 4, 6, 6), torch.rand(8, 4, 3, 3).to(memory_format=LAST[2]), (True,) * 3)),
+    ("convolution_backward", _back(torch.rand(2, 4, 6, 6), torch.rand(8, 4, 3, 3), (True, True, True),
+                                   gradient=torch.rand(2, 8, 4, 4).to(memory_format=LAST[2]))),
+    ("convolution_backward", _back(torch.rand(2, 4, 6, 6).double(), torch.rand(8, 4, 3, 3).double(), (True, True, True))),
+    ("convolution_backward", _back(torch.rand(2, 4, 6, 6).bfloat16(), torch.rand(8, 4, 3, 3).bfloat16(), (True, True, True))),
+    ("native_dropout", (torch.rand(3, 4, 5), 0.5, True)),
+    ("native_dropout", (torch.rand(3, 4).bfloat16(), 0.0, True)),
+    ("native_dropout", (torch.rand(()), 1.0, True)),
+    ("native_dropout_backward", (torch.rand(3, 4, 5), torch.rand(3, 4, 5) > 0.5, 2.0)),
+    ("_adaptive_avg_pool2d", (torch.rand(2, 3, 9, 8), [7, 7])),
+    ("_adaptive_avg_pool2d", (torch.rand(2, 3, 5, 5).double(), [1, 6])),
+    ("_adaptive_avg_pool2d_backward", (torch.rand(2, 3, 7, 7), torch.rand(2, 3, 9, 8))),
+    ("_adaptive_avg_pool2d_backward", (torch.rand(1, 1, 1).expand(2, 3, 7, 7), torch.rand(2, 3, 7, 7))),
+    ("avg_pool2d", (torch.rand(2, 3, 9, 8), [3, 2])),
+    ("avg_pool2d", (torch.rand(2, 3, 10, 9), [3], [2], [1], True, False)),
+    ("avg_pool2d", (torch.rand(2, 3, 9, 8).bfloat16(), [2, 2], [3, 1], [1, 0], True, True, 3)),
+    ("avg_pool2d_backward", (torch.rand(1).expand(2, 3, 6, 5), torch.rand(2, 3, 10, 9), [3], [2], [1], True, False, None)),
+    ("avg_pool2d_backward", (torch.rand(2, 3, 4, 4), torch.rand(2, 3, 8, 8).to(memory_format=LAST[2]), [2], [], [0], False,
+                             True, None)),
+    ("_adaptive_avg_pool2d_backward", (torch.rand(2, 3, 7, 7), torch.rand(2, 3, 9, 8).to(memory_format=LAST[2]))),
+    ("sum.dim_IntList", (torch.rand(1).expand(4, 5, 6), [0], True)),
+    ("sum.dim_IntList", (torch.rand(4, 5, 6).permute(2, 0, 1), [1])),
+    ("mean.dim", (torch.rand(2, 3, 4, 5).to(memory_format=LAST[2]), [2, 3], True)),
+    ("amax", (torch.rand(4, 5, 6)[:, ::2].transpose(0, 2), [0])),
+]  # fmt: skip
+for _args in (((2, 3, 9, 8), [3, 2]), ((2, 3, 10, 9), [3], [2], [1], [1], True), ((1, 1, 8, 8), [2], [3], [0], [2], False)):
+    _x, _windows = torch.rand(_args[0]), _args[1:]
+    _filled = [*_windows, *([], [0], [1], False)[len(_windows) - 1 :]]
+    _y, _places = torch.ops.aten.max_pool2d_with_indices.default(_x, *_filled)
+    BACKWARD.append(("max_pool2d_with_indices_backward", (_y[:1].expand_as(_y), _x, *_filled, _places)))
+    if _x.shape[1] > 1:
+        _x, _places = _x.to(memory_format=LAST[2]), _places.to(memory_format=LAST[2])
+        BACKWARD.append(("max_pool2d_with_indices_backward", (_y, _x, *_filled, _places)))
+
+
+@pytest.mark.parametrize(("name", "args"), BACKWARD, ids=[f"{name}-{i}" for i, (name, _) in enumerate(BACKWARD)])
+def test_backward_rules_answer_what_real_kernels_do(name: str, args: tuple[Any, ...]) -> None:
+    """Shapes, strides and types; of what a mask leaves out nothing. Otherwise torch's Python would import sympy for them."""
+    from roofline.tracing.meta_backward import GRADIENTS
+
+    packet, _, overload = name.partition(".")
+    func = getattr(getattr(torch.ops.aten, packet), overload or "default")
+    rule = metadata.rule_for(func) or GRADIENTS[str(func)]
+    found = rule(*args)
+    real = func(*args)
+    assert found is not None
+    assert [m and tuple(m) for m in found] == [
+        None if t is None else (tuple(t.shape), t.stride(), t.dtype) for t in (real if isinstance(real, tuple) else (real,))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("convolution_backward", (e(2, 4, 5, 5), e(2, 3, 6, 6), e(4, 3, 3, 3), None, [1], [0], [1], False, [0], 1, [1, 1, 0])),
+        ("convolution_backward", (e(2, 4, 4, 4), e(2, 3, 6, 6), e(4, 3, 3, 3), None, [1], [0], [1], False, [0], 1, [1, 1, 1])),
+        (
+            "convolution_backward",
+            (e(2, 4, 4, 4).double(), e(2, 3, 6, 6), e(4, 3, 3, 3), None, [1], [0], [1], False, [0], 1, [1] * 3),
+        ),
+        ("max_pool2d_with_indices_backward", (e(2, 3, 3, 3), e(2, 3, 8, 8), [2], [], [0], [1], False, e(2, 3, 3, 3))),
+        ("avg_pool2d_backward", (e(2, 3, 3, 3), e(2, 3, 8, 8), [2], [], [0], False, True, None)),
+        ("avg_pool2d_backward", (e(2, 3, 4, 4), e(2, 3, 8, 8).transpose(2, 3), [2], [], [0], False, True, None)),
+        ("_adaptive_avg_pool2d_backward", (e(2, 4, 7, 7)[0], e(2, 3, 9, 8))),
+        ("_adaptive_avg_pool2d_backward", (e(1, 1, 4, 4), e(1, 1, 8, 8).to(memory_format=LAST[2]))),
+        ("native_dropout", (e(3, 4).t(), 0.5, True)),
+        ("native_dropout", (e(3, 4), 1.5, True)),
+        ("native_dropout", (e(3, 4), 0.5, False)),
+        ("native_dropout", (e(3, 0), 0.5, True)),
+        ("native_dropout_backward", (e(3, 4), e(4, 3), 2.0)),
+    ],
+)
+def test_backwards_that_do_not_fit_are_left_to_torch(name: str, args: tuple[Any, ...]) -> None:
+    from roofline.tracing.meta_backward import GRADIENTS
+
+    assert GRADIENTS[f"aten.{name}.default"](*args) is None
+
+
+def test_norms_of_vectors_and_training_import_no_symbolic_shapes() -> None:
     # torch's own rules for them do: seconds, once
     code = (
         "import sys, torch, torch.nn.functional as F\nfrom roofline.tracing.trace import trace\n"
         "class Net(torch.nn.Module):\n"
         "    def forward(self, x): return F.normalize(x, dim=-1), F.cosine_similarity(x, x)\n"
-        "trace(Net(), [torch.rand(4, 8)])\nsys.exit('sympy' in sys.modules)"
+        "trace(Net(), [torch.rand(4, 8)])\n"
+        "from torch.nn import *\n"
+        "pools = MaxPool2d(2), AvgPool2d(2), AdaptiveAvgPool2d(3)\n"
+        "net = Sequential(Conv2d(3, 4, 3), *pools, Dropout(), Flatten(), Linear(36, 9))\n"
+        "trace(net, [torch.rand(2, 3, 32, 32)], optimizer='sgd')\nsys.exit('sympy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=250).returncode == 0
