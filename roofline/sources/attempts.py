@@ -121,7 +121,7 @@ def _noting(run: Run, note: str) -> Run:
 def _meta(run: Run, module: nn.Module, floats: torch.dtype | None) -> tuple[Stopped | None, Trace | None]:
     """The trace on meta, in the first way that goes through; where that is none, why. Both, where the model went on after an
     operator failed."""
-    from roofline.tracing import trace, ways
+    from roofline.tracing import looks, trace, ways
 
     why: Stopped | None = None
     found: Trace | None = None
@@ -132,10 +132,11 @@ def _meta(run: Run, module: nn.Module, floats: torch.dtype | None) -> tuple[Stop
         except ways.Stopped as error:
             why, found = _joined(why, error), None
         else:
-            if trace.REFUSED not in result.notes:
+            unsure = next((note for note in (trace.REFUSED, looks.NOTE) if note in result.notes), "")
+            if not unsure:
                 return None, noted(result, *_said(way))
             found = noted(result, *_said(way))
-            why = why or ways.Stopped(trace.REFUSED)
+            why = why or ways.Stopped(unsure)
         if why.asked.gradients and not way.gradients:
             way = replace(way, gradients=True)
         elif not way.values:
@@ -159,8 +160,10 @@ def _joined(first: Stopped | None, then: Stopped) -> Stopped:
 
 
 def _why(error: Stopped) -> str:
-    from roofline.tracing import ways
+    from roofline.tracing import looks, ways
 
+    if str(error) == looks.NOTE:
+        return "its code asks whether tensors have memory"
     if "Meta kernel" in str(error):
         return "an operator has no meta kernel"
     return "shapes depend on data" if isinstance(error, ways.NeedsValues) else "without values it does not go through"

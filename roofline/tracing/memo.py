@@ -50,6 +50,16 @@ class Store:
     def __del__(self) -> None:
         self.recorder.deaths[self.id] = len(self.recorder.ops)
 
+    def __reduce__(self) -> tuple[type[Nobody], tuple[()]]:
+        """A model may copy or pickle a tensor, which takes our mark along: the copy is over memory of its own."""
+        return Nobody, ()
+
+
+class Nobody:
+    """In the place of a store: that of a tensor which no recorder knows."""
+
+    recorder = None
+
 
 metas: dict[tuple[tuple[int, ...], tuple[int, ...], torch.dtype], Meta] = {}
 calls: dict[tuple[Any, ...], Entry] = {}

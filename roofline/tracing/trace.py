@@ -17,7 +17,7 @@ from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, ModelInfo, Storage, Trace
 from roofline.request import NO_IMAGES, NO_LOOP
-from roofline.tracing import built, lazy, regions, steps, subclasses, threads, unfinished
+from roofline.tracing import built, lazy, looks, regions, steps, subclasses, threads, unfinished
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -96,6 +96,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
         found = AsFound(m for _, m in modules.named)
         stack.callback(found.restore)
         stack.enter_context(interpreted())
+        # to follow a module takes a frame more than to call it: what is nested deep and runs elsewhere runs here
+        stack.callback(sys.setrecursionlimit, sys.getrecursionlimit())
+        sys.setrecursionlimit(2 * sys.getrecursionlimit())
         stack.enter_context(torch.enable_grad() if gradients else torch.inference_mode())
         swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, gradients, way.values, channels_last)
         params, buffers = swap.module(modules)
@@ -179,6 +182,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
         *subclasses.left_out(modules.named),
         *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note),
     ]
+    called = module.called if isinstance(module, Function) else ()
+    if not way.real and looks.looks({type(m) for _, m in modules.named}, called):
+        notes.append(looks.NOTE)
     notes += dict.fromkeys(recorder.notes)
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)

@@ -20,6 +20,8 @@ from roofline.tracing.arguments import elements, packed_in, tensors_in, unpacked
 from roofline.tracing.recorder import Recorder
 from roofline.tracing.ways import NeedsValues, Stopped, Way, said
 
+# Characters of a module's path in a message.
+_LONGEST = 200
 # Torch's words where a value is asked of a tensor that has none: they choose the words of our message and nothing else.
 _NO_VALUE = (
     "data-independent",
@@ -165,7 +167,8 @@ class Modules:
         given = tensors_in(self.stack[-1][1]) if self.stack else ()
         shapes = ", ".join("x".join(map(str, t.shape)) or "scalar" for t in given)
         shapes = shapes or ", ".join("x".join(map(str, t.shape)) or "scalar" for t in _arguments_of(m, error)) or "none"
-        where = f"{path} ({type(m).__name__})" if path else type(m).__name__
+        short = path if len(path) <= _LONGEST else f"{path[: _LONGEST // 2]}...{path[-_LONGEST // 2 :]}"
+        where = f"{short} ({type(m).__name__})" if path else type(m).__name__
         line = f"the model failed in {where} with input shapes [{shapes}]: {said(error)}{failures.place(error)}"
         if way.real:
             return ModelError(line)
