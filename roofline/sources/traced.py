@@ -135,7 +135,7 @@ def _in_range(result: Trace, args: Sequence[Any], kwargs: Mapping[str, Any], nam
     given = {name: t for name, t in call.items() if isinstance(t, torch.Tensor) and (names is None or name in names)}
     if all(t.is_meta for t in given.values()):
         return result
-    from roofline.tracing.drawn import in_range  # not for who gives shapes
+    from roofline.tracing.ranges import in_range  # not for who gives shapes
 
     return in_range(result, given)
 

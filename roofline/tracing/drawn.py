@@ -12,9 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
-from roofline.errors import ModelError
-from roofline.records import Op, OpSpec, TensorSpec, Trace
-from roofline.tracing.given import kept
+from roofline.records import Op, OpSpec, TensorSpec
 
 # Where nothing tells how large an index may be.
 _FEW = 2
@@ -25,12 +23,12 @@ _LENGTHS = r"(^|_)(n|num|seq|sequence|input|target|text|src|tgt)?_?len(gth)?s?($
 _ALONG = frozenset(
     f"{name}{end}" for name in ("gather", "scatter", "scatter_add", "index_select", "index_add") for end in ("", "_")
 )
-_INTO = {"embedding": 0, "embedding_bag": 0, "_embedding_bag": 0}
+INTO = {"embedding": 0, "embedding_bag": 0, "_embedding_bag": 0}
 # ... and classes, of which some may be ignored
-_CLASSES = frozenset({"nll_loss", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward"})
+CLASSES = frozenset({"nll_loss", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward"})
 
 
-def _uses(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> Iterator[tuple[int, int, str, TensorSpec]]:
+def uses(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> Iterator[tuple[int, int, str, TensorSpec]]:
     """(place in `inputs`, size that it indexes, operator, what it was there) of inputs, which are their storages, that a pass
     used as indices."""
     for op in ops:
@@ -40,9 +38,9 @@ def _uses(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> 
             continue
         shape = spec.inputs[0].shape
         axes: list[int] = []
-        if name in _INTO:
-            axes = [_INTO[name]]
-        elif name in _CLASSES:
+        if name in INTO:
+            axes = [INTO[name]]
+        elif name in CLASSES:
             axes = [min(1, len(shape) - 1)]
         elif name in _ALONG and len(spec.args) > 1 and isinstance(spec.args[1], int):
             axes = [spec.args[1]]
@@ -59,30 +57,8 @@ def limits(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) ->
     """Inputs that a pass used as indices, by their place in `inputs`, which are their storages -> the least of the sizes that
     they index; of what was recorded."""
     found: dict[int, int] = {}
-    for at, size, *_ in _uses(ops, specs, inputs):
+    for at, size, *_ in uses(ops, specs, inputs):
         found[at] = min(found.get(at, size), size)
-    return found
-
-
-def in_range(found: Trace, given: Mapping[str, torch.Tensor]) -> Trace:
-    """The trace. Raises ModelError where a tensor that was given (by position or keyword) was used as indices and holds a value
-    past what it indexes: a device refuses that, and metadata do not show it."""
-    if not any(kept(t) for t in given.values()):
-        return found
-    stores = {s.name: i for i, s in enumerate(found.storages) if s.kind == "input" and s.name in given}
-    names = list(stores)
-    written = {op.inputs[i] for op in found.ops for i in found.specs[op.spec].mutates}
-    for at, size, operator, index in _uses(found.ops, found.specs, [stores[name] for name in names]):
-        t = given[names[at]]
-        if not kept(t) or not t.numel() or index.numel != t.numel() or stores[names[at]] in written:
-            continue
-        low, high = int(t.min()), int(t.max())
-        least = 0 if operator in _INTO else low if operator in _CLASSES else -size
-        if high >= size or low < least:
-            raise ModelError(
-                f"the model fails on a device: input {names[at]} holds {high if high >= size else low}, "
-                f"and {operator} takes 0 to {size - 1:,}"
-            )
     return found
 
 

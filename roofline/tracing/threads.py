@@ -334,8 +334,18 @@ def _starting(threads: Threads) -> Iterator[tuple[Any, str, Any]]:
             threads.answered()
         return got
 
+    yield threading.Thread, "start", started
+    yield threading.Condition, "wait", waited
+    yield ThreadPoolExecutor, "submit", submitted
+    yield _thread, "start_new_thread", begun
+    yield queue, "SimpleQueue", _simple(threads)
+
+
+def _simple(threads: Threads) -> type:
+    """A SimpleQueue for the threads of a pass, which do not wait in vain either."""
+
     class Queue(_Queue[Any]):
-        """As the conditions of others, which this has not."""
+        """One that asks, while it waits."""
 
         def get(self, block: bool = True, timeout: float | None = None) -> Any:
             while block and timeout is None and get_ident() in threads.mine and not threads.closed:
@@ -345,11 +355,7 @@ def _starting(threads: Threads) -> Iterator[tuple[Any, str, Any]]:
                     threads.ask()
             return super().get(block, timeout)
 
-    yield threading.Thread, "start", started
-    yield threading.Condition, "wait", waited
-    yield ThreadPoolExecutor, "submit", submitted
-    yield _thread, "start_new_thread", begun
-    yield queue, "SimpleQueue", Queue
+    return Queue
 
 
 class _Torch:
