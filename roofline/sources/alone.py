@@ -68,7 +68,7 @@ def guarded(name: str, own_code: bool = True) -> Iterator[None]:
 def alone(found: Source) -> Iterator[Run]:
     """Around what builds and runs a model by name: as `guarded`, and its modules are its own, and it starts from torch's
     defaults. In the process of the command line a crash, a hang or too much memory is a ModelError too."""
-    from roofline.isolation import leftovers, modules, network, supervision
+    from roofline.isolation import leftovers, modules, network, postponed, supervision
 
     own_code = found.kind.code != "ours"
     # before torch: a process without it forks at once
@@ -78,7 +78,12 @@ def alone(found: Source) -> Iterator[Run]:
 
         supervision.begun()
         shut = network.closed() if own_code else nullcontext()
-        with shut, guarded(found.name, own_code), (modules.isolated if own_code else modules.ours)(found.places) as loaded:
+        with (
+            shut,
+            postponed.imports(),
+            guarded(found.name, own_code),
+            (modules.isolated if own_code else modules.ours)(found.places) as loaded,
+        ):
             if found.kind.torch:
                 leftovers.defaults(own_code)
             if found.kind.code == "person":

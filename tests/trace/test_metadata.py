@@ -481,6 +481,19 @@ def test_backwards_that_do_not_fit_are_left_to_torch(name: str, args: tuple[Any,
     assert GRADIENTS[f"aten.{name}.default"](*args) is None
 
 
+def test_a_model_of_torchvision_imports_no_compiler() -> None:
+    """It does in the head of one of its files, for a function that nothing calls here; who calls it gets torch's answer."""
+    pytest.importorskip("torchvision")
+    code = (
+        "import sys, roofline\nroofline.analyze('torchvision:squeezenet1_1', device='t4', cache=False)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "from torchvision.ops import roi_align\nasked = sys.modules['torchvision.ops.roi_align'].is_compile_supported\n"
+        "found = asked('cpu'), asked('meta')\n"
+        "from torch._dynamo.utils import is_compile_supported as real\nsys.exit(found != (real('cpu'), real('meta')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=250).returncode == 0
+
+
 def test_norms_of_vectors_and_training_import_no_symbolic_shapes() -> None:
     # torch's own rules for them do: seconds, once
     code = (
