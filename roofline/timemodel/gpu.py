@@ -20,6 +20,8 @@ RESIDENT = 1024
 SECTOR = 32
 # blocks of 128 threads on an SM, about
 BLOCKS = 16
+# blocks of a generated loop over long rows on an SM: 512 threads each
+LOOPS = 4
 # blocks of 512 threads that add as fast together as one of them alone
 SHARED_BLOCKS = 3
 
@@ -103,12 +105,20 @@ def _norm_passes(f: Features, xp: Any) -> Value:
 
 def _second_turn(f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
     """Bytes of rows that their blocks read twice, for statistics and result, where those of all blocks at work do not fit the
-    last cache.
+    last cache. Generated code, too, goes through a long row in two loops, the second of which loads what is normalised.
     """
-    row = f.read / xp.maximum(f.access.blocks, 1)
+    blocks = xp.where(f.generated > 0, f.loop.outer, f.access.blocks)
+    row = f.read / xp.maximum(blocks, 1)
     size = machine.levels[-2][0] if len(machine.levels) > 1 else 0.0
-    at_work = xp.minimum(machine.units * BLOCKS, f.access.blocks) * row
-    return xp.where((f.access.blocks > 0) & (f.generated == 0), f.read * (1 - resident(at_work, size * c.residency, xp)), 0.0)
+    many = xp.where(f.generated > 0, LOOPS, BLOCKS)
+    at_work = xp.minimum(machine.units * many, blocks) * row
+    turned = f.read
+    if xp.any(f.generated):
+        largest = f.static
+        for n, _ in f.reads:
+            largest = xp.maximum(largest, n)
+        turned = xp.where(f.generated > 0, largest, f.read)
+    return xp.where(blocks > 0, turned * (1 - resident(at_work, size * c.residency, xp)), 0.0)
 
 
 def _attention_bytes(f: Features, c: Gpu, xp: Any) -> Value:
