@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -90,15 +90,20 @@ def surroundings(way: Way) -> Iterator[compat.Asked]:
             if (real := getattr(owner, function, None)) is not None:
                 stack.callback(setattr, owner, function, real)
                 setattr(owner, function, _noted(real, asked))
+        if "requires_grad_" not in vars(torch.Tensor):
+            real = _noted(torch.Tensor.requires_grad_, asked, lambda t, requires=True: bool(requires))
+            stack.callback(delattr, torch.Tensor, "requires_grad_")
+            torch.Tensor.requires_grad_ = real  # type: ignore[method-assign]  # for a while
         yield asked
 
 
-def _noted(real: Any, asked: compat.Asked) -> Any:
+def _noted(real: Any, asked: compat.Asked, takes: Callable[..., bool] = lambda *_, **__: True) -> Any:
     """What in inference mode finds no gradient or tangent, and may say nothing of it; torch.func's own finds them."""
 
     def taken(*args: Any, **kwargs: Any) -> Any:
         by = str(sys._getframe(1).f_globals.get("__name__", ""))
-        asked.gradients |= torch.is_inference_mode_enabled() and (by in _FOR_OTHERS or not by.startswith("torch."))
+        theirs = by in _FOR_OTHERS or not by.startswith("torch.")
+        asked.gradients |= theirs and torch.is_inference_mode_enabled() and takes(*args, **kwargs)
         return real(*args, **kwargs)
 
     return taken

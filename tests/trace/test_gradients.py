@@ -60,6 +60,15 @@ def careful(net: nn.Module, x: Tensor) -> Any:
         return x
 
 
+def if_there_are_any(net: nn.Module, x: Tensor) -> Any:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        energy = net(x).sum()
+        if energy.requires_grad:
+            energy.backward()
+        return x.grad
+
+
 def of_the_callers(net: nn.Module, x: Tensor) -> Any:
     """The gradient of an input that requires one as it is given."""
     return torch.autograd.grad(net(x).sum(), x)[0]
@@ -101,3 +110,10 @@ def test_a_step_takes_the_gradient_of_an_input_that_requires_one() -> None:
         roofline.analyze(net, args=(torch.rand(4, 16, requires_grad=r),), training=True, device="t4") for r in (False, True)
     ]
     assert [found.totals.macs for found in steps] == [2 * 4 * 16 * 8, 3 * 4 * 16 * 8]
+
+
+def test_who_freezes_takes_no_gradients() -> None:
+    net = Net(lambda net, x: net.requires_grad_(False)(x))
+    found = roofline.analyze(net, args=(torch.rand(4, 16),), device="t4", cache=False)
+    assert found.totals.macs == PASS
+    assert not any("takes gradients" in note for note in found.notes)
