@@ -317,8 +317,7 @@ def once(loaded: Loaded, key: str, run: Callable[[], ModuleType]) -> ModuleType:
         main = run()
     else:
         _mark.setdefault("kept", kept)
-    modules = {n: m for n, m in sys.modules.items() if isinstance(m, ModuleType) and own(m)}
-    _worlds[name] = _World(main, modules, dict(loaded.hashes), before)
+    _worlds[name] = _World(main, _owned(dict(sys.modules)), dict(loaded.hashes), before)
     return main
 
 
