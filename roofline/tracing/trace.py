@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 REFUSED = "the model went on where an operator failed that had no values: on a device it may take another way"
 GRADIENTS = "the model takes gradients as it runs"
 FROZEN = "a part of it is frozen TorchScript: its weights are constants of its code, and not among the parameters"
+SENT = "processes send each other tensors in it, and the way between devices takes no time here"
+_SENT = ("c10d.", "_c10d_functional.", "c10d_functional.")
 # as `module.to(memory_format=...)` takes them, by dimensions
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 FLOATS: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in TORCH.items() if name in SETTINGS}
@@ -185,6 +187,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
     called = module.called if isinstance(module, Function) else ()
     if not way.real and looks.looks({type(m) for _, m in modules.named}, called):
         notes.append(looks.NOTE)
+    if any(spec.name.startswith(_SENT) for spec in recorder.specs):
+        notes.append(SENT)
     notes += dict.fromkeys(recorder.notes)
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)

@@ -323,3 +323,16 @@ def test_a_part_of_a_tensor_that_processes_share_is_refused() -> None:
     net.register_buffer("shard", DTensor(torch.ones(4, 4, dtype=torch.int8), torch.ones(4, 1)))
     with pytest.raises(UsageError, match=r"4x8 is shared out over processes \(DTensor\).*\n.*before fully_shard"):
         analyze(net, args=(torch.rand(2, 4),), device="t4")
+
+
+def test_what_processes_send_each_other_is_named() -> None:
+    from torch import distributed
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        net = nn.Linear(4, 4)
+        found = analyze(lambda x: distributed.all_reduce(net(x)), args=(torch.rand(2, 4),), device="t4")
+    finally:
+        distributed.destroy_process_group()
+    assert found.totals.macs == 2 * 16
+    assert any("the way between devices takes no time" in note for note in found.notes)
