@@ -42,7 +42,7 @@ class Kept:
         """A builder of the source and its module. Raises what building raises."""
         from roofline.sources.build import Builder
 
-        key = _key(found)
+        key = found.built_key
         if self._built is not None and key == self._of:
             make, module = self._built
             for again in self._left:
@@ -65,9 +65,3 @@ class Kept:
         self._of, self._built = key, (builder.make, module)
         self._left = [leftovers.chance(), network.again(), watching.again(), own.again()]
         return builder, module
-
-
-def _key(found: Source) -> str:
-    """What the building depends on: `Source.key` without the inputs, and the size that some models are built for."""
-    args = sorted(found.args.items())
-    return repr((found.kind.name, found.where, found.attribute, args, found.asked.resolution, found.notes))

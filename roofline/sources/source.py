@@ -65,6 +65,11 @@ class Source(Struct, frozen=True, kw_only=True):
         asked = self.asked.sizes if self.inputs is None else self.inputs
         return repr((self.kind.name, self.where, self.attribute, sorted(self.args.items()), version, asked, self.notes))
 
+    @property
+    def built_key(self) -> str:
+        """What the module is built by: `key` without the inputs, but for the size that some models are built for."""
+        return repr((self.kind.name, self.where, self.attribute, sorted(self.args.items()), self.asked.resolution, self.notes))
+
 
 class InPrint(Struct, frozen=True):
     """A number that somebody printed of a model."""

@@ -331,9 +331,10 @@ def test_what_is_only_done_together_has_its_doubts_said_and_what_is_slower_is_ca
     assert not any(s.what == "fp16" for s in said.savings["t4"])
     assert "in fp16" in said.together["t4"].name
     assert any("accurate enough" in text for text in said.unknown)
-    folded = roofline.explain("resnet18", device="rtx-4090", batch=32)
-    assert folded.slower == {"rtx-4090": ["fold batch norms into the layers before them"]}
-    assert "Slower than now: fold batch norms" in view.render(folded)
+    # the host sets the pace, and casts are kernels too
+    cast = roofline.explain("mobilenet_v2", device="t4", batch=1)
+    assert cast.slower == {"t4": ["run it under autocast"]}
+    assert "Slower than now: run it under autocast" in view.render(cast)
 
 
 def test_causes_are_called_as_they_are_on_the_kind_of_device() -> None:
