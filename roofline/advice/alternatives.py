@@ -11,7 +11,7 @@ from roofline.classes import CONVS
 from roofline.devices.device import Device
 from roofline.dtypes import TORCH
 from roofline.records import Analysis
-from roofline.sources.attempts import REAL
+from roofline.sources.attempts import DATA, REAL
 
 # The host of a CUDA graph: it issues the graph and no kernel.
 NO_HOST = "1 ns"
@@ -88,11 +88,11 @@ def _types(now: str, mode: str, device: Device) -> Iterator[Alternative]:
 
 def _changing(a: Analysis) -> bool:
     """Whether data decide of its shapes, so that no graph of one run serves the next."""
-    return any(note.startswith("shapes depend on data") for note in a.notes)
+    return any(note.startswith(DATA) for note in a.notes)
 
 
 def to_run(a: Analysis) -> bool:
-    """Whether a trace of it is a run of it: its shapes depend on data."""
+    """Whether a trace of it is a run of it."""
     return any(REAL in note for note in a.notes)
 
 

@@ -28,6 +28,8 @@ SMALL_MODEL, SMALL_PASS = 2**29, 2**30
 
 # Of the note on a model that ran, on values of its own or random ones.
 REAL = "traced on real tensors"
+# Why it did, where another run may have other shapes.
+DATA = "shapes depend on data"
 TRACERS = "traced as torch.compile and torch.export do: parts that look at values are skipped, as the model has it"
 GRADIENTS = "it takes gradients as it runs: traced with autograd on, and what that keeps is in the peak memory"
 HERE = "the accelerator that the model's code asks for is the host here: moves to it cost nothing"
@@ -166,7 +168,7 @@ def _why(error: Stopped) -> str:
         return "its code asks whether tensors have memory"
     if "Meta kernel" in str(error):
         return "an operator has no meta kernel"
-    return "shapes depend on data" if isinstance(error, ways.NeedsValues) else "without values it does not go through"
+    return DATA if isinstance(error, ways.NeedsValues) else "without values it does not go through"
 
 
 def _said(way: Way) -> list[str]:

@@ -13,13 +13,19 @@ from roofline.request import Ask
 from roofline.sources.values import Array, Group, Input, Plain, Stored, Table
 
 DEFAULT_INPUT: dict[str, Any] = {"x": [1, 3, 224, 224]}
+
+
+def _assumed(shape: Sequence[int]) -> str:
+    return f"input not declared: {','.join(map(str, shape))} assumed; give --input to change it"
+
+
 # a note: nobody said what the model takes
-ASSUMED = "input not declared: 1,3,224,224 assumed; give --input to change it"
+ASSUMED = _assumed(DEFAULT_INPUT["x"])
 
 
 def assumed(inputs: Sequence[Input]) -> str:
     """The same of the image as it was sized."""
-    return ASSUMED.replace("1,3,224,224", ",".join(map(str, inputs[0].shape)))
+    return _assumed(inputs[0].shape)
 
 
 def parsed(table: Mapping[str, Any]) -> tuple[Input, ...]:

@@ -35,11 +35,10 @@ def _apart(elements: Value, nbytes: Value, launches: Value, c: Gpu, machine: Mac
     found there, as the operator after them would find it.
     """
     slow = elements * c.element / (machine.units * machine.clock * machine.sustained)
-    moved: list[Value] = [nbytes if held else 0.0]
-    for size, _ in machine.levels[:-1]:
-        moved.append(nbytes * (1 - resident(nbytes / 2, size * c.residency, xp)) if held else 0.0)
-    if not held:
-        moved[-1] = nbytes
+    nearer = machine.levels[:-1]
+    moved: list[Value] = [*(0.0 for _ in nearer), nbytes]
+    if held:
+        moved = [nbytes, *(nbytes * (1 - resident(nbytes / 2, size * c.residency, xp)) for size, _ in nearer)]
     seconds, _ = join(slow, _delivered(moved, 1.0, c, machine), c.overlap, xp)
     return seconds + xp.where(elements > 0, launches, 0) * machine.launch
 
