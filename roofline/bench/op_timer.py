@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.bench import sampling
-from roofline.tracing.operators import func_of, switched_off
-from roofline.tracing.recorder import parts_of
+from roofline.tracing.arguments import add_key
+from roofline.tracing.composites import IMPLICIT
+from roofline.tracing.expansion import falls_apart
+from roofline.tracing.memo import meta_of
+from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, switched_off
+from roofline.tracing.recorder import Recorder
 
 # Operators in the chain that the cost of timing is measured on.
 CHAIN = 50
@@ -42,10 +47,30 @@ class _PerOperator(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
             return func(*args, **kwargs)
         if info.dropout and switched_off(*args, **kwargs):
             return args[0]
-        if (parts := parts_of(info, func, self.gpu, args, kwargs)) is not None:
+        if (parts := _parts_of(info, func, self.gpu, args, kwargs)) is not None:
             with self:
                 return parts()
         return self.timed(info.name, func, args, kwargs)
+
+
+def _parts_of(
+    info: Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]
+) -> Callable[[], Any] | None:
+    """What eager PyTorch runs in place of an operator, where that is several kernels; as the recorder sees it."""
+    if info.composite and not (gpu and info.name in ONE_ON_GPU):
+        return partial(func._op_dk, IMPLICIT, *args, **kwargs)
+    if info.expand is not None and (parts := info.expand(gpu, *args, **kwargs)) is not None:
+        return parts
+    if not info.explicit:
+        return None
+    key: list[Any] = [func]
+    tensors: list[torch.Tensor] = []
+    for name, value in (*enumerate(args), *kwargs.items()):
+        key.append(name)
+        add_key(value, key, tensors)
+    key += [meta_of(tuple(t.shape), t.stride(), t.dtype) for t in tensors]
+    apart = tensors and falls_apart(Recorder, gpu, func, info.explicit, tuple(key), args, kwargs)[0]
+    return partial(func._op_dk, info.explicit, *args, **kwargs) if apart else None
 
 
 class HostClock:

@@ -20,12 +20,35 @@ _LENGTHS = r"(^|_)(n|num|seq|sequence|input|target|text|src|tgt)?_?len(gth)?s?($
 
 
 # Operators whose second tensor is an index into the first: along the dimension that they name, or along this one.
-_ALONG = frozenset(
-    f"{name}{end}" for name in ("gather", "scatter", "scatter_add", "index_select", "index_add") for end in ("", "_")
-)
+_NAMED = "gather scatter scatter_add scatter_reduce index_select index_add index_copy index_fill"
+_ALONG = frozenset(f"{name}{end}" for name in _NAMED.split() for end in ("", "_"))
 INTO = {"embedding": 0, "embedding_bag": 0, "_embedding_bag": 0}
 # ... and classes, of which some may be ignored
 CLASSES = frozenset({"nll_loss", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward"})
+# ... or as x[...], which counts from the end too
+PLACES = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
+
+
+def indices(spec: OpSpec) -> Iterator[tuple[int, int, str]]:
+    """(place among its tensors, size that it indexes, operator) of each tensor that an operator takes as indices."""
+    name = spec.name.rpartition(".")[2]
+    if not spec.inputs:
+        return
+    shape = spec.inputs[0].shape
+    axes: list[int] = []
+    if name in INTO:
+        axes = [INTO[name]]
+    elif name in CLASSES:
+        axes = [min(1, len(shape) - 1)]
+    elif name in _ALONG and len(spec.args) > 1 and isinstance(spec.args[1], int):
+        axes = [spec.args[1]]
+    elif name in PLACES and len(spec.args) > 1 and isinstance(spec.args[1], list):
+        axes = [d for d, index in enumerate(spec.args[1]) if index is not None]
+    for place, (axis, index) in enumerate(zip(axes, spec.inputs[1:], strict=False), 1):
+        if index.dtype in ("bool", "uint8") and name in PLACES:
+            return  # a mask, which takes as many dimensions as it has
+        if -len(shape) <= axis < len(shape):
+            yield place, shape[axis], name
 
 
 def uses(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> Iterator[tuple[int, int, str, TensorSpec]]:
@@ -33,24 +56,9 @@ def uses(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> I
     used as indices."""
     for op in ops:
         spec = specs[op.spec]
-        name = spec.name.rpartition(".")[2]
-        if not spec.inputs:
-            continue
-        shape = spec.inputs[0].shape
-        axes: list[int] = []
-        if name in INTO:
-            axes = [INTO[name]]
-        elif name in CLASSES:
-            axes = [min(1, len(shape) - 1)]
-        elif name in _ALONG and len(spec.args) > 1 and isinstance(spec.args[1], int):
-            axes = [spec.args[1]]
-        elif name == "index" and len(spec.args) > 1 and isinstance(spec.args[1], list):
-            axes = [d for d, index in enumerate(spec.args[1]) if index is not None]
-        for axis, storage, index in zip(axes, op.inputs[1:], spec.inputs[1:], strict=False):
-            if index.dtype in ("bool", "uint8") and name == "index":
-                break  # a mask, which takes as many dimensions as it has
-            if -len(shape) <= axis < len(shape):
-                yield from ((at, shape[axis], name, index) for at, own in enumerate(inputs) if own == storage)
+        for place, size, name in indices(spec):
+            storage = op.inputs[place]
+            yield from ((at, size, name, spec.inputs[place]) for at, own in enumerate(inputs) if own == storage)
 
 
 def limits(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> dict[int, int]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -73,6 +72,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.by_storage: dict[int, Store] = {}
         self.kept: list[Any] = []
         self.swapped: dict[int, torch.Tensor] = {}
+        self.integers: dict[int, torch.Tensor] = {}  # storage -> what is in it, where that is known
         # real tensors that the pass found and writes to, and what was in them
         self.spared: list[tuple[torch.Tensor, torch.Tensor]] = []
         # packed weights of quantized operators by identity, as tensors
@@ -106,7 +106,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             with torch.inference_mode() if t.is_inference() else torch.no_grad():
                 t.copy_(before)
         self.spared.clear()
-        for held in (self.known, self.by_storage, self.swapped, self.casts.weights, self.packed):
+        for held in (self.known, self.by_storage, self.swapped, self.integers, self.casts.weights, self.packed):
             held.clear()
         self.kept.clear()
 
@@ -118,6 +118,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         """A module's forward is about to begin, in whatever thread."""
         if get_ident() != self.thread and self.threads is not None:
             self.threads.arrived()
+
+    def failed_in(self, error: BaseException) -> int:
+        """The layer that was running."""
+        return self.layer
 
     def entered(self) -> None:
         """A module's forward begins."""
@@ -186,6 +190,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             meta, store = self._tag(t)
             swap = _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
             self._mark(swap, meta, store)
+            self.integers.update({} if t.is_floating_point() else {store.id: t.detach()})
             if id(t) in self.known:
                 self.swapped[id(t)] = swap
             else:  # made by an operator: it goes when the model lets go of it
@@ -262,8 +267,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def _replay(self, entry: Entry, tags: list[tuple[Meta, Store]]) -> Any:
         """The op was seen with these metadata: make its results without asking torch."""
-        results, ids = list[Any](), []
-        born = len(self.ops)
+        results, ids, born = list[Any](), list[int](), len(self.ops)
         for meta in entry.outputs or ():
             if meta is None:
                 results.append(None)
@@ -418,24 +422,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
                 return func(*args, **kwargs)
         finally:
             self.policy = policy
-
-
-def parts_of(info: Func, func: torch._ops.OpOverload, gpu: bool, args: Any, kwargs: dict[str, Any]) -> Callable[[], Any] | None:
-    """What eager PyTorch runs in place of an operator, where that is several kernels; as the recorder sees it."""
-    if info.composite and not (gpu and info.name in ONE_ON_GPU):
-        return partial(func._op_dk, IMPLICIT, *args, **kwargs)
-    if info.expand is not None and (parts := info.expand(gpu, *args, **kwargs)) is not None:
-        return parts
-    if not info.explicit:
-        return None
-    key: list[Any] = [func]
-    tensors: list[torch.Tensor] = []
-    for name, value in (*enumerate(args), *kwargs.items()):
-        key.append(name)
-        add_key(value, key, tensors)
-    key += [meta_of(tuple(t.shape), t.stride(), t.dtype) for t in tensors]
-    apart = tensors and falls_apart(Recorder, gpu, func, info.explicit, tuple(key), args, kwargs)[0]
-    return partial(func._op_dk, info.explicit, *args, **kwargs) if apart else None
 
 
 def plain(recorder: Recorder, value: Any) -> Any:

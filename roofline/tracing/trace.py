@@ -35,6 +35,7 @@ GRADIENTS = "the model takes gradients as it runs"
 FROZEN = "a part of it is frozen TorchScript: its weights are constants of its code, and not among the parameters"
 SENT = "processes send each other tensors in it, and the way between devices takes no time here"
 _SENT = ("c10d.", "_c10d_functional.", "c10d_functional.")
+_INDICES = ("int64", "int32")
 # as `module.to(memory_format=...)` takes them, by dimensions
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 FLOATS: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in TORCH.items() if name in SETTINGS}
@@ -161,6 +162,13 @@ def trace(  # long: one context inside the other, and what was recorded in them
         if turns and not recorder.undecided:
             raise UsageError(NO_LOOP)
         deaths = dict(recorder.deaths)  # while the output is still held
+        indexed = not way.real and any(t.dtype in _INDICES for spec in recorder.specs for t in spec.inputs[1:])
+        if indexed:  # of a real run torch itself looks
+            from roofline.tracing import ranges  # a first trace without indices need not wait for it
+
+            found_there = [(t, recorder.known.get(id(swap.done[id(t)]))) for t in swap.originals]
+            integers = recorder.integers | {tag[1].id: t for t, tag in found_there if tag is not None}
+            given = {recorder.known[id(t)][1].id for _, t in inputs}  # of which the caller is told by their names
     del output, loss
     for path, (weights, scales) in packed:
         params += [(f"{path}.weight", t) for t in weights if t is not None]
@@ -192,6 +200,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
     notes += dict.fromkeys(recorder.notes)
     used, own = (dtype, "") if dtype else built.setting((t for _, t in params), (t for _, t in inputs))
     layers, ops = modules.layers(recorder.ops)
+    if indexed:
+        ranges.own(ops, recorder.specs, layers, {store: t for store, t in integers.items() if store not in given})
     anywhere = not recorder.kind_asked
     return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own, anywhere)
 

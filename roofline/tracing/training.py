@@ -167,10 +167,28 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
         variable = getattr(node, "variable", None)
         if variable is not None:
             return self.param_layer.get(id(variable), 0)
+        return self._layer_of(number)
+
+    def _layer_of(self, number: int) -> int:
         while number >= 0 and number not in self.node_layer:
             number -= 1
         # without a node it is the first gradient; what ran before the first node of a process stands under -1
         return self.node_layer.get(number, 0) if number >= 0 else 0
+
+    def _call(self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.phase == "backward":  # should it fail
+            self.layer = self._backward_layer()
+        return super()._call(func, args, kwargs)
+
+    def failed_in(self, error: BaseException) -> int:
+        """The layer whose gradient failed: of the autograd function that the error passed through, else of the last kernel."""
+        tb, found = error.__traceback__, self.layer
+        while self.phase == "backward" and tb is not None:
+            node: Any = tb.tb_frame.f_locals.get("self")
+            if isinstance(node, torch.autograd.graph.Node):
+                found = self._layer_of(_node_number(node))
+            tb = tb.tb_next
+        return found
 
 
 def _node_number(node: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from roofline import compat
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
-from roofline.records import Layer, Op, around
+from roofline.records import Layer, Op, TensorSpec, around
 from roofline.tracing import lazy, packing
 from roofline.tracing.arguments import elements, packed_in, tensors_in, unpacked
 from roofline.tracing.recorder import Recorder
@@ -163,13 +163,17 @@ class Modules:
         self, error: BaseException, way: Way, inputs: Sequence[tuple[str, torch.Tensor]], asked: compat.Asked
     ) -> ModelError:
         recorder = self.recorder
-        path, m = self.paths[recorder.layer]
-        given = tensors_in(self.stack[-1][1]) if self.stack else ()
-        shapes = ", ".join("x".join(map(str, t.shape)) or "scalar" for t in given)
-        shapes = shapes or ", ".join("x".join(map(str, t.shape)) or "scalar" for t in _arguments_of(m, error)) or "none"
+        backward = recorder.phase == "backward"
+        path, m = self.paths[recorder.failed_in(error)]
+        if backward:
+            shapes = _shown(self._first_inputs(path))
+        else:
+            shapes = _shown(tensors_in(self.stack[-1][1]) if self.stack else ()) or _shown(_arguments_of(m, error))
         short = path if len(path) <= _LONGEST else f"{path[: _LONGEST // 2]}...{path[-_LONGEST // 2 :]}"
         where = f"{short} ({type(m).__name__})" if path else type(m).__name__
-        line = f"the model failed in {where} with input shapes [{shapes}]: {said(error)}{failures.place(error)}"
+        way_back = "the backward pass of " if backward else ""
+        line = f"the model failed in {way_back}{where} with input shapes [{shapes or 'none'}]: "
+        line += f"{said(error)}{failures.place(error)}"
         if way.real:
             return ModelError(line)
         words = failures.text(error)
@@ -182,6 +186,17 @@ class Modules:
         stores = [recorder.known[id(t)][1].id for _, t in inputs]
         stopped.limits = drawn.limits(recorder.ops, recorder.specs, stores)
         return stopped
+
+    def _first_inputs(self, path: str) -> list[TensorSpec]:
+        """What the first operator of a layer, or of one in it, was given that the pass had made or got."""
+        recorder = self.recorder
+        for op in recorder.ops:
+            own = self.paths[op.layer][0]
+            if op.phase == "forward" and (own == path or not path or own.startswith(f"{path}.")):
+                specs = zip(op.inputs, recorder.specs[op.spec].inputs, strict=False)
+                if found := [spec for store, spec in specs if recorder.storages[store][1] in ("input", "activation")]:
+                    return found
+        return []
 
     def layers(self, ops: Sequence[Op]) -> tuple[tuple[Layer, ...], tuple[Op, ...]]:
         """The table of layers, and the ops that index it. A shared module's further paths stand there if they were called."""
@@ -210,6 +225,10 @@ class Modules:
         if len(kept) == len(self.paths):
             return layers, tuple(ops)
         return layers, tuple([op if place[op.layer] == op.layer else replace(op, layer=place[op.layer]) for op in ops])
+
+
+def _shown(tensors: Iterable[torch.Tensor | TensorSpec]) -> str:
+    return ", ".join("x".join(map(str, t.shape)) or "scalar" for t in tensors)
 
 
 def _held(named: Sequence[tuple[str, nn.Module]]) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import roofline
+from roofline.errors import ModelError
 
 # [4, 16] -> [4, 32] -> [4, 1]
 PASS = 4 * (16 * 32 + 32)
@@ -117,3 +118,50 @@ def test_who_freezes_takes_no_gradients() -> None:
     found = roofline.analyze(net, args=(torch.rand(4, 16),), device="t4", cache=False)
     assert found.totals.macs == PASS
     assert not any("takes gradients" in note for note in found.notes)
+
+
+class Fails(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise ValueError("no way back")
+
+
+class Misfit(Fails):
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0].view(3, 3)
+
+
+class Hooked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        y.register_hook(lambda g: g.view(3, 3))
+        return y
+
+
+@pytest.mark.parametrize(
+    ("inner", "says"),
+    [
+        (lambda x: Fails.apply(x), "ValueError: no way back"),
+        (lambda x: Misfit.apply(x), r"RuntimeError: shape '\[3, 3\]' is invalid for input of size 32"),
+        (Hooked(), r"RuntimeError: shape '\[3, 3\]' is invalid for input of size 32"),
+    ],
+)
+def test_a_gradient_that_fails_names_the_layer_and_its_shapes(inner: Any, says: str) -> None:
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(8, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = inner(self.lin(x))
+            return found
+
+    net = nn.Sequential(nn.Linear(4, 8), Inner(), nn.Linear(16, 4))
+    words = rf"failed in the backward pass of 1 \(Inner\) with input shapes \[2x8\]: {says} \("
+    with pytest.raises(ModelError, match=words):
+        roofline.analyze(net, args=(torch.rand(2, 4),), training=True, device="t4")

@@ -161,3 +161,70 @@ def test_indices_that_torch_takes_are_taken(kind: str) -> None:
     call, args = INSIDE[kind]
     roofline.analyze(call, args=args, device="t4")
     call(*args)
+
+
+class Of(nn.Module):
+    """A linear layer 8 -> 16, a table of 5 rows, and what a function does with them."""
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        super().__init__()
+        self.lin, self.table, self.call = nn.Linear(8, 16), nn.Embedding(5, 8), forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self.call(self, x)
+
+
+POSITIONS = {
+    "counted": lambda m, x: m.lin(m.table(torch.arange(6))),
+    "counted on the device": lambda m, x: m.lin(m.table(torch.arange(x.shape[0] * 3, device=x.device))),
+    "counted from 1": lambda m, x: m.lin(m.table(torch.arange(1, 6))),
+    "moved": lambda m, x: m.lin(m.table(torch.arange(5) + 2)),
+    "copied": lambda m, x: m.lin(m.table(torch.full((4,), 5).to(torch.int32).repeat(2))),
+    "one for all rows": lambda m, x: m.lin(m.table(torch.arange(6).expand(3, 6))),
+    "by hand": lambda m, x: m.lin(m.table(torch.tensor([0, 5]))),
+    "from the end": lambda m, x: m.lin(m.table(torch.tensor([-1]))),
+    "gather": lambda m, x: m.lin(x.gather(1, torch.full((2, 8), 9))),
+    "select": lambda m, x: m.lin(x.index_select(0, torch.tensor([2]))),
+    "brackets": lambda m, x: m.lin(x[torch.tensor([-3])]),
+    "a class": lambda m, x: torch.nn.functional.cross_entropy(m.lin(x), torch.tensor([0, 16])),
+}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_indices_that_a_model_makes_itself_lie_in_what_they_index(name: str) -> None:
+    """Torch refuses each of them on a CPU, and metadata do not show it."""
+    forward = Of(POSITIONS[name])
+    with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)"):
+        forward(torch.rand(2, 8))
+    with pytest.raises(ModelError, match=r"fails on a device, in .*it makes the index -?\d+, and \w+ takes 0 to \d+$"):
+        roofline.analyze(forward, inputs=("2,8",), device="t4", cache=False)
+
+
+def test_indices_of_a_model_in_range_are_left_alone() -> None:
+    """The last row, from the end where brackets allow it, a part of what would be too many, and what the model has changed."""
+
+    def forward(m: Any, x: Tensor) -> Any:
+        many = torch.arange(9)
+        changed = torch.tensor([7])
+        changed.remainder_(5)
+        seen = m.table(torch.arange(5)).sum() + m.table(many[:5]).sum() + m.table(changed).sum()
+        return m.lin(x[torch.tensor([-2])]) + seen + x.gather(1, torch.full((2, 1), 7)).sum()
+
+    module = Of(forward)
+    module(torch.rand(2, 8))
+    assert roofline.analyze(module, inputs=("2,8",), device="t4", cache=False).totals.macs == 8 * 16
+
+
+def test_a_buffer_of_positions_past_the_table_is_found() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(5, 8)
+            self.register_buffer("positions", torch.arange(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = x + self.table(self.positions)
+            return found
+
+    with pytest.raises(ModelError, match=r"in table \(Embedding\): it makes the index 5, and embedding takes 0 to 4"):
+        roofline.analyze(Net(), args=(torch.rand(6, 8),), device="t4")
