@@ -28,6 +28,14 @@ def _called(a: Analysis) -> str:
     return f"{step} over {'1 sample' if a.setting.batch == 1 else f'{a.setting.batch:,} samples'}"
 
 
+def _again(a: Analysis) -> str:
+    """The same in short, where it has been said: "one pass", "one token"."""
+    if a.language:
+        each = " of each" if a.language.sequences > 1 else ""
+        return f"one token{each}" if a.language.mode == "decode" else f"reading the prompt{each}"
+    return "a training step" if a.setting.mode == "training" else "one pass"
+
+
 def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
     """What the model needs, how long that takes on each device, and what the answer hangs on."""
     run = names[0]
@@ -67,7 +75,7 @@ def _takes_on(book: Book, run: str) -> list[Sentence]:
     sure = a.totals.interval
     about = "" if a.setting.tier in ("calibrated", "measured") else " about"
     cases = f" (in 8 of 10 cases {between(sure)})" if sure else ""
-    text = f"On {{device}} that should take{about} {{time}}{cases}, {{rate}}"
+    text = f"On {{device}} {_again(a)} should take{about} {{time}}{cases}, {{rate}}"
     if a.totals.fits is False:
         text = f"On {{device}} it does not fit: it needs {{need}}, and there is {{memory}}{_instead(a)}. "
         text += f"If it did, it would take{about} {{time}}, {{rate}}"
@@ -127,7 +135,7 @@ def _hangs_on(book: Book, run: str) -> list[Sentence]:
         )
         return say(
             "On {device} most hangs on one number, the {host} that {what} ({status}): {share} of the time rests on it; {other} "
-            "says another.",
+            "sets another.",
             what=what,
             other=other,
             when=(at_least(share, 0.5),),

@@ -33,9 +33,11 @@ def why(book: Book, names: Sequence[str]) -> list[Sentence]:
     """What set the time on each device, and what makes the difference between them."""
     found: list[Sentence] = []
     names = [name for name in names if book.runs[name].totals.time_s > 0]
+    founding = len({book.runs[name].device.kind for name in names}) > 1
     for name in names:
-        found += [*_ceiling(book, name), *_waiting(book, name), *_dispatching(book, name), *_memory(book, name)]
-        found += [*_compute(book, name), *_instructions(book, name), *_caches(book, name), *_plain(book, name)]
+        # the floor that issuing sets stands before the causes, the largest of which comes first
+        found += [*_ceiling(book, name), *_waiting(book, name)[:-1], *led(book, name), *_caches(book, name)]
+        found += (founding and _folk(book, name)) or _plain(book, name)
     for name in names[1:]:
         found += [*_difference(book, names[0], name), *_founding(book, names[0], name)]
     # what is said of a GPU beside one CPU is said of it beside another
@@ -75,7 +77,7 @@ def _caches(book: Book, run: str) -> list[Sentence]:
             device=a.device.name,
             share=share,
             level=level.name,
-            size=book.of(run, "B", f"levels.{level.name}.size"),
+            size=book.of(run, "MiB", f"levels.{level.name}.size"),
             dram=a.device.levels[-1].name,
         )
     return found
@@ -160,9 +162,10 @@ def _memory(book: Book, run: str) -> list[Sentence]:
     share, klass = led
     levels = {n.partition(":")[2]: v for n, v in a.totals.time_by_component.items() if n.startswith("memory:")}
     level = max(levels, key=lambda name: levels[name])
+    mostly = "mostly " if levels[level] < 0.995 * sum(levels.values()) else ""
     where = {"class": klass}
     flops, nbytes = (sum(getattr(k, what) for k in a.kernels if k.klass == klass) for what in ("flops", "bytes"))
-    text = "On {device} moving bytes ({level}) takes {share} of the time, most of it in {klass}"
+    text = f"On {{device}} moving bytes ({mostly}{{level}}) takes {{share}} of the time, most of it in {{klass}}"
     if nbytes and flops / nbytes < a.device.ridge:
         text += ": they do {intensity}"
         # the ridge is that of the units for products, where the device has such
@@ -232,8 +235,9 @@ def _plain(book: Book, run: str) -> list[Sentence]:
     intensity, ridge = book.of(run, "FLOP/B", "totals.flops", "totals.bytes"), book.of(run, "FLOP/B", "device.ridge")
     says = "memory" if intensity.value < ridge.value else "compute"
     largest = a.totals.bound
-    # near the ridge a roofline says neither
-    if says == largest or 1 / CLEAR < intensity.value / ridge.value < CLEAR:
+    bounds = a.totals.time_by_bound
+    # near the ridge a roofline says neither, and of two that take about the same neither is to blame alone
+    if 1 / CLEAR < intensity.value / ridge.value < CLEAR or bounds.get(says, 0.0) * CLEAR > bounds[largest]:
         return []
     side = "below" if says == "memory" else "above"
     word = {"memory": "memory", "compute": "the arithmetic"}[says]
@@ -279,12 +283,11 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
 
 
 def _founding(book: Book, one: str, other: str) -> list[Sentence]:
-    """A GPU beside a CPU: what few FLOPs bring on either, and whether the folk answer holds."""
+    """A GPU beside a CPU: what few FLOPs bring on either."""
     kinds = {book.runs[run].device.kind: run for run in (one, other)}
     if len(kinds) < 2:
         return []
     gpu, cpu = kinds["gpu"], kinds["cpu"]
-    g = book.runs[gpu]
     reached = [book.of(run, "share", "totals.achieved_flops", "device.peak_flops") for run in (gpu, cpu)]
     little = below(reached[0], 0.5 * reached[1].value)
     arithmetic = _share(book, cpu, "totals.time_by_bound.compute")
@@ -301,28 +304,38 @@ def _founding(book: Book, one: str, other: str) -> list[Sentence]:
         cpu=cpu,
         arithmetic=arithmetic,
     )
-    found += say(
-        "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: on neither is arithmetic what it waits "
-        "for, so fewer FLOPs alone would make it little faster.",
-        when=(below(reached[0], USED), below(reached[1], USED)),
+    spent = [_share(book, run, "totals.time_by_bound.compute") for run in (gpu, cpu)]
+    return found + say(
+        "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: it waits for arithmetic on neither, so "
+        "fewer FLOPs alone would make it little faster.",
+        when=(below(reached[0], USED), below(reached[1], USED), below(spent[0], NAMED), below(spent[1], NAMED)),
         low=reached[0],
         high=reached[1],
         gpu=gpu,
         cpu=cpu,
     )
-    intensity = book.of(gpu, "FLOP/B", "totals.flops", "totals.bytes")
-    memory = _share(book, gpu, "totals.time_by_bound.memory")
-    if intensity.value * CLEAR >= g.device.ridge:
-        return found
-    holds = g.totals.bound == "memory"
-    folk = "The folk answer, that it is memory-bound on the GPU since it does little arithmetic for each byte, "
-    if holds:
-        return found + say(folk + "holds here: bytes take {memory} of the time.", memory=memory)
-    return found + say(
-        folk + "does not hold here: bytes take {memory} of the time, {bound} {most}.",
+
+
+def _folk(book: Book, run: str) -> list[Sentence]:
+    """Whether a GPU is memory-bound, as people have it of models that do few FLOPs for each byte."""
+    a = book.runs[run]
+    intensity, ridge = book.of(run, "FLOP/B", "totals.flops", "totals.bytes"), book.of(run, "FLOP/B", "device.ridge")
+    memory = _share(book, run, "totals.time_by_bound.memory")
+    if a.device.kind != "gpu" or intensity.value * CLEAR >= ridge.value:
+        return []
+    holds = "holds here: bytes take {memory} of the time."
+    if a.totals.bound != "memory":
+        part = "holds in part" if memory.value >= NAMED else "does not hold here"
+        holds = part + ": bytes take {memory} of the time, {bound} {most}."
+    return say(
+        "The folk answer, that it is memory-bound on {gpu} since it does little arithmetic for each byte ({intensity}, below "
+        "the ridge of {ridge}, from where on arithmetic is the limit), " + holds,
+        gpu=run,
+        intensity=intensity,
+        ridge=ridge,
         memory=memory,
-        bound=_BOUND[g.totals.bound],
-        most=_share(book, gpu, f"totals.time_by_bound.{g.totals.bound}"),
+        bound=_BOUND[a.totals.bound],
+        most=_share(book, run, f"totals.time_by_bound.{a.totals.bound}"),
     )
 
 

@@ -190,7 +190,7 @@ def totals(a: Analysis) -> list[tuple[str, str, str]]:
         ("MACs", si(t.macs), "of convolution, matmul, attention, RNN"),
         ("Traffic", si(t.bytes, "B"), f"{si(t.weight_bytes, 'B', 3)} of it weights"),
         ("Intensity", f"{si(t.intensity, digits=3)} FLOP/B", f"ridge {si(a.device.ridge, digits=3)} FLOP/B"),
-        ("Parameters", count(m.params), f"{si(m.param_bytes, 'B', 3)}, {m.params:,}{trains}"),
+        ("Parameters", count(m.params), f"{binary(m.param_bytes)}, {m.params:,}{trains}"),
         ("Peak memory", binary(t.peak_memory_bytes), peak),
         *_energy(a),
         ("Kernels", f"{t.kernels:,}", f"{percent(a.coverage.flops_known, 1.0)} with known FLOPs"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from roofline.records import Kernel, LanguageInfo, Trace
-from roofline.units import si
+from roofline.units import binary, si
 
 
 def summary(trace: Trace, kernels: Sequence[Kernel], time_s: float, prefill: int | None, decode: int | None) -> LanguageInfo:
@@ -45,7 +45,7 @@ def sentence(info: LanguageInfo) -> str:
     )
     many = f" ({info.sequences} sequences)" if info.sequences > 1 else ""
     return (
-        f"{start}{many}: {si(info.flops_per_token, 'FLOP')} and {si(info.cache_bytes_per_token, 'B')} of cache for each token; "
+        f"{start}{many}: {si(info.flops_per_token, 'FLOP')} and {binary(info.cache_bytes_per_token)} of cache for each token; "
         f"{si(info.weight_bytes, 'B')} of weights and {si(info.cache_read_bytes, 'B')} of cache read; "
         f"{si(info.tokens_per_s)} tokens/s"
     )

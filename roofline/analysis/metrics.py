@@ -31,6 +31,10 @@ class Metric(NamedTuple):
     noun: str = ""
     # its name in the JSON, which is understood too
     alias: str = ""
+    # bytes that are in memory at one time, in units of 1024 as memory is sold; those that are moved are in units of 1000
+    held: bool = False
+    # what follows a number without unit
+    per: str = ""
 
     @property
     def limit(self) -> str:
@@ -57,11 +61,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("flops", "FLOP", True, lambda a: a.totals.flops, needs_rules=True, noun="FLOPs?"),
     Metric("bytes", "B", True, lambda a: a.totals.bytes),
     Metric("weight_bytes", "B", True, lambda a: a.totals.weight_bytes),
-    Metric("intensity", "count", False, lambda a: a.totals.intensity, needs_rules=True, noun="FLOPs?/B(?:yte)?"),
+    Metric("intensity", "count", False, lambda a: a.totals.intensity, needs_rules=True, noun="FLOPs?/B(?:yte)?", per=" FLOP/B"),
     Metric("kernels", "count", True, lambda a: a.totals.kernels, noun="kernels?"),
     Metric("time", "s", True, lambda a: a.totals.time_s, needs_rules=True, timed=True, alias="time_s"),
-    Metric("throughput", "count", False, lambda a: a.totals.throughput, needs_rules=True, timed=True, noun="samples/s|/s"),
-    Metric("peak_memory", "B", True, lambda a: a.totals.peak_memory_bytes, alias="peak_memory_bytes"),
+    Metric(
+        "throughput", "count", False, lambda a: a.totals.throughput, needs_rules=True, timed=True, noun="samples/s|/s", per="/s"
+    ),
+    Metric("peak_memory", "B", True, lambda a: a.totals.peak_memory_bytes, alias="peak_memory_bytes", held=True),
     Metric("energy", "J", True, _energy, needs_rules=True, timed=True),
 )
 BY_NAME = {m.name: m for m in METRICS}
@@ -89,15 +95,15 @@ def metric(name: str) -> Metric:
     return found
 
 
-def text(metric: Metric, value: float) -> str:
-    """`value` as people read it: "216.6 M", "1.23 ms"."""
+def text(metric: Metric, value: float, digits: int = 4) -> str:
+    """`value` as people read it, in every view: "216.6 M", "1.23 ms", "136 MB" moved, "28.47 MiB" held."""
     if metric.unit == "s":
-        return units.seconds(value, 4)
+        return units.seconds(value, digits)
     if metric.unit == "J":
-        return units.joules(value, 4)
-    if metric.unit == "B":
-        return units.binary(value, 4)
-    return units.si(value, "FLOP" if metric.unit == "FLOP" else "")
+        return units.joules(value, digits)
+    if metric.held:
+        return units.binary(value, digits)
+    return units.si(value, "" if metric.unit == "count" else metric.unit, digits) + metric.per
 
 
 _NUMBER = r"\s*((?:(?:\d{1,3}(?:[_,]\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?)\s*"

@@ -292,19 +292,14 @@ def _rescaled(of: Metric, one: Printed, value: float) -> str:
 def new(of: Metric, column: Column, value: float) -> str:
     """A number for a cell that asks for one: in the unit of its heading, else as it reads best, with three digits."""
     if not column.unit:
-        return metrics.text(of, value) if of.unit == "count" and value < 1e6 and value == int(value) else _best(of, value)
+        return units.si(value) if of.unit == "count" and value < 1e6 and value == int(value) else _best(of, value)
     scaled = value / float(_scale(of, column.unit))
     return f"{scaled:.3g}" if scaled < 1000 else f"{scaled:.0f}"
 
 
 def _best(of: Metric, value: float) -> str:
-    if of.unit == "s":
-        return units.seconds(value)
-    if of.unit == "J":
-        return units.joules(value, 3)
-    if of.unit == "B":
-        return units.binary(value) if of.name == "peak_memory" else units.si(value, "B", 3)
-    return units.si(value, "", 3)
+    # the heading says what is counted
+    return units.si(value, "", 3) if of.unit in ("count", "FLOP") else metrics.text(of, value, 3)
 
 
 def bound_of(text: str) -> str:

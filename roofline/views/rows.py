@@ -61,8 +61,6 @@ def _text(name: str, value: Any) -> str:
         return units.percent(value, 1.0)
     if name == "host":
         return units.seconds(value)
-    if name == "throughput":
-        return f"{units.count(value)}/s"
     known = where.metric(name)
     return metrics.text(known, value) if known else f"{value:g}"
 

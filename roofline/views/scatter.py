@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from roofline import units
 from roofline.analysis import metrics
 from roofline.records import ToolInfo
 from roofline.records.comparison import Compared, Comparison
 from roofline.sweeps.query import GROUP, Found
-from roofline.units import count
 from roofline.version import __version__
 
 # What is drawn where nobody asked for a front.
@@ -34,9 +32,15 @@ class Axis(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """ "s", "B", "FLOP", "count"; "" of a number of the caller's own."""
+        """ "s", "B", "MiB" (bytes in units of 1024), "J", "FLOP", "count"; "" of a number of the caller's own."""
         known = metrics.BY_NAME.get(self.name)
-        return known.unit if known else ""
+        return ("MiB" if known.held else known.unit) if known else ""
+
+    @property
+    def per(self) -> str:
+        """What follows a number without unit: "/s"."""
+        known = metrics.BY_NAME.get(self.name)
+        return known.per if known else ""
 
     @property
     def title(self) -> str:
@@ -49,8 +53,8 @@ class Axis(NamedTuple):
 
     def text(self, value: float) -> str:
         """As people read it."""
-        words = {"s": units.seconds, "B": units.binary, "J": units.joules, "": "{:.6g}".format}
-        return words.get(self.unit, count)(value)
+        known = metrics.BY_NAME.get(self.name)
+        return metrics.text(known, value, 3) if known else f"{value:.6g}"
 
 
 class Mark(NamedTuple):

@@ -216,6 +216,26 @@ def test_the_founding_question() -> None:
     assert "holds here: bytes take" in folk
 
 
+def test_causes_come_largest_first_and_each_gpu_beside_a_cpu_has_its_folk_answer() -> None:
+    devices = ["raspberry-pi-5", "t4", "rtx-4090"]
+    why = explanation.told([roofline.analyze("resnet50", device=device) for device in devices]).why
+    for device in devices:
+        causes = said(why, f"^On {device} (arithmetic|moving bytes|.* is overhead|the host)")
+        shares = [float(re.findall(r"([\d.]+) % of the time", text)[0]) for text in causes]
+        assert shares == sorted(shares, reverse=True) != []
+        assert len(said(why, f"folk answer, that it is memory-bound on {device} ")) == (device != "raspberry-pi-5")
+        # said once: not also as what a roofline of the whole model would blame
+        assert not said(why, f"roofline of the whole model .* {device} ") or device == "raspberry-pi-5"
+
+
+def test_of_two_causes_that_take_about_the_same_no_roofline_is_said_to_blame_the_wrong_one() -> None:
+    a = roofline.analyze("resnet50", device="i9-10940x")
+    by = a.totals.time_by_bound
+    assert a.totals.intensity < 0.8 * a.device.ridge
+    assert by["memory"] > 0.8 * max(by.values()) > 0
+    assert not said(explanation.told([a]).why, "would blame")
+
+
 def test_half_precision_that_brings_nothing_alone_is_among_what_helps_together() -> None:
     e = answer("mobilenet")
     assert any("bf16" in name for name in e.small["rtx-4090"])

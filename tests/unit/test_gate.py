@@ -282,6 +282,21 @@ def test_parse_counts() -> None:
     assert metrics.parse(metrics.metric("throughput"), "250 samples/s") == 250
 
 
+def test_bytes_that_are_moved_are_in_units_of_1000_and_bytes_that_are_held_in_units_of_1024() -> None:
+    """In every view alike; a number without unit says what it is of, and each text can stand in a budget."""
+    shown = {
+        "bytes": (136e6, "136 MB"), "weight_bytes": (22.03e6, "22.03 MB"), "peak_memory": (28.5 * 2**20, "28.5 MiB"),
+        "params": (5_483_000, "5.483 M"), "macs": (216.6e6, "216.6 M"), "flops": (453.5e6, "453.5 MFLOP"),
+        "intensity": (3.334, "3.334 FLOP/B"), "throughput": (1_037.0, "1.037 k/s"), "kernels": (185, "185"),
+        "time": (7.72e-3, "7.72 ms"), "energy": (0.249, "249 mJ"),
+    }  # fmt: skip
+    assert shown.keys() == metrics.BY_NAME.keys()
+    for name, (value, words) in shown.items():
+        of = metrics.metric(name)
+        assert metrics.text(of, value) == words
+        assert metrics.parse(of, words) == pytest.approx(value, rel=1e-9)
+
+
 def test_names_of_the_json_are_understood() -> None:
     assert metrics.metric("time_s").name == "time"
     assert metrics.metric("peak_memory_bytes").name == "peak_memory"

@@ -35,8 +35,13 @@ def render(found: Diff, base: Analysis, head: Analysis, failed: Sequence[str] = 
         failed=failed,
         differ=found.settings,
         effect=_effect(found),
-        totals=[(c.metric, micro(text(of, c.base)), micro(text(of, c.head)), percent(c.relative)) for of, c in moved],
+        totals=[(c.metric, micro(text(of, c.base)), micro(text(of, c.head)), _signed(c.relative)) for of, c in moved],
     )
+
+
+def _signed(relative: float | None) -> str:
+    """A change with the minus of the other columns."""
+    return percent(relative).replace("-", "−")
 
 
 def _effect(found: Diff) -> str:

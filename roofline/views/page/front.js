@@ -7,7 +7,7 @@ DATA.rows.forEach((row, i) => { row.i = i; row.words = row.cells.join("\n").toLo
 DATA.marks.forEach((mark, i) => { mark.i = i; if (mark.row !== undefined) DATA.rows[mark.row].marks.push(mark); });
 for (const row of DATA.rows) row.group = row.marks.length ? row.marks[0].group : null;
 const [X, Y] = DATA.axes;
-const said = (axis, v) => axis.unit === "s" ? seconds(v) : axis.unit === "B" ? binary(v) : axis.unit ? si(v) : String(+v.toPrecision(6));
+const said = (axis, v) => axis.unit === "s" ? seconds(v) : axis.unit === "MiB" ? binary(v) : axis.unit === "B" ? si(v, "B") : axis.unit === "J" ? joules(v) : axis.unit ? si(v, axis.unit === "FLOP" ? axis.unit : "") + axis.per : String(+v.toPrecision(6));
 // colours go toward white on dark paper, as in pictures
 function colour(i) {
   const hex = DATA.series[i % DATA.series.length], part = document.documentElement.dataset.theme === "dark" ? DATA.lighter : 0;

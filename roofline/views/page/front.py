@@ -85,7 +85,7 @@ def _document(found: Scatter, table: Listing) -> dict[str, Any]:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    return {"name": axis.words, "title": axis.title, "least": axis.least, "log": axis.log, "unit": axis.unit}
+    return {"name": axis.words, "title": axis.title, "least": axis.least, "log": axis.log, "unit": axis.unit, "per": axis.per}
 
 
 def _mark(mark: Mark) -> dict[str, Any]:
