@@ -87,6 +87,11 @@ def measure(
         trace, predicted = pipeline.with_trace(found, request)
         progress(f"building {found.name} with random weights")
         module = build.build(found, real=True)
+        if request.what.fold_bn:
+            from roofline.kernels import folding
+
+            unfolded = replace(request, what=replace(request.what, fold_bn=False))
+            fold(module, folding.pairs(pipeline.with_trace(found, unfolded)[0]))
         timed = run(
             module,
             build.inputs(found),
@@ -126,6 +131,36 @@ def _here(target: Device) -> None:
 
         if not torch.cuda.is_available():
             raise UsageError("no CUDA device is here to run the model on; `roofline analyze` predicts without one")
+
+
+def fold(module: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
+    """Puts each batch norm into the layer before it, by torch's own functions; `pairs` are paths of layer and norm.
+
+    Raises UsageError for modules that those functions do not take.
+    """
+    from torch import nn
+    from torch.nn.modules.batchnorm import _BatchNorm
+    from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+    from torch.nn.utils import fusion
+
+    for one, other in pairs:
+        layer, norm = module.get_submodule(one), module.get_submodule(other)
+        if isinstance(norm, _BatchNorm) and type(norm).forward is _BatchNorm.forward and isinstance(layer, nn.Linear):
+            made: nn.Module = fusion.fuse_linear_bn_eval(layer, norm)
+        elif isinstance(norm, _BatchNorm) and type(norm).forward is _BatchNorm.forward and isinstance(layer, _ConvNd):
+            made = fusion.fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, _ConvTransposeNd))
+        else:
+            raise UsageError(
+                f"{other} ({type(norm).__name__}) after {one} ({type(layer).__name__}): torch's fusion takes plain batch norms "
+                "after convolutions and linear layers, so this model cannot be run with its norms folded\n"
+                "`roofline analyze --fold-bn` predicts what that would take; leave --fold-bn out to measure it as it is"
+            )
+        new = {layer: made, norm: nn.Identity()}
+        # a module may stand in several places
+        for path, child in [*module.named_modules(remove_duplicate=False)]:
+            if child in new:
+                holder, _, name = path.rpartition(".")
+                setattr(module.get_submodule(holder), name, new[child])
 
 
 def attach(predicted: Analysis, ops: Sequence[Sequence[int]], timed: Timed) -> Analysis:

@@ -62,6 +62,15 @@ def folded(trace: Trace) -> Trace:
     return replace(found.trace(), notes=(*trace.notes, note))
 
 
+def pairs(trace: Trace) -> list[tuple[str, str]]:
+    """The modules that `folded` makes one of: a layer and the batch norm after it, by their paths."""
+    found = []
+    for first, *_ in _groups(trace):
+        names = trace.storages[first.own[0]].name, trace.storages[first.statistics[0]].name
+        found.append((names[0].rpartition(".")[0], names[1].rpartition(".")[0]))
+    return found
+
+
 # ------------------------------------------------------------------------------------------------ what can be folded
 
 

@@ -36,6 +36,10 @@ class Row(Struct, frozen=True, kw_only=True, gc=False):
     optimizer: str = ""
     # "channels-last" where that was asked for
     layout: str = ""
+    # "folded" where batch norms are folded into the layers before them
+    norms: str = ""
+    # of each loop where data decide how often it turns, where that was asked for
+    turns: int | None = None
     tokens: int | None = None
     device: str
     # "gpu" or "cpu"; where its numbers come from
@@ -98,6 +102,8 @@ ORDER = (
     "mode",
     "optimizer",
     "layout",
+    "norms",
+    "turns",
     "tokens",
     "device",
     "host",

@@ -21,7 +21,7 @@ from roofline.sources.resolve import catalogue
 
 # Options of a request that a sweep takes several of, in the order of its rows; and those that are the same in all of it.
 SEVERAL = ("batch", "resolution", "dtype", "runtime", "prefill", "decode")
-ONCE = ("training", "optimizer", "channels_last", "host", "inputs", "settings")
+ONCE = ("training", "optimizer", "turns", "channels_last", "fold_bn", "host", "inputs", "settings")
 # What a grid file calls them.
 _FILE = {"settings": "set"}
 _KEYS = ("models", "devices", *SEVERAL, *(_FILE.get(name, name) for name in ONCE))

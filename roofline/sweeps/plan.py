@@ -126,6 +126,8 @@ def common(model: str, setting: Mapping[str, Any]) -> dict[str, Any]:
         mode=mode,
         optimizer=what.update,
         layout="channels-last" if what.channels_last else "",
+        norms="folded" if what.fold_bn else "",
+        turns=what.turns,
         tokens=prefill or decode,
         roofline=__version__,
         torch=compat.version("torch"),

@@ -16,10 +16,11 @@ from roofline.sweeps.formats import FORMATS, types
 from roofline.sweeps.store import Store
 
 # What a table shows of a row where nobody says it; of those the first only where they differ.
-_VARYING = ("device", "batch", "resolution", "dtype", "runtime", "mode", "tokens", "host", "settings", "inputs")
+_VARYING = ("device", "batch", "resolution", "dtype", "runtime", "mode", "norms", "tokens", "host", "settings", "inputs")
 _SHOWN = ("params", "macs", "time", "throughput", "peak_memory", "bound")
 # Rows that are compared with each other: those of one device in one setting.
-GROUP = ("device", "batch", "resolution", "dtype", "runtime", "mode", "optimizer", "layout", "tokens", "host", "inputs")
+_PASS = ("dtype", "runtime", "mode", "optimizer", "layout", "norms", "turns", "tokens")
+GROUP = ("device", "batch", "resolution", *_PASS, "host", "inputs")
 
 
 class Question(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from roofline.views.listing import PLAIN, Painter, columns
 from roofline.views.text import cell, escape, grid
 
 _SHARES = frozenset({"compute", "instructions", "memory", "overhead", "flops_known"})
-_COUNTS = frozenset({"batch", "resolution", "tokens"})
+_COUNTS = frozenset({"batch", "resolution", "tokens", "turns"})
 
 
 def render(found: Found, paint: Painter = PLAIN) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from torch import nn
 from torch.nn.utils import fusion
 
 import roofline
+from roofline import cli
+from roofline.bench.measure import fold
 from roofline.errors import UsageError
 from roofline.records import Analysis
 
@@ -176,3 +180,66 @@ def test_explain_says_what_it_brings_where_no_compiler_has_done_so() -> None:
     assert found.runs[saving.run].options["fold_bn"]
     compiled = roofline.explain(Fits(), runtime="compiled", **asked)
     assert "fold" not in repr((compiled.savings, compiled.small))
+
+
+def test_a_sweep_and_a_report_fold_as_an_analysis_does(tmp_path: Path) -> None:
+    """The rows of both settings stand side by side, and say which is which; a model without a norm to fold is refused."""
+    alone, plain = (roofline.analyze("resnet18", device="t4", fold_bn=fold).totals for fold in (True, False))
+    out = tmp_path / "rows.jsonl"
+    with_it = roofline.sweep(["resnet18", "vgg16"], device="t4", fold_bn=True, workers=0, output=out)
+    without = roofline.sweep("resnet18", device="t4", workers=0, output=out)
+    rows = {(r.model, r.norms): r for r in [*with_it, *without]}
+    assert [(n, rows["resnet18", n].kernels) for n in ("folded", "")] == [("folded", alone.kernels), ("", plain.kernels)]
+    assert rows["resnet18", "folded"].time == pytest.approx(alone.time_s)
+    assert alone.kernels < plain.kernels
+    refused = rows["vgg16", "folded"]
+    assert (refused.status, refused.error.split(":")[0]) == ("refused", "fold_bn")
+    assert cli.main(["report", "resnet18", "-d", "t4", "--fold-bn", "--no-advice", "-o", str(tmp_path / "report")]) == 0
+    told = json.loads((tmp_path / "report" / "analyses.json").read_text())
+    assert (told["setting"]["fold_bn"], told["totals"]["kernels"]) == (True, alone.kernels)
+
+
+NETS = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+
+class Both(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+class Own(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 3), Both(8))
+"""
+
+
+def test_what_is_measured_is_what_torchs_fusion_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+
+    def measured(name: str, *more: str) -> int:
+        asked = ["measure", f"{tmp_path}/nets.py:{name}", "--input", "1,3,16,16", "--seconds", "0.1", "--force", "--fold-bn"]
+        return cli.main([*asked, *more])
+
+    assert measured("Net", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [k["op"] for k in found["kernels"]] == ["conv2d", "relu"]
+    assert all(k["measured_s"] > 0 for k in found["kernels"])
+    assert measured("Own") == 2
+    assert "1 (Both) after 0 (Conv2d): torch's fusion takes plain batch norms" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_a_module_whose_norms_are_folded_computes_what_it_did(case: type[nn.Module]) -> None:
+    net = case().eval()
+    for norm in (m for m in net.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))):
+        norm.running_mean, norm.running_var = torch.rand(norm.num_features), 0.5 + torch.rand(norm.num_features)
+    x = torch.rand(2, 3, 16, 16)
+    with torch.inference_mode():
+        before = net(x)
+        fold(net, PAIRS[case])
+        after = net(x)
+    assert not any(isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)) for m in net.modules())
+    torch.testing.assert_close(after, before)

@@ -11,6 +11,7 @@ from roofline.cli.options import (
     ChannelsLast,
     Debug,
     DtypeOption,
+    FoldBn,
     Here,
     HereOptions,
     LimitOptions,
@@ -25,13 +26,14 @@ SHORT = "Run a model here: measured beside predicted, kernel by kernel."
 ORDER = 10
 
 
-def run(
+def run(  # long: an option each
     model: Model,
     *,
     device: Annotated[Here, typer.Option("-d", "--device", help="Where to run it.")] = Here.cpu,
     ask: AskOptions,
     dtype: DtypeOption = None,
     channels_last: ChannelsLast = False,
+    fold_bn: FoldBn = False,
     view: ViewOptions,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.1, metavar="S", help="How long to run it, about; longer on a busy machine.")
@@ -58,7 +60,8 @@ def run(
     if shown.look.picture in ("batch", "memory"):
         raise UsageError(f"--picture {shown.look.picture} is computed and not measured: ask `roofline analyze` for it")
     here.only_cpu(device)
-    given = {**ask.given(), "device": device.value, "channels_last": channels_last, **({"dtype": dtype.value} if dtype else {})}
+    given = {**ask.given(), "device": device.value, "channels_last": channels_last, "fold_bn": fold_bn}
+    given |= {"dtype": dtype.value} if dtype else {}
     with foreign(model) as report:
         from roofline.bench.measure import measure
 

@@ -13,16 +13,20 @@ from roofline.cli.options import (
     DTYPE,
     ChannelsLast,
     Debug,
+    Decode,
     Devices,
     Dtype,
+    FoldBn,
     Host,
     LimitOptions,
     NoAdvice,
     NoCache,
     OptimizerOption,
+    Prefill,
     Resolution,
     Runtime,
     Training,
+    Turns,
 )
 from roofline.cli.steps import devices_named, foreign
 from roofline.cli.terminal import note, out
@@ -60,7 +64,11 @@ def run(  # long: an option each
     resolution: Resolution = None,
     training: Training = False,
     optimizer: OptimizerOption = None,
+    prefill: Prefill = None,
+    decode: Decode = None,
+    turns: Turns = None,
     channels_last: ChannelsLast = False,
+    fold_bn: FoldBn = False,
     no_advice: NoAdvice = False,
     no_cache: NoCache = False,
     limits: LimitOptions,
@@ -86,7 +94,8 @@ def run(  # long: an option each
     _check_once(models, settings)
     page = _target(folder)
     given: dict[str, Any] = {"host": host, "resolution": resolution, "optimizer": optimizer and optimizer.value}
-    given |= {"training": training, "channels_last": channels_last}
+    given |= {"training": training, "prefill": prefill, "decode": decode, "turns": turns}
+    given |= {"channels_last": channels_last, "fold_bn": fold_bn}
     given = {name: value for name, value in given.items() if value}
     devices = devices_named(device or ["cpu"])
     wanted = {name: values for name, values in settings.items() if values}

@@ -14,6 +14,7 @@ from roofline import units
 from roofline.cli.options import (
     ChannelsLast,
     Debug,
+    FoldBn,
     Host,
     Inputs,
     Json,
@@ -21,6 +22,7 @@ from roofline.cli.options import (
     OptimizerOption,
     Settings,
     Training,
+    Turns,
     Working,
     limit,
     pairs,
@@ -90,6 +92,8 @@ def run(  # long: an option each
     decode: Annotated[
         _LIST, typer.Option("--decode", metavar="N,...", show_default=False, help="One token more, after N in the KV cache.")
     ] = None,
+    turns: Turns = None,
+    fold_bn: FoldBn = False,
     inputs: Inputs = None,
     settings: Settings = None,
     host: Host = None,
@@ -131,6 +135,8 @@ def run(  # long: an option each
     once = {
         "training": training,
         "channels_last": channels_last,
+        "fold_bn": fold_bn,
+        "turns": turns,
         "optimizer": optimizer and optimizer.value,
         "host": host,
         "threads": threads,
