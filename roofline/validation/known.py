@@ -26,11 +26,13 @@ from roofline.units import si
 
 # A time may be shorter than the arithmetic alone at the peak by what clocks and rounding leave, not by more.
 _ABOVE = 1.02
-# Standard deviations of the model's own part beyond which a time is of something else, and those that are damped less.
-_CONTRARY, _FAR = 3.0, 1.5
-_STEPS = 20
-# So many times can outvote one.
-_SEVERAL = 3
+# Standard deviations of the model's own part beyond which a time is of something else; of what the file says, those beyond
+# which it counts less.
+_CONTRARY, _FAR = 3.0, 1.2
+# Most errors of the model are smaller than its standard deviation says, since a few are very large: this share of it, and
+# what is further off counts less. Who gives a known time doubts the file: its clock, memory and host are so much less sure.
+_CORE, _DOUBT = 0.7, np.array([1.5, 1.5, 1.0])
+_STEPS = 40
 # What all known times are off by at least is no measurement of this device; and how far contradictions widen what is left.
 _ELSE, _EXCESS = 4.0, 25.0
 # Two measurements of one question differ by this much at most.
@@ -78,8 +80,8 @@ def fit(times: Sequence[Timed], device: Device, numbers: Constants | None = None
     for one in times:
         _possible(one, device, c)
     believed = np.linalg.inv(np.array(uncertainty.covariance(device)))
-    # who gives a known time doubts the file: what other boards say of how good files are does not hold it the firmer
-    prior = np.linalg.inv(np.array(uncertainty.covariance(device, least=1.0)))
+    # ... and what other boards say of how good files are does not hold it the firmer
+    prior = np.linalg.inv(np.array(uncertainty.covariance(device, least=1.0)) * np.outer(_DOUBT, _DOUBT))
     sd = np.array([uncertainty.own(device.kind, one.runtime, one.training) for one in times])
     x, told = _most_likely(times, device, c, prior, sd)
     found = adjusted.adjusted(device, _factors(x), c)
@@ -112,26 +114,26 @@ def _predicted(one: Timed, device: Device, c: Constants) -> tuple[float, uncerta
 def _most_likely(times: Sequence[Timed], device: Device, c: Constants, prior: Any, sd: Any) -> tuple[Any, Any]:
     """(logarithms of what clock, memory and host cost, over before; the information that the times give of them).
 
-    Steps of Gauss and Newton, within the limits.
-
-    What is far off counts less the further it is (Huber): one wrong time of several does not lead, and a device that is another
-    than its file says is believed.
+    Steps of Gauss and Newton, within the limits. What is far off counts less the further it is (Huber): one wrong time of
+    several does not lead, one alone is not taken at its word, and a device that is another than its file says is believed.
     """
     (clock, memory, host), (clocks, memories, hosts) = adjusted.limits(device, c)
     least, most = np.log([1 / clocks, 1 / memories, host]), np.log([1 / clock, 1 / memory, hosts])
     measured = np.log(np.array([one.seconds for one in times]))
     x, told = np.zeros(3), np.zeros((3, 3))
-    far = _FAR if len(times) >= _SEVERAL else np.inf
     for _ in range(_STEPS):
         now = [_predicted(one, adjusted.adjusted(device, _factors(x), c), c) for one in times]
         off = measured - np.log(np.array([seconds for seconds, _ in now]))
         # of the logarithm of a time, by those of what clock, memory and host cost
         slopes = np.array([rests for _, rests in now])
-        weight = np.minimum(1.0, far * sd / np.maximum(np.abs(off), 1e-12)) / sd**2
-        held, told = prior * _weight(x, prior), (slopes * weight[:, None]).T @ slopes
-        information = held + told
+        core = _CORE * sd
+        counts = np.minimum(1.0, core / np.maximum(np.abs(off), 1e-12))
+        weight = counts / core**2
+        held = prior * _weight(x, prior)
         wanted = held @ x - (slopes * weight[:, None]).T @ off
-        new = _within(x, information, wanted, least, most)
+        new = _within(x, held + (slopes * weight[:, None]).T @ slopes, wanted, least, most)
+        # what is left unknown goes by standard deviations, as intervals do
+        told = (slopes * (counts / sd**2)[:, None]).T @ slopes
         # the host's pace and the device's change places from one step to the next
         step = np.clip(new - x, -0.7, 0.7)
         x = x + step
