@@ -45,6 +45,7 @@ STARTS_HEAVY = {
     "sources.exported": "it runs programs of torch.export",
     "sources.hf_calls": "it runs modules",
     "sources.loading": "it makes modules",
+    "sources.unfilled": "it makes tensors",
     "sources.packed": "it puts weights in place of others",
     "sources.onnx.fold": "it works constants out with numpy",
     "sources.onnx.known": "it holds those constants",

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline import compat, units
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
@@ -25,6 +24,7 @@ from roofline.sources.calls import Example, made_by
 from roofline.sources.calls import call_with as call_with
 from roofline.sources.calls import remarks as remarks
 from roofline.sources.inputs import ASSUMED
+from roofline.sources.unfilled import META, OnMeta, Unfilled, layers
 from roofline.tracing.arguments import is_quantized as is_quantized
 from roofline.tracing.here import Here
 
@@ -32,52 +32,8 @@ if TYPE_CHECKING:
     from roofline.sources.source import Source
     from roofline.sources.values import Input
 
-META = torch.device("meta")
 # A model that meta tensors are not enough to build is built for real: up to this many bytes of parameters.
 REAL_LIMIT = 3 * 2**30
-# Filling a tensor that holds nothing: skipped while a model is built.
-_FILLS = {
-    "uniform_",
-    "normal_",
-    "fill_",
-    "zero_",
-    "bernoulli_",
-    "exponential_",
-    "erfinv_",
-    "clamp_",
-    "mul_",
-    "add_",
-    "sub_",
-    "div_",
-    "copy_",
-}
-_ALLOCATES = {"empty", "empty_strided", "empty_like", "new_empty"}
-
-
-class _Build(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
-    """While a model is built: skip filling meta tensors; with `hybrid`, uninitialised tensors are meta, values are real."""
-
-    def __init__(self, hybrid: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
-        self.hybrid = hybrid
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # True imports torch._dynamo
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = func._schema.name.partition("::")[2]
-        if name in _FILLS and isinstance(args[0], torch.Tensor) and args[0].is_meta:
-            return args[0]
-        if self.hybrid:
-            if name in _ALLOCATES and kwargs.get("device") in (None, torch.device("cpu")):
-                kwargs = {**kwargs, "device": META}
-            elif any(isinstance(a, torch.Tensor) and a.is_meta for a in args):
-                args = tuple(a.to(META) if isinstance(a, torch.Tensor) else a for a in args)
-        return func(*args, **kwargs)
 
 
 class _TooLarge(Exception):
@@ -252,9 +208,10 @@ def _constructed(
         if hybrid is None:
             stack.enter_context(_limited())
         else:
-            stack.enter_context(_Build(hybrid))
+            stack.enter_context(layers())
+            stack.enter_context(Unfilled(hybrid))
             if device is not None:
-                stack.enter_context(device)
+                stack.enter_context(OnMeta())
         stack.enter_context(inside)
         return make(**args)
 
