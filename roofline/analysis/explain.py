@@ -180,7 +180,9 @@ def totals(a: Analysis) -> list[tuple[str, str, str]]:
     time = seconds(a.totals.time_s)
     sure = with_interval(a.totals.time_s, a.totals.interval).removeprefix(time).strip()
     t, m = a.totals, a.model
-    peak = ", ".join(f"{k} {binary(v)}" for k, v in sorted(t.peak_memory.items(), key=lambda kv: -kv[1])[:2] if v)
+    peak = ", ".join(
+        f"{k.replace('_', ' ')} {binary(v)}" for k, v in sorted(t.peak_memory.items(), key=lambda kv: -kv[1])[:2] if v
+    )
     trains = f", {m.trainable:,} of them trainable" if m.trainable is not None and m.trainable != m.params else ""
     if t.fits is False:
         peak = f"of {binary(a.device.memory)}: does not fit"

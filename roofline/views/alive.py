@@ -13,7 +13,7 @@ from roofline.analysis.memory import Timeline
 from roofline.records import Analysis
 from roofline.units import binary, percent
 from roofline.views.ink import Theme, behind, printable
-from roofline.views.sheet import Format, Mode, Sheet, Size, content, footer, header, sheet, shrink, tool
+from roofline.views.sheet import Format, Mode, Sheet, Size, content, footer, header, keys, sheet, shrink, tool
 
 # By kind, from the bottom: what stays, then what comes and goes.
 COLOURS = {
@@ -49,16 +49,10 @@ def picture(a: Analysis, alive: Timeline, form: Format, *, size: Size, mode: Mod
         _areas(ax, made, alive, kinds)
         if not made.narrow:
             _side(made, a, alive, kinds)
-        footer(
-            made,
-            [_keys(kinds)] if made.narrow else ["steps: operators in the order in which they run"],
-            tool(a),
-        )
+            footer(made, ["steps: operators in the order in which they run"], tool(a))
+        else:
+            keys(made, 0.03, 0.32 / high, {kind.replace("_", " "): COLOURS.get(kind, made.theme.faint) for kind in kinds}, 7.6)
         return content(made, form, f"{name} on {where}: memory over one pass")
-
-
-def _keys(kinds: Sequence[str]) -> str:
-    return "from below: " + ", ".join(kind.replace("_", " ") for kind in kinds)
 
 
 def _said(alive: Timeline) -> str:

@@ -11,7 +11,21 @@ from roofline.analysis.explain import facts, label
 from roofline.records import BOUNDS, Analysis
 from roofline.units import count
 from roofline.views.ink import printable
-from roofline.views.sheet import Format, Mode, Sheet, Size, columns_of, content, footer, header, sheet, shrink, tool, wrapped
+from roofline.views.sheet import (
+    Format,
+    Mode,
+    Sheet,
+    Size,
+    columns_of,
+    content,
+    footer,
+    header,
+    keys,
+    sheet,
+    shrink,
+    tool,
+    wrapped,
+)
 from roofline.views.style import BOUND_COLOUR, SERIES
 
 # A batch is large enough where twice as many bring less than this share more.
@@ -56,12 +70,15 @@ def picture(sweeps: Sequence[Sequence[Analysis]], form: Format, *, size: Size, m
                     left + part + 0.07,
                     low,
                     0.98 - left - part - 0.07,
-                    each - (0.55 / high if len(sweeps) > 1 else 0.2 / high),
+                    each - ((0.62 if len(sweeps) > 1 else 0.4) if not i else 0.55) / high,
                 )
-                _shares(made.figure.add_axes(box), made, sweep, name, last=i == len(sweeps) - 1)
-        note = "○ knee: from there on no larger batch brings 10 % more · × the next one does not fit into memory"
-        first = firsts[0]
-        footer(made, [note], tool(first))
+                shown = made.figure.add_axes(box)
+                _shares(shown, made, sweep, name, first=not i, last=i == len(sweeps) - 1)
+                if not i:
+                    keys(made, left + part + 0.07, low + box[3] + 0.09 / high, BOUND_COLOUR)
+        notes = ["○ knee: from there on no larger batch brings 10 % more"] * any(knee(sweep) is not None for sweep in sweeps)
+        notes += ["× does not fit into memory"] * any(sweep[-1].totals.fits is False for sweep in sweeps)
+        footer(made, [" · ".join(notes)], tool(firsts[0]))
         return content(made, form, f"{model} on {where}: throughput by batch")
 
 
@@ -71,7 +88,9 @@ def _said(sweep: Sequence[Analysis], name: str) -> str:
         return f"{name} still gains at batch {sweep[-1].setting.batch:,}"
     more = rate(sweep[at]) / rate(sweep[0])
     gain = f", {more:.2g} times that of batch {sweep[0].setting.batch}" if at else ""
-    return f"{name} is full at batch {sweep[at].setting.batch:,}: {count(rate(sweep[at]))}/s{gain}"
+    least = min(sweep[at:], key=rate)
+    falls = f", and {count(rate(least))}/s at {least.setting.batch:,}" if rate(least) < 0.9 * rate(sweep[at]) else ""
+    return f"{name} is full at batch {sweep[at].setting.batch:,}: {count(rate(sweep[at]))}/s{gain}{falls}"
 
 
 def _rates(ax: Axes, made: Sheet, sweeps: Sequence[Sequence[Analysis]], names: Sequence[str]) -> None:
@@ -124,7 +143,7 @@ def _rates(ax: Axes, made: Sheet, sweeps: Sequence[Sequence[Analysis]], names: S
     ax.set_ylim(low, high * 1.6)
 
 
-def _shares(ax: Axes, made: Sheet, sweep: Sequence[Analysis], name: str, *, last: bool) -> None:
+def _shares(ax: Axes, made: Sheet, sweep: Sequence[Analysis], name: str, *, first: bool, last: bool) -> None:
     """Shares of the time by bound, stacked, against the batch."""
     theme = made.theme
     xs = [a.setting.batch for a in sweep]
@@ -138,7 +157,9 @@ def _shares(ax: Axes, made: Sheet, sweep: Sequence[Analysis], name: str, *, last
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f} %"))
     ax.tick_params(labelsize=8.5)
-    title = ax.set_title(f"What bounds it on {name}", loc="left", fontsize=10.5, fontweight="bold", color=theme.ink, pad=5)
+    title = ax.set_title(
+        f"What bounds it on {name}", loc="left", fontsize=10.5, fontweight="bold", color=theme.ink, pad=18 if first else 5
+    )
     shrink(title, 0.36, made.figure)
     if last:
         ax.set_xlabel("batch", fontsize=9)

@@ -51,6 +51,8 @@ APART = 0.8
 SMALL, NAMED = 0.005, 0.02
 # Devices in one row.
 ROW = 4
+# Spots in a decade, within which marks of one kind are one: on a small picture those that would cover each other.
+FINE, COARSE = 115, 16
 
 
 def draw(analyses: Sequence[Analysis], path: str | Path, *, by: By = "kernel") -> None:
@@ -102,7 +104,7 @@ def _panel(made: Sheet, group: Sequence[Analysis], by: By) -> None:
     part = made.figure
     wide, high = made.inches
     first = group[0]
-    spots = [b for a in group for b in bubbles(_rows(a, by))]
+    spots = [b for a in group for b in bubbles(_rows(a, by), COARSE if narrow else FINE)]
     at = frame(group, spots)
     title = f"{_heading(group)} on {printable(first.device.title or first.device.name)}"
     sentence = printable(reason(first) if len(group) == 1 else compare(group))
@@ -222,7 +224,7 @@ def _plot(ax: Axes, made: Sheet, at: Frame, group: Sequence[Analysis], by: By, s
 def _kernels(m: Marks, a: Analysis, by: By, spots: Sequence[Bubble]) -> tuple[list[Label], list[str]]:
     """Every kernel (or layer) as a mark of its class; names for those that take the time."""
     whole = time_of(a)
-    quiet = silent(a.kernels) if by == "kernel" else []
+    quiet = silent(a.kernels, COARSE / 2 if m.narrow else FINE / 5) if by == "kernel" else []
     # in the strip the height is B/s, at the left edge's intensity
     left = m.at.left
     moved = [b._replace(x=m.at.strip, y=b.y * left, reached=b.reached * left, alone=b.alone * left) for b in quiet]
@@ -235,7 +237,8 @@ def _kernels(m: Marks, a: Analysis, by: By, spots: Sequence[Bubble]) -> tuple[li
         y = m.height(b.y)
         lost += b.y < m.at.bottom
         colour = m.theme.mark(style.colour)
-        other = b.reached if b.reached and share >= SMALL else b.alone if not a.measurement and b.y < APART * b.alone else 0.0
+        waited = not a.measurement and b.y < APART * b.alone and (not m.narrow or share >= 2 * SMALL)
+        other = b.reached if b.reached and share >= SMALL else b.alone if waited else 0.0
         if other:
             measured += bool(b.reached)
             waits += not b.reached

@@ -71,6 +71,10 @@ class Roofs:
     ) -> None:
         self.ax, self.theme, self.at, self.device, self.spots, self.narrow = ax, theme, at, device, spots, narrow
         self.taken: list[Bbox] = []
+        heights = [(b.x, max(y, at.bottom)) for b in spots for y in dict.fromkeys((b.reached or b.y, b.alone)) if y]
+        # the slopes as small boxes, and where marks are: in pixels
+        self.lines: list[Bbox] = []
+        self.points = ax.transData.transform(heights).tolist() if heights else []
         self.size = 8.0 if narrow else 9.5
 
     def draw(self, dtype: str, dtypes: set[str]) -> list[Bbox]:
@@ -126,10 +130,13 @@ class Roofs:
             bold = level is levels[-1]
             meet = peak if bold else highest
             start = level.reached * at.left
+            steps = [at.left * (meet / level.reached / at.left) ** (i / 120) for i in range(121)]
+            pixels = self.ax.transData.transform([(x, level.reached * x) for x in steps])
+            self.lines += [Bbox.from_extents(x - 1, y - 1, x + 1, y + 1) for x, y in pixels]
             self._line([at.edge, at.left, meet / level.reached], [start, start, meet], bold)
             short = f"{level.name}  {si(level.reached, 'B/s', 3)}"
             full = f"{level.name}  {of_nominal(level.reached, level.nominal, 'B/s')}"
-            end = 0.0 if self.narrow and not bold else self._along(full, level.reached, meet, bold, ends)
+            end = 0.0 if self.narrow else self._along(full, level.reached, meet, bold, ends)
             ends.append((level.reached, end or self._along(short, level.reached, meet, bold, ends)))
 
     def _along(self, words: str, bandwidth: float, meet: float, bold: bool, others: Sequence[tuple[float, float]]) -> float:
@@ -160,13 +167,38 @@ class Roofs:
             zorder=6,
             bbox=behind(self.theme),
         )
-        boxes = along(text, angle)
+        boxes = self._off_marks(text, angle, x, bandwidth, meet, 10 ** (12 * scale / (x1 - x0)))
+        x = text.xy[0]
         end = x * 10 ** ((boxes[-1].x1 - boxes[0].x0) / (x1 - x0))
         if not bold and end > meet / bandwidth:
             text.remove()
             return 0.0
         self.taken += boxes
         return float(end)
+
+    def _off_marks(self, text: Annotation, angle: float, x: float, bandwidth: float, meet: float, step: float) -> list[Bbox]:
+        """The boxes of words along a roof, moved along it from `x` to where they cover the fewest marks."""
+        best: tuple[int, float] | None = None
+        found: dict[float, list[Bbox]] = {}
+        at = x
+        while at == x or at < meet / bandwidth:
+            text.xy = (at, bandwidth * at)
+            boxes = found[at] = along(text, angle)
+            # not beside the names of the flat roofs
+            if at > x and (boxes[-1].x1 > self.ax.transData.transform((meet / bandwidth / 8, 1.0))[0] or self._meets(boxes)):
+                break
+            covered = sum(self._covered(box) for box in boxes)
+            if best is None or covered < best[0]:
+                best = covered, at
+            if not covered:
+                break
+            at *= step
+        x = best[1] if best else x
+        text.xy = (x, bandwidth * x)
+        return found[x]
+
+    def _meets(self, boxes: Sequence[Bbox]) -> bool:
+        return any(meets(box, self.taken) for box in boxes)
 
     def _nominal(self, dram: Slope, peak: float, part: float) -> None:
         """What the data sheet says, dashed, where it is not what is reached."""
@@ -187,7 +219,8 @@ class Roofs:
             self._line([value / (dram if bold else fastest), at.right], [value, value], bold)
             if bold and fastest > dram:
                 self._line([value / fastest, value / dram], [value, value])
-            self._words(f"{name}  {of_nominal(value, full, 'FLOP/s')}", value, nominal if bold else 0.0, bold)
+            said = of_nominal(value, full, "FLOP/s") if bold and not self.narrow else si(value, "FLOP/s", 3)
+            self._words(f"{name}  {said}", value, nominal if bold else 0.0, bold)
 
     def _words(self, words: str, value: float, dashed: float, bold: bool) -> None:
         """A name at the right end of a flat roof: above it or below, off the others and off the dashed line."""
@@ -196,7 +229,9 @@ class Roofs:
         start, level = (
             self.ax.transData.transform((dram or 1.0, dashed or 1.0)) if dashed and abs(dashed / value - 1) > 0.03 else (0, 0)
         )
-        for way, x in ((1, 1.0), (-1, 1.0), (1, 0.72), (1, 0.6), (-1, 0.72)):
+        tries = ((1, 1.0), (-1, 1.0), (1, 0.72), (1, 0.6), (-1, 0.72))
+        # off the slopes too, where that can be
+        for way, x, lines in [*((*one, True) for one in tries), *((*one, False) for one in tries)]:
             text.xy = (self.at.edge * (self.at.right / self.at.edge) ** x, value)
             text.set_position((-4, 3 * way))
             text.set_verticalalignment("bottom" if way > 0 else "top")
@@ -205,6 +240,7 @@ class Roofs:
                 text.set_position((out * 72 / self.ax.figure.dpi, 3 * way))
                 box = text.get_window_extent()
             full = meets(box, self.taken) or (box.x1 > start and box.y0 < level < box.y1) or self._covers(box)
+            full = full or (lines and meets(box, self.lines))
             if not full:
                 break
         else:
@@ -234,8 +270,11 @@ class Roofs:
 
     def _covers(self, box: Bbox) -> bool:
         """Whether kernels that take time lie under it."""
-        points = self.ax.transData.transform([(b.x, max(b.reached or b.y, self.at.bottom)) for b in self.spots] or [(1, 1)])
-        return bool(self.spots) and any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in points)
+        return self._covered(box) > 0
+
+    def _covered(self, box: Bbox) -> int:
+        """How many marks lie under it, hollow ones too."""
+        return sum(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in self.points)
 
     def _ridge(self, ridge: float, peak: float) -> None:
         at, theme = self.at, self.theme

@@ -37,12 +37,12 @@ class Bubble(NamedTuple):
     shape: str = ""
 
 
-def silent(kernels: Sequence[KernelRow]) -> list[Bubble]:
+def silent(kernels: Sequence[KernelRow], grain: float = 23) -> list[Bubble]:
     """Kernels without arithmetic, those of one class at one speed together, longest last: `y`, `reached` and `alone` in B/s."""
     spots: dict[tuple[str, int], list[KernelRow]] = defaultdict(list)
     for k in kernels:
         if not k.flops and k.time_s:
-            spots[k.klass, round(23 * math.log10(k.bytes / k.time_s)) if k.bytes else -1].append(k)
+            spots[k.klass, round(grain * math.log10(k.bytes / k.time_s)) if k.bytes else -1].append(k)
     out = []
     for (klass, _), group in spots.items():
         first = max(group, key=lambda k: k.time_s)
@@ -64,12 +64,12 @@ def silent(kernels: Sequence[KernelRow]) -> list[Bubble]:
     return sorted(out, key=lambda b: b.time_s)
 
 
-def bubbles(rows: Sequence[KernelRow] | Sequence[LayerRow]) -> list[Bubble]:
-    """Rows with arithmetic and time, those of one kind on one spot (within 2 %) together, longest last."""
+def bubbles(rows: Sequence[KernelRow] | Sequence[LayerRow], grain: float = 115) -> list[Bubble]:
+    """Rows with arithmetic and time, those of one kind on one spot (1/`grain` of a decade, 2 %) together, longest last."""
     spots: dict[tuple[str, int, int], list[KernelRow | LayerRow]] = defaultdict(list)
     for r in rows:
         if r.flops and r.bytes and r.time_s:
-            spot = (round(115 * math.log10(r.intensity)), round(115 * math.log10(r.flops / r.time_s)))
+            spot = (round(grain * math.log10(r.intensity)), round(grain * math.log10(r.flops / r.time_s)))
             spots[r.klass if isinstance(r, KernelRow) else r.type, *spot].append(r)
     out = []
     for group in spots.values():

@@ -10,7 +10,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -163,9 +163,11 @@ def header(made: Sheet, title: str, lines: list[tuple[str, str]], *, room: float
 
 def shrink(text: Any, room: float, part: Figure) -> None:
     """Makes a text smaller where it is wider than a fraction of the part."""
-    wide = text.get_window_extent().width
-    if wide > room * part.bbox.width:
-        text.set_fontsize(text.get_fontsize() * room * part.bbox.width / wide)
+    # a font's width does not go with its size to the pixel
+    for _ in range(8):
+        if (wide := text.get_window_extent().width) <= room * part.bbox.width:
+            return
+        text.set_fontsize(text.get_fontsize() * min(0.985, room * part.bbox.width / wide))
 
 
 def wrapped(text: str, columns: int, lines: int = 2) -> str:
@@ -199,3 +201,17 @@ def footer(made: Sheet, notes: list[str], tool: str) -> None:
         linespacing=1.3,
     )
     shrink(text, 0.95 if narrow else 0.80, part)
+
+
+def keys(made: Sheet, x: float, y: float, colours: Mapping[str, str], points: float = 8.5) -> None:
+    """Words with their colours in a line from a point (fractions of the sheet), and in lines below where that is full."""
+    start, wide = x, made.figure.bbox.width
+    for word, colour in colours.items():
+        mark = made.figure.text(x, y, "■", color=made.theme.mark(colour), fontsize=points, va="center")
+        text = made.figure.text(x, y, word, color=made.theme.ink, fontsize=points, va="center")
+        square, taken = 1.25 * points / 72 / made.inches[0], text.get_window_extent().width / wide
+        if x + square + taken > 0.985 and x > start:
+            x, y = start, y - 1.45 * points / 72 / made.inches[1]
+        mark.set_position((x, y))
+        text.set_position((x + square, y))
+        x += square + taken + 0.02

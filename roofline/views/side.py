@@ -18,6 +18,8 @@ from roofline.views.sheet import shrink
 from roofline.views.style import BOUND_COLOUR, BOUND_TEXT, SERIES, class_style, fullest
 
 LEFT, WIDTH = 0.735, 0.25
+# A bound with less than this share of the time is too short to be seen, and has no name.
+SEEN = 0.001
 Box = tuple[float, float, float, float]
 
 
@@ -88,11 +90,12 @@ def bound_bars(part: Figure, theme: Theme, box: Box, group: Sequence[Analysis], 
         kind = "measured" if a.measurement else "predicted"
         ax.text(1, i + 0.25, f"{seconds(time_of(a))} {kind}, {pace(a)}", fontsize=9, fontweight="bold", va="center", ha="right")
         _split(ax, theme, i + 0.68, 0.3, a.totals.time_by_bound, longest or 1.0)
-    shown = [b for b in BOUND_COLOUR if any(a.totals.time_by_bound.get(b, 0) > 0 for a in group)]
-    x = 0.0
+    shown = [b for b in BOUND_COLOUR if any(a.totals.time_by_bound.get(b, 0) >= SEEN * a.totals.time_s > 0 for a in group)]
+    x, y = 0.0, len(group) + 0.45
     for bound in shown:
-        text = ax.text(x, len(group) + 0.45, f"■ {bound}", color=theme.words(BOUND_COLOUR[bound]), fontsize=8.2, va="center")
-        x += text.get_window_extent().width / ax.get_window_extent().width + 0.03
+        for word, colour, room in (("■", theme.mark(BOUND_COLOUR[bound]), 0.012), (bound, theme.ink, 0.03)):
+            text = ax.text(x, y, word, color=colour, fontsize=8.2, va="center")
+            x += text.get_window_extent().width / ax.get_window_extent().width + room
 
 
 def _split(ax: Axes, theme: Theme, y: float, high: float, by_bound: dict[str, float], longest: float) -> None:

@@ -12,7 +12,21 @@ from roofline.records import Analysis
 from roofline.units import percent
 from roofline.views.ink import printable, seconds
 from roofline.views.points import blocks
-from roofline.views.sheet import Format, Mode, Sheet, Size, columns_of, content, footer, header, sheet, shrink, tool, wrapped
+from roofline.views.sheet import (
+    Format,
+    Mode,
+    Sheet,
+    Size,
+    columns_of,
+    content,
+    footer,
+    header,
+    keys,
+    sheet,
+    shrink,
+    tool,
+    wrapped,
+)
 from roofline.views.style import BOUND_COLOUR, fullest
 
 # Bars of one picture; what is shorter is summed up in one.
@@ -73,7 +87,7 @@ def picture(analyses: Sequence[Analysis], form: Format, *, size: Size, mode: Mod
             ax = made.figure.add_axes((left + i * each, bottom, each - 0.1 / wide, 1 - top - bottom))
             _bars(ax, made, rows, i, a, names=i == 0, title=not same)
         footer(made, [_legend(shown)], tool(first))
-        _keys(made)
+        keys(made, (0.16 if made.narrow else 2.75) / wide, 0.48 / high, BOUND_COLOUR)
         return content(made, form, f"{printable(first.model.name)} on {where}: time by layer")
 
 
@@ -122,12 +136,3 @@ def _bars(ax: Axes, made: Sheet, rows: Sequence[Bar], i: int, a: Analysis, *, na
             shrink(text, (1.45 if made.narrow else 2.6) / made.inches[0], made.figure)
     if title:
         ax.set_title(printable(a.device.title or a.device.name), loc="left", fontsize=12, fontweight="bold", color=theme.ink)
-
-
-def _keys(made: Sheet) -> None:
-    """The bounds and their colours, at the upper right or under the bars."""
-    wide, high = made.inches
-    x = (0.16 if made.narrow else 2.75) / wide
-    for bound, colour in BOUND_COLOUR.items():
-        text = made.figure.text(x, 0.48 / high, f"■ {bound}", color=made.theme.words(colour), fontsize=8.5, va="center")
-        x += text.get_window_extent().width / made.figure.bbox.width + 0.02

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -91,6 +92,27 @@ def test_labels_do_not_collide(monkeypatch: pytest.MonkeyPatch, kind: Any, block
     for i, text in enumerate(shown):
         for other in shown[i + 1 :]:
             assert overlap(text, other) < 2, (text.get_text(), other.get_text())
+
+
+@pytest.mark.parametrize("size", [None, "column"])
+@pytest.mark.parametrize(("kind", "blocks", "batch"), [("gpu", 13, 256), ("gpu", 66, 64), ("cpu", 66, 1)])
+def test_names_of_kernels_leave_the_marks_free(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, blocks: int, batch: int, size: str | None
+) -> None:
+    """Only the longest kernel is named also where there is no room."""
+    ax = drawn(monkeypatch, [sample(kind, blocks, batch)], size=sheet.size(size)).axes[0]
+    middles = ax.transData.transform([at for marks in ax.collections for at in marks.get_offsets() if len(at)])
+    names = [t.get_window_extent() for t in ax.texts if re.search(r"\d %$", t.get_text()) and t.get_fontweight() != "bold"]
+    covering = [box for box in names if any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in middles)]
+    assert names
+    assert len(covering) <= 1
+
+
+def test_a_column_has_fewer_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one kind that would cover each other are one; what a kernel's work alone would reach is shown of large ones."""
+    a = sample("gpu", 66, 64)
+    wide, narrow = (drawn(monkeypatch, [a], size=sheet.size(size)).axes[0].collections for size in ("slide", "column"))
+    assert 0 < len(narrow) < len(wide)
 
 
 def test_each_kernel_lies_where_its_figures_say(monkeypatch: pytest.MonkeyPatch) -> None:

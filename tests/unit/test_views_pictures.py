@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from matplotlib.figure import Figure
 from sample import hostile, sample
 
 from roofline.analysis.memory import Timeline
@@ -15,7 +16,7 @@ from roofline.cli.options import Picture, ViewOptions
 from roofline.cli.steps import View, gathered
 from roofline.errors import UsageError
 from roofline.records import Analysis
-from roofline.views import alive, batches, files, plot, sheet, stack
+from roofline.views import alive, batches, chart, files, plot, sheet, stack
 from roofline.views.files import Look
 
 TWO = Timeline({"parameters": [8, 8, 8], "activations": [0, 4, 2]}, ["", "a<b>", "c"], 1, 12, [("", 8), ("a<b>", 4)])
@@ -69,6 +70,38 @@ def test_every_picture_says_what_it_is_in_text_that_can_be_searched() -> None:
         assert "predicted" in said or "not measured" in said
     assert "a<b>" in said
     assert "12 B" in said
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_large", "a_name_that_is_rather_longer_than_others"])
+@pytest.mark.parametrize("size", ["slide", "column"])
+def test_no_words_leave_the_sheet(monkeypatch: pytest.MonkeyPatch, size: str, name: str) -> None:
+    """A long name and a long title make the heading smaller; keys go on in a line of their own."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: kept.append(self))
+    a = sample("gpu", 13, 64)
+    title = msgspec.structs.replace(a.device, title="NVIDIA GeForce RTX 4090")
+    a = msgspec.structs.replace(a, model=msgspec.structs.replace(a.model, name=name), device=title)
+    form: Any = {"size": sheet.size(size), "mode": "light"}
+    kinds = Timeline({kind: [1, 9, 3] for kind in alive.COLOURS}, ["", "a", "b"], 1, 81, [("", 8)])
+    for draw, what in (
+        (stack.picture, [a]),
+        (chart.picture, [a]),
+        (batches.picture, [swept([10, 20, 21, 15])]),
+        (alive.picture, a),
+    ):
+        draw(*([what, kinds] if draw is alive.picture else [what]), "svg", **form)  # type: ignore[operator]  # four pictures
+        figure = kept.pop()
+        texts = [*figure.texts, *(t for ax in figure.axes for t in [*ax.texts, ax.title, ax._left_title])]  # type: ignore[attr-defined]  # a title at the left
+        outside = [
+            t.get_text() for t in texts if t.get_text() and not figure.bbox.padded(2).containsx(t.get_window_extent().x1)
+        ]
+        assert outside == []
+
+
+def test_a_batch_that_is_slower_again_is_said() -> None:
+    said = batches._said(swept([10, 100, 130, 131, 90]), "it")
+    assert said == "it is full at batch 4: 130/s, 13 times that of batch 1, and 90/s at 16"
+    assert batches._said(swept([10, 100, 130, 131, 128]), "it") == "it is full at batch 4: 130/s, 13 times that of batch 1"
 
 
 def test_hostile_names_and_narrow_columns() -> None:

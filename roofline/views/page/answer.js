@@ -1,8 +1,10 @@
 // ---- the answer: what it takes, why, what would help
+// what is too short to be seen has no part in a bar and none in its words
+const seen = run => run.bounds.filter(([, s]) => s >= .001 * run.totals.time_s);
 function stack(run, small) {
   const whole = run.totals.time_s;
   return el("div", { class: small ? "small stack" : "stack", role: "img", "aria-label": run.bounds.map(([b, s]) => `${b} ${percent(s, whole)}`).join(", ") || "no time" },
-    ...run.bounds.map(([bound, s]) => { const [colour, text] = DATA.bounds[bound] || ["#6b7280", "#fff"], div = el("div", { style: `width:${(100 * s / whole).toFixed(3)}%;background:${colour};color:${text}`, title: `${bound} ${percent(s, whole)}` }); if (!small && s > .07 * whole) div.append(percent(s, whole)); return div; }));
+    ...seen(run).map(([bound, s]) => { const [colour, text] = DATA.bounds[bound] || ["#6b7280", "#fff"], div = el("div", { style: `width:${(100 * s / whole).toFixed(3)}%;background:${colour};color:${text}`, title: `${bound} ${percent(s, whole)}` }); if (!small && s > .07 * whole) div.append(percent(s, whole)); return div; }));
 }
 // a sentence, with what it is about to be looked at in the chart
 function insight(sentence, run) {
@@ -35,7 +37,7 @@ function answer(run) {
   lead.replaceChildren(el("p", { class: "facts" }, ...[run.model, run.title, ...DATA.words[run.facts]].map(text => el("span", {}, micro(text)))), ...run.warnings.map(text => el("p", { class: "warn" }, micro(text))),
     ...run.folded.map(text => el("p", { class: "warn" }, `Shortened: ${text}.`)));
   [first, ...needed, ...mine.filter(s => s !== first)].filter(Boolean).forEach((s, i) => lead.append(el("p", i ? {} : { class: "first" }, micro(s.text))));
-  if (run.bounds.length) lead.append(stack(run), el("div", { class: "legend" }, ...run.bounds.map(([bound, s]) => el("span", {}, el("i", { style: `background:${(DATA.bounds[bound] || ["#6b7280"])[0]}` }), `${bound} `, el("b", {}, seconds(s)), `, ${percent(s, run.totals.time_s)}`))));
+  if (run.bounds.length) lead.append(stack(run), el("div", { class: "legend" }, ...seen(run).map(([bound, s]) => el("span", {}, el("i", { style: `background:${(DATA.bounds[bound] || ["#6b7280"])[0]}` }), `${bound} `, el("b", {}, seconds(s)), `, ${percent(s, run.totals.time_s)}`))));
   lead.append(el("dl", { class: "figures" }, ...run.figures.map(([name, value, what]) => el("div", {}, el("dt", {}, name), el("dd", { class: "value" }, micro(value)), el("dd", { class: "what" }, micro(what))))));
   const why = about(told.why, run).map(s => insight(s, run)), batches = about(told.batches, run).map(s => insight(s, run));
   if (why.length) out.push(el("h2", { class: "group" }, "Why"), el("div", { class: "insights" }, ...why));
@@ -81,10 +83,8 @@ function chooser(run, text) {
 }
 function devices(list, run, what = "device") {
   const head = [what[0].toUpperCase() + what.slice(1), "Time", "Rate", `Beside ${what === "batch" ? `batch ${marks(run).batch}` : run.title}`, "Share of its peak", "By bound", "Memory", "Bound"];
-  const longest = Math.max(...list.map(r => r.totals.time_s / (what === "batch" ? +marks(r).batch || 1 : 1)));
   return el("table", { class: "plain stacked" }, el("thead", {}, el("tr", {}, ...head.map(text => el("th", { scope: "col" }, text)))), el("tbody", {}, ...list.map(r => {
     const ratio = pace(run) ? pace(r) / pace(run) : 0, bar = stack(r, true), t = r.totals, d = DATA.roofs[r.roof];
-    bar.style.width = `${Math.max(3, 110 * t.time_s / (what === "batch" ? +marks(r).batch || 1 : 1) / (longest || 1))}px`;
     const beside = r === run ? "this" : !ratio ? "" : ratio >= 1 ? `${times(ratio)} as fast` : `${times(1 / ratio)} slower`;
     const cells = [seconds(t.time_s), micro(r.pace), beside, percent(t.achieved_flops, d.peak), bar, binary(t.peak_memory_bytes) + (t.fits === false ? " does not fit" : ""), el("span", { class: `tag ${t.bound}` }, t.bound)];
     return el("tr", r === run ? { class: "on" } : {}, el("th", { scope: "row" }, chooser(r, marks(r)[what] + also(r, run, what))), ...cells.map((cell, i) => el("td", { "data-label": head[i + 1] }, cell)));
