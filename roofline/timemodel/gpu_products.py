@@ -33,6 +33,8 @@ class Products(NamedTuple):
     many: Tiles
     direct: Tiles
     winograd: Tiles
+    # (images, rows, columns) of the pixels that a block of Winograd's algorithm inside one kernel takes
+    patches: tuple[tuple[int, int, int], ...]
 
 
 # as profiles of fp32 operators show them: from Volta on, and before (no tensor cores)
@@ -40,9 +42,16 @@ VOLTA = Products(
     ((64, 128), (128, 128), (128, 32), (32, 128), (32, 64), (64, 64)),
     ((64, 64), (128, 32), (64, 128)),
     ((128, 128), (128, 64), (128, 32)),
-    ((64, 64), (128, 32), (64, 128)),
+    ((64, 64), (128, 64), (128, 32), (32, 128)),
+    ((1, 8, 16),),
 )
-PASCAL = Products(((128, 32), (64, 64), (32, 128)), ((64, 128),), ((128, 128), (128, 64), (128, 32)), ((128, 32), (64, 64)))
+PASCAL = Products(
+    ((128, 32), (64, 64), (32, 128)),
+    ((64, 128),),
+    ((128, 128), (128, 64), (128, 32)),
+    ((64, 64), (128, 32), (32, 128)),
+    ((1, 8, 16), (2, 8, 8), (4, 4, 8), (4, 2, 16)),
+)
 
 # bytes of the widest load of a thread
 LOAD = 16
@@ -197,10 +206,13 @@ def _simt_conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> 
     weight = p.gradient == 2
     m, n, k = xp.where(weight, p.o, pixels), xp.where(weight, p.c * taps, p.o), xp.where(weight, pixels, p.c * taps)
     direct = _simt(m, n, k, 1.0, products.direct, c, peak, machine, xp)
-    small, large = _patches(p, 2, xp), _patches(p, 4, xp)
-    full = 2 * 16 * up(small, 32, xp) * up(p.o, 32, xp) * (up(p.c, 8, xp) + c.simt_start_k)
-    waves = small / 32 * xp.ceil(p.o / 32) / machine.units
-    inside = full / (peak * c.simt_winograd) * xp.ceil(waves) / xp.maximum(waves, 1e-9)
+    large = _patches(p, 4, xp)
+    blocks: Value = math.inf
+    for images, rows, columns in products.patches:
+        blocks = xp.minimum(blocks, xp.ceil(p.n / images) * xp.ceil(p.p / rows) * xp.ceil(p.q / columns))
+    # of 32 patches by 32 channels
+    waves = xp.ceil(blocks * xp.ceil(p.o / 32) / machine.units)
+    inside = 2 * 16 * 32 * 32 * (up(p.c, 8, xp) + c.simt_start_k) * waves * machine.units / (peak * c.simt_winograd)
     m, n, k = xp.where(weight, p.o, large), xp.where(weight, p.c, p.o), xp.where(weight, large, p.c)
     apart = _simt(m, n, k, 36.0, products.winograd, c, peak, machine, xp)
     moved = f.bits / 8 * (p.n * p.c * p.h * p.w + 72 * large * (p.c + p.o) + p.n * p.o * p.p * p.q + 81 * p.c * p.o)

@@ -121,7 +121,7 @@ def _measured(rows: Sequence[model_tables.Row], how: model_tables.Setting, targe
 
 
 def _operators(name: str, records: Sequence[model_tables.Record], target: Device, limit: int, seed: int) -> Measured:
-    rows, _ = operator_tables.rows_of(name, records, target, limit, seed)
+    rows = operator_tables.rows_of(name, records, target, limit, seed).rows
     table = arrays.table([{arrays.row(k, [0], 0, 2 * k.bytes): 1} for _, k in rows])
     return Measured(table, np.array([row.seconds for row, _ in rows]), target, operator_tables.HOW, rows[0][1].klass)
 

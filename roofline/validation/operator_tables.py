@@ -2,14 +2,16 @@
 
 Known by their columns: `Cin`, `Cout`, `k`, `HW_in` (square convolutions); `op` with `B`, `M`, `N`, `K` (bmm: [b, m, n] x
 [b, n, k]; linear: m rows of n features to k); `op` with `B`, `H` (elementwise on [b, h]; an op that ends in u has a number
-as its other operand). Times in `ms`; fp32, row-major; rows of other devices are left out.
+as its other operand). Times in `ms`; fp32, row-major; rows of other devices are left out. Where calls take the host the longer
+the later they stand in the table, that is taken off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -20,12 +22,23 @@ from roofline.kernels.facts import Facts
 from roofline.records import Kernel, Operand, OpSpec, TensorSpec, by_bound
 from roofline.timemodel import roof
 from roofline.timemodel.constants import Constants, Gpu, shipped
+from roofline.units import seconds as shown
 from roofline.validation import accuracy, model_tables
 from roofline.validation.model_tables import Row, Setting
 
 HOW = Setting("fp32", "nchw", "eager")
 # a shorter time is mostly launch
 SHORTEST_S = 1e-4
+# A call of which the kernel can do all by less than this share of its time shows the host's; so many in each quarter tell.
+_HOSTS, _ENOUGH = 0.1, 5
+
+
+class Rows(NamedTuple):
+    """The rows of one device, each with its kernel; (operator, why) of those that cannot be used; what was taken off."""
+
+    rows: list[tuple[Row, Kernel]]
+    skipped: list[tuple[str, str]]
+    notes: list[str]
 
 
 def recognise(path: Path) -> list[model_tables.Record] | None:
@@ -46,17 +59,14 @@ def run(
     constants: Constants | None = None,
 ) -> tuple[accuracy.Validation, list[accuracy.Prediction]]:
     """Predict the rows of one device; those that cannot be are skipped. Raises UsageError where the table has none for it."""
-    rows, skipped = rows_of(name, records, target, limit, seed)
+    rows, skipped, notes = rows_of(name, records, target, limit, seed)
     found = [_predict(row, kernel, target, constants or shipped()) for row, kernel in rows]
-    return accuracy.summarise(name, HOW, target, found, skipped), found
+    return accuracy.summarise(name, HOW, target, found, skipped, notes), found
 
 
-def rows_of(
-    name: str, records: Sequence[model_tables.Record], target: Device, limit: int | None, seed: int
-) -> tuple[list[tuple[Row, Kernel]], list[tuple[str, str]]]:
-    """The rows of one device, each with its kernel, and (operator, why) of those that cannot be used. Raises UsageError."""
-    rows: list[Row] = []
-    launched: dict[int, Kernel] = {}
+def rows_of(name: str, records: Sequence[model_tables.Record], target: Device, limit: int | None, seed: int) -> Rows:
+    """The rows of one device that are long enough. Raises UsageError where there is none, or a column is missing."""
+    timed: list[tuple[model_tables.Record, Kernel, float]] = []
     skipped: list[tuple[str, str]] = []
     for record in records:
         if not _is(record.get("device", ""), target):
@@ -65,19 +75,53 @@ def rows_of(
             took = float(record["ms"]) * 1e-3
             if not 0 < took < float("inf"):
                 raise ValueError(f"a time of {took:g} s cannot be")
-            if took < SHORTEST_S:
-                continue
-            launched[record.line] = operator(record)
+            timed.append((record, operator(record), took))
         except KeyError as error:
             raise UsageError(f"{name} has no column {error.args[0]!r}, which its operators need") from None
         except (ValueError, OverflowError, UsageError) as error:
             skipped.append((_label(record), f"line {record.line}: {error}"))
-            continue
-        rows.append(Row(f"{_label(record)} line {record.line}", 0, 1, took, 0.0, record.line))
+    later = _later([(_least(kernel, target), took) for _, kernel, took in timed])
+    launched: dict[int, Kernel] = {}
+    rows: list[Row] = []
+    for before, (record, kernel, took) in enumerate(timed):
+        if (alone := took - later * before) >= SHORTEST_S:
+            launched[record.line] = kernel
+            rows.append(Row(f"{_label(record)} line {record.line}", 0, 1, alone, 0.0, record.line))
     if not rows and not skipped:
         known = sorted({r.get("device", "") for r in records})
         raise UsageError(f"{name} has no rows over {SHORTEST_S * 1e3:g} ms for {target.name}; it has {', '.join(known)}")
-    return [(row, launched[row.line]) for row in model_tables.sample(rows, limit, seed)], skipped
+    notes = [] if not later else [f"each call takes the host {shown(later)} longer than the one before it, which is taken off"]
+    return Rows([(row, launched[row.line]) for row in model_tables.sample(rows, limit, seed)], skipped, notes)
+
+
+def _least(kernel: Kernel, target: Device) -> float:
+    """Seconds below which no kernel does the work of this one."""
+    return max(kernel.flops / target.vector["fp32"].value, kernel.bytes / target.bandwidth)
+
+
+def _later(calls: Sequence[tuple[float, float]]) -> float:
+    """Seconds that the host needs more for each call of a table than for the one before, of (least, measured) seconds.
+
+    A library that looks for the plan of a call among all that it made before takes the longer the more there are. It is the
+    slope of a line under the times of calls whose kernels are next to nothing: of those that none of them is below, the one
+    highest in the middle. None where they do not stand all over the table, as in one that is sorted by size.
+    """
+    short = [(i, took) for i, (least, took) in enumerate(calls) if least < _HOSTS * took]
+    quarters = [4 * i // len(calls) for i, _ in short]
+    if min(quarters.count(q) for q in range(4)) < _ENOUGH:
+        return 0.0
+    hull: list[tuple[int, float]] = []
+    for x, y in short:
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-2], (x, y)):
+            hull.pop()
+        hull.append((x, y))
+    middle = len(calls) / 2
+    under = next((pair for pair in pairwise(hull) if pair[1][0] >= middle), (hull[-2], hull[-1]))
+    return max(_slope(*under), 0.0)
+
+
+def _slope(one: tuple[int, float], other: tuple[int, float]) -> float:
+    return (other[1] - one[1]) / (other[0] - one[0])
 
 
 _devices: dict[str, str] = {}

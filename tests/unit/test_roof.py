@@ -12,7 +12,7 @@ from roofline.devices.device import Device, Number
 from roofline.devices.library import lookup
 from roofline.records import Kernel, Operand, Point
 from roofline.shapes import Access, Conv, Gemm, Loop
-from roofline.timemodel import formulas, roof
+from roofline.timemodel import features, formulas, gpu_products, roof
 from roofline.timemodel.constants import shipped
 from roofline.validation import arrays
 
@@ -176,6 +176,22 @@ def test_winograd_saves_arithmetic_where_it_applies(gpu: Device) -> None:
     """3 x 3 takes less than nine 1 x 1, the more so as the products of F(4x4, 3x3) are few: 36 for 144."""
     small, large = (work_of(conv_kernel(32, 256, 256, 28, taps), gpu) for taps in (1, 3))
     assert 9 / 4 * small < large < 9 / 1.5 * small
+
+
+def test_winograd_inside_one_kernel_pads_each_image_to_its_blocks() -> None:
+    """A block takes 8 x 16 pixels of one image, so 17 x 17 are three times 16 x 16; Pascal has others too."""
+
+    def inside(images: int, size: int, device: str) -> float:
+        kernel = conv_kernel(images, 64, 32, size, 3)
+        f = features.of(kernel, features.moved(kernel, [0], 0), kernel.bytes)
+        machine = formulas.Machine.of(lookup(device), "fp32", "eager")
+        (p,) = features.products(kernel)
+        return float(gpu_products._simt_conv(p, f, shipped().gpu, machine, np)[1])
+
+    assert inside(80, 17, "v100-pcie") == pytest.approx(3 * inside(80, 16, "v100-pcie"))
+    assert inside(80, 16, "v100-pcie") == pytest.approx(inside(80, 9, "v100-pcie"))
+    # four images share a block of 2 x 16 pixels each
+    assert inside(4 * 56, 2, "p100-pcie") == pytest.approx(inside(56, 8, "p100-pcie"))
 
 
 def test_old_devices_have_fewer_kernels_for_products() -> None:

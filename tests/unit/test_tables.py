@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from roofline.devices import library
 from roofline.errors import UsageError
 from roofline.validation import model_tables, operator_tables
 
@@ -126,6 +127,43 @@ def test_a_sample_is_the_same_for_a_seed() -> None:
     rows = [model_tables.Row(str(i), 0, 1, 1.0) for i in range(50)]
     assert model_tables.sample(rows, 5, 1) == model_tables.sample(rows, 5, 1) != model_tables.sample(rows, 5, 2)
     assert len(model_tables.sample(rows, None, 0)) == 50
+
+
+def convolutions(channels: list[int], us: list[float]) -> list[model_tables.Record]:
+    shape = {"device": "Tesla T4", "N": "1", "Cout": "8", "k": "3", "HW_in": "8", "stride": "1", "pad": "1"}
+    found = []
+    for line, (c, took) in enumerate(zip(channels, us, strict=True), 2):
+        record = model_tables.Record(shape, Cin=str(c), ms=str(took / 1e3))
+        record.line = line
+        found.append(record)
+    return found
+
+
+def test_what_the_host_needs_more_from_call_to_call_is_no_part_of_an_operators_time() -> None:
+    # calls next to nothing that take the host 50 us and 0.5 us more for each before it, some of them disturbed; 1 ms in between
+    t4, steady = library.lookup("t4"), [50 + 0.5 * i for i in range(1000)]
+    took = [us + 1000 if i % 10 == 5 else us + (i * 7 % 5) * 30 * (i % 3) for i, us in enumerate(steady)]
+    found = operator_tables.rows_of("x.csv", convolutions([8] * 1000, took), t4, None, 0)
+    kept = {row.line - 2: row.seconds for row, _ in found.rows}
+    for i in range(5, 1000, 10):
+        assert kept[i] == pytest.approx(1.05e-3, rel=1e-3)
+    assert found.notes == ["each call takes the host 500 ns longer than the one before it, which is taken off"]
+    # a call that took the host alone is too short to tell of a kernel, wherever it stands
+    assert all(seconds >= operator_tables.SHORTEST_S for seconds in kept.values())
+    assert len(kept) < 700
+
+
+def test_a_table_sorted_by_size_has_no_host_that_needs_more() -> None:
+    t4 = library.lookup("t4")
+    # of kernels at half of their roof: 2 x 8 x 64 x 9 FLOP a channel at 8.1 TFLOP/s, or 4 x 136 bytes at 320 GB/s
+    channels = [1 + 4000 * i for i in range(400)]
+    us = [120 + c * 2 * 544 / 320e3 for c in channels]
+    found = operator_tables.rows_of("x.csv", convolutions(channels, us), t4, None, 0)
+    assert [row.seconds for row, _ in found.rows] == pytest.approx([x * 1e-6 for x in us])
+    assert found.notes == []
+    # nor has one of a few rows
+    few = operator_tables.rows_of("x.csv", convolutions([8] * 10, [120.0 + i for i in range(10)]), t4, None, 0)
+    assert (len(few.rows), few.notes) == (10, [])
 
 
 def test_operators_of_a_table() -> None:
