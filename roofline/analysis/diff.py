@@ -170,7 +170,14 @@ def _effect(base: Analysis, head: Analysis, changes: Sequence[LayerChange]) -> s
         same_way = [pair for pair in own if pair[0] * delta > 0]
         if same_way:
             most, change = max(same_way, key=lambda pair: abs(pair[0]))
-            said += f", of it {signed(of, most)} in {change.path or 'the model itself'} ({_happened(change)})"
+            where, happened = change.path or "the model itself", _happened(change)
+            up = sum(pair[0] for pair in same_way)
+            down = sum(pair[0] for pair in own) - up
+            # of a small difference of large ones no layer is the cause
+            if abs(down) > 0.5 * abs(up):
+                said += f": {signed(of, up)} in some layers, most in {where} ({signed(of, most)}, {happened}), "
+                return said + f"and {signed(of, down)} in others"
+            said += f", of it {signed(of, most)} in {where} ({happened})"
         return said
     return ""
 

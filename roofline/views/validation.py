@@ -57,7 +57,7 @@ def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
     """Predicted against measured time, log-log, coloured by what bounds the prediction; PNG, SVG or PDF by suffix."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    from roofline.views import sheet
+    from roofline.views import ink, sheet
 
     form = cast(sheet.Format, path.suffix[1:].lower())
     how = f"{v.device}, {v.dtype}, {v.layout}, {v.runtime}"
@@ -73,24 +73,27 @@ def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
         for bound, colour in BOUND_COLOUR.items():
             if chosen := [p for p in found if p.bound == bound]:
                 axes.scatter(
-                    [p.measured_s * 1e3 for p in chosen],
-                    [p.predicted_s * 1e3 for p in chosen],
-                    s=11,
-                    alpha=0.6,
+                    [p.measured_s for p in chosen],
+                    [p.predicted_s for p in chosen],
+                    s=14,
+                    alpha=0.65,
                     color=theme.mark(colour),
                     edgecolors="none",
                     label=f"{bound}-bound ({len(chosen)})",
                 )
-        times = [t * 1e3 for p in found for t in (p.measured_s, p.predicted_s)]
+        times = [t for p in found for t in (p.measured_s, p.predicted_s)]
         ends = [min(times) * 0.8, max(times) * 1.25]
         axes.plot(ends, ends, color=theme.ink, linewidth=0.8)
         for factor in (1.25, 0.8):
             axes.plot(ends, [e * factor for e in ends], color=theme.faint, linewidth=0.8, linestyle=":")
-        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured, ms", ylabel="predicted, ms")
+        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured", ylabel="predicted")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            axis.set_major_formatter(FuncFormatter(lambda v, _: ink.seconds(v)))
             axis.set_minor_formatter(NullFormatter())
         axes.legend(frameon=False, fontsize=9, loc="upper left", labelcolor=theme.soft)
         axes.grid(color=theme.grid, linewidth=0.6)
+        axes.tick_params(labelsize=9)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
         sheet.footer(made, ["dotted: 25 % too long, 20 % too short"], "")
         return sheet.content(made, form, f"{v.table} on {v.device}: predicted beside measured")

@@ -101,6 +101,10 @@ def test_charts_are_drawn_without_errors(tmp_path: Path, kind: str) -> None:
     assert log["asked"] == 0
     assert "times rest on" in log["source"]
     assert "source" in log["source"]
+    # ticks of memory are round numbers, and what is the whole but for the digits of a page reads as the whole
+    assert len(log["ticks"]) > 2
+    assert all(float(tick.split()[0]) % 1 in (0, 0.25, 0.5, 0.75) for tick in log["ticks"]), log["ticks"]
+    assert log["shares"] == ["100 %"]
 
 
 @browser

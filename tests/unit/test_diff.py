@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sample import language, sample
 
 from roofline.analysis import diff as compare
+from roofline.analysis.changes import LayerChange
 from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.views import text
@@ -41,6 +42,21 @@ def test_totals() -> None:
     assert (by["macs"].base, by["macs"].head, by["macs"].relative) == (base.totals.macs, 2 * base.totals.macs, 1.0)
     assert by["params"].relative == 0
     assert "batch: 1 -> 2" in d.settings
+
+
+def test_no_layer_is_the_cause_of_a_small_difference_of_large_ones() -> None:
+    base = sample()
+    head = replace(base, totals=replace(base.totals, time_s=base.totals.time_s + 2e-3))
+
+    def change(path: str, what: str, before: float, after: float) -> LayerChange:
+        return LayerChange(path, "Block", what, (0, 0), (0, 0), (0, 0), (before, after), False)
+
+    came = [change("a", "added", 0.0, 3e-3), change("b", "added", 0.0, 4e-3)]
+    gone = [change("c", "removed", 5e-3, 0.0)]
+    assert compare._effect(base, head, [*came, *gone]) == (
+        "time +2 ms: +7 ms in some layers, most in b (+4 ms, Block added), and -5 ms in others"
+    )
+    assert compare._effect(base, head, came[:1]) == "time +2 ms, of it +3 ms in a (Block added)"
 
 
 def test_every_setting_that_differs_is_named() -> None:

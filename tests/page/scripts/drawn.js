@@ -9,3 +9,5 @@ const box = roof.getBoundingClientRect();
 $("#roof .chart svg").dispatchEvent(new MouseEvent("mousemove", { clientX: Math.max(box.left, $("#roof .chart").getBoundingClientRect().left + 70) + 25, clientY: box.top + box.height / 2, bubbles: true, view: window }));
 await pause(100);
 log.source = $("#roof .tip") ? $("#roof .tip").innerText : "";
+log.ticks = all("#memory .chart svg text").map(t => t.textContent).filter(text => /^[\d.]+ ([KMGT]i)?B$/.test(text));
+log.shares = all("#layers .body .r").slice(0, 1).map(r => r.textContent.match(/[\d.<]+ %/)[0]);
