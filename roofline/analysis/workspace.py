@@ -23,7 +23,7 @@ from roofline.cost import access
 from roofline.cost.registry import MEMOS
 from roofline.devices.device import Device
 from roofline.dtypes import DTYPE_BITS
-from roofline.records import OpSpec, TensorSpec
+from roofline.records import OpSpec, TensorSpec, identity
 
 # floats of a block where the vectors are 512 bits wide, and where they are shorter
 _WIDE, _NARROW = 16, 8
@@ -51,7 +51,7 @@ _LIMIT = 200_000
 def scratch(spec: OpSpec, device: Device) -> int:
     """Bytes of scratch of one operator, at the moment when results and scratch together are most."""
     cpu = asked(device)
-    key = id(spec), *cpu
+    key = identity(spec), *cpu
     known = _known.get(key)
     if known is None or known[0] is not spec:
         if len(_known) >= _LIMIT:

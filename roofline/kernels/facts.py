@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from roofline import cost
 from roofline.cost import access
 from roofline.cost.registry import MEMOS
-from roofline.records import Kernel, Op, Operand, OpSpec, Trace, Work
+from roofline.records import Kernel, Op, Operand, OpSpec, Trace, Work, identity
 from roofline.shapes import Access, Shape
 
 _STATIC = frozenset({"parameter", "buffer", "weight"})
@@ -61,11 +61,11 @@ _FACTS_LIMIT = 200_000
 
 
 def facts_of(spec: OpSpec) -> Facts:
-    facts = _facts.get(id(spec))
+    facts = _facts.get(identity(spec))
     if facts is None or facts.spec is not spec:
         if len(_facts) >= _FACTS_LIMIT:
             _facts.clear()
-        facts = _facts[id(spec)] = Facts(spec)
+        facts = _facts[identity(spec)] = Facts(spec)
     return facts
 
 

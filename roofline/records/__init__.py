@@ -54,6 +54,7 @@ from roofline.records.trace import (
     Trace,
     above,
     around,
+    identity,
 )
 
 __all__ = [
@@ -97,4 +98,5 @@ __all__ = [
     "bound_of_component",
     "by_bound",
     "components_of",
+    "identity",
 ]

@@ -20,6 +20,7 @@ from roofline import compat, units
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures
 from roofline.isolation.accelerator import IDLE
+from roofline.records import identity
 from roofline.sources.calls import Example, made_by
 from roofline.sources.calls import call_with as call_with
 from roofline.sources.calls import remarks as remarks
@@ -171,9 +172,9 @@ def _check_whole(module: nn.Module, source: Source) -> None:
             if other is m:
                 inside = f"its layer {outer}" if outer else "the model itself"
                 raise BuildError(f"the model failed: {source.name}: a module is inside itself: {path} is {inside}")
-        if id(m) in done:
+        if identity(m) in done:
             return
-        done.add(id(m))
+        done.add(identity(m))
         above.append((path, m))
         for name, child in m._modules.items():
             if child is not None:

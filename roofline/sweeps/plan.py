@@ -17,6 +17,7 @@ from roofline.cache.dependencies import Record, bytes_of
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
 from roofline.fingerprints import constants_digest, device_digest
+from roofline.records import identity
 from roofline.records.sweep import Row
 from roofline.sources.resolve import resolve
 from roofline.sources.source import Source
@@ -99,9 +100,9 @@ _known: dict[int, tuple[Device, str]] = {}
 
 def fingerprint(device: Device) -> str:
     """Its digest, which every task on it asks for."""
-    found = _known.get(id(device))
+    found = _known.get(identity(device))
     if found is None:
-        found = _known[id(device)] = device, device_digest(device)
+        found = _known[identity(device)] = device, device_digest(device)
     return found[1]
 
 

@@ -11,7 +11,7 @@ from roofline.analysis import memory, workspace
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.errors import RooflineError
-from roofline.records import BOUNDS, Kernel, Trace, components_of
+from roofline.records import BOUNDS, Kernel, Trace, components_of, identity
 from roofline.timemodel import energy, fleet, halves, roof
 from roofline.timemodel.constants import Constants, asked
 from roofline.timemodel.many import PARTS, Batch, Passes, Timed, part_of
@@ -110,13 +110,13 @@ def priced(passes: Sequence[Ready], constants: Constants | None = None) -> list[
         if one.runtime != "ideal" and len(one.targets) > 1:
             # a device that lacks a unit refuses every pass of a batch: those that want others are in one of their own
             units = frozenset((k.dtype, k.klass in MATRIX) for k in one.kernels)
-            together.setdefault((one.runtime, one.setting, units, *map(id, one.targets.values())), []).append(number)
+            together.setdefault((one.runtime, one.setting, units, *map(identity, one.targets.values())), []).append(number)
         else:
             timed[number] = _one_by_one(one, numbers)
     entered: dict[tuple[int, ...], Passes] = {}
     for at in together.values():
         some = [passes[i] for i in at]
-        these = tuple(id(one.kernels) for one in some)
+        these = tuple(identity(one.kernels) for one in some)
         if these not in entered:
             entered[these] = Passes([one.kernels for one in some])
         timed.update(zip(at, _together(some, entered[these], numbers), strict=True))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
-from roofline.records import Kernel
+from roofline.records import Kernel, identity
 from roofline.timemodel import energy, roof
 from roofline.timemodel.columns import stacked
 from roofline.timemodel.constants import Family, shared
@@ -90,27 +90,27 @@ _targets, _sures, _fleets, _parts, _board, _boards = (_Kept(n) for n in (2048, 2
 
 
 def target(device: Device, setting: str, runtime: str, family: Family) -> Target:
-    key = id(device), setting, runtime, id(family)
+    key = identity(device), setting, runtime, identity(family)
     return _targets.get(key, (device, family), lambda: Target(device, setting, runtime, family))
 
 
 def sure(device: Device, runtime: str, training: bool) -> Sure:
     """How sure times on a device are."""
-    return _sures.get((id(device), runtime, training), device, lambda: Sure.of(device, runtime, training))
+    return _sures.get((identity(device), runtime, training), device, lambda: Sure.of(device, runtime, training))
 
 
 def fleet(targets: Sequence[Target]) -> Fleet:
-    return _fleets.get(tuple(map(id, targets)), targets, lambda: Fleet(targets))
+    return _fleets.get(tuple(map(identity, targets)), targets, lambda: Fleet(targets))
 
 
 def board(device: Device) -> energy.Board | None:
     """Its power; None where that is not known."""
-    return _board.get(id(device), device, lambda: None if energy.unknown(device, "") else energy.board(device))
+    return _board.get(identity(device), device, lambda: None if energy.unknown(device, "") else energy.board(device))
 
 
 def boards(targets: Sequence[Target]) -> energy.Boards:
     """Their power."""
-    return _boards.get(tuple(map(id, targets)), targets, lambda: energy.Boards([target.board for target in targets]))
+    return _boards.get(tuple(map(identity, targets)), targets, lambda: energy.Boards([target.board for target in targets]))
 
 
 def parts(targets: Sequence[Target]) -> list[list[int]]:
@@ -122,7 +122,7 @@ def parts(targets: Sequence[Target]) -> list[list[int]]:
             found.setdefault(each.form, []).append(i)
         return list(found.values())
 
-    return _parts.get(tuple(map(id, targets)), targets, alike)
+    return _parts.get(tuple(map(identity, targets)), targets, alike)
 
 
 def row(values: Sequence[float]) -> Any:

@@ -17,7 +17,7 @@ from msgspec.structs import astuple, replace
 from roofline.classes import MATRIX
 from roofline.devices.device import Device
 from roofline.errors import UsageError
-from roofline.records import BOUNDS, Kernel, bound_of_component
+from roofline.records import BOUNDS, Kernel, bound_of_component, identity
 from roofline.shapes import Access, Loop
 from roofline.timemodel import columns, cpu_eager, energy, features, fleet, models, sizes
 from roofline.timemodel.columns import Columns, Mixed, plain, roofs
@@ -145,10 +145,10 @@ class Passes:
             moved = features.moved(kernel, before, i)
             what = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads
             records = kernel.whole, kernel.products, kernel.access, kernel.loop
-            number = same.get((*what, *map(id, records)))
+            number = same.get((*what, *map(identity, records)))
             if number is None:
                 number = alike.setdefault((*what, *records), len(found))
-                same[*what, *map(id, records)] = number
+                same[*what, *map(identity, records)] = number
                 if number == len(found):
                     found.append(_Unique(kernel, features.of(kernel, moved, 0), passed))
             numbers.append(number)
@@ -221,7 +221,7 @@ class Batch:
         split = costs.parts([costs.of_work, costs.of_start], costs.work + costs.start)
         place = [order.index(i) for i in range(len(order))]
         costs.power(fleet.boards([targets[i] for i in order]))
-        timed = [(_queued if self.gpu else _alone)(costs, split, inverse, self.classes) for inverse in self.inverse]
+        timed = (_queued if self.gpu else _alone)(costs, split, self.inverse, self.classes)
         return [[each[i] for i in place] for each in timed]
 
     def _enter(self, costs: _Costs, rows: slice, devices: Fleet, alive: Any) -> None:
@@ -361,18 +361,34 @@ class _Costs:
         return out
 
 
-def _alone(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed]:
-    each = (costs.work + costs.start)[:, inverse]
-    # one after the other, as they are launched: another order has another last digit
-    whole = np.cumsum(each, axis=1)[:, -1] if each.shape[1] else np.zeros(len(each))
-    counts = np.bincount(inverse, minlength=costs.shape[1])
-    return _timed(whole, (split * counts).sum(axis=2), each, classes[inverse], costs.spent(whole, inverse))
+def _alone(costs: _Costs, split: Any, passes: Sequence[Any], classes: Any) -> list[list[Timed]]:
+    found = []
+    for inverse in passes:
+        each = (costs.work + costs.start)[:, inverse]
+        # one after the other, as they are launched: another order has another last digit
+        whole = np.cumsum(each, axis=1)[:, -1] if each.shape[1] else np.zeros(len(each))
+        counts = np.bincount(inverse, minlength=costs.shape[1])
+        parts = (split * counts).sum(axis=2)
+        found.append(_timed(whole, parts, each, classes[inverse], costs.spent(whole, inverse)))
+    return found
 
 
-def _queued(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed]:
+def _queued(costs: _Costs, split: Any, passes: Sequence[Any], classes: Any) -> list[list[Timed]]:
     """As roof._queued: the host issues, the device executes."""
-    n, count = costs.shape[0], len(inverse)
-    work, start, step = (np.ascontiguousarray(each[:, inverse].T) for each in (costs.work, costs.start, costs.step))
+    found: dict[int, list[Timed]] = {}
+    for count in {len(inverse) for inverse in passes}:
+        # those of as many kernels side by side: no step hangs on another pass
+        these = [i for i, inverse in enumerate(passes) if len(inverse) == count]
+        found.update(zip(these, _issued(costs, split, [passes[i] for i in these], classes), strict=True))
+    return [found[i] for i in range(len(passes))]
+
+
+def _issued(costs: _Costs, split: Any, passes: Sequence[Any], classes: Any) -> Iterator[list[Timed]]:
+    """Passes of as many kernels."""
+    count, n = len(passes[0]), costs.shape[0] * len(passes)
+    work, start, step = (
+        np.concatenate([each.T[inverse] for inverse in passes], axis=1) for each in (costs.work, costs.start, costs.step)
+    )
     # after each kernel: when the host has issued it, when the device is done with it
     issued, done, ready = np.cumsum(step, axis=0), np.zeros((count + 1, n)), np.empty((count, n))
     for at, before, after, *parts in zip(ready, done[:-1], done[1:], start, issued, work, strict=True):
@@ -382,11 +398,20 @@ def _queued(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed
     waits, added = issued > ready, np.diff(done, axis=0)
     whole = np.concatenate([np.zeros((1, n)), np.cumsum(added, axis=0)])
     waited = np.where(waits.any(axis=0), count - 1 - waits[::-1].argmax(axis=0), -1) if count else np.full(n, -1)
+    for i, inverse in enumerate(passes):
+        at = slice(i * costs.shape[0], (i + 1) * costs.shape[0])
+        parts = _split(costs, split, inverse, whole[:, at], waited[at], added[:, at])
+        yield _timed(whole[-1, at], parts, added[:, at].T, classes[inverse], costs.spent(whole[-1, at], inverse))
+
+
+def _split(costs: _Costs, split: Any, inverse: Any, whole: Any, waited: Any, added: Any) -> Any:
+    """[part, device]: of a pass, by PARTS. The host makes what came before the last kernel that the device waited for."""
+    n = costs.shape[0]
     found, rows = np.empty((len(PARTS), n)), np.arange(n)
     for at in np.unique(waited):
         these, counts = waited == at, np.bincount(inverse[at + 1 :], minlength=costs.shape[1])
         found[:, these] = (split[:, these] * counts).sum(axis=2)
-    if count:
+    if len(inverse):
         last = inverse[np.maximum(waited, 0)]
         at = {name: part[rows, last].reshape(-1, 1) for name, part in costs.of_work.items()}
         busy = costs.work[rows, last].reshape(-1, 1)
@@ -394,20 +419,17 @@ def _queued(costs: _Costs, split: Any, inverse: Any, classes: Any) -> list[Timed
         found += np.where(met, costs.parts([at], busy)[:, :, 0], 0.0)
         hidden, own = whole[waited, rows], added[waited, rows]
         found[PARTS.index(("overhead", HOST))] += np.where(met, hidden + own - busy[:, 0], 0.0)
-    return _timed(whole[-1], found, added.T, classes[inverse], costs.spent(whole[-1], inverse))
+    return found
 
 
 def _timed(whole: Any, split: Any, each: Any, classes: Any, spent: tuple[Any, Any]) -> list[Timed]:
     """`each` has the seconds that every launch adds, on each device; `classes` what it is."""
-    by_class = {klass: each[:, classes == klass].sum(axis=1) for klass in dict.fromkeys(classes)}
-    squares = np.einsum("ij,ij->i", each, each)
+    names = list(dict.fromkeys(classes))
+    by_class = [each[:, classes == klass].sum(axis=1).tolist() for klass in names]
+    seconds = zip(*by_class, strict=True) if names else [()] * len(whole)
+    squares = np.einsum("ij,ij->i", each, each).tolist()
+    joules = [np.broadcast_to(part, whole.shape).tolist() for part in spent]
     return [
-        Timed(
-            float(time),
-            tuple(map(float, split[:, i])),
-            Mix({klass: float(seconds[i]) for klass, seconds in by_class.items()}, float(squares[i])),
-            float(spent[0][i]),
-            float(spent[1][i]),
-        )
-        for i, time in enumerate(whole)
+        Timed(time, tuple(parts), Mix(dict(zip(names, of, strict=True)), square), *energy)
+        for time, parts, of, square, *energy in zip(whole.tolist(), split.T.tolist(), seconds, squares, *joules, strict=True)
     ]

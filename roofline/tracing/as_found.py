@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from roofline.records import identity
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.functions import Function
 
@@ -51,7 +52,7 @@ class AsFound:
         self.containers: list[tuple[Any, Any]] = []
         self.objects: list[tuple[Any, dict[str, Any]]] = []
         self.others: list[Callable[[], Any]] = []
-        self.seen = {id(m) for m, _ in self.modules}
+        self.seen = {identity(m) for m, _ in self.modules}
         self.classes: dict[type, dict[str, Any] | None] = {}
         self.spaces: dict[str, dict[str, Any]] = {}
         # those that a model or function holds
@@ -86,9 +87,9 @@ class AsFound:
         seen, open_ = self.seen, [v for v in values if type(v) not in _ATOMS]
         while open_ and len(seen) < _MOST_SEEN:
             value = open_.pop()
-            if id(value) in seen:
+            if identity(value) in seen:
                 continue
-            seen.add(id(value))
+            seen.add(identity(value))
             kind = type(value)
             if kind in _CONTAINERS:
                 self.containers.append((value, value.copy() if value else None))
@@ -164,8 +165,8 @@ class AsFound:
         space = getattr(sys.modules.get(name), "__dict__", {})
         self.spaces[name] = {k: v for k, v in space.items() if v is None or isinstance(v, torch.Tensor)}
         for v in space.values():
-            if type(v) in _CONTAINERS and len(v) <= _MOST_ITEMS and id(v) not in self.seen:
-                self.seen.add(id(v))
+            if type(v) in _CONTAINERS and len(v) <= _MOST_ITEMS and identity(v) not in self.seen:
+                self.seen.add(identity(v))
                 base = _base(v)
                 self.others.append(partial(_without_tensors, v, base, _items(v, base)))
         self._caches(space.values())
@@ -173,8 +174,8 @@ class AsFound:
     def _caches(self, values: Iterable[Any]) -> None:
         """Those of functools: one that has grown holds tensors of the pass, and begins anew."""
         for v in values:
-            if type(v) is _CACHED and id(v) not in self.seen:
-                self.seen.add(id(v))
+            if type(v) is _CACHED and identity(v) not in self.seen:
+                self.seen.add(identity(v))
                 self.others.append(partial(_forgotten, v, v.cache_info().misses))
 
     def _script(self, m: Any) -> None:
@@ -262,8 +263,8 @@ def _refilled(value: Any, base: Any, held: list[Any]) -> None:
 
 def _without_tensors(value: Any, base: Any, held: list[Any]) -> None:
     """A table of a Python module holds again what it held, where the pass put tensors into it; what else came stays."""
-    before = set(map(id, _values(held, base)))
-    came = [v for v in _values(_items(value, base), base) if id(v) not in before]
+    before = set(map(identity, _values(held, base)))
+    came = [v for v in _values(_items(value, base), base) if identity(v) not in before]
     if next(tensors_in(came), None) is not None:
         _refilled(value, base, held)
 

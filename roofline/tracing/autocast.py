@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from roofline.records import identity
 from roofline.tracing.arguments import map_tensors, tensors_in
 
 _LOWER = """
@@ -96,10 +97,10 @@ class Casts:
     def _cast(self, t: torch.Tensor, target: torch.dtype) -> torch.Tensor:
         if not t.dtype.is_floating_point or t.dtype in (target, torch.float64):
             return t
-        known = self.known.get(id(t))
+        known = self.known.get(identity(t))
         if known is None or known[1].kind != "parameter" or target == torch.float32 or not self.keeps:
             return t.to(target)
-        cached = self.weights.get((id(t), target))
+        cached = self.weights.get((identity(t), target))
         if cached is None:
-            cached = self.weights[id(t), target] = t.to(target)
+            cached = self.weights[identity(t), target] = t.to(target)
         return cached

@@ -22,7 +22,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.errors import UsageError
-from roofline.records import Op, OpSpec
+from roofline.records import Op, OpSpec, identity
 from roofline.tracing import built, memo, subclasses
 from roofline.tracing.arguments import add_key, is_packed, map_tensors, tensors_in, unpacked
 from roofline.tracing.autocast import LOWER, POLICIES, Casts
@@ -138,7 +138,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         store = self.by_storage.get(storage._cdata)
         if store is None:
             store = self.by_storage[storage._cdata] = Store(self, kind, storage.nbytes(), name)
-        self.known[id(t)] = (meta_of(tuple(t.shape), t.stride(), t.dtype), store)
+        self.known[identity(t)] = (meta_of(tuple(t.shape), t.stride(), t.dtype), store)
         self.kept.append(t)
 
     def adopt_packed(self, packed: Any, name: str = "") -> Packed:
@@ -172,10 +172,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         tag: tuple[Meta, Store] | None = getattr(t, "_roofline", None)
         if tag is not None and tag[1].recorder is self:
             return tag
-        tag = self.known.get(id(t))
+        tag = self.known.get(identity(t))
         if tag is None:
             self.adopt(t, getattr(t, "_roofline_kind", "constant"))
-            tag = self.known[id(t)]
+            tag = self.known[identity(t)]
         return tag
 
     def _to_meta(self, t: torch.Tensor) -> torch.Tensor:
@@ -183,7 +183,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
         It is the same memory for the record, whichever of the two is asked, and lives as long.
         """
-        swap = self.swapped.get(id(t))
+        swap = self.swapped.get(identity(t))
         if swap is None:
             swap = getattr(t, "_roofline_meta", None)
         if swap is None:
@@ -191,8 +191,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             swap = _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
             self._mark(swap, meta, store)
             self.integers.update({} if t.is_floating_point() else {store.id: t.detach()})
-            if id(t) in self.known:
-                self.swapped[id(t)] = swap
+            if identity(t) in self.known:
+                self.swapped[identity(t)] = swap
             else:  # made by an operator: it goes when the model lets go of it
                 t._roofline_meta = swap  # type: ignore[attr-defined]  # our mark on torch's object
         return swap
@@ -281,9 +281,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return results[0] if entry.single else tuple(results)
 
     def _record(self, spec: OpSpec, tags: list[tuple[Meta, Store]], outputs: tuple[int, ...]) -> None:
-        index = self.spec_index.get(id(spec))
+        index = self.spec_index.get(identity(spec))
         if index is None:
-            index = self.spec_index[id(spec)] = len(self.specs)
+            index = self.spec_index[identity(spec)] = len(self.specs)
             self.specs.append(spec)
         self.ops.append(Op(index, self.layer, tuple([tag[1].id for tag in tags]), outputs, self.phase))
 
@@ -331,7 +331,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             for i in mutated(func, info, args, kwargs, tensors):
                 if not tensors[i].is_meta and tags[i][1].kind != "activation":
                     self.spared.append((tensors[i], tensors[i].clone()))
-        before = {id(t): tag for t, tag in zip(tensors, tags, strict=True)}
+        before = {identity(t): tag for t, tag in zip(tensors, tags, strict=True)}
         loaded = "torch._dynamo" in sys.modules
         result = self._call(func, args, kwargs)
         if not loaded and "torch._dynamo" in sys.modules:
@@ -344,7 +344,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         born, out_metas, ids, fresh, aliased = len(self.ops), [], [], bool(flat), bool(flat)
         by_cdata = {t.untyped_storage()._cdata: tag[1] for t, tag in zip(tensors, tags, strict=True)} if flat else {}
         for t in flat:
-            tag = before.get(id(t))
+            tag = before.get(identity(t))
             if tag is not None and not info.tracks:
                 fresh = False
             else:
@@ -357,8 +357,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
                 else:
                     fresh = False
                 tag = (meta, store)
-                if id(t) in self.known:
-                    self.known[id(t)] = tag
+                if identity(t) in self.known:
+                    self.known[identity(t)] = tag
                 else:
                     self._mark(t, meta, store)
             out_metas.append(tag[0])

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from roofline.isolation.accelerator import IDLE
+from roofline.records import identity
 from roofline.tracing.recorder import Recorder
 from roofline.tracing.ways import Way
 
@@ -238,7 +239,7 @@ class Threads:
 
     def _left(self, m: nn.Module, inputs: Any, output: Any) -> None:
         guest = self.guests.get(get_ident())
-        if guest is not None and id(m) in self.known:
+        if guest is not None and identity(m) in self.known:
             guest[0] -= 1
             if not guest[0]:
                 del self.guests[get_ident()]

@@ -15,7 +15,7 @@ from roofline import compat
 from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
-from roofline.records import InputInfo, ModelInfo, Storage, Trace
+from roofline.records import InputInfo, ModelInfo, Storage, Trace, identity
 from roofline.request import NO_IMAGES, NO_LOOP
 from roofline.tracing import built, lazy, looks, regions, steps, subclasses, threads, unfinished
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
@@ -166,9 +166,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
         if indexed:  # of a real run torch itself looks
             from roofline.tracing import ranges  # a first trace without indices need not wait for it
 
-            found_there = [(t, recorder.known.get(id(swap.done[id(t)]))) for t in swap.originals]
+            found_there = [(t, recorder.known.get(identity(swap.done[identity(t)]))) for t in swap.originals]
             integers = recorder.integers | {tag[1].id: t for t, tag in found_there if tag is not None}
-            given = {recorder.known[id(t)][1].id for _, t in inputs}  # of which the caller is told by their names
+            given = {recorder.known[identity(t)][1].id for _, t in inputs}  # of which the caller is told by their names
     del output, loss
     for path, (weights, scales) in packed:
         params += [(f"{path}.weight", t) for t in weights if t is not None]
@@ -253,7 +253,7 @@ def _bytes(tensors: Sequence[tuple[str, torch.Tensor]]) -> int:
 def _one_memory(recorder: Recorder, swap: _Swap) -> None:
     """A view of a parameter, which a model may hold as a plain tensor, is over the memory of its stand-in."""
     for t in swap.originals:
-        known = recorder.known.get(id(swap.done[id(t)]))
+        known = recorder.known.get(identity(swap.done[identity(t)]))
         if known is not None and t.layout == torch.strided and not t.is_nested:
             recorder.by_storage.setdefault(t.untyped_storage()._cdata, known[1])
 
@@ -289,7 +289,7 @@ class _Swap:
         as_it_is = t.dtype == dtype and (form is None or t.stride() == _last(t, dtype, form).stride())
         if not self.grad and as_it_is and (t.is_meta or (self.device is None and isinstance(t, nn.Parameter))):
             return t
-        new = self.done.get(id(t))
+        new = self.done.get(identity(t))
         if new is None:
             weights = isinstance(t, nn.Parameter)
             # what a pass may write to, a buffer or an input, is copied
@@ -302,7 +302,7 @@ class _Swap:
                     new.__class__ = type(t)  # type: ignore[assignment]  # a class of the library's own
             elif self.grad and t.requires_grad:  # an input of which the gradient is asked
                 new = new.detach().requires_grad_()
-            self.done[id(t)] = new
+            self.done[identity(t)] = new
             self.originals.append(t)
         return new
 
@@ -317,14 +317,14 @@ class _Swap:
 
     def _of_parts(self, t: torch.Tensor) -> torch.Tensor:
         """One of its class over stand-ins: in its own dtypes, since they are what it is stored in."""
-        new = self.done.get(id(t))
+        new = self.done.get(identity(t))
         if new is None:
             dtype, self.dtype = self.dtype, None
             new = subclasses.with_parts(t, self.tensor)
             self.dtype = dtype
             if isinstance(t, nn.Parameter):
                 new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
-            self.done[id(t)] = new
+            self.done[identity(t)] = new
             self.originals.append(t)
         return new
 
@@ -346,7 +346,7 @@ class _Swap:
             tables: list[tuple[dict[str, Any], list[tuple[str, torch.Tensor]]]]
             weights, others = table_of(m, "_parameters"), table_of(m, "_buffers")
             # a weight in few bits may be a buffer
-            tables = [(weights, found[0]), (others, found[0] if id(m) in modules.in_words else found[1])]
+            tables = [(weights, found[0]), (others, found[0] if identity(m) in modules.in_words else found[1])]
             for table, out in tables:
                 for key, t in table.items():
                     if t is None or (table is others and t.layout != torch.strided):  # see `subclasses.left_out`
@@ -354,7 +354,7 @@ class _Swap:
                     new = self.tensor(t)
                     if new is not t:
                         table[key] = new
-                    if id(new) not in seen:
-                        seen.add(id(new))
+                    if identity(new) not in seen:
+                        seen.add(identity(new))
                         out.append((f"{path}.{key}" if path else key, new))
         return found

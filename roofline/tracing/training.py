@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from roofline import compat
 from roofline.errors import UsageError
-from roofline.records import OpSpec
+from roofline.records import OpSpec, identity
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.autocast import POLICIES
 from roofline.tracing.composites import IMPLICIT, attention, recurrent
@@ -83,7 +83,7 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
         tag: tuple[Any, Store] | None = getattr(t, "_roofline", None)
         if tag is not None and tag[1].recorder is self:
             return tag
-        if id(t) not in self.known:
+        if identity(t) not in self.known:
             # a tensor that autograd made or unpacked: the storage tells
             store: Store | None = getattr(t.untyped_storage(), "_roofline", None)
             if store is not None and store.recorder is self:
@@ -166,7 +166,7 @@ class TrainingRecorder(Recorder):  # type: ignore[no-untyped-call]  # torch's ow
             self.stack.clear()  # it stops in the middle, when all that is needed is there
         variable = getattr(node, "variable", None)
         if variable is not None:
-            return self.param_layer.get(id(variable), 0)
+            return self.param_layer.get(identity(variable), 0)
         return self._layer_of(number)
 
     def _layer_of(self, number: int) -> int:
@@ -235,14 +235,14 @@ class Step:
                 if not t.is_meta:
                     t.zero_()
                 recorder.adopt(t, "state", f"{path}.{key}")
-                recorder.storage_layer[recorder.store_of(t)] = owners.get(id(p), 0)
+                recorder.storage_layer[recorder.store_of(t)] = owners.get(identity(p), 0)
                 self.state[key].append(t)
         for path, p in self.params:
-            recorder.storage_layer[recorder.store_of(p)] = owners.get(id(p), 0)
+            recorder.storage_layer[recorder.store_of(p)] = owners.get(identity(p), 0)
             if self.optimizer != "sgd":
                 counter = torch.ones(())  # on the host, a number that the update reads
                 recorder.adopt(counter, "state", f"{path}.step")
-                recorder.storage_layer[recorder.store_of(counter)] = owners.get(id(p), 0)
+                recorder.storage_layer[recorder.store_of(counter)] = owners.get(identity(p), 0)
                 self.state.setdefault("step", []).append(counter)
 
     def run(self, output: Any) -> torch.Tensor:
@@ -267,7 +267,7 @@ class Step:
         recorder.phase, recorder.layer = "optimizer", 0
         for path, p in self.params:
             if p.grad is not None:
-                recorder.rename(recorder.store_of(p.grad), "gradient", path, recorder.param_layer.get(id(p), 0))
+                recorder.rename(recorder.store_of(p.grad), "gradient", path, recorder.param_layer.get(identity(p), 0))
         with torch.no_grad():
             self._update()
         return loss

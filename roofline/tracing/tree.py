@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from roofline import compat
 from roofline.errors import ModelError, UsageError
 from roofline.isolation import failures
-from roofline.records import Layer, Op, TensorSpec, around
+from roofline.records import Layer, Op, TensorSpec, around, identity
 from roofline.tracing import lazy, packing
 from roofline.tracing.arguments import elements, packed_in, tensors_in, unpacked
 from roofline.tracing.recorder import Recorder
@@ -53,14 +53,14 @@ class Modules:
         self.paths = self.named if links == len(self.named) - 1 else list(_paths(root, len(self.named)))
         self.index: dict[int, list[int]] = {}
         for i, (_, m) in enumerate(self.paths):
-            self.index.setdefault(id(m), []).append(i)
+            self.index.setdefault(identity(m), []).append(i)
         self.calls = [0] * len(self.paths)
         self.outputs: dict[int, tuple[int, ...]] = {}
         self.stack = recorder.stack
         # packed weights of quantized modules: (index of the module, the object)
-        self.packed: list[tuple[int, Any]] = [(self.index[id(m)][0], v) for _, m in self.named for v in packed_in(m)]
+        self.packed: list[tuple[int, Any]] = [(self.index[identity(m)][0], v) for _, m in self.named for v in packed_in(m)]
         # of layers that hold their weight in few bits, what their tensors stand for: module by id -> name -> numbers
-        self.in_words = {id(m): found for _, m in self.named if (found := packing.stands_for(m))}
+        self.in_words = {identity(m): found for _, m in self.named if (found := packing.stands_for(m))}
         # own parameters, and those of them that require a gradient
         self.trainable = [0] * len(self.paths)
         self.owned = self._own_params()
@@ -78,11 +78,11 @@ class Modules:
                 if is_lazy(p):
                     name = f"{path}.{key}" if path else key
                     raise UsageError(f"the lazy parameter {name} has no shape yet; call the model once on an example first")
-                if p is not None and id(p) not in seen:
-                    seen.add(id(p))
-                    own += 0 if id(m) in self.in_words else elements(p)
-                    self.trainable[self.index[id(m)][0]] += p.numel() if p.requires_grad else 0
-            owned[self.index[id(m)][0]] = own + sum(self.in_words.get(id(m), {}).values())
+                if p is not None and identity(p) not in seen:
+                    seen.add(identity(p))
+                    own += 0 if identity(m) in self.in_words else elements(p)
+                    self.trainable[self.index[identity(m)][0]] += p.numel() if p.requires_grad else 0
+            owned[self.index[identity(m)][0]] = own + sum(self.in_words.get(identity(m), {}).values())
         for i, packed in self.packed:
             owned[i] += sum(t.numel() for t in unpacked(packed)[0] if t is not None)
         return owned
@@ -106,7 +106,7 @@ class Modules:
         found: dict[int, int] = {}
         for _, m in self.named:
             for p in m._parameters.values():
-                found.setdefault(id(p), self.index[id(m)][0])
+                found.setdefault(identity(p), self.index[identity(m)][0])
         return found
 
     def _parents(self) -> list[int]:
@@ -119,7 +119,7 @@ class Modules:
         recorder, stack, index, calls = self.recorder, self.stack, self.index, self.calls
 
         def enter(m: nn.Module, inputs: Any) -> None:
-            places = index.get(id(m))
+            places = index.get(identity(m))
             if places is not None:
                 recorder.arrived()
                 i = places[0] if len(places) == 1 else self._called_at(places)
@@ -129,7 +129,7 @@ class Modules:
                 calls[i] += 1
 
         def leave(m: nn.Module, inputs: Any, output: Any) -> None:
-            places = index.get(id(m))
+            places = index.get(identity(m))
             if places is not None:
                 recorder.resumed()
                 # a module that caught an exception of a child's has left it on the stack
@@ -183,7 +183,7 @@ class Modules:
         asked.gradients |= "nference tensor" in words or "does not require grad" in words
         stopped.asked = asked
         stopped.made = sum(nbytes for nbytes, kind, _, _ in recorder.storages if kind == "activation")
-        stores = [recorder.known[id(t)][1].id for _, t in inputs]
+        stores = [recorder.known[identity(t)][1].id for _, t in inputs]
         stopped.limits = drawn.limits(recorder.ops, recorder.specs, stores)
         return stopped
 
@@ -264,9 +264,11 @@ def _paths(root: nn.Module, modules: int) -> Iterator[tuple[str, nn.Module]]:
     while open_ and len(found) <= most:
         path, m, above = open_.pop()
         found.append((path, m))
-        inside = above | {id(m)}
+        inside = above | {identity(m)}
         children = [
-            (f"{path}.{n}" if path else n, c, inside) for n, c in m._modules.items() if c is not None and id(c) not in inside
+            (f"{path}.{n}" if path else n, c, inside)
+            for n, c in m._modules.items()
+            if c is not None and identity(c) not in inside
         ]
         open_ += reversed(children)
     return iter(found) if not open_ else root.named_modules()
