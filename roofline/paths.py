@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -69,6 +68,8 @@ def _traces(name: str) -> bool:
 @cache
 def code_state(after: bool = True, package: Path = PACKAGE) -> str:
     """The content of this program's files; without `after`, of those that a trace depends on."""
+    from hashlib import sha256  # it loads OpenSSL, which a list of devices need not hold
+
     whole = sha256()
     for name in code_files(package):
         if after or _traces(name):

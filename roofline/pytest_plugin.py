@@ -21,7 +21,7 @@ def check(model: Any, inputs: Any = None, /, **given: Any) -> None:
     from roofline.analysis.declared import LIMIT_KEYS
     from roofline.analysis.metrics import BY_NAME
     from roofline.errors import UsageError, nearest
-    from roofline.views import listing
+    from roofline.views import checked
 
     held, options = [], {}
     allow = given.pop("allow_unknown", False)
@@ -50,7 +50,7 @@ def check(model: Any, inputs: Any = None, /, **given: Any) -> None:
     label = model if isinstance(model, str) else type(model).__name__
     verdict = limits.check(limits.Held(label=label, limits=held, allow_unknown=allow), found)
     if not verdict.ok:
-        pytest.fail(f"roofline_budget is broken\n{listing.verdicts([verdict])}", pytrace=False)
+        pytest.fail(f"roofline_budget is broken\n{checked.verdicts([verdict])}", pytrace=False)
 
 
 @pytest.fixture

@@ -21,14 +21,14 @@ sys.exit(code)
 """
 
 
-def heavy_imports(*args: str, cwd: Path | None = None) -> set[str]:
-    """Run the program on `args` and return the heavy packages that it imported."""
+def heavy_imports(*args: str, cwd: Path | None = None, heavy: tuple[str, ...] = HEAVY) -> set[str]:
+    """Run the program on `args` and return those of the heavy packages that it imported."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 0, done.stderr
     imported = next(line for line in done.stderr.splitlines() if line.startswith("IMPORTED"))
-    return set(HEAVY) & set(imported.split())
+    return set(heavy) & set(imported.split())
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,12 @@ def test_module_imports_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit(' '.join(set({HEAVY!r}) & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, f"importing {module} brings in {done.stderr}"
+
+
+@pytest.mark.parametrize("args", ["devices", "devices t4"])
+def test_a_list_of_devices_holds_neither_openssl_nor_limits(args: str) -> None:
+    """Which hashlib and the verdicts of budgets bring: together a sixth of the memory that it takes."""
+    assert heavy_imports(*args.split(), heavy=("_hashlib", "fractions")) == set()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from roofline import units
 from roofline.analysis.diff import Diff
 from roofline.analysis.metrics import BY_NAME, percent, text
+from roofline.views.checked import named, shift
 from roofline.views.gate import cell
-from roofline.views.listing import named, shift
 
 
 def markdown(d: Diff, failed: Sequence[str] = (), top: int = 20) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from roofline.gate.published import Checked, exit_code
 from roofline.views import reports
+from roofline.views.checked import annotation
 from roofline.views.gate import cell
-from roofline.views.listing import PLAIN, Painter, annotation, safe
+from roofline.views.listing import PLAIN, Painter, safe
 from roofline.views.text import to_json
 
 

@@ -15,7 +15,7 @@ from roofline.analysis.changes import LayerChange
 from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.views import text
-from roofline.views.listing import diff as show
+from roofline.views.checked import diff as show
 
 
 def slower(a: Analysis, factor: float) -> Analysis:

@@ -24,7 +24,7 @@ from roofline.analysis.metrics import BY_NAME, METRICS, exact, parse
 from roofline.errors import BudgetFileError
 from roofline.gate import baseline
 from roofline.records import Analysis
-from roofline.views import gate, listing
+from roofline.views import checked, gate
 
 
 def load(path: Path, text: str, name: str = "roofline.toml") -> list[budgets.Budget]:
@@ -61,7 +61,7 @@ def test_at_the_limit_and_one_unit_beyond(metric: str, kind: str, side: str, lev
         assert finding.limit == bound
         assert verdict.ok is (ok or level == "warn")
         assert limits.exit_code([verdict]) == int(not ok and level == "fail")
-        shown = listing.verdicts([verdict])
+        shown = checked.verdicts([verdict])
         assert ("FAIL" in shown, "warn  " in shown) == (not ok and level == "fail", not ok and level == "warn")
 
 
@@ -319,7 +319,7 @@ def test_reports(a: Analysis, tmp_path: Path) -> None:
     assert "2 of 4 limits broken, 1 of 2 budgets not checked." in text
     assert "<x>" not in text
     assert "\x1b" not in text
-    commands = listing.github(found)
+    commands = checked.github(found)
     assert [line[:9] for line in commands.splitlines()] == ["::warning", "::error f", "::error f", "::error f"]
 
 

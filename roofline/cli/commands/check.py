@@ -152,7 +152,7 @@ def run(  # long: the help of the command
     from roofline.analysis import budgets
     from roofline.analysis import limits as rules
     from roofline.gate import patterns
-    from roofline.views import gate, listing
+    from roofline.views import checked, gate
 
     json = report.json
     if json and report.github:
@@ -195,9 +195,9 @@ def run(  # long: the help of the command
     if json:
         out_json(document)
     else:
-        out(listing.verdicts(found, painter(), skipped))
+        out(checked.verdicts(found, painter(), skipped))
         if report.github or os.environ.get("GITHUB_ACTIONS") == "true":
-            out(listing.github(found, where if len(paths) == 1 else ""))
+            out(checked.github(found, where if len(paths) == 1 else ""))
         for text in notes:
             note(text)
     gate.write(targets, document, found)
@@ -296,7 +296,7 @@ def _update(found: Sequence[Verdict], analyses: dict[str, tuple[Budget, Analysis
     """Write the baselines; what is said about it."""
     from roofline.analysis.budgets import baseline_of
     from roofline.gate import baseline
-    from roofline.views import files, listing
+    from roofline.views import checked, files
 
     said: list[str] = []
     contents: dict[Path, bytes] = {}
@@ -317,7 +317,7 @@ def _update(found: Sequence[Verdict], analyses: dict[str, tuple[Budget, Analysis
         new = {b.key: baseline.entry(a) for b, a in analyses.values() if b.file == path and b.request is not None}
         if not silent:
             was, now = ({key: entry.totals for key, entry in side.items()} for side in (old, keep | new))
-            out(listing.baseline(was, now, painter()))
+            out(checked.baseline(was, now, painter()))
         contents[target] = baseline.text(keep | new).encode()
         said.append(f"wrote {target}")
     files.write_all(contents)

@@ -83,7 +83,7 @@ def run(  # long: the help of the command
     limits.apply()
     from roofline.analysis import diff as compare
     from roofline.gate import revisions
-    from roofline.views import diffs, files, listing
+    from roofline.views import checked, diffs, files
     from roofline.views.text import to_json
 
     conditions = [compare.condition(text) for text in fail_on or []]
@@ -103,7 +103,7 @@ def run(  # long: the help of the command
     if json:
         out_json(document)
     else:
-        out(listing.diff(found, painter()))
+        out(checked.diff(found, painter()))
     texts = {
         ".md": lambda: diffs.markdown(found, failures).encode(),
         ".json": lambda: to_json(document),

@@ -12,7 +12,7 @@ from roofline.analysis.metrics import BY_NAME, percent, text
 from roofline.records import Analysis, LayerRow
 from roofline.units import seconds
 from roofline.views import diffs
-from roofline.views.listing import named
+from roofline.views.checked import named
 from roofline.views.page import frame, micro
 
 NUMBERS = ("params", "flops", "bytes", "time_s")
