@@ -28,17 +28,15 @@ SHARED_BLOCKS = 3
 # ------------------------------------------------------------------------------------------------ bytes
 
 
-def _apart(elements: Value, nbytes: Value, launches: Value, c: Gpu, machine: Machine, xp: Any, held: bool = False) -> Value:
-    """Seconds of kernels of their own before and after an operator's: they go element by element through `nbytes`.
+def _apart(elements: Value, nbytes: Value, launches: Value, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of kernels of their own before and after an operator's, which go element by element through `nbytes`.
 
-    `held`: they change what was written last in its place, half of them read and half written, so that what fits a cache is
-    found there, as the operator after them would find it.
+    They read half of them and write half. What they read was written last, and what they write is read next: what fits a
+    cache is found there.
     """
     slow = elements * c.element / (machine.units * machine.clock * machine.sustained)
     nearer = machine.levels[:-1]
-    moved: list[Value] = [*(0.0 for _ in nearer), nbytes]
-    if held:
-        moved = [nbytes, *(nbytes * (1 - resident(nbytes / 2, size * c.residency, xp)) for size, _ in nearer)]
+    moved = [nbytes, *(nbytes * (1 - resident(nbytes / 2, size * c.residency, xp)) for size, _ in nearer)]
     seconds, _ = join(slow, _delivered(moved, 1.0, c, machine), c.overlap, xp)
     return seconds + xp.where(elements > 0, launches, 0) * machine.launch
 
@@ -50,7 +48,7 @@ def _beside(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
     _, simt = peak_of(f, machine, xp)
     size = f.bits / 8
     biased = xp.where(f.access.bias > 0, f.write, 0.0)
-    biases = _apart(biased / size, 2.0 * biased, 1, c, machine, xp, held=True)
+    biases = _apart(biased / size, 2.0 * biased, 1, c, machine, xp)
     if klass == "depthwise_conv":
         return xp.where(f.access.last > 0, biases, 0.0)
     passed = (f.read + f.write + f.access.again - f.access.biased) * (c.copy_grouped if klass == "grouped_conv" else c.copy_kxk)

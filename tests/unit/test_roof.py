@@ -178,6 +178,20 @@ def test_winograd_saves_arithmetic_where_it_applies(gpu: Device) -> None:
     assert 9 / 4 * small < large < 9 / 1.5 * small
 
 
+def test_copies_around_a_convolution_find_in_the_last_cache_what_fits() -> None:
+    large = lookup("rtx-4090")
+    near, far = large.levels[-2:]
+    small = replace(large, levels=(*large.levels[:-2], replace(near, size=2**20), far))
+
+    def copies(images: int, device: Device) -> float:
+        row_major, last = (work_of(conv_kernel(images, 64, 64, 28, 3, dtype="float16", last=x), device) for x in (0, 1))
+        return row_major - last
+
+    # 6 MB each way fit in half of 72 MB and not in 1 MB; 100 MB fit in neither
+    assert copies(64, large) < 0.6 * copies(64, small)
+    assert copies(1024, large) == pytest.approx(copies(1024, small), rel=0.02)
+
+
 def test_winograd_inside_one_kernel_pads_each_image_to_its_blocks() -> None:
     """A block takes 8 x 16 pixels of one image, so 17 x 17 are three times 16 x 16; Pascal has others too."""
 
