@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+HALVES = getattr(torch, "float4_e2m1fn_x2", None)  # a dtype of two numbers in a byte
+
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
@@ -83,6 +85,8 @@ def is_quantized(module: torch.nn.Module) -> bool:
 def elements(p: torch.Tensor) -> int:
     """Numbers in a parameter; of one that is stored packed, those that it stands for."""
     count: int = getattr(p, "_roofline_elements", -1)
+    if count < 0 and p.dtype == HALVES:
+        return 2 * p.numel()
     return p.numel() if count < 0 else count
 
 

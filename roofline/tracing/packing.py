@@ -8,11 +8,13 @@ say `in_features` and `out_features`; where a layer has no such names, its bits,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+
+from roofline.tracing.arguments import HALVES
 
 # How layers call their sizes.
 _SIZES = (("in_features", "out_features"), ("infeatures", "outfeatures"))
@@ -21,6 +23,8 @@ _BITS = 1, 16
 # How layers call the bits of a number, and numbers that a word holds.
 _WIDTHS = ("bits", "nbits", "num_bits", "w_bit", "w_bits", "wbits", "weight_bits", "bit_width")
 _IN_A_WORD = (2, 4, 8, 16)
+# ... and how a tensor of words that is a weight is called
+_WEIGHTS = ("weight", "packed")
 # What holds words or bytes of a weight; indices are int64.
 _WORDS = (torch.int32, torch.int16, torch.uint8, torch.int8)
 
@@ -51,49 +55,83 @@ def _numbers(m: nn.Module) -> int:
     return 0
 
 
+def unsure(modules: Iterable[tuple[str, nn.Module]], known: Container[int]) -> list[str]:
+    """A note for tensors of bytes or words that are weights, where nothing tells how many numbers an element holds. `known` are
+    the layers, by id, with a packed weight."""
+    some = ((path, m) for path, m in modules if (id(m) in known or _whole_weights(m)) and not _numbers(m))
+    names = [f"{path}.{name}".lstrip(".") for path, m in some for name in (_found(m)[1] or _bytes_alone(m))]
+    if not names:
+        return []
+    named = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+    return [
+        f"weights in bytes or words of which nothing tells how many numbers one holds: {named}; counted as one each, "
+        "so the parameters are the least that they may be"
+    ]
+
+
+def _whole_weights(m: nn.Module) -> bool:
+    """Whether a parameter is of whole numbers."""
+    return any([t is not None and t.dtype in _WORDS for t in (m.__dict__.get("_parameters") or {}).values()])
+
+
+def _bytes_alone(m: nn.Module) -> list[str]:
+    """Parameters of bytes, which are weights whatever stands beside them."""
+    weights = m.__dict__.get("_parameters") or {}
+    said = any(type(m.__dict__.get(name)) is int for name in _WIDTHS)
+    return [name for name, t in weights.items() if t is not None and t.dtype == torch.uint8 and t.dim() > 1 and not said]
+
+
 def _without_names(m: nn.Module) -> dict[str, int]:
     """The same of a layer that does not say its sizes."""
+    return _found(m)[0]
+
+
+def _found(m: nn.Module) -> tuple[dict[str, int], list[str]]:
+    """The numbers that its tensors stand for, and of which of them nothing tells how many an element holds."""
     weights = m.__dict__.get("_parameters") or {}
     few = {n: t for n, t in _own(m) if t.dim() > 1 and (t.dtype in _WORDS or (t.is_floating_point() and t.itemsize == 1))}
     if not few:
-        return {}
+        return {}, []
     own = dict(_own(m))
-    packed = max(few, key=lambda name: few[name].numel() * few[name].itemsize)
+    packed = max(few, key=lambda name: (few[name].dtype == HALVES, few[name].numel() * few[name].itemsize))
     words = own.pop(packed)
     scales = [t for name, t in own.items() if name != "bias" and t.is_floating_point() and t.itemsize > 1]
-    in_a_word = _in_a_word(m, words, list(own.values()), scales)
+    in_a_word, sure = (2, True) if words.dtype == HALVES else _in_a_word(m, words, list(own.values()), scales)
+    if not in_a_word and scales and any(word in packed.lower() for word in _WEIGHTS):
+        in_a_word, sure = 1, False
     numbers = words.numel() * in_a_word
-    if not in_a_word or not scales or any(t.numel() >= numbers for t in scales):
-        return {}
+    if not in_a_word or not (scales or words.dtype == HALVES) or any(t.numel() >= numbers for t in scales):
+        return {}, []
+    guessed = [] if sure else [packed]
     if in_a_word == 1 and packed in weights:  # a parameter of as many numbers as it has elements is counted as any other
-        return {}
-    return {packed: numbers} | {name: t.numel() if name == "bias" else 0 for name, t in own.items()}
+        return {}, guessed
+    return {packed: numbers} | {name: t.numel() if name == "bias" else 0 for name, t in own.items()}, guessed
 
 
-def _in_a_word(m: nn.Module, words: torch.Tensor, others: list[torch.Tensor], scales: list[torch.Tensor]) -> int:
-    """The numbers that an element of such a weight holds; 0 where nothing tells."""
+def _in_a_word(m: nn.Module, words: torch.Tensor, others: list[torch.Tensor], scales: list[torch.Tensor]) -> tuple[int, bool]:
+    """The numbers that an element of such a weight holds, 0 where nothing tells; whether that is sure."""
     width = words.itemsize * 8
     for bits in (m.__dict__.get(name) for name in _WIDTHS):
         if type(bits) is int and 0 < bits <= width:
-            return width // bits
+            return width // bits, True
     zeros = [t for t in others if t.dtype == words.dtype and t.dim() > 1]
     for n in _IN_A_WORD:
         for scale in scales:
             # zero points in words as the weight, a scale for each; or a scale for each number along the words
             if any(t.dim() == scale.dim() and t.numel() * n == scale.numel() for t in zeros):
-                return n
+                return n, True
             if scale.dim() > 1 and scale.shape[-1] == words.shape[-1] * n and words.shape[0] % scale.shape[0] == 0:
-                return n
+                return n, True
         # the group of each row of the weight
         if any(t.dim() == 1 and t.shape[0] == words.shape[0] * n and t.dtype in (torch.int32, torch.int64) for t in others):
-            return n
+            return n, True
     if words.itemsize > 1:
-        return 0
+        return 0, True
     # one scale for all, for each row or column, or for groups of a row; truths may be bytes too, with a number beside them
     least = 2 if words.dtype == torch.uint8 else 1
     ends = (1, words.shape[0], words.shape[-1])
     grouped = (t.numel() in ends or (t.dim() > 1 and t.shape[0] == words.shape[0]) for t in scales if t.numel() >= least)
-    return 1 if any(grouped) else 0
+    return (1, words.dtype != torch.uint8) if any(grouped) else (0, True)
 
 
 def _own(m: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

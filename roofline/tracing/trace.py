@@ -17,7 +17,7 @@ from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
 from roofline.records import InputInfo, ModelInfo, Storage, Trace, identity
 from roofline.request import NO_IMAGES, NO_LOOP
-from roofline.tracing import built, lazy, looks, regions, steps, subclasses, threads, unfinished
+from roofline.tracing import built, lazy, looks, packing, regions, steps, subclasses, threads, unfinished
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -115,7 +115,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
         if channels_last and not swap.turned:
             raise UsageError(NO_IMAGES)
         for path, p in subclasses.stored(params):
-            recorder.adopt(p, "parameter", path)
+            # scales and zero points of a weight in few bits lie among its bytes, and are no numbers of the model's
+            recorder.adopt(p, "buffer" if path in modules.belonging else "parameter", path)
         for path, b in subclasses.stored(buffers):
             recorder.adopt(b, "buffer", path)
         _one_memory(recorder, swap)
@@ -190,6 +191,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     notes += [
         *fixed,
         *subclasses.left_out(modules.named),
+        *packing.unsure(modules.named, modules.in_words),
         *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note),
     ]
     called = module.called if isinstance(module, Function) else ()

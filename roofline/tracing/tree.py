@@ -61,6 +61,12 @@ class Modules:
         self.packed: list[tuple[int, Any]] = [(self.index[identity(m)][0], v) for _, m in self.named for v in packed_in(m)]
         # of layers that hold their weight in few bits, what their tensors stand for: module by id -> name -> numbers
         self.in_words = {identity(m): found for _, m in self.named if (found := packing.stands_for(m))}
+        self.belonging = {
+            f"{path}.{name}".lstrip(".")
+            for path, m in (self.named if self.in_words else ())
+            for name, numbers in self.in_words.get(identity(m), {}).items()
+            if not numbers
+        }
         # own parameters, and those of them that require a gradient
         self.trainable = [0] * len(self.paths)
         self.owned = self._own_params()

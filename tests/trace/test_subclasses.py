@@ -221,6 +221,8 @@ NAMELESS: dict[str, dict[str, Any]] = {
     "bytes": {"weight": words(64, 64, dtype=torch.int8), "scale": torch.ones(64, 1)},
     "halves of bytes": {"bits": 4, "weight": words(64, 32, dtype=torch.uint8), "scale": torch.ones(64, 2)},
     "fp8": {"weight": words(64, 64, dtype=torch.float8_e4m3fn), "scale": torch.ones(())},
+    # two numbers in a byte by its dtype, a scale of a byte for 16 of them
+    "fp4": {"weight": torch.empty(64, 32, dtype=torch.float4_e2m1fn_x2), "scale": words(64, 4, dtype=torch.float8_e4m3fn)},
 }
 
 
@@ -243,6 +245,45 @@ def test_packed_weights_of_layers_that_do_not_say_their_sizes(kind: str) -> None
 )
 def test_integers_beside_other_numbers_are_no_weight(held: dict[str, Any]) -> None:
     assert packing.stands_for(holding(**held)) == {}
+
+
+UNSURE = "nothing tells how many numbers one holds: "
+
+
+@pytest.mark.parametrize(
+    ("held", "counted"),
+    [
+        # bytes with a scale for each row: of eight bits or of four
+        ({"packed": words(64, 32, dtype=torch.uint8), "scale": torch.ones(64, 1)}, 64 * 32),
+        # a parameter of bytes, whatever stands beside it
+        ({"table": words(64, 32, dtype=torch.uint8)}, 64 * 32),
+        # words with a scale for each column and nothing else
+        ({"qweight": words(8, 64), "scale": torch.ones(1, 64)}, 8 * 64),
+    ],
+)
+def test_weights_of_which_nothing_tells_the_bits_are_counted_and_said(held: dict[str, Any], counted: int) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), holding(**held))
+    net[1].forward = lambda x: x  # type: ignore[method-assign]  # of a model that is none
+    found = analyze(net, args=[torch.rand(2, 4)], device="t4")
+    (name,) = (n for n in held if n != "scale")
+    assert any(f"{UNSURE}1.{name}; counted as one each" in note for note in found.notes)
+    assert found.model.params == 20 + counted
+
+
+@pytest.mark.parametrize("kind", NAMELESS)
+def test_weights_whose_bits_something_tells_are_not_said_to_be_unsure(kind: str) -> None:
+    net = holding(**NAMELESS[kind])
+    net.forward = lambda x: x
+    assert not any(UNSURE in note for note in analyze(net, args=[torch.rand(2, 4)], device="t4").notes)
+
+
+def test_what_belongs_to_a_packed_weight_is_no_part_that_never_ran() -> None:
+    """An order of the columns that this forward does not read stands for no parameters."""
+    net = InWords(16, 32, buffers=True)
+    net.register_buffer("order", torch.arange(32))
+    found = analyze(net, args=[torch.rand(2, 32)], device="t4")
+    assert not any("never ran" in note for note in found.notes)
+    assert found.model.params == 16 * 32 + 16
 
 
 class Scaled(nn.Parameter):
