@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
+
+from msgspec.structs import replace
 
 from roofline.cost.norm import SOFTMAX
 from roofline.cost.registry import Cost, Rule, add, first, prod, rule
@@ -116,6 +119,78 @@ def _causal(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 def _packed(a: Attention, lengths: T | None, masked: bool, dropout: float) -> Cost:
     """Where sequences are packed into one row their lengths are data: nobody knows the count, at most that of the row."""
     return _forward(a, masked, dropout) if lengths is None else Cost((a,), known=False)
+
+
+def _sequences(a: Attention, lengths: list[list[int]] | None, at: tuple[int, int, int]) -> tuple[Attention, ...] | None:
+    """Attention within sequences in a row of queries and keys: `lengths` are the queries and keys of each, `at` how many there
+    are and the most of each. None where nobody knows them."""
+    many, longest, keys = at
+    if lengths is None:  # as long as the longest, if the row is that long
+        return (replace(a, b=many, l=longest, s=keys),) if many * longest == a.l and many * keys == a.s else None
+    of = Counter(map(tuple, lengths))
+    return tuple(replace(a, b=n, l=queries, s=keys) for (queries, keys), n in of.items())
+
+
+def _one(parts: tuple[Attention, ...]) -> Attention | None:
+    """What stands for sequences of several lengths in one kernel: none, where they have one length."""
+    if len(parts) < 2:
+        return None
+    many = sum(a.b for a in parts)
+    queries = max(sum(a.b * a.l for a in parts) // many, 1)
+    return replace(parts[0], b=many, l=queries, s=max(sum(a.b * a.l * a.s for a in parts) // (many * queries), 1))
+
+
+@rule("torch_attn._varlen_attn", klass="attention")
+def varlen(  # long: the operator's own arguments
+    query: T,
+    key: T,
+    value: T,
+    cu_seq_q: T,
+    cu_seq_k: T | None,
+    max_q: int,
+    max_k: int,
+    is_causal: bool = False,
+    *_: Any,
+    out: Out,
+    lengths: list[list[int]] | None = None,
+    block_table: T | None = None,
+    **__: Any,
+) -> Cost:
+    # q [l, h, e], k [s, h_kv, e], v [s, h_kv, v] -> [l, h, v]: sequences in one row; a window in front of each query is counted
+    # as its whole sequence, as a causal mask is
+    a = _of(query, key, value, _rows(query), heads_last=True, causal=is_causal)
+    parts = None if block_table is not None else _sequences(a, lengths, (cu_seq_q.shape[0] - 1, max_q, max_k))
+    if parts is None:
+        return Cost((a,), known=False)
+    return Cost.of(*parts, extra=sum(around(p, False, 0.0) for p in parts), whole=_one(parts))
+
+
+@rule("torch_attn._varlen_attn_backward", klass="attention")
+def varlen_backward(  # long: the operator's own arguments
+    grad_out: T,
+    query: T,
+    key: T,
+    value: T,
+    output: T,
+    lse: T,
+    cu_seq_q: T,
+    cu_seq_k: T,
+    max_q: int,
+    max_k: int,
+    is_causal: bool,
+    *_: Any,
+    out: Out,
+    lengths: list[list[int]] | None = None,
+    **__: Any,
+) -> Cost:
+    # d[l, h, v] and the tensors of the forward -> dq, dk, dv
+    a = _of(query, key, value, _rows(query), heads_last=True, causal=is_causal)
+    parts = _sequences(a, lengths, (cu_seq_q.shape[0] - 1, max_q, max_k))
+    if parts is None:
+        return Cost((a.backward,), known=False)
+    each = [_backward(p) for p in parts]
+    one = _one(parts)
+    return Cost.of(*[p for c in each for p in c.products], extra=sum(c.extra for c in each), whole=one and one.backward)
 
 
 @rule("_flash_attention_forward", klass="attention")

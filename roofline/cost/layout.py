@@ -50,7 +50,8 @@ replication_pad2d replication_pad3d _pad_circular _pad_enum tril triu tril_indic
 pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle zeros zeros_like new_zeros ones ones_like new_ones full
 full_like new_full fill zero fill_diagonal eye arange range linspace logspace scalar_tensor tensor randperm rand rand_like
 randn randn_like randint randint_like normal normal_functional uniform random exponential geometric cauchy log_normal
-poisson multinomial bartlett_window blackman_window hamming_window hann_window kaiser_window _sobol_engine_draw fft_fftshift
+poisson multinomial binomial _standard_gamma _sample_dirichlet
+bartlett_window blackman_window hamming_window hann_window kaiser_window _sobol_engine_draw fft_fftshift
 fft_ifftshift fft_fftfreq fft_rfftfreq vander linalg_vander select_backward slice_backward diagonal_backward unfold_backward
 select_scatter slice_scatter diagonal_scatter as_strided_scatter cpu cuda pin_memory _pin_memory to_dense _to_dense
 to_mkldnn to_mkldnn_backward to_dense_backward mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight _mkldnn_reshape
@@ -82,7 +83,7 @@ gather_backward _sparse_mask_projection
 # Between machines.
 COMMUNICATION = """
 all_gather_into_tensor all_gather_into_tensor_coalesced all_gather_into_tensor_out all_to_all_single broadcast broadcast_
-wait_tensor wait_tensors irecv isend _wrap_tensor_autograd
+batch_p2p_ops wait_tensor wait_tensors irecv isend _wrap_tensor_autograd
 """
 
 
@@ -96,10 +97,18 @@ add(dict.fromkeys(GATHER.split()), Rule(_nothing, "gather"))
 add([f"_c10d_functional.{n}" for n in COMMUNICATION.split()], Rule(_nothing, "other"))
 
 
-@rule("_c10d_functional.all_reduce", "_c10d_functional.all_reduce_", "_c10d_functional.reduce_scatter_tensor", klass="other")
-def all_reduce(input: T, *_: Any, out: Out, **__: Any) -> int:
+@rule(
+    "_c10d_functional.all_reduce",
+    "_c10d_functional.all_reduce_",
+    "_c10d_functional.all_reduce_coalesced",
+    "_c10d_functional.all_reduce_coalesced_",
+    "_c10d_functional.reduce_scatter_tensor",
+    "_c10d_functional.reduce_scatter_tensor_coalesced",
+    klass="other",
+)
+def all_reduce(input: T | list[T], *_: Any, out: Out, **__: Any) -> int:
     # one operation per element (each machine's share of the sum)
-    return input.numel
+    return total(input)
 
 
 # --- indices with arithmetic

@@ -52,6 +52,14 @@ _square("linalg_eig", thirds=75)
 _square("linalg_matrix_exp", "matrix_exp", thirds=48)
 
 
+@rule("ormqr", klass="other")
+def ormqr(self: T, tau: T, other: T, left: bool = True, *_: Any, out: Out, **__: Any) -> int:
+    # k reflectors [*, k], of which the j-th is m - j long, to n columns: a product (2), and its outer product subtracted (2)
+    b, m, n = _matrices(other)
+    m, n, k = (m, n, tau.shape[-1]) if left else (n, m, tau.shape[-1])
+    return b * 2 * n * k * (2 * m - k + 1)
+
+
 @rule("linalg_qr", "geqrf", "linalg_householder_product", "orgqr", klass="other")
 def qr(self: T, *_: Any, out: Out, **__: Any) -> int:
     # [*, m, n]: reflectors 2 n^2 (m - n / 3), and as much again to form Q

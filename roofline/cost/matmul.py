@@ -193,6 +193,39 @@ def mixed_dtypes_linear(
     return Cost.of(packed_mm(input, out), extra=extra * first(out).numel)
 
 
+# --- two of each four weights: only those that are stored are multiplied
+
+
+@rule("_sparse_semi_structured_linear", klass="gemm")
+def half_linear(
+    input: T, weight: T, meta: T, *, bias: T | None = None, activation: str | None = None, out: Out, **_: Any
+) -> Cost:
+    # [*m, k] @ stored [n, k / 2]^T (+ [n]) -> [*m, n]
+    y = first(out)
+    extra = (bias is not None) + (activation not in (None, "none"))
+    return Cost.of(Gemm(1, prod(y.shape[:-1]), y.shape[-1], weight.shape[-1]), extra=extra * y.numel)
+
+
+@rule("_sparse_semi_structured_mm", klass="gemm")
+def half_mm(mat1: T, mat1_meta: T, mat2: T, *, out: Out, **_: Any) -> Cost:
+    # stored [m, k / 2] @ [k, n] -> [m, n]
+    return Cost.of(Gemm(1, mat1.shape[0], mat2.shape[1], mat1.shape[1]))
+
+
+@rule("_sparse_semi_structured_addmm", klass="gemm")
+def half_addmm(input: T, mat1: T, mat1_meta: T, mat2: T, *, alpha: float = 1, beta: float = 1, out: Out, **_: Any) -> Cost:
+    # beta * [m] + alpha * stored [m, k / 2] @ [k, n] -> [m, n]
+    return Cost.of(Gemm(1, mat1.shape[0], mat2.shape[1], mat1.shape[1]), extra=_scaling(first(out), beta, alpha))
+
+
+@rule("_cslt_sparse_mm", klass="gemm")
+def cslt_sparse_mm(compressed_A: T, dense_B: T, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Cost:
+    # stored [m, k / 2] and where they stand, in one @ [k, n] (+ [m]) -> [m, n], or the other way round
+    k, n = dense_B.shape
+    y = first(out)
+    return Cost.of(Gemm(1, y.numel // max(n, 1), n, k // 2), extra=0 if bias is None else y.numel)
+
+
 def _grouped(self: T, mat2: T) -> Gemm:
     # rows of each group meet that group's matrix alone, so the groups' sizes (data) cancel out of the product
     if len(self.shape) == 2 and len(mat2.shape) == 3:  # [sum of m_g, k] @ [g, k, n]

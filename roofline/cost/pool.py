@@ -216,6 +216,18 @@ def im2col(self: T, *_: Any, out: Out, **__: Any) -> int:
 # --- regions of interest
 
 
+# Of a bilinear sample: three interpolations, 7, and its sum, 1; of its gradient four products and four sums.
+SAMPLE = 8
+
+
+def _sampled(result: T, ratio: int, samples: int | None) -> Count:
+    """Of each number of the result [k, c, ph, pw] the samples, ratio^2, and the division by them. A ratio of 0 takes as many as
+    the box is large: `samples` in a channel of all boxes, where somebody knows them."""
+    if ratio > 0:
+        return result.numel * (ratio**2 * SAMPLE + 1)
+    return None if samples is None else result.shape[1] * samples * SAMPLE + result.numel
+
+
 @rule("torchvision.roi_align", "torchvision.qroi_align", "torchvision.ps_roi_align", klass="gather")
 def roi_align(
     input: T,
@@ -226,23 +238,40 @@ def roi_align(
     sampling_ratio: int,
     *_: Any,
     out: Out,
+    samples: int | None = None,
     **__: Any,
 ) -> Count:
-    # [n, c, h, w] (ps: [n, c ph pw, h, w]), [k, 5] -> [k, c, ph, pw]: ratio^2 bilinear samples (7) are added, then divided
-    if sampling_ratio <= 0:  # as many samples as the box is large: data
-        return None
-    return first(out).numel * (sampling_ratio**2 * 8 + 1)
+    # [n, c, h, w] (ps: [n, c ph pw, h, w]), [k, 5] -> [k, c, ph, pw]
+    return _sampled(first(out), sampling_ratio, samples)
 
 
-@rule(
-    "torchvision.roi_pool",
-    "torchvision.ps_roi_pool",
-    "torchvision._roi_align_backward",
-    "torchvision._ps_roi_align_backward",
-    "torchvision._ps_roi_pool_backward",
-    klass="gather",
-)
-def roi_pool(*_: Any, **__: Any) -> Count:
+@rule("torchvision._roi_align_backward", klass="gather")
+def roi_align_backward(grad: T, rois: T, *args: Any, out: Out, **_: Any) -> Count:
+    # d[k, c, ph, pw] -> d[n, c, h, w]: scale, sizes of bins and image, ratio, whether aligned
+    return _sampled(grad, args[7], None)
+
+
+@rule("torchvision._ps_roi_align_backward", klass="gather")
+def ps_roi_align_backward(grad: T, rois: T, channel_mapping: T, *args: Any, out: Out, **_: Any) -> Count:
+    # scale, sizes of bins, ratio, sizes of the image
+    return _sampled(grad, args[3], None)
+
+
+@rule("torchvision.roi_pool", klass="gather")
+def roi_pool(input: T, *_: Any, out: Out, pixels: int | None = None, **__: Any) -> Count:
+    # [n, c, h, w] -> [k, c, ph, pw]: each pixel of a window is compared; the windows follow the boxes, and `pixels` are those
+    # of all in a channel, where somebody knows them
+    return None if pixels is None else first(out).shape[1] * pixels
+
+
+@rule("torchvision.ps_roi_pool", klass="gather")
+def ps_roi_pool(input: T, *_: Any, out: Out, pixels: int | None = None, **__: Any) -> Count:
+    # [n, c ph pw, h, w] -> [k, c, ph, pw]: each pixel of a window is added, and the sum divided
+    return None if pixels is None else first(out).shape[1] * pixels + first(out).numel
+
+
+@rule("torchvision._ps_roi_pool_backward", klass="gather")
+def ps_roi_pool_backward(*_: Any, **__: Any) -> Count:
     # the windows are as large as the boxes: data
     return None
 

@@ -41,6 +41,7 @@ REDUCTIONS: dict[str, tuple[int, int]] = {
     "dist": (3, 1),
     "allclose": (5, 0),
     "histc": (3, 0),
+    "histogram": (3, 0),
     "bincount": (1, 0),
     "cumsum": (1, 0),
     "cumprod": (1, 0),
@@ -210,6 +211,12 @@ def pdist(self: T, *_: Any, out: Out, **__: Any) -> int:
 def cdist_backward(grad: T, x1: T, x2: T, *_: Any, out: Out, **__: Any) -> int:
     # [*b, p, r]: for each pair and coordinate difference, scale, add
     return grad.numel * x1.shape[-1] * 3
+
+
+@rule("_pdist_backward", klass="reduction")
+def pdist_backward(grad: T, self: T, *_: Any, out: Out, **__: Any) -> int:
+    # [n (n - 1) / 2], [n, m]: for each pair and coordinate difference, scale, add to the one row, subtract from the other
+    return grad.numel * self.shape[-1] * 4
 
 
 @rule("_euclidean_dist", klass="gemm")

@@ -123,7 +123,7 @@ def _noting(run: Run, note: str) -> Run:
 def _meta(run: Run, module: nn.Module, floats: torch.dtype | None) -> tuple[Stopped | None, Trace | None]:
     """The trace on meta, in the first way that goes through; where that is none, why. Both, where the model went on after an
     operator failed."""
-    from roofline.tracing import looks, trace, ways
+    from roofline.tracing import looks, told, trace, ways
 
     why: Stopped | None = None
     found: Trace | None = None
@@ -134,7 +134,7 @@ def _meta(run: Run, module: nn.Module, floats: torch.dtype | None) -> tuple[Stop
         except ways.Stopped as error:
             why, found = _joined(why, error), None
         else:
-            unsure = next((note for note in (trace.REFUSED, looks.NOTE) if note in result.notes), "")
+            unsure = next((note for note in (trace.REFUSED, looks.NOTE, told.NOTE) if note in result.notes), "")
             if not unsure:
                 return None, noted(result, *_said(way))
             found = noted(result, *_said(way))
@@ -162,10 +162,12 @@ def _joined(first: Stopped | None, then: Stopped) -> Stopped:
 
 
 def _why(error: Stopped) -> str:
-    from roofline.tracing import looks, ways
+    from roofline.tracing import looks, told, ways
 
     if str(error) == looks.NOTE:
         return "its code asks whether tensors have memory"
+    if str(error) == told.NOTE:
+        return "how much an operator does depends on values"
     if "Meta kernel" in str(error):
         return "an operator has no meta kernel"
     return DATA if isinstance(error, ways.NeedsValues) else "without values it does not go through"
@@ -191,5 +193,5 @@ def _saw(result: Trace) -> list[str]:
         elif spec.name in ("torchvision.roi_align", "torchvision.roi_pool", "torchvision.ps_roi_align"):
             path = result.layers[op.layer].path
             pooled[path] = pooled.get(path, 0) + spec.inputs[1].shape[0]
-    out = [f"{count:,} proposals pooled by {path}" for path, count in pooled.items()]
+    out = [f"{count:,} proposals pooled by {path or 'the model'}" for path, count in pooled.items()]
     return out + ([f"{suppressed:,} boxes went into non-maximum suppression"] if suppressed else [])

@@ -13,6 +13,7 @@ import torch
 from roofline.tracing import meta, refusals
 from roofline.tracing.arguments import tensors_in
 from roofline.tracing.expansion import EXPANSIONS, EXPLICIT, WHOLE
+from roofline.tracing.told import TOLD
 
 if TYPE_CHECKING:
     from roofline.tracing.memo import Meta
@@ -70,6 +71,7 @@ class Func:
         "pointwise",
         "query",
         "refuses",
+        "told",
         "tracks",
     )
 
@@ -100,6 +102,8 @@ class Func:
         self.expand = EXPANSIONS.get(self.name)
         self.infer = meta.rule_for(func) or _gradient(func) or _later(func, self.name)
         self.refuses = refusals.RULES.get(self.name)
+        # what the values of some of its tensors tell of its work
+        self.told = TOLD.get(self.name)
         # a write to these can change the tensor's shape, strides or storage
         self.tracks = (
             torch.Tag.inplace_view in func.tags

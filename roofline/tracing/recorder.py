@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.errors import UsageError
 from roofline.records import Op, OpSpec, identity
-from roofline.tracing import built, memo, subclasses
+from roofline.tracing import built, memo, subclasses, told
 from roofline.tracing.arguments import add_key, is_packed, map_tensors, tensors_in, unpacked
 from roofline.tracing.autocast import LOWER, POLICIES, Casts
 from roofline.tracing.composites import IMPLICIT
@@ -72,7 +72,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.by_storage: dict[int, Store] = {}
         self.kept: list[Any] = []
         self.swapped: dict[int, torch.Tensor] = {}
-        self.integers: dict[int, torch.Tensor] = {}  # storage -> what is in it, where that is known
+        self.contents: dict[int, torch.Tensor] = {}  # storage -> what is in it, where that is known
+        # what values tell of the work of the operator that is called
+        self.told: dict[str, Any] = {}
         # real tensors that the pass found and writes to, and what was in them
         self.spared: list[tuple[torch.Tensor, torch.Tensor]] = []
         # packed weights of quantized operators by identity, as tensors
@@ -106,7 +108,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             with torch.inference_mode() if t.is_inference() else torch.no_grad():
                 t.copy_(before)
         self.spared.clear()
-        for held in (self.known, self.by_storage, self.swapped, self.integers, self.casts.weights, self.packed):
+        for held in (self.known, self.by_storage, self.swapped, self.contents, self.casts.weights, self.packed):
             held.clear()
         self.kept.clear()
 
@@ -190,7 +192,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             meta, store = self._tag(t)
             swap = _empty_strided(t.shape, t.stride(), dtype=t.dtype, device=META)
             self._mark(swap, meta, store)
-            self.integers.update({} if t.is_floating_point() else {store.id: t.detach()})
+            if not t.is_floating_point() or t.numel() <= told.FEW:
+                self.contents[store.id] = t.detach()
             if identity(t) in self.known:
                 self.swapped[identity(t)] = swap
             else:  # made by an operator: it goes when the model lets go of it
@@ -240,7 +243,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         tags = [self._tag(t) for t in tensors]
         key.extend([tag[0] for tag in tags])
         fixed = tuple(key)
-        entry = memo.calls.get(fixed) if not real else None
+        self.told = {} if info.told is None else told.asked(self, info.told, args, kwargs)
+        entry = memo.calls.get(fixed) if not real and not self.told else None
         if entry is not None:
             if entry.outputs is not None:
                 return self._replay(entry, tags)
@@ -253,7 +257,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if apart:
                 with self:
                     return func._op_dk(info.explicit, *args, **kwargs)
-        return self._run(func, info, args, seen, kwargs, tensors, tags, None if real or not tensors else fixed, entry)
+        return self._run(
+            func, info, args, seen, kwargs, tensors, tags, None if real or self.told or not tensors else fixed, entry
+        )
 
     def _expanded(self, expand: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:
         """What eager mode launches for an operator, where that is several kernels: on a kind of device some are one."""
@@ -377,7 +383,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     def _call(self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             return func(*args, **kwargs)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, NotImplementedError) and (zeros := told.on_no_cpu(func, args, kwargs)) is not None:
+                self.notes.append(told.ZEROS.format(func_of(func).name))
+                return zeros
             self.refused = True
             raise
 
@@ -405,7 +414,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             info.name,
             info.overload,
             [plain(self, a) for a in args],
-            {k: plain(self, v) for k, v in kwargs.items()},
+            {k: plain(self, v) for k, v in (kwargs | self.told).items()},
             tuple(tag[0].spec for tag in tags),
             tuple(m.spec for m in outputs),
             info.pointwise,

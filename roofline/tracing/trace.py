@@ -168,7 +168,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             from roofline.tracing import ranges  # a first trace without indices need not wait for it
 
             found_there = [(t, recorder.known.get(identity(swap.done[identity(t)]))) for t in swap.originals]
-            integers = recorder.integers | {tag[1].id: t for t, tag in found_there if tag is not None}
+            integers = recorder.contents | {tag[1].id: t for t, tag in found_there if tag is not None}
             given = {recorder.known[identity(t)][1].id for _, t in inputs}  # of which the caller is told by their names
     del output, loss
     for path, (weights, scales) in packed:

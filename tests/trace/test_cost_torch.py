@@ -107,6 +107,8 @@ def test_every_rule_takes_what_torch_passes() -> None:
         # of packages that need not be here
         "bitsandbytes.",
         "torchao.",
+        # with its module alone
+        "torch_attn.",
         "higher_order.",
     )
     cost.complete()

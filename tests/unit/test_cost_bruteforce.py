@@ -271,3 +271,56 @@ def test_recurrent(
 def test_adaptive_pooling_windows(size: int, bins: int) -> None:
     touched = loops.windows(size, bins)
     assert counted(op("adaptive_avg_pool2d", t(2, 3, size, 1), [bins, 1], out=t(2, 3, bins, 1))) == Work(2 * 3 * touched, 0)
+
+
+@few
+@given(small, small, small, st.booleans())
+def test_a_weight_of_two_in_each_four_multiplies_what_is_stored(m: int, n: int, fours: int, bias: bool) -> None:
+    """[m, k] with two of each four weights kept, here the first and the last, times [k, n]."""
+    k = 4 * fours
+    macs = sum(1 for _row, _column, i in spaces(m, n, k) if i % 4 in (0, 3))
+    adds = sum(1 for _ in spaces(m, n)) if bias else 0
+    vector = t(m) if bias else None
+    y = t(m, n)
+    assert counted(op("_cslt_sparse_mm", t(m, k // 2 + 1), t(k, n), vector, out=y)) == Work(2 * macs + adds, macs)
+    assert counted(op("_cslt_sparse_mm", t(m, k // 2 + 1), t(k, n), vector, transpose_result=True, out=t(n, m))).macs == macs
+    linear = op("_sparse_semi_structured_linear", t(n, k), t(m, k // 2), t(m, 1), bias=vector, out=t(n, m))
+    assert counted(linear) == Work(2 * macs + adds, macs)
+    assert counted(op("_sparse_semi_structured_mm", t(m, k // 2), t(m, 1), t(k, n), out=y)).macs == macs
+    if bias:
+        added = op("_sparse_semi_structured_addmm", vector, t(m, k // 2), t(m, 1), t(k, n), out=y)
+        assert counted(added) == Work(2 * macs + adds, macs)
+
+
+@few
+@given(small, small, small)
+def test_reflectors_are_a_product_and_what_is_subtracted(m: int, n: int, k: int) -> None:
+    """The j-th is m - j long; each of n columns: multiplied and summed with it, and it taken off again."""
+    k = min(k, m)
+    flops = sum(2 + 2 for j in range(k) for _column, _row in spaces(n, m - j))
+    assert counted(op("ormqr", t(m, k), t(k), t(m, n), out=t(m, n))).flops == flops
+    assert counted(op("ormqr", t(m, k), t(k), t(n, m), False, out=t(n, m))).flops == flops
+
+
+@few
+@given(st.integers(2, 5), small)
+def test_gradients_of_distances_within_a_set(n: int, m: int) -> None:
+    """Of each pair and coordinate: the difference, its scale, a sum into either row."""
+    flops = sum(4 for a, b, _coordinate in spaces(n, n, m) if a < b)
+    assert counted(op("_pdist_backward", t(n * (n - 1) // 2), t(n, m), 2.0, t(n * (n - 1) // 2), out=t(n, m))).flops == flops
+
+
+@few
+@given(st.lists(st.tuples(small, small), min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_sequences_in_one_row_meet_their_own_keys_alone(lengths: list[tuple[int, int]], known: bool, causal: bool) -> None:
+    """Where nobody knows their lengths the longest of each tell them, if the row is as long as so many of those."""
+    queries, keys = (sum(pair[i] for pair in lengths) for i in (0, 1))
+    longest = [max(pair[i] for pair in lengths) for i in (0, 1)]
+    parts = [loops.attention(1, 4, 2, *pair, 3, 5) for pair in lengths]
+    q, k, v, y = t(queries, 4, 3), t(keys, 2, 3), t(keys, 2, 5), t(queries, 4, 5)
+    more = {"lengths": [list(pair) for pair in lengths]} if known else {}
+    call = op("torch_attn._varlen_attn", q, k, v, t(len(lengths) + 1), None, *longest, causal, out=[y], **more)
+    if known or len(set(lengths)) == 1:
+        assert counted(call).macs == sum(macs for macs, _ in parts)
+    else:
+        assert work(call) is None
