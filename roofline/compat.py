@@ -118,8 +118,9 @@ class Asked:
     """What a model's code asked of torch while it ran."""
 
     def __init__(self) -> None:
-        # for a device other than the host; whether it was being traced, compiled or exported; for gradients without autograd
-        self.accelerator = self.tracing = self.gradients = False
+        # for a device other than the host; whether it was traced, compiled or exported; for gradients without autograd; on
+        # which device tensors lie
+        self.accelerator = self.tracing = self.gradients = self.place = False
 
 
 @contextmanager

@@ -218,6 +218,26 @@ def half_addmm(input: T, mat1: T, mat1_meta: T, mat2: T, *, alpha: float = 1, be
     return Cost.of(Gemm(1, mat1.shape[0], mat2.shape[1], mat1.shape[1]), extra=_scaling(first(out), beta, alpha))
 
 
+def _stored_times(dense: T, bias: T | None, out: Out, turned: bool) -> Cost:
+    # [n, k / 2] stored @ dense [rows, k]^T, or [k, rows]
+    rows, k = dense.shape if turned else dense.shape[::-1]
+    y = first(out)
+    return Cost.of(Gemm(1, rows, y.numel // max(rows, 1), k // 2), extra=0 if bias is None else y.numel)
+
+
+@rule("semi_structured.cutlass_mm", klass="gemm")
+def cutlass_mm(
+    dense: T, packed: T, meta: T, bias: T | None, n: int, rows: int, columns: int, turned: bool, *, out: Out
+) -> Cost:
+    return _stored_times(dense, bias, out, turned)
+
+
+@rule("semi_structured.cusparselt_mm", klass="gemm")
+def cusparselt_mm(dense: T, packed: T, bias: T | None, n: int, *args: Any, out: Out) -> Cost:
+    # least rows and columns, whether the result comes turned, which algorithm, whether `dense` is turned
+    return _stored_times(dense, bias, out, bool(args[4]) if len(args) > 4 else False)
+
+
 @rule("_cslt_sparse_mm", klass="gemm")
 def cslt_sparse_mm(compressed_A: T, dense_B: T, bias: T | None = None, *_: Any, out: Out, **__: Any) -> Cost:
     # stored [m, k / 2] and where they stand, in one @ [k, n] (+ [m]) -> [m, n], or the other way round

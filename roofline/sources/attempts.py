@@ -65,13 +65,28 @@ def traced(
         return found
     try:
         real = _with_values(module, first, found is not None, lambda: _begun(progress, name, with_values))
-        way = ways.Way(real=True, here=first.asked.accelerator, limits=first.limits, gradients=first.asked.gradients)
-        result = run(real, way, floats)
+        way, result = _for_real(run, real, first, floats, found is not None)
     except (ModelError, SourceError):
         if found is not None:
             return found
         raise
     return noted(result, f"{_why(first)}: {REAL}, {values}", *_said(way), *_saw(result))
+
+
+def _for_real(run: Run, real: nn.Module, first: Stopped, floats: torch.dtype | None, found: bool) -> tuple[Way, Trace]:
+    """The way and the trace of a real run. Who asked on which device tensors lie is told the one that was asked for; where that
+    does not go through, the truth, unless that is `found` already."""
+    from roofline.tracing import ways
+
+    way = ways.Way(real=True, here=first.asked.accelerator, limits=first.limits, gradients=first.asked.gradients)
+    if first.asked.place:
+        placed = replace(way, place=True)
+        try:
+            return placed, run(real, placed, floats)
+        except ModelError:
+            if found:
+                raise
+    return way, run(real, way, floats)
 
 
 def _begun(progress: Callable[[str], None], name: str, with_values: Callable[[], nn.Module]) -> nn.Module:
@@ -84,11 +99,12 @@ def _with_values(module: nn.Module, first: Stopped, swallowed: bool, with_values
     has no weights."""
     from torch.nn.parameter import is_lazy
 
-    from roofline.tracing import ways
+    from roofline.tracing import looks, ways
 
     needs = isinstance(first, ways.NeedsValues)
     size = sum(t.numel() * t.element_size() for t in module.parameters() if not is_lazy(t))
     small = size <= SMALL_MODEL and first.made <= SMALL_PASS
+    swallowed &= str(first) != looks.PLACE
     if size > REAL_LIMIT or not (needs or swallowed or small):
         why = f"its shapes depend on data, and {units.binary(size)} of parameters are too much to run for real"
         raise ModelError(f"{first}\n{why}") if needs else first
@@ -121,13 +137,31 @@ def _noting(run: Run, note: str) -> Run:
 
 
 def _meta(run: Run, module: nn.Module, floats: torch.dtype | None) -> tuple[Stopped | None, Trace | None]:
+    """As `_passes`. Who asks on which device tensors lie is told the one that was asked for, where it goes through then."""
+    from roofline.tracing import looks, ways
+
+    why, found = _passes(run, module, floats)
+    if not ((why is not None and why.asked.place) or (found is not None and looks.PLACE in found.notes)):
+        return why, found
+    stopped, placed = _passes(run, module, floats, place=True)
+    if stopped is None:
+        return None, placed
+    if why is None:
+        why = ways.Stopped(looks.PLACE)
+    why.asked.place = True
+    return why, found
+
+
+def _passes(
+    run: Run, module: nn.Module, floats: torch.dtype | None, place: bool = False
+) -> tuple[Stopped | None, Trace | None]:
     """The trace on meta, in the first way that goes through; where that is none, why. Both, where the model went on after an
     operator failed."""
     from roofline.tracing import looks, told, trace, ways
 
     why: Stopped | None = None
     found: Trace | None = None
-    way = ways.Way()
+    way = ways.Way(place=place)
     while True:
         try:
             result = run(module, way, floats)
@@ -142,7 +176,7 @@ def _meta(run: Run, module: nn.Module, floats: torch.dtype | None) -> tuple[Stop
         if why.asked.gradients and not way.gradients:
             way = replace(way, gradients=True)
         elif not way.values:
-            way = ways.Way(values=True, here=why.asked.accelerator, limits=why.limits, gradients=way.gradients)
+            way = ways.Way(values=True, here=why.asked.accelerator, limits=why.limits, gradients=way.gradients, place=place)
         elif not way.tracers and why.asked.tracing:
             way = replace(way, tracers=True, here=why.asked.accelerator, limits=why.limits)
         else:
@@ -158,6 +192,7 @@ def _joined(first: Stopped | None, then: Stopped) -> Stopped:
     first.asked.accelerator |= then.asked.accelerator
     first.asked.tracing |= then.asked.tracing
     first.asked.gradients |= then.asked.gradients
+    first.asked.place |= then.asked.place
     return first
 
 
@@ -168,6 +203,8 @@ def _why(error: Stopped) -> str:
         return "its code asks whether tensors have memory"
     if str(error) == told.NOTE:
         return "how much an operator does depends on values"
+    if str(error) == looks.PLACE:
+        return "its code asks on which device tensors lie"
     if "Meta kernel" in str(error):
         return "an operator has no meta kernel"
     return DATA if isinstance(error, ways.NeedsValues) else "without values it does not go through"

@@ -23,6 +23,10 @@ class Meta:
         plain = stride == metadata.contiguous(shape)
         self.spec = TensorSpec(shape, str(dtype)[6:], () if plain else stride)
 
+    def __reduce__(self) -> tuple[type[Nobody], tuple[()]]:
+        """As `Store`."""
+        return Nobody, ()
+
 
 class Entry:
     """One remembered call: its OpSpec, and how to make its results again.

@@ -8,7 +8,7 @@ say `in_features` and `out_features`; where a layer has no such names, its bits,
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -32,9 +32,16 @@ _WORDS = (torch.int32, torch.int16, torch.uint8, torch.int8)
 def stands_for(m: nn.Module) -> dict[str, int]:
     """Of a layer with a packed weight, the numbers that each of its tensors stands for: all of the weight for the one that
     holds it, none for what belongs to it, its own for a bias. Empty for any other layer."""
+    return looked_at(m)[0]
+
+
+def looked_at(m: nn.Module) -> tuple[dict[str, int], list[str]]:
+    """What `stands_for` says, and the tensors of which nothing tells how many numbers an element holds."""
     numbers = _numbers(m)
-    if not numbers:
-        return _without_names(m)
+    return (_with_names(m, numbers), []) if numbers else _without_names(m)
+
+
+def _with_names(m: nn.Module, numbers: int) -> dict[str, int]:
     own = list(_own(m))
     words = {name: t for name, t in own if not t.dtype.is_floating_point and not t.dtype.is_complex and t.dtype != torch.bool}
     if not words or any(t.numel() == numbers for _, t in own):
@@ -55,11 +62,8 @@ def _numbers(m: nn.Module) -> int:
     return 0
 
 
-def unsure(modules: Iterable[tuple[str, nn.Module]], known: Container[int]) -> list[str]:
-    """A note for tensors of bytes or words that are weights, where nothing tells how many numbers an element holds. `known` are
-    the layers, by id, with a packed weight."""
-    some = ((path, m) for path, m in modules if (id(m) in known or _whole_weights(m)) and not _numbers(m))
-    names = [f"{path}.{name}".lstrip(".") for path, m in some for name in (_found(m)[1] or _bytes_alone(m))]
+def unsure(names: Sequence[str]) -> list[str]:
+    """A note for weights in bytes or words where nothing tells how many numbers one holds."""
     if not names:
         return []
     named = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
@@ -69,11 +73,6 @@ def unsure(modules: Iterable[tuple[str, nn.Module]], known: Container[int]) -> l
     ]
 
 
-def _whole_weights(m: nn.Module) -> bool:
-    """Whether a parameter is of whole numbers."""
-    return any([t is not None and t.dtype in _WORDS for t in (m.__dict__.get("_parameters") or {}).values()])
-
-
 def _bytes_alone(m: nn.Module) -> list[str]:
     """Parameters of bytes, which are weights whatever stands beside them."""
     weights = m.__dict__.get("_parameters") or {}
@@ -81,13 +80,8 @@ def _bytes_alone(m: nn.Module) -> list[str]:
     return [name for name, t in weights.items() if t is not None and t.dtype == torch.uint8 and t.dim() > 1 and not said]
 
 
-def _without_names(m: nn.Module) -> dict[str, int]:
+def _without_names(m: nn.Module) -> tuple[dict[str, int], list[str]]:
     """The same of a layer that does not say its sizes."""
-    return _found(m)[0]
-
-
-def _found(m: nn.Module) -> tuple[dict[str, int], list[str]]:
-    """The numbers that its tensors stand for, and of which of them nothing tells how many an element holds."""
     weights = m.__dict__.get("_parameters") or {}
     few = {n: t for n, t in _own(m) if t.dim() > 1 and (t.dtype in _WORDS or (t.is_floating_point() and t.itemsize == 1))}
     if not few:
@@ -101,11 +95,12 @@ def _found(m: nn.Module) -> tuple[dict[str, int], list[str]]:
         in_a_word, sure = 1, False
     numbers = words.numel() * in_a_word
     if not in_a_word or not (scales or words.dtype == HALVES) or any(t.numel() >= numbers for t in scales):
-        return {}, []
+        return {}, _bytes_alone(m)
     guessed = [] if sure else [packed]
     if in_a_word == 1 and packed in weights:  # a parameter of as many numbers as it has elements is counted as any other
         return {}, guessed
-    return {packed: numbers} | {name: t.numel() if name == "bias" else 0 for name, t in own.items()}, guessed
+    stand = {name: t.numel() if name == "bias" else 0 for name, t in own.items()}
+    return {packed: numbers} | stand, guessed
 
 
 def _in_a_word(m: nn.Module, words: torch.Tensor, others: list[torch.Tensor], scales: list[torch.Tensor]) -> tuple[int, bool]:

@@ -243,7 +243,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         tags = [self._tag(t) for t in tensors]
         key.extend([tag[0] for tag in tags])
         fixed = tuple(key)
-        self.told = {} if info.told is None else told.asked(self, info.told, args, kwargs)
+        self.told = told.NOTHING if info.told is None else told.asked(self, info.told, args, kwargs)
         entry = memo.calls.get(fixed) if not real and not self.told else None
         if entry is not None:
             if entry.outputs is not None:

@@ -17,6 +17,7 @@ from roofline.tracing.arguments import map_tensors
 # of a tensor: its values, None where nobody knows them
 Values = Callable[[torch.Tensor | None], torch.Tensor | None]
 META = torch.device("meta")
+NOTHING: dict[str, Any] = {}
 # Elements of a tensor of floats that is looked into later: boxes.
 FEW = 2**14
 
@@ -30,10 +31,9 @@ def _lengths(values: Values, q: Any, k: Any, v: Any, cu_q: Any, cu_k: Any, *_: A
     return {"lengths": [list(pair) for pair in zip(queries, keys, strict=False)]}
 
 
-def _lengths_backward(
-    values: Values, grad: Any, q: Any, k: Any, v: Any, out: Any, lse: Any, cu_q: Any, cu_k: Any, *_: Any, **__: Any
-) -> dict[str, Any] | None:
-    return _lengths(values, q, k, v, cu_q, cu_k)
+def _lengths_backward(values: Values, *args: Any, **_: Any) -> dict[str, Any] | None:
+    # gradient, q, k, v, result, logsumexp, ends
+    return _lengths(values, *args[1:4], *args[6:8])
 
 
 def _adaptive(

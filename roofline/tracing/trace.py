@@ -134,7 +134,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         stack.enter_context(_uncompiled())
         stack.enter_context(regions.honoured(recorder, way.real))
         stack.enter_context(subclasses.made(recorder))
-        asked = stack.enter_context(surroundings(way))
+        asked = stack.enter_context(surroundings(way, device_kind == "gpu"))
         if compat.functions_imported():
             from roofline.tracing import higher  # for the models that may use it
 
@@ -167,7 +167,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         if indexed:  # of a real run torch itself looks
             from roofline.tracing import ranges  # a first trace without indices need not wait for it
 
-            found_there = [(t, recorder.known.get(identity(swap.done[identity(t)]))) for t in swap.originals]
+            found_there = [(t, recorder.known.get(identity(swap.done[identity(t)]))) for t in swap.originals if not t.is_floating_point()]
             integers = recorder.contents | {tag[1].id: t for t, tag in found_there if tag is not None}
             given = {recorder.known[identity(t)][1].id for _, t in inputs}  # of which the caller is told by their names
     del output, loss
@@ -191,11 +191,14 @@ def trace(  # long: one context inside the other, and what was recorded in them
     notes += [
         *fixed,
         *subclasses.left_out(modules.named),
-        *packing.unsure(modules.named, modules.in_words),
+        *packing.unsure(modules.unsure),
         *(note for note in (call.note, REFUSED if recorder.refused and not way.real else "") if note),
     ]
     called = module.called if isinstance(module, Function) else ()
-    if not way.real and looks.looks({type(m) for _, m in modules.named}, called):
+    gpu = device_kind == "gpu"
+    if asked.place and (gpu or way.place or not way.real):  # real tensors do lie on a CPU
+        notes.append(looks.ANSWERED.format("GPU" if gpu else "CPU") if way.place else looks.PLACE)
+    if not way.real and not way.place and looks.looks({type(m) for _, m in modules.named}, called):
         notes.append(looks.NOTE)
     if any(spec.name.startswith(_SENT) for spec in recorder.specs):
         notes.append(SENT)
@@ -204,7 +207,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
     layers, ops = modules.layers(recorder.ops)
     if indexed:
         ranges.own(ops, recorder.specs, layers, {store: t for store, t in integers.items() if store not in given})
-    anywhere = not recorder.kind_asked
+    anywhere = not (recorder.kind_asked or asked.place)
     return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own, anywhere)
 
 

@@ -60,7 +60,14 @@ class Modules:
         # packed weights of quantized modules: (index of the module, the object)
         self.packed: list[tuple[int, Any]] = [(self.index[identity(m)][0], v) for _, m in self.named for v in packed_in(m)]
         # of layers that hold their weight in few bits, what their tensors stand for: module by id -> name -> numbers
-        self.in_words = {identity(m): found for _, m in self.named if (found := packing.stands_for(m))}
+        self.in_words: dict[int, dict[str, int]] = {}
+        # weights in bytes or words of which nothing tells how many numbers one holds
+        self.unsure: list[str] = []
+        for path, m in self.named:
+            found, unsure = packing.looked_at(m)
+            if found:
+                self.in_words[identity(m)] = found
+            self.unsure += [f"{path}.{name}".lstrip(".") for name in unsure]
         self.belonging = {
             f"{path}.{name}".lstrip(".")
             for path, m in (self.named if self.in_words else ())

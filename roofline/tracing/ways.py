@@ -15,6 +15,7 @@ from msgspec import Struct
 from roofline import compat
 from roofline.errors import ModelError
 from roofline.isolation import failures
+from roofline.tracing import looks, memo
 
 
 class Way(Struct, frozen=True):
@@ -30,6 +31,8 @@ class Way(Struct, frozen=True):
     here: bool = False
     # autograd is on, as it is for who calls the model without torch.no_grad()
     gradients: bool = False
+    # who asks on which device tensors lie is told the one that was asked for
+    place: bool = False
     # position of an input -> how large the values may be that are drawn for it; see `drawn.limits`
     limits: Mapping[int, int] = {}
 
@@ -41,8 +44,11 @@ class Stopped(ModelError):
     limits: Mapping[int, int] = {}
     # bytes of what it had made so far
     made: int = 0
-    # what the model's code asked of this process
-    asked: compat.Asked = compat.Asked()
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        # what the model's code asked of this process
+        self.asked = compat.Asked()
 
 
 class NeedsValues(Stopped):
@@ -72,19 +78,22 @@ def said(error: BaseException) -> str:
 
 
 @contextmanager
-def surroundings(way: Way) -> Iterator[compat.Asked]:
-    """What stands around a pass of this way. What it gives tells afterwards what the model asked for."""
+def surroundings(way: Way, gpu: bool = False) -> Iterator[compat.Asked]:
+    """What stands around a pass of this way, for a GPU or a CPU. What it gives tells afterwards what the model asked for."""
     with ExitStack() as stack:
-        if way.here or way.values:
+        if way.here or way.values or way.place:
             from roofline.tracing.here import Here
 
             stack.enter_context(Here())
+        # in a file that a model writes and reads again, tensors of the pass bring our mark along
+        stack.enter_context(torch.serialization.safe_globals([memo.Nobody]))
         stack.enter_context(_seeded(way.real))
         if way.real:
             # a path of its own for encoders, which meta tensors do not take: operators have to be the same
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
         asked = stack.enter_context(_asked(way))
+        stack.enter_context(looks.place(asked, gpu, way.place))
         for module, function in compat.TAKEN:
             owner = sys.modules.get(module)
             if (real := getattr(owner, function, None)) is not None:
@@ -114,7 +123,7 @@ _FOR_OTHERS = ("torch._tensor", "torch.autograd.functional")
 
 
 def _asked(way: Way) -> AbstractContextManager[compat.Asked]:
-    if not (way.here or way.values):
+    if not (way.here or way.values or way.place):
         return compat.asked(traced=way.tracers, idle={})
     from roofline.isolation.accelerator import IDLE  # not for the quick pass
 

@@ -109,6 +109,7 @@ def test_every_rule_takes_what_torch_passes() -> None:
         "torchao.",
         # with its module alone
         "torch_attn.",
+        "semi_structured.",
         "higher_order.",
     )
     cost.complete()

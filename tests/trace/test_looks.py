@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -77,3 +78,133 @@ def test_what_is_nested_deep_is_followed_and_its_path_is_short_in_a_message() ->
     with pytest.raises(RooflineError, match=r"failed in 0\.0.*\.\.\..*0\.0 \(Linear\)") as refused:
         analyze(nested(nn.Linear(3, 8)), args=(X,), device="t4")
     assert len(str(refused.value)) < 500
+
+
+# ------------------------------------------------------------------------------------------------ where tensors lie
+
+
+def on_gpu(x: Tensor) -> bool:
+    return x.is_cuda
+
+
+def number(x: Tensor) -> bool:
+    return x.device.index is not None
+
+
+# what a model asks, of its input or of its weight
+ASKS: dict[str, Callable[[Tensor, Tensor], bool]] = {
+    "is_cuda": lambda x, w: x.is_cuda,
+    "of a weight": lambda x, w: w.is_cuda,
+    "of a result": lambda x, w: (x + 1).is_cuda,
+    "is_cpu": lambda x, w: not x.is_cpu,
+    "type": lambda x, w: x.device.type == "cuda",
+    "not the CPU's": lambda x, w: x.device.type not in ("cpu", "mps"),
+    "a device": lambda x, w: x.device == torch.device("cuda:0"),
+    "as text": lambda x, w: "cuda" in str(x.device),
+    "number": lambda x, w: number(x),
+    "get_device": lambda x, w: x.get_device() >= 0,
+    "is_available": lambda x, w: torch.cuda.is_available(),
+    "in a function": lambda x, w: on_gpu(x),
+    "meta too": lambda x, w: x.device.type not in ("meta", "cpu") and not x.is_meta,
+}
+
+
+class Placed(nn.Module):
+    """A layer 8 -> 8 on a CPU, 8 -> 16 elsewhere."""
+
+    def __init__(self, asks: Callable[[Tensor, Tensor], bool]) -> None:
+        super().__init__()
+        self.asks, self.lin, self.wide = asks, nn.Linear(8, 8), nn.Linear(8, 16)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wide(x) if self.asks(x, self.lin.weight) else self.lin(x)
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_who_asks_where_tensors_lie_is_told_the_device_that_was_asked_for(name: str) -> None:
+    gpu, cpu = (analyze(Placed(ASKS[name]), args=(X,), device=d) for d in ("t4", "i7-12700h"))
+    assert (gpu.totals.macs, cpu.totals.macs) == (2 * LAYER, LAYER)
+    assert "its code asks on which device tensors lie: answered as on a GPU" in gpu.notes
+
+
+def test_a_trace_of_one_kind_of_device_does_not_answer_for_another(tmp_path: Any, monkeypatch: Any) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.lin, self.wide = nn.Linear(8, 8), nn.Linear(8, 16)\n\n"
+        "    def forward(self, x):\n        return self.wide(x) if x.is_cuda else self.lin(x)\n"
+    )
+    monkeypatch.setenv("ROOFLINE_CACHE_DIR", str(tmp_path / "cache"))
+    macs = [
+        analyze(f"{tmp_path}/net.py:Net", inputs=["4,8"], device=d).totals.macs for d in ("t4", "i7-12700h", "t4", "h100-sxm")
+    ]
+    assert macs == [2 * LAYER, LAYER, 2 * LAYER, 2 * LAYER]
+
+
+def test_what_a_model_makes_on_its_device_goes_with_what_it_has() -> None:
+    def asks(x: Tensor, w: Tensor) -> bool:
+        if not x.is_cuda:
+            return False
+        torch.cuda.synchronize()
+        with torch.autocast(x.device.type, dtype=torch.float16):
+            made = torch.zeros(8, device=x.device) + x.new_ones(8) + torch.arange(8, device=x.device)
+        return (made + x).to(x.device).shape == x.shape
+
+    assert analyze(Placed(asks), args=(X,), device="t4").totals.macs == 2 * LAYER
+
+
+def test_a_branch_of_a_gpu_that_needs_values_is_run_with_some() -> None:
+    def asks(x: Tensor, w: Tensor) -> bool:
+        return x.is_cuda and bool((x >= 0).all())
+
+    found = analyze(Placed(asks), args=(X,), device="t4")
+    assert found.totals.macs == 2 * LAYER
+    assert any("its code asks on which device tensors lie: traced on real tensors" in note for note in found.notes)
+
+
+def absent(x: Tensor, w: Tensor) -> bool:
+    if x.is_cuda:
+        import a_kernel_of_nobodys  # type: ignore[import-not-found]  # of a GPU that has it
+
+        return bool(a_kernel_of_nobodys.run(x))
+    return False
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_a_branch_of_a_gpu_that_cannot_be_run_is_named(value: bool) -> None:
+    found = analyze(Placed(lambda x, w: absent(x, w) or (value and float(x.sum()) < 0)), args=(X,), device="t4")
+    assert found.totals.macs == LAYER
+    assert any("and here they do not lie on it: there it may take another way" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("call", [lambda x: x.to(x.device), lambda x: x + torch.ones(8, device=x.device)])
+def test_who_takes_the_device_along_asks_nothing(call: Callable[[Tensor], Tensor]) -> None:
+    net = nn.Linear(8, 8)
+    assert not any("lie" in note for note in analyze(lambda x: net(call(x)), args=(X,), device="t4").notes)
+
+
+def test_tensors_are_as_they_were_after_a_pass() -> None:
+    before = {name: getattr(torch.Tensor, name) for name in ("device", "is_cuda", "is_cpu", "is_meta", "get_device")}
+    analyze(Placed(ASKS["type"]), args=(X,), device="t4")
+    assert before == {name: getattr(torch.Tensor, name) for name in before}
+    assert not vars(torch.Tensor).keys() & before.keys()
+    assert not X.is_cuda
+
+
+# ------------------------------------------------------------------------------------------------ written and read again
+
+
+class Saved(Of):
+    def forward(self, x: Tensor) -> Any:
+        file = io.BytesIO()
+        torch.save({"x": self.lin(x), "state": self.state_dict()}, file)
+        file.seek(0)
+        held = torch.load(file)
+        self.load_state_dict(held["state"])
+        return self.lin(held["x"])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_tensors_of_a_pass_are_written_and_read_again_as_any(training: bool) -> None:
+    found = analyze(Saved(), args=(X,), device="t4", training=training)
+    assert sum(o.macs for o in found.ops if o.op in ("linear", "addmm")) >= 2 * LAYER
+    assert not any("real tensors" in note for note in found.notes)

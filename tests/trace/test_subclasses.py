@@ -247,6 +247,29 @@ def test_integers_beside_other_numbers_are_no_weight(held: dict[str, Any]) -> No
     assert packing.stands_for(holding(**held)) == {}
 
 
+HALVED = {
+    "cutlass": lambda kind: kind(
+        torch.Size((64, 128)), torch.zeros(64, 64).half(), torch.zeros(64, 8, dtype=torch.int16), None, None, None
+    ),
+    "cusparselt": lambda kind: kind(torch.Size((64, 128)), torch.zeros(64 * 72).half(), None, None, None, None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of SparseSemiStructured")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", HALVED)
+def test_of_a_weight_of_two_in_each_four_the_stored_half_is_multiplied(name: str, bias: bool) -> None:
+    """As torch makes them on a GPU, with a weight [64, 128]: for each of 32 rows 64 x 64 products."""
+    halved = pytest.importorskip("torch.sparse.semi_structured")
+    layer = nn.Linear(128, 64, bias=bias, dtype=torch.float16)
+    kind = getattr(halved, f"SparseSemiStructuredTensor{name.upper()}")
+    layer.weight = nn.Parameter(HALVED[name](kind), requires_grad=False)
+    found = analyze(nn.Sequential(layer), args=[torch.rand(32, 128).half()], device="h100-sxm")
+    assert not found.coverage.unknown_ops
+    assert found.totals.macs == 32 * 64 * 64
+    assert found.totals.flops == 2 * 32 * 64 * 64 + 32 * 64 * bias
+
+
 UNSURE = "nothing tells how many numbers one holds: "
 
 
