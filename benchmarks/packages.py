@@ -72,6 +72,7 @@ def counted(name: str) -> dict[str, Any]:
     args, kwargs = made.call()
     torch.manual_seed(0)
     torch.backends.mha.set_fastpath_enabled(False)
+    net.requires_grad_(False)  # torch's counter hooks on to the gradients of what has some, and fails at a bare parameter
     # attention as products: the kernel of a CPU is not in torch's count
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         net(*args, **kwargs)

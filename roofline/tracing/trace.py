@@ -167,7 +167,9 @@ def trace(  # long: one context inside the other, and what was recorded in them
         if indexed:  # of a real run torch itself looks
             from roofline.tracing import ranges  # a first trace without indices need not wait for it
 
-            found_there = [(t, recorder.known.get(identity(swap.done[identity(t)]))) for t in swap.originals if not t.is_floating_point()]
+            found_there = [
+                (t, recorder.known.get(identity(swap.done[identity(t)]))) for t in swap.originals if not t.is_floating_point()
+            ]
             integers = recorder.contents | {tag[1].id: t for t, tag in found_there if tag is not None}
             given = {recorder.known[identity(t)][1].id for _, t in inputs}  # of which the caller is told by their names
     del output, loss
