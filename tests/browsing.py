@@ -38,6 +38,18 @@ SCRIPTS = Path(__file__).parent / "page" / "scripts"
 VOID = {"meta", "link", "input", "br"}
 
 
+# A window is never narrower than this, and a page in a frame of one is: its DOM then takes the place of the one around it.
+LEAST_WINDOW = 500
+FRAMED = """<!doctype html><body><iframe src="{page}" style="border:0;width:{width}px;height:990px"></iframe><script>
+const wait = setInterval(() => {{
+  const inner = document.querySelector("iframe")?.contentDocument;
+  if (inner?.documentElement?.dataset.ready !== "true" || ("{told}" === "log" && !inner.body.dataset.log)) return;
+  clearInterval(wait);
+  document.replaceChild(document.importNode(inner.documentElement, true), document.documentElement);
+}}, 50);
+</script></body>"""
+
+
 class Tags(HTMLParser):
     """Checks that every element is closed, and gathers scripts and addresses."""
 
@@ -93,6 +105,10 @@ def visit(
     file = tmp_path / "page.html"
     head, _, tail = page.rpartition("</body>")
     file.write_text(f"{head}<script>{script}</script></body>{tail}", encoding="utf-8")
+    if width < LEAST_WINDOW:
+        framed = tmp_path / "framed.html"
+        framed.write_text(FRAMED.format(width=width, page=file.name, told="log" if script else "none"), encoding="utf-8")
+        file = framed
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     done = subprocess.run(
@@ -103,7 +119,8 @@ def visit(
             "--disable-gpu",
             "--disable-dev-shm-usage",
             f"--user-data-dir={home}",
-            f"--window-size={width},1000",
+            f"--window-size={max(width, LEAST_WINDOW)},1000",
+            *(["--allow-file-access-from-files"] if width < LEAST_WINDOW else []),
             "--enable-logging=stderr",
             *(["--virtual-time-budget=2000"] if wait else []),
             *(["--blink-settings=preferredColorScheme=0"] if dark else []),

@@ -107,7 +107,7 @@ def _waiting(book: Book, run: str) -> list[Sentence]:
     return floor + say(
         "On {device} the host sets the pace for {share} of the time: Python and PyTorch issue "
         f"{'{kernels} kernels one by one, ' if a.totals.kernels > 1 else '{kernels} kernel, '}"
-        "and the GPU stands idle for {idle} of {time}. There, faster arithmetic or memory would save nothing.",
+        "and the GPU stands idle for {idle} of {time}. In those {share} faster arithmetic or memory would save nothing.",
         when=(at_least(share, NAMED),),
         evidence=(Evidence(run),),
         device=a.device.name,

@@ -70,10 +70,11 @@ def picture(
     for a in analyses:
         panels[a.device.name, a.device.peak_flops].append(a)
     groups = list(panels.values())
-    across = min(len(groups), ROW)
-    down = math.ceil(len(groups) / ROW)
+    # in a paper's column they stand one under another
+    across = 1 if size.narrow else min(len(groups), ROW)
+    down = math.ceil(len(groups) / across)
     words = " ".join(text for a in analyses for text in (a.model.name, a.device.title, *(k.layer + k.op for k in a.kernels)))
-    wide = 1.0 if len(groups) == 1 else max(1.0, 5.6 * across / WIDE)
+    wide = 1.0 if across == 1 else max(1.0, 5.6 * across / WIDE)
     with sheet(size, mode, printable(words), wide=wide, high=down) as made:
         if len(groups) == 1:
             _panel(made, groups[0], by)
@@ -142,7 +143,7 @@ def _row(made: Sheet, groups: Sequence[Sequence[Analysis]], across: int, down: i
     lines = [(_shared(everything), theme.soft), (wrapped(printable(compare(everything)), columns_of(0.94 * wide)), theme.ink)]
     header(made, title, [line for line in lines if line[0]], room=0.95)
     notes: list[str] = []
-    top, bottom, left = 1.12 / high, 0.42 / high, 0.62 / wide
+    top, bottom, left = 1.12 / high, 0.42 / high, (0.74 if made.narrow else 0.62) / wide
     cell = (1 - left - 0.012) / across, (1 - top - bottom) / down
     for i, group in enumerate(groups):
         x, y = left + cell[0] * (i % across), 1 - top - cell[1] * (i // across + 1)

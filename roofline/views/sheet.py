@@ -93,10 +93,12 @@ class Sheet(NamedTuple):
 def sheet(asked: Size, mode: Mode, words: str, *, wide: float = 1.0, high: float = 1.0) -> Iterator[Sheet]:
     """An empty figure under our settings; `words` is all text of people, whose characters the fonts must have.
 
-    `wide` and `high` stretch a sheet of the default size, for pictures of more than one panel.
+    `wide` and `high` stretch a sheet of the default size, `high` a column too, for pictures of more than one panel.
     """
     theme = THEMES[mode]
-    stretched = Size(asked.width * wide, asked.height * high) if asked == DEFAULT else asked
+    stretched = asked
+    if asked in (DEFAULT, SIZES["column"]):
+        stretched = Size(asked.width * wide, asked.height * high)
     width, height = stretched.sheet
     if asked == DEFAULT:
         width, height = stretched

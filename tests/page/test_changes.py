@@ -41,7 +41,7 @@ def test_hostile_names_are_text() -> None:
 
 
 @browser
-@pytest.mark.parametrize(("dark", "width"), [(False, 1300), (True, 420)])
+@pytest.mark.parametrize(("dark", "width"), [(False, 1300), (True, 390)])
 def test_a_difference_filters_sorts_and_finds(tmp_path: Path, dark: bool, width: int) -> None:
     log = logged(tmp_path, page(), "changes", dark=dark, width=width)
     assert log["warned"] == "time>5%: 1 ms -> 2 ms (+100.0 %)"

@@ -26,7 +26,7 @@ def test_a_page_holds_every_row_and_names_are_text() -> None:
 
 
 @browser
-@pytest.mark.parametrize(("dark", "width"), [(False, 1300), (True, 420)])
+@pytest.mark.parametrize(("dark", "width"), [(False, 1300), (True, 390)])
 def test_points_and_rows_are_picked_sorted_and_switched(tmp_path: Path, dark: bool, width: int) -> None:
     log = logged(tmp_path, front.of_comparison(compared()), "front", dark=dark, width=width)
     assert log["marks"] == 6

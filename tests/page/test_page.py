@@ -224,11 +224,12 @@ def test_a_link_restores_what_was_chosen(tmp_path: Path) -> None:
 
 
 @browser
-@pytest.mark.parametrize(("dark", "width"), [(True, 1300), (False, 420)])
+@pytest.mark.parametrize(("dark", "width"), [(True, 1300), (False, 390)])
 def test_dark_and_narrow(tmp_path: Path, dark: bool, width: int) -> None:
     # nothing is wider than the window, and no cell is cut
     page = render([sample(), sample("cpu")])
     log = logged(tmp_path, page, "narrow", dark=dark, width=width)
     assert log["theme"] == ("dark" if dark else "light")
+    assert log["width"] == width
     assert log["wide"] <= 0
     assert log["cut"] == 0

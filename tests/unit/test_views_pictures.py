@@ -86,6 +86,7 @@ def test_no_words_leave_the_sheet(monkeypatch: pytest.MonkeyPatch, size: str, na
     for draw, what in (
         (stack.picture, [a]),
         (chart.picture, [a]),
+        (chart.picture, [a, sample("cpu", 13)]),
         (batches.picture, [swept([10, 20, 21, 15])]),
         (alive.picture, a),
     ):
@@ -96,6 +97,11 @@ def test_no_words_leave_the_sheet(monkeypatch: pytest.MonkeyPatch, size: str, na
             t.get_text() for t in texts if t.get_text() and not figure.bbox.padded(2).containsx(t.get_window_extent().x1)
         ]
         assert outside == []
+        under = [t.get_text() for ax in figure.axes for t in ax.texts if "predicted" in t.get_text()]
+        assert len(under) == (2 if len(figure.axes) == 4 else 0)
+        heights = {round(ax.get_position().y0, 3) for ax in figure.axes}
+        # several devices stand in one row, and in a column one under another
+        assert len(figure.axes) != 4 or len(heights) == (4 if size == "column" else 2)
 
 
 def test_a_batch_that_is_slower_again_is_said() -> None:
