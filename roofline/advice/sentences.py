@@ -8,7 +8,7 @@ from itertools import pairwise
 from roofline.advice.alternatives import LARGEST, larger, to_run
 from roofline.advice.terms import Book, at_least, below, say
 from roofline.analysis.reasons import inner, inside, listed, most, stepped
-from roofline.classes import MATRIX
+from roofline.classes import CONVS, MATRIX
 from roofline.records import BOUNDS, Analysis, bound_of_component
 from roofline.records.explanation import Evidence, Number, Sentence, Term
 
@@ -193,8 +193,13 @@ def _compute(book: Book, run: str) -> list[Sentence]:
     share, klass = led
     where = {"class": klass}
     rate = book.number("FLOP/s", Term(run, "kernels.flops", where), Term(run, "kernels.time_s", where))
+    rows = [k for k in book.runs[run].kernels if k.klass == klass]
+    fewer = "Winograd's algorithm executes fewer" if klass in CONVS else "what a mask hides is left out"
+    # what is counted may be done at more than the peak
+    counted = sum(k.flops * k.executed for k in rows) < 0.95 * sum(k.flops for k in rows)
     return say(
-        "On {device} arithmetic takes {share} of the time, most of it in {klass}, which run at {rate} of {peak}.",
+        "On {device} arithmetic takes {share} of the time, most of it in {klass}, which run at {rate} of {peak}"
+        f"{f' (of the FLOPs that count; {fewer})' if counted else ''}.",
         when=(at_least(share, NAMED),),
         evidence=(Evidence(run, where),),
         device=run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from roofline.classes import MATRIX, plural
+from roofline.classes import CONVS, MATRIX, plural
 from roofline.records import Analysis, KernelRow, bound_of_component, by_bound
 from roofline.units import percent, seconds, si
 
@@ -234,15 +234,19 @@ _OVERHEADS = {"host": "dispatch", "launch": "starting", "pages": "page faults", 
 
 
 def of_peak(a: Analysis, rows: Iterable[KernelRow], time: float, its: str = "the") -> str:
-    """ "64 % of the fp32 peak": of what is executed, where Winograd's algorithm needs less than the FLOPs that count."""
+    """ "64 % of the fp32 peak": of what is executed, which may be less than the FLOPs that count."""
     counted = executed = 0.0
+    rows = list(rows)
     for k in rows:
         counted += k.flops
         executed += k.flops * k.executed
     words = f"{percent(executed, time * a.device.peak_flops)} of {its} {peak_name(a)}"
     if executed > 0.95 * counted:
         return words
-    return f"{words} (Winograd's algorithm executes {percent(executed, counted)} of its FLOPs)"
+    some = percent(executed, counted)
+    if all(k.klass in CONVS for k in rows if k.executed < 1):
+        return f"{words} (Winograd's algorithm executes {some} of its FLOPs)"
+    return f"{words} ({some} of the FLOPs are executed: what a mask hides is left out)"
 
 
 def peak_name(a: Analysis) -> str:

@@ -14,6 +14,7 @@ from roofline.advice import brief
 from roofline.advice.brief import said
 from roofline.advice.terms import Book
 from roofline.analysis.explain import compare, label, rate, totals
+from roofline.analysis.reasons import of_peak
 from roofline.records import BOUNDS
 from roofline.units import percent
 from roofline.views.style import CLASSES, class_style, fullest, roof_title, roofs
@@ -182,3 +183,17 @@ def test_roofs() -> None:
     # a peak that no key explains still has its line
     assert roofs({"vector fp64": 1e9}, "int8", {"int8"}, 5e12) == [("int8 peak", 5e12)]
     assert roof_title("tensor int8/int32") == "int8 matrix units"
+
+
+@pytest.mark.parametrize(
+    ("klass", "why"),
+    [
+        ("conv", "Winograd's algorithm executes 50 % of its FLOPs"),
+        ("attention", "50 % of the FLOPs are executed: what a mask hides is left out"),
+    ],
+)
+def test_why_fewer_flops_are_executed_than_count(klass: str, why: str) -> None:
+    a = sample("gpu")
+    rows = [msgspec.structs.replace(k, klass=klass, executed=0.5) for k in a.kernels if k.flops][:3]
+    assert of_peak(a, rows, 1.0).endswith(f"({why})")
+    assert "(" not in of_peak(a, [msgspec.structs.replace(k, executed=1.0) for k in rows], 1.0)
