@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from roofline.cache.places import kind_of
 from roofline.errors import ModelError, RooflineError
+from roofline.isolation import ground
 
 _LONGEST = 300
 # Ways to end or replace this process that leave Python no chance to say so.
@@ -178,8 +179,10 @@ def _refuse(name: str, what: str, args: tuple[Any, ...]) -> NoReturn:
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
-    """Around what runs a model's own code: anything that it raises becomes a ModelError of one line."""
+def told(name: str, taken: Callable[[], list[str]] = list) -> Iterator[None]:
+    """Around what runs a model's own code: anything that it raises becomes a ModelError of one line. `taken` are names of
+    torch's that are no more."""
+    ground.forget()
     try:
         yield
     except RooflineError:
@@ -191,6 +194,8 @@ def told(name: str) -> Iterator[None]:
         if exit_error is not None:
             raise exit_error from error
         where = place(error)
+        if not where and (why := ground.blamed() or ground.blamed(taken())):
+            raise ModelError(f"the model failed: {name}: {why}; and then: {said(error)}") from error
         if isinstance(error, Exception) and not where and not isinstance(error, MemoryError):
             raise  # nothing of the model's was running: a fault of ours
         raise ModelError(f"the model failed: {name}: {said(error)}{where}") from error

@@ -95,6 +95,15 @@ class State:
             next(_replaced(owner, before), None) is not None for owner, before in self.tables
         )
 
+    def taken(self) -> list[str]:
+        """Names of torch's in whose place there is nothing now, or None."""
+        return [
+            f"{owner.__name__}.{name}"
+            for owner, before in self.tables
+            for name, value in _replaced(owner, before)
+            if value is None or value is _MISSING
+        ]
+
     def restore(self, own: Callable[[Any], bool] = lambda value: True) -> None:
         """`own` says of a value that took the place of one of torch's whether it goes: a library that stays imported has
         changed torch for good."""

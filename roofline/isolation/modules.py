@@ -23,7 +23,9 @@ from types import ModuleType
 from typing import Any
 
 from roofline.cache.places import beside, kind_of, origin, where
+from roofline.errors import BuildError
 from roofline.isolation.failures import text
+from roofline.isolation.ground import Ground, blamed
 from roofline.isolation.leftovers import State
 
 # Packages that stay in place wherever they were imported from: they register themselves in C++, once in a process.
@@ -303,7 +305,7 @@ def once(loaded: Loaded, key: str, run: Callable[[], ModuleType]) -> ModuleType:
     kept = len(_kept_alive())
     before = State()
     try:
-        main = run()
+        main = _standing(run, key)
     except Exception as error:
         if not _worlds or not any(word in text(error).lower() for word in _REGISTERED):
             raise
@@ -314,10 +316,23 @@ def once(loaded: Loaded, key: str, run: Callable[[], ModuleType]) -> ModuleType:
             loaded.hashes.update(world.hashes)
             return world.main
         _forget()
-        main = run()
+        main = _standing(run, key)
     else:
         _mark.setdefault("kept", kept)
     _worlds[name] = _World(main, _owned(dict(sys.modules)), dict(loaded.hashes), before)
+    return main
+
+
+def _standing(run: Callable[[], ModuleType], name: str) -> ModuleType:
+    """What `run` gives. Raises BuildError where it took away what everything here stands on, which is back then."""
+    found: list[str] = []
+    ground = Ground()
+    try:
+        main = run()
+    finally:
+        found = ground.mend()
+    if found:
+        raise BuildError(f"the model failed: {name} could not be loaded: {blamed(found)}")
     return main
 
 

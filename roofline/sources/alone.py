@@ -23,9 +23,10 @@ class Run:
         self.seen: Any = None
 
     def watch(self, work: Callable[[], Trace]) -> Trace:
-        from roofline.isolation import watching
+        from roofline.isolation import ground, watching
 
-        with watching.watched() as self.seen:
+        # a library's code is left to itself
+        with watching.watched() as self.seen, ground.held() if self.found.kind.code == "person" else nullcontext():
             return work()
 
     def record(self) -> Record | None:
@@ -56,7 +57,7 @@ def guarded(name: str, own_code: bool = True) -> Iterator[None]:
         )
         return not libraries or module is None or places.kind_of(places.origin(module)) == "own"
 
-    with leftovers.undone(goes, own_code), failures.told(name):
+    with leftovers.undone(goes, own_code) as before_it, failures.told(name, before_it.taken):
         if own_code:
             with failures.no_way_out(name), leftovers.no_exit_handlers():
                 yield

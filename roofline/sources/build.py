@@ -20,6 +20,7 @@ from roofline import compat, units
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures
 from roofline.isolation.accelerator import IDLE
+from roofline.isolation.ground import FLOOR
 from roofline.records import identity
 from roofline.sources.calls import Example, made_by
 from roofline.sources.calls import call_with as call_with
@@ -214,6 +215,7 @@ def _constructed(
             if device is not None:
                 stack.enter_context(OnMeta())
         stack.enter_context(inside)
+        stack.enter_context(FLOOR)
         return make(**args)
 
 

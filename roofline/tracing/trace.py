@@ -15,6 +15,7 @@ from roofline import compat
 from roofline.dtypes import SETTINGS, TORCH
 from roofline.errors import RooflineError, UsageError
 from roofline.isolation import failures
+from roofline.isolation.ground import FLOOR
 from roofline.records import InputInfo, ModelInfo, Storage, Trace, identity
 from roofline.request import NO_IMAGES, NO_LOOP
 from roofline.tracing import built, lazy, looks, packing, regions, steps, subclasses, threads, unfinished
@@ -146,7 +147,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
                     before(run_kwargs)
                 recorder.kind_asked |= aside.kind_asked
             stack.enter_context(modules.tracked())
-            with recorder, threads.followed(recorder, modules.index, threads.modes(way, gradients)):
+            with recorder, threads.followed(recorder, modules.index, threads.modes(way, gradients)), FLOOR:
                 output = unfinished.finished(module(*run_args, **run_kwargs), recorder.notes.append)
                 loss = step.run(output) if step else None
             if asked.gradients and not gradients:

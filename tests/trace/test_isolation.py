@@ -303,6 +303,65 @@ class Net(nn.Module):
     assert now() == before
 
 
+GONE = {
+    "a builtin": ("builtins.len = None", "builtins.len"),
+    "builtins that tell of errors": ("builtins.Exception = builtins.BaseException = None", "builtins.BaseException"),
+    "a builtin deleted": ("del builtins.isinstance", "builtins.isinstance"),
+    "our modules": ("sys.modules.update({n: None for n in sys.modules if n.startswith('roofline')})", "sys.modules['roofline"),
+    "a module of Python's": ("sys.modules['os'] = None", "sys.modules['os']"),
+    "the table of modules": ("sys.modules = {}", "sys.modules"),
+    "how modules are found": ("sys.meta_path.clear(); sys.path = None", "sys.path"),
+    "time, and how it is said": ("import time, json; time.monotonic = None; json.dumps = None", "time.monotonic"),
+    "a module of a module": ("os.path = None", "os.path"),
+    "a class": ("import pathlib; pathlib.Path.exists = None", "pathlib.Path.exists"),
+    "threads": ("import threading; threading.current_thread = None", "threading.current_thread"),
+    "contexts": ("import contextlib; contextlib.suppress = None", "contextlib.suppress"),
+    "numpy": ("import numpy; numpy.array = None", "numpy.array"),
+    "a mode of torch": ("import torch.utils._python_dispatch as d; d.TorchDispatchMode.__enter__ = None", "__enter__"),
+    "a method of modules": ("nn.Module.named_modules = None", "Module.named_modules"),
+    "our function": ("import roofline.tracing.trace as t; t.trace = lambda *a, **k: None", "roofline.tracing.trace.trace"),
+    "torch's names": ("torch.inference_mode = torch.Tensor.shape = None", "torch.inference_mode"),
+    "a builtin that fails": ("builtins.isinstance = lambda *a: 1 / 0", "division by zero"),
+}
+
+
+@pytest.mark.parametrize("when", ["file", "build", "forward"])
+@pytest.mark.parametrize("what", GONE)
+def test_what_everything_stands_on_is_back_whatever_a_model_does(tmp_path: Path, what: str, when: str) -> None:
+    """One line that says what it took away, where that is told; and the next model of the process is unharmed."""
+    import numpy  # noqa: F401  # here before
+
+    change, names = GONE[what]
+    lines = {w: change if w == when else "pass" for w in ("file", "build", "forward")}
+    write(
+        tmp_path,
+        net=f"""
+import builtins, os, sys, torch
+from torch import nn
+{lines["file"]}
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        {lines["build"]}
+
+    def forward(self, x):
+        {lines["forward"]}
+        return self.a(x)
+""",
+        plain="from torch import nn\n\n\ndef make():\n    return nn.Linear(4, 4)\n",
+    )
+    said = None
+    try:
+        roofline.analyze(f"{tmp_path}/net.py:Net", inputs=("1,4",), device="t4", cache=False)
+    except roofline.RooflineError as error:
+        said = str(error)
+    assert said is None or "\n" not in said
+    assert when != "file" or (said is not None and names in said)
+    assert roofline.analyze(f"{tmp_path}/plain.py:make", inputs=("1,4",), device="t4", cache=False).totals.macs == 16
+
+
 def test_a_model_does_not_start_from_what_the_caller_has_set(tmp_path: Path) -> None:
     """The same file has the same numbers in any program: they go into one cache."""
     write(
