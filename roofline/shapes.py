@@ -188,7 +188,10 @@ class Access(Struct, frozen=True, gc=False):
     again: int = 0
     summed: int = 0
     viewed: int = 0
-    # pointwise and layout: bytes in a row that the most scattered large input offers in the order of the result (0: all stream)
+    # depthwise convolutions on a GPU: 1 where they are PyTorch's own kernel
+    own: int = 0
+    # pointwise and layout: bytes in a row that the most scattered large input offers in the order of the result (0: all
+    # stream); of others, that what they make contiguous offers
     run: int = 0
     # norms: how often it reads its input from memory
     passes: int = 0

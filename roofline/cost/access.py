@@ -15,9 +15,14 @@ from roofline.shapes import Access
 # Elements per row that the masks of fused attention have to be a multiple of, else they are copied first.
 _MASK_ALIGNMENT = 8
 
-_CONTIGUOUS = frozenset(
-    {"aten.layer_norm", "aten.linear", "aten.softmax", "aten._softmax", "aten.log_softmax", "aten._log_softmax"}
-)
+_CONTIGUOUS = frozenset({
+    "aten.layer_norm", "aten.native_layer_norm", "aten.native_layer_norm_backward", "aten.linear", "aten.softmax",
+    "aten._softmax", "aten.log_softmax", "aten._log_softmax",
+})  # fmt: skip
+# Gradients of pools: a thread for each element of the image works out which windows it is in, by divisions, and asks each of
+# them (ATen/native/cuda/AveragePool2d.cu, DilatedMaxPool2d.cu). So many times an element whose address is worked out by itself:
+# without a window, and for each; a maximum's of row-major images, and channels-last, where its windows hardly count.
+_SPREAD, _SPREAD_WINDOW, _SOUGHT, _SOUGHT_LAST = 6.5, 1.0, 3.7, 2.0
 _ONE_THREAD_A_PIXEL = frozenset({"upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d"})
 
 
@@ -81,11 +86,20 @@ def single(spec: OpSpec, klass: str) -> int:
         whole = not out.stride or strides(out) == strides(TensorSpec(out.shape, out.dtype))
         rows = (math.prod(t.shape[_joined_dim(spec) :]) * DTYPE_BITS[t.dtype] // 8 for t in spec.inputs)
         even = all(n % _LOAD == 0 for n in rows)
-        return 0 if whole and even and all(dense(t) and not channels_last(t) for t in spec.inputs) else out.numel
-    if not dense(out):
-        return out.numel
+        plain = all(strides(t) == strides(TensorSpec(t.shape, t.dtype)) for t in spec.inputs)
+        return 0 if whole and even and plain else out.numel
     large = [t for t in spec.inputs if t.numel > 1]
-    return 0 if all(t.shape == out.shape and strides(t) == strides(out) for t in large) else out.numel
+    # one of another type than the result is cast as it is loaded, element by element; a copy to halves alone has wide loads
+    casts = klass == "pointwise" and any(_floats_differ(t, out) for t in large)
+    if casts and len(large) == 1:
+        casts = out.dtype not in _HALVES
+    if dense(out) and all(t.shape == out.shape and strides(t) == strides(out) for t in large) and not casts:
+        return 0
+    return out.numel * (2 + (casts and len(large) > 1)) // 2
+
+
+def _floats_differ(t: TensorSpec, out: TensorSpec) -> bool:
+    return t.dtype != out.dtype and t.dtype in _FLOATS and out.dtype in _FLOATS
 
 
 def _joined_dim(spec: OpSpec) -> int:
@@ -95,8 +109,12 @@ def _joined_dim(spec: OpSpec) -> int:
 
 
 _HALVES = frozenset({"float16", "bfloat16"})
+_FLOATS = _HALVES | {"float32", "float64"}
 # loads and stores for an element of BatchNorm in training: x, x, y; and of its gradient: x, dy, x, dy, dx
 _LOADS, _LOADS_BACK = 3, 5
+# Bytes of a channel that cuDNN's block keeps from statistics to result (`1C11_singleread`): 192 planes of 14 x 14 halves are
+# kept on an H200, 192 of 16 x 16 are not.
+_KEPT = 80 * 1024
 
 
 def _norm(spec: OpSpec) -> Access:
@@ -104,11 +122,13 @@ def _norm(spec: OpSpec) -> Access:
     row-major. In training one block adds up each channel, and in cuDNN's kernels (`1C11`) it writes the channel's results too.
     """
     name, x = spec.name.removeprefix("aten."), spec.inputs[0]
-    found = Access(last=last(spec), passes=passes(spec), copied=copied(spec))
+    found = Access(last=last(spec), passes=passes(spec), copied=copied(spec), run=_copied_run(spec))
     if "layer_norm" in name or "rms_norm" in name:
         given = next((a for a in spec.args[1:3] if isinstance(a, list)), [])
         width = math.prod(n for n in given if isinstance(n, int)) or 1
-        return replace(found, blocks=x.numel // width, packed=x.numel)
+        rows = x.numel // width
+        found = replace(found, blocks=rows, packed=x.numel)
+        return replace(found, serial=_turns(rows), threads=width) if name.endswith("backward") else found
     if len(x.shape) < 2 or "weight_norm" in name or "renorm" in name:
         return found
     planes, channels = x.shape[0] * x.shape[1], x.shape[1]
@@ -122,11 +142,23 @@ def _norm(spec: OpSpec) -> Access:
         elements = x.numel * (1 + own if trains else 1)
         return replace(found, single=elements * _LOADS_BACK // _LOADS if backward and trains else elements)
     if trains and not own:
-        loads = _LOADS_BACK if backward else _LOADS
-        return replace(found, taken=loads * x.numel // max(channels, 1), channels=channels)
+        each = x.numel // max(channels, 1)
+        if each * DTYPE_BITS[x.dtype] // 8 <= _KEPT:
+            return replace(found, passes=1, taken=each // 2, channels=channels)
+        return replace(found, taken=each, channels=channels)
     if trains:
         return replace(found, single=x.numel, planes=planes, channel=2 * x.numel // max(channels, 1), channels=channels)
     return replace(found, single=x.numel, planes=planes)
+
+
+# rows that a block of the kernel for the gradients of LayerNorm's weights adds in a turn, and the loads of one that wait for
+# each other; beyond so many rows it is split among blocks (ATen/native/cuda/layer_norm_kernel.cu)
+_ROWS, _WAITS, _SPLIT = 256, 2, 2**16
+
+
+def _turns(rows: int) -> int:
+    """Loads after each other of the blocks that add up the gradients of LayerNorm's weights, 32 columns each."""
+    return _WAITS * -(-min(rows, _SPLIT) // _ROWS)
 
 
 # the longest row of a softmax that a warp keeps in registers (ATen/native/cuda/PersistentSoftmax.cuh)
@@ -139,8 +171,9 @@ def _softmax(spec: OpSpec) -> Access:
     dim = next((a for a in spec.args[1:] if isinstance(a, int) and not isinstance(a, bool)), -1)
     width = max(x.shape[dim] if x.shape else 1, 1)
     if width <= _IN_REGISTERS:
-        return Access(copied=copied(spec), packed=x.numel // width * 2 ** (width - 1).bit_length())
-    return Access(copied=copied(spec), packed=2 * x.numel, blocks=x.numel // width)
+        packed = x.numel // width * 2 ** (width - 1).bit_length()
+        return Access(copied=copied(spec), run=_copied_run(spec), packed=packed)
+    return Access(copied=copied(spec), run=_copied_run(spec), packed=2 * x.numel, blocks=x.numel // width)
 
 
 def _rows(spec: OpSpec) -> int:
@@ -151,6 +184,18 @@ def _rows(spec: OpSpec) -> int:
     dims = next((a for a in spec.args[1:] if isinstance(a, list | int) and not isinstance(a, bool)), None)
     given = [d % len(x.shape) for d in (dims if isinstance(dims, list) else [dims]) if isinstance(d, int)]
     return out.numel if len(x.shape) - 1 in given else 0
+
+
+def _reduction(spec: OpSpec) -> Access:
+    """Along the rows of a tensor each result is a group of threads; down its columns, the columns lie side by side."""
+    rows = _rows(spec)
+    if rows or not spec.inputs or not spec.outputs or len(spec.inputs[0].shape) < 2 or not spec.outputs[0].numel:
+        return Access(planes=rows)
+    x, out = spec.inputs[0], spec.outputs[0]
+    columns = out.numel
+    if strides(x)[-1] != 1 or x.shape[-1] != columns or x.numel < 2 * columns:
+        return Access()
+    return Access(serial=x.numel // columns, threads=columns)
 
 
 def _pool(spec: OpSpec) -> Access:
@@ -165,10 +210,27 @@ def _pool(spec: OpSpec) -> Access:
     out = spec.outputs[0]
     if "adaptive_avg_pool2d" in name and "backward" not in name and out.shape[-2:] == (1, 1):
         return Access(last=own, whole=1, planes=0 if own else out.numel)
+    if name in ("avg_pool2d_backward", "avg_pool3d_backward", "max_pool2d_with_indices_backward"):
+        return Access(last=own, single=_spread(name, spec, own))
+    if name == "upsample_nearest2d_backward" and not own:
+        # a thread for each pixel and channel of the image, which goes through all images and the window's rows and columns
+        n, *pixels = out.shape
+        rows = sum(-(-large // max(small, 1)) for large, small in zip(spec.inputs[0].shape[-2:], out.shape[-2:], strict=True))
+        return Access(last=own, serial=n * rows, threads=math.prod(pixels))
     if name not in _ONE_THREAD_A_PIXEL or (name == "upsample_bilinear2d" and own):
         return Access(last=own)
     n, c, *pixels = out.shape
     return Access(last=own, serial=n * c, threads=math.prod(pixels))
+
+
+def _spread(name: str, spec: OpSpec, own: int) -> int:
+    """What the gradient of a pool costs, in elements whose address is worked out by itself."""
+    elements = spec.outputs[0].numel
+    if name.startswith("max"):
+        return int(elements * (_SOUGHT_LAST if own else _SOUGHT))
+    taps = [a for a in spec.args[2:3] if isinstance(a, list)]
+    kernel = math.prod(n for n in (taps[0] if taps else []) if isinstance(n, int))
+    return int(elements * _SPREAD + spec.inputs[0].numel * kernel * _SPREAD_WINDOW)
 
 
 def aligned(spec: OpSpec) -> int:
@@ -254,11 +316,13 @@ def copied(spec: OpSpec) -> int:
     """
     if spec.name == "aten.group_norm":
         return 2 * spec.inputs[0].nbytes if channels_last(spec.inputs[0]) else 0
-    if spec.name not in _CONTIGUOUS or not spec.inputs or not spec.inputs[0].stride:
+    if spec.name not in _CONTIGUOUS or not any(t.stride for t in spec.inputs[:2]):
         return 0
+    if spec.name == "aten.native_layer_norm_backward":
+        return sum(t.nbytes for t in spec.inputs[:2] if len(t.shape) > 1 and strides(t) != strides(replace(t, stride=())))
     x = spec.inputs[0]
     length = 1
-    kept = [(n, s) for n, s in zip(x.shape, x.stride, strict=True) if n > 1]
+    kept = [(n, s) for n, s in zip(x.shape, strides(x), strict=True) if n > 1]
     rows = kept[:-1] if spec.name == "aten.linear" else kept
     if spec.name == "aten.linear":
         if kept and kept[-1][1] != 1:
@@ -269,6 +333,18 @@ def copied(spec: OpSpec) -> int:
             return x.nbytes
         length *= n
     return 0
+
+
+def _copied_run(spec: OpSpec) -> int:
+    """Bytes that lie in a row in what `copied` makes contiguous; 0 where nothing is."""
+    if not copied(spec):
+        return 0
+    x, length = spec.inputs[0], 1
+    for n, step in reversed([(n, s) for n, s in zip(x.shape, strides(x), strict=True) if n > 1]):
+        if step != length:
+            break
+        length *= n
+    return max(length * DTYPE_BITS[x.dtype] // 8, 1)
 
 
 def _attention(spec: OpSpec) -> Access:
@@ -285,8 +361,36 @@ def _attention(spec: OpSpec) -> Access:
 
 def _conv(spec: OpSpec) -> Access:
     if "backward" in spec.name:
-        return Access(last=last(spec), again=again(spec), summed=summed(spec), biased=biased(spec))
-    return Access(last=last(spec), bias=int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec)))
+        more = {"again": again(spec), "summed": summed(spec), "biased": biased(spec)}
+        return Access(last=last(spec), own=own_depthwise(spec), **more)
+    return Access(
+        last=last(spec), bias=int(len(spec.args) > 2 and isinstance(spec.args[2], TensorSpec)), own=own_depthwise(spec)
+    )
+
+
+def own_depthwise(spec: OpSpec) -> int:
+    """1 where a GPU runs a row-major depthwise convolution in PyTorch's own kernel and not in cuDNN's: in other types than
+    half, with few channels, and under most strides (ATen/native/Convolution.cpp, use_cudnn_depthwise).
+    """
+    tensors = [t for t in spec.inputs if len(t.shape) == 4]
+    back = "backward" in spec.name
+    if len(tensors) < 2 + back:
+        return 0
+    x, weight = tensors[back : back + 2]
+    (n, channels, _, width), (taps, side) = x.shape, weight.shape[2:]
+    if weight.shape[1] != 1 or channels == 1:
+        return 0
+    # of a result, and of the gradient of one
+    steps = math.ceil(width / max((tensors[0] if back else spec.out).shape[-1], 1))
+    if x.dtype != "float16" or channels < 32 or taps != side or side not in (1, 3, 5) or width < 7 or steps > 2:
+        return 1
+    if steps == 1:
+        return 0
+    if n == 1:
+        return int(side == 1 and width > 28)
+    if side == 1:
+        return int(n > 16 or channels < 128 or width > 7)
+    return int(channels < 512 and (channels < 256 or width < 28))
 
 
 def _loop(klass: str) -> Callable[[OpSpec], Access]:
@@ -300,6 +404,6 @@ _OF: dict[str, Callable[[OpSpec], Access]] = {
     "norm": _norm,
     "softmax": _softmax,
     "attention": _attention,
-    "reduction": lambda spec: Access(planes=_rows(spec)),
-    "gemm": lambda spec: Access(copied=copied(spec), aligned=aligned(spec)),
+    "reduction": _reduction,
+    "gemm": lambda spec: Access(copied=copied(spec), run=_copied_run(spec), aligned=aligned(spec)),
 }

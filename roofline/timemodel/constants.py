@@ -102,6 +102,9 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # input and output channels that a group is padded to
     group_tile_c: Count
     group_tile_o: Count
+    # to spread an element over groups of another width, channels-last; times so much where the copy into channels-last does it
+    group_pad: Cycles
+    group_spread: Fraction
     # of the fp32 peak: products of one row, which use each weight once (chosen)
     gemv: Fraction
     # of the peak: fused attention, and with an additive mask
@@ -127,16 +130,27 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     depthwise_loop: Fraction
     depthwise_last: Fraction
     depthwise_wide: Fraction
+    # a result of PyTorch's own row-major depthwise kernel, and each of its taps
+    depthwise_own: Cycles
+    depthwise_tap: Cycles
+    # a pixel, in the sum that is the gradient of one element of the weight, there
+    depthwise_pixel: Cycles
     # of the fp32 peak, by counted FLOPs: everything else
     vector: Fraction
 
     # --- the pace of loops, in an SM
     # an element whose address is worked out by itself
     element: Cycles
-    # times that, where it lies in a sector of its own
+    # one of a loop that torch.compile generates
+    generated: Cycles
+    # times that of `element`, where it lies in a sector of its own
     sectors: Ratio
-    # one that is loaded 16 bytes at a time, in norms and softmax
+    # one that is loaded 16 bytes at a time, in LayerNorm
     packed: Cycles
+    # such a load, in LayerNorm
+    wide: Cycles
+    # one of a softmax, which is an exponential too
+    soft: Cycles
     # a row of LayerNorm, which is a block of threads
     row: Cycles
     # a plane of BatchNorm
@@ -145,8 +159,10 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reduced: Cycles
     # an element of BatchNorm's statistics, one block for a channel
     channel: Cycles
-    # a load or store of cuDNN's BatchNorm in training, whose blocks take a channel each, row-major
+    # an element of cuDNN's BatchNorm in training, whose blocks take a channel each, row-major: for a block alone on its SM, and
+    # for each of several (both as an H200 ran them, benchmarks/measured/h200-kernels.csv)
     taken: Cycles
+    crowded: Cycles
     # a result of a pool; an element of its window; both, times so much, channels-last
     window: Cycles
     tap: Cycles

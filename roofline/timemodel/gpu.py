@@ -9,7 +9,7 @@ from roofline.timemodel import gpu_products
 from roofline.timemodel.constants import Gpu
 from roofline.timemodel.features import Features
 from roofline.timemodel.formulas import Machine, Overhead, Work, attended, join, missed, resident, streamed
-from roofline.timemodel.gpu_products import FORMULAS, LOAD, narrow_rate, peak_of, vector_of
+from roofline.timemodel.gpu_products import FORMULAS, LOAD, narrow_rate, peak_of, unhurried, vector_of
 from roofline.timemodel.sizes import DepthwiseSizes, Value, one
 
 # the constant that is a class' fraction of the peak, where it is not named like the class
@@ -25,19 +25,24 @@ LOOPS = 4
 # blocks of 512 threads that add as fast together as one of them alone
 SHARED_BLOCKS = 3
 
+# loads of a block that wait for each other in a sum down columns: its own, and those of the signal that it is the last
+WAITS = 30
+
 # ------------------------------------------------------------------------------------------------ bytes
 
 
-def _apart(elements: Value, nbytes: Value, launches: Value, c: Gpu, machine: Machine, xp: Any) -> Value:
+def _apart(elements: Value, nbytes: Value, launches: Value, c: Gpu, machine: Machine, xp: Any, run: Value = 0) -> Value:
     """Seconds of kernels of their own before and after an operator's, which go element by element through `nbytes`.
 
     They read half of them and write half. What they read was written last, and what they write is read next: what fits a
-    cache is found there.
+    cache is found there. `run`: bytes that they find in a row; 0 for many.
     """
+    alone = (run > 0) & (run < SECTOR)
+    elements = elements * xp.where(alone, c.sectors, 1.0)
     slow = elements * c.element / (machine.units * machine.clock * machine.sustained)
     nearer = machine.levels[:-1]
     moved = [nbytes, *(nbytes * (1 - resident(nbytes / 2, size * c.residency, xp)) for size, _ in nearer)]
-    seconds, _ = join(slow, _delivered(moved, 1.0, c, machine), c.overlap, xp)
+    seconds, _ = join(slow, _delivered(moved, xp.where(alone, c.scattered, 1.0), c, machine), c.overlap, xp)
     return seconds + xp.where(elements > 0, launches, 0) * machine.launch
 
 
@@ -60,12 +65,26 @@ def _beside(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
         even = plain & (f.shape.p * f.shape.q * size % LOAD == 0)
         copied = xp.where(even & (copied > 0), f.access.summed, copied)
     copies = _apart(copied / size, 2.0 * copied, 2, c, machine, xp)
+    if klass == "grouped_conv":
+        copies = copies + _padded(f, simt, c, machine, xp)
     if klass == "conv":
         odd = plain & (f.shape.p * f.shape.q * size % LOAD > 0)
         aligned = xp.where(f.shape.p * f.shape.q % 2 > 0, size, xp.minimum(2 * size, 8))
         slower = 2 * f.macs / narrow_rate(aligned, f.bits, c, machine, xp)
         copies = xp.where(odd, xp.minimum(copies, slower), copies)
     return copies + biases
+
+
+def _padded(f: Features, simt: Value, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds to bring groups to a width that cuDNN's kernels for matrix units have: those of 24 channels, of 40, 48, 56 or 112
+    are spread over wider ones and gathered again by a general copy, element by element.
+    """
+    width = f.shape.c / xp.maximum(f.shape.g, 1)
+    fits = (width % 32 == 0) | (width == 1) | (width == 2) | (width == 4) | (width == 8) | (width == 16)
+    spread = xp.where(fits | simt, 0.0, f.read + f.write + f.access.again - f.access.biased)
+    times = xp.where(f.access.last > 0, 1.0, c.group_spread)
+    cycles = spread * 8 / f.bits * c.group_pad * times
+    return cycles / unhurried(machine, xp)
 
 
 def _gathered(klass: str, f: Features, xp: Any) -> Value:
@@ -139,6 +158,19 @@ def _attention_bytes(f: Features, c: Gpu, xp: Any) -> Value:
     return xp.where(access.misaligned > 0, 2.0 * access.mask, 0.0) + apart
 
 
+def _accumulated(f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of what a backward of fused attention does beside its products: each block of keys adds to the gradients of all
+    queries in fp32, in the nearest cache, after a kernel that multiplies result and gradient (Dao, arXiv:2307.08691, 3.1.2).
+    """
+    p = f.shape
+    elements = p.b * p.h * p.l * p.e
+    added = 8.0 * elements * xp.ceil(p.s / 64) * p.met(xp)
+    seconds = added / (machine.levels[0][1] * c.cache * machine.sustained) + 10.0 * elements / (
+        machine.levels[-1][1] * streamed(c, machine)
+    )
+    return xp.where((p.products_e > 1) & (f.access.math == 0), seconds + machine.launch, 0.0)
+
+
 def _traffic(f: Features, c: Gpu, machine: Machine, xp: Any) -> list[Value]:
     """Bytes that each memory level has to deliver, nearest first: what the nearer ones do not hold."""
     out: list[Value] = [f.read + f.write]
@@ -181,6 +213,8 @@ def _parts(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> tuple[
     if klass == "norm":
         # blocks that take a channel each read two tensors and write one, plane after plane, for a gradient
         back = (f.access.taken > 0) & (f.read > 1.5 * f.write)
+        # the gradients of a LayerNorm's weights are a kernel of their own, whose blocks go down all rows
+        arithmetic = arithmetic + f.access.serial * c.latency * 1e-6
         return arithmetic, _norm_passes(f, xp) + _second_turn(f, c, machine, xp), xp.where(back, c.norm_back, c.norm)
     if klass == "pool":
         own = xp.where(f.access.whole > 0, c.reduction, xp.where(f.shape.r > 0, c.stream_conv, c.pool))
@@ -189,10 +223,21 @@ def _parts(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> tuple[
         arithmetic = xp.maximum(arithmetic, turns * c.latency * 1e-6)
         return arithmetic, 0.0, xp.where(f.generated > 0, 1.0, own)
     if klass == "reduction":
+        arithmetic = arithmetic + _down(f, c, machine, xp)
         return arithmetic, 0.0, xp.where(f.generated > 0, c.reduction_generated, c.reduction)
     if klass == "softmax":
         return arithmetic, _second_turn(f, c, machine, xp), c.softmax
     return arithmetic, 0.0, c.gather
+
+
+def _down(f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds that the last block of a sum down columns waits for what the others left in memory: so many blocks take parts of
+    the rows of 128 columns that the device is full, and four threads add up what they found (ATen/native/cuda/Reduce.cuh).
+    """
+    columns = xp.ceil(f.access.threads / 128)
+    parts = xp.minimum(BLOCKS * machine.units / xp.maximum(columns, 1), f.access.serial / 64)
+    turns = xp.where((f.access.serial > 0) & (f.generated == 0) & (parts > 1), parts / 4 + WAITS, 0.0)
+    return turns * c.latency * 1e-6
 
 
 def _product_bytes(klass: str, f: Features, c: Gpu, xp: Any) -> tuple[Value, float]:
@@ -205,13 +250,15 @@ def _product_bytes(klass: str, f: Features, c: Gpu, xp: Any) -> tuple[Value, flo
 
 def _pace(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
     """Seconds that the threads of a loop take over its elements, however fast memory is: an SM has so many in flight, and
-    each waits for its operands, works out its address, meets the others of its block. Generated code goes in wide loads.
+    each waits for its operands, works out its address, meets the others of its block. Generated code is alike in all its loops.
     """
     a = f.access
     # in runs shorter than a sector every element is a sector of its own
     single = a.single * xp.where((a.run > 0) & (a.run < SECTOR), c.sectors, 1.0)
     cycles = xp.maximum(single * c.element, a.planes * (c.plane if klass == "norm" else c.reduced))
-    cycles = cycles + a.packed * c.packed + (a.blocks * c.row if klass == "norm" else 0.0)
+    cycles = cycles + a.packed * (c.soft if klass == "softmax" else c.packed)
+    if klass == "norm":
+        cycles = cycles + a.blocks * c.row + xp.where(a.blocks > 0, f.read / LOAD * c.wide, 0.0)
     if klass == "pool":
         # a thread for each result, which looks at its window
         taps = f.shape.r * f.shape.s
@@ -219,8 +266,11 @@ def _pace(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
         cycles = cycles + xp.where(taps > 0, windows * xp.where(a.last > 0, c.window_last, 1.0), 0.0)
     # one block adds up a channel, while SMs without one are idle; several on one SM share it
     cycles = cycles + a.channel * c.channel * xp.maximum(a.channels / SHARED_BLOCKS, machine.units * (a.channel > 0))
-    cycles = cycles + a.taken * c.taken * xp.maximum(a.channels, machine.units * (a.taken > 0))
-    return xp.where(f.generated > 0, 0.0, cycles) / (machine.units * machine.clock * machine.sustained)
+    # one that takes a channel waits for what it reads, two tensors in a backward; several on one SM fill each other's waits
+    reads = xp.where(f.read > 1.5 * f.write, 2.0, 1.0)
+    waits = a.taken * xp.maximum(c.taken * reads, c.crowded * xp.ceil(a.channels / machine.units)) * machine.units
+    cycles = xp.where(f.generated > 0, f.loop.total * c.generated, cycles)
+    return cycles / (machine.units * machine.clock * machine.sustained) + waits / unhurried(machine, xp)
 
 
 def work(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Work:
@@ -236,8 +286,10 @@ def work(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Work:
         if xp.any(f.access.again > 0):
             seconds = xp.where(f.access.again > 0, _gradients(klass, f, c, machine, xp), seconds)
         beside = _beside(klass, f, c, machine, xp)
+    elif klass == "attention":
+        beside = _accumulated(f, c, machine, xp)
     elif klass in ("gemm", "norm", "softmax"):
-        beside = _apart(f.access.copied * 8 / f.bits, 2.0 * f.access.copied, 1, c, machine, xp)
+        beside = _apart(f.access.copied * 8 / f.bits, 2.0 * f.access.copied, 1, c, machine, xp, run=f.access.run)
     seconds, memory = seconds + beside, memory + beside
     # filling and emptying the device; a kernel that never fills it pays no more than its own time
     return Work(seconds + xp.minimum(c.drain * 1e-6, seconds), compute, memory, levels)

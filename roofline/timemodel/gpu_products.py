@@ -76,6 +76,11 @@ def peak_of(f: Features, machine: Machine, xp: Any) -> Rate:
     return Rate(peak * xp.where(simt, machine.sustained_vector, machine.sustained), simt)
 
 
+def unhurried(machine: Machine, xp: Any) -> Value:
+    """Cycles a second of all SMs in kernels that wait more than they compute: they draw too little power to lose any clock."""
+    return machine.units * machine.clock * xp.maximum(machine.sustained, 1.0)
+
+
 def vector_of(f: Features, machine: Machine, xp: Any) -> Value:
     """FLOP/s of the vector units, in doubles where the kernel computes in them.
 
@@ -121,8 +126,12 @@ def _tiles(m: Value, n: Value, k: Value, b: Value, c: Gpu, rate: Value, machine:
     rows = xp.where(b == 1, xp.minimum(rows, 2 * up(m, 16, xp)), rows)
     columns = xp.where(b == 1, xp.minimum(columns, 2 * up(n, 16, xp)), columns)
     # where the tiles are too few to fill the device, the inner dimension is split among its units
-    depth = xp.minimum(k, xp.maximum(256.0, k * b * rows * columns / (128 * 128 * machine.units)))
+    depth = xp.minimum(xp.minimum(k, LONG), xp.maximum(256.0, k * b * rows * columns / (128 * 128 * machine.units)))
     return 2 * b * rows * columns * k / rate + _tail(depth, rate, c.tail, machine.units)
+
+
+# steps of the inner dimension: libraries split longer sums among units, so that no tile at the end takes longer
+LONG = 4096.0
 
 
 def _tail(k: Value, rate: Value, tiles: Value, units: float) -> Value:
@@ -165,7 +174,7 @@ def _conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
     k = up(p.c, xp.where(first & (known | (f.bits > 16)), 4, 8), xp) * taps + c.start_k
     matrix = 2 * pixels * up(p.o, xp.where(first, 32, c.tile_n), xp) * k / rate + _tail(k, rate, c.tail, machine.units)
     area, depth = _summed(p.o, p.c * taps, xp), up(pixels, 8, xp) + c.start_k
-    split = xp.minimum(depth, xp.maximum(256.0, depth * area / (128 * 128 * machine.units)))
+    split = xp.minimum(xp.minimum(depth, LONG), xp.maximum(256.0, depth * area / (128 * 128 * machine.units)))
     summed = 2 * area * depth / rate + _tail(split, rate, c.tail, machine.units)
     matrix = xp.where(p.gradient == 2, summed, matrix)
     if not xp.any(simt):
@@ -251,7 +260,7 @@ def _grouped(p: GroupedSizes, f: Features, c: Gpu, machine: Machine, xp: Any) ->
     if not xp.any(p.gradient):
         return tiled
     inner, outer = p.c / p.g, p.o / p.g
-    special = (inner == outer) & ((inner == 4) | (inner == 8) | (inner == 16) | (inner == 32))
+    special = (inner == outer) & ((inner == 4) | (inner == 8) | (inner == 16) | (inner % 32 == 0))
     direct = 2 * _met(p, xp) * p.o * inner * p.taps / (vector_of(f, machine, xp) * c.simt_gemm)
     return xp.where((p.gradient > 0) & (special == 0) & (simt == 0), xp.maximum(direct, tiled), tiled)
 
@@ -266,7 +275,16 @@ def _depthwise(p: DepthwiseSizes, f: Features, c: Gpu, machine: Machine, xp: Any
     rate = xp.where(f.access.last > 0, last, xp.where(unrolled, c.depthwise_conv, c.depthwise_loop))
     # PyTorch's kernel for the gradient of an image asks every tap of every pixel of it
     met = xp.where(f.access.last > 0, p.pixels, _met(p, xp)) / xp.maximum(p.pixels, 1)
-    return 2 * p.macs * met / (vector_of(f, machine, xp) * rate)
+    seconds = 2 * p.macs * met / (vector_of(f, machine, xp) * rate)
+    if not xp.any(f.access.own):
+        return seconds
+    # its own kernels work out the address of every result and ask whether each tap is inside the image
+    cycles = p.macs * met * (c.depthwise_own / xp.maximum(p.taps, 1) + c.depthwise_tap)
+    # that for the gradient of a weight has a block for each of its elements, which goes through all pixels
+    blocks = xp.maximum(p.o * p.taps, machine.units)
+    cycles = xp.where(p.gradient == 2, c.depthwise_pixel * p.n * p.p * p.q * blocks, cycles)
+    mine = cycles / unhurried(machine, xp)
+    return xp.where((f.access.own > 0) & (f.access.last == 0), xp.maximum(seconds, mine), seconds)
 
 
 def _attention(p: AttentionSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:

@@ -19,7 +19,7 @@ def test_what_no_row_tells_stays_and_what_rows_tell_moves(monkeypatch: pytest.Mo
     near = shipped().gpu
     found, loss = fit.minimise([], replace(near, residency=0.9), lambda text: None, near)
     assert found.element == pytest.approx(1.0, rel=0.03)
-    assert near.element < 0.6
+    assert near.element < 0.8
     assert loss == pytest.approx(abs(log(found.element)))
     assert found.residency == pytest.approx(near.residency, rel=0.03), "back to where it was known"
     assert found.gemm == near.gemm
