@@ -1,0 +1,42 @@
+"""The time model beside models that ran on an H200 (benchmarks/gpu_models.py): what their kernels take, without the host."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from benchmarks import gpu_models
+
+with gpu_models.MEASURED.open(encoding="utf-8", newline="") as _file:
+    ROWS = list(csv.DictReader(line for line in _file if not line.startswith("#")))
+
+# model, mode, layout, dtype, batch, runtime: what only a rule of its own gets right, and the band of predicted / measured
+CASES = {
+    # BatchNorm waits for its channels; depthwise kernels that are PyTorch's own, and their gradients
+    ("mobilenetv3_large_100", "train", "nchw", "amp", "192", "eager"): (0.85, 1.15),
+    ("resnet18", "train", "nchw", "amp", "192", "eager"): (0.85, 1.15),
+    # groups of 24 channels are spread over 32
+    ("regnety_032", "infer", "nhwc", "amp", "256", "eager"): (0.85, 1.15),
+    # gradients of LayerNorm and attention, sums down columns
+    ("vit_small_patch16_224", "train", "nchw", "amp", "192", "eager"): (0.85, 1.15),
+    # gradients of average pools
+    ("inception_v3", "train", "nchw", "amp", "192", "eager"): (0.85, 1.15),
+    # code that torch.compile generates
+    ("resnet50", "infer", "nchw", "amp", "256", "compiled"): (0.85, 1.15),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case))
+def test_kernels_of_a_model_take_what_they_took_on_an_h200(case: tuple[str, ...]) -> None:
+    pytest.importorskip("timm")
+    names = ("model", "mode", "layout", "dtype", "batch", "runtime")
+    row = next(row for row in ROWS if tuple(row[name] for name in names) == case)
+    asked = gpu_models.Case(row["model"], int(row["size"]), int(row["batch"]), *(row[n] for n in gpu_models.COLUMNS[3:7]))
+    low, high = CASES[case]
+    assert low < gpu_models.predicted(asked).busy_s * 1e3 / float(row["busy_ms"]) < high
+
+
+def test_the_rows_are_the_benchmarks_own() -> None:
+    assert {row["model"] for row in ROWS} == {*gpu_models.SEEN, *gpu_models.TEXT}
+    assert len(ROWS) > 190
