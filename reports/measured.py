@@ -87,7 +87,7 @@ ROUGH = 1.5
 # Why the others cannot be settled by a clock here.
 NOT_HERE = {
     2: "no time in it: layers, multiply-adds and parameters are counted.",
-    3: "it is a claim about GPUs; `roofline measure mobilenet_v1 -d gpu` beside `roofline measure vgg16 -d gpu` settles it where there is one.",
+    3: "it is a claim about GPUs, and was measured on one (above).",
     5: "a definition, and no clock shows bytes.",
     6: "no time in it: a shape.",
 }
