@@ -203,7 +203,8 @@ class Access(Struct, frozen=True, gc=False):
     mask: int = 0
     misaligned: int = 0
     math: int = 0
-    # interpolations on a GPU: turns of each thread, and threads
+    # interpolations on a GPU: turns of each thread, and threads; gradients of LayerNorm: turns of a block, and columns; sums
+    # down columns: rows, and columns
     serial: int = 0
     threads: int = 0
     # loops on a GPU: elements whose address is worked out for each
@@ -214,7 +215,7 @@ class Access(Struct, frozen=True, gc=False):
     blocks: int = 0
     # rows or planes that a group of threads takes in turn
     planes: int = 0
-    # elements that one block adds up; loads and stores of one that takes a channel by itself; how many such channels there are
+    # elements that one block adds up; those of a channel that a block takes by itself; how many such channels there are
     channel: int = 0
     taken: int = 0
     channels: int = 0
