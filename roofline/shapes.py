@@ -215,9 +215,11 @@ class Access(Struct, frozen=True, gc=False):
     blocks: int = 0
     # rows or planes that a group of threads takes in turn
     planes: int = 0
-    # elements that one block adds up; those of a channel that a block takes by itself; how many such channels there are
+    # elements that one block adds up; those of a channel that a block takes by itself, and how many tensors of them it reads;
+    # how many such channels there are
     channel: int = 0
     taken: int = 0
+    tensors: int = 0
     channels: int = 0
     # 1 for a pool over the whole plane
     whole: int = 0

@@ -142,10 +142,10 @@ def _norm(spec: OpSpec) -> Access:
         elements = x.numel * (1 + own if trains else 1)
         return replace(found, single=elements * _LOADS_BACK // _LOADS if backward and trains else elements)
     if trains and not own:
-        each = x.numel // max(channels, 1)
+        each, tensors = x.numel // max(channels, 1), 1 + backward
         if each * DTYPE_BITS[x.dtype] // 8 <= _KEPT:
-            return replace(found, passes=1, taken=each // 2, channels=channels)
-        return replace(found, taken=each, channels=channels)
+            return replace(found, passes=1, taken=each // 2, tensors=tensors, channels=channels)
+        return replace(found, taken=each, tensors=tensors, channels=channels)
     if trains:
         return replace(found, single=x.numel, planes=planes, channel=2 * x.numel // max(channels, 1), channels=channels)
     return replace(found, single=x.numel, planes=planes)

@@ -212,7 +212,7 @@ def _parts(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> tuple[
         return arithmetic, 0.0, scattered
     if klass == "norm":
         # blocks that take a channel each read two tensors and write one, plane after plane, for a gradient
-        back = (f.access.taken > 0) & (f.read > 1.5 * f.write)
+        back = f.access.tensors > 1
         # the gradients of a LayerNorm's weights are a kernel of their own, whose blocks go down all rows
         arithmetic = arithmetic + f.access.serial * c.latency * 1e-6
         return arithmetic, _norm_passes(f, xp) + _second_turn(f, c, machine, xp), xp.where(back, c.norm_back, c.norm)
@@ -267,8 +267,7 @@ def _pace(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
     # one block adds up a channel, while SMs without one are idle; several on one SM share it
     cycles = cycles + a.channel * c.channel * xp.maximum(a.channels / SHARED_BLOCKS, machine.units * (a.channel > 0))
     # one that takes a channel waits for what it reads, two tensors in a backward; several on one SM fill each other's waits
-    reads = xp.where(f.read > 1.5 * f.write, 2.0, 1.0)
-    waits = a.taken * xp.maximum(c.taken * reads, c.crowded * xp.ceil(a.channels / machine.units)) * machine.units
+    waits = a.taken * xp.maximum(c.taken * a.tensors, c.crowded * xp.ceil(a.channels / machine.units)) * machine.units
     cycles = xp.where(f.generated > 0, f.loop.total * c.generated, cycles)
     return cycles / (machine.units * machine.clock * machine.sustained) + waits / unhurried(machine, xp)
 
