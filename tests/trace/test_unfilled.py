@@ -104,7 +104,9 @@ def test_no_operator_of_torchs_own_layers_is_looked_at(monkeypatch: pytest.Monke
     seen: list[str] = []
 
     def noted(self: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        seen.append(func._schema.name)
+        # torch 2.15 asks it of a number that becomes a tensor
+        if func._schema.name != "aten::lift_fresh":
+            seen.append(func._schema.name)
         return func(*args, **(kwargs or {}))
 
     monkeypatch.setattr(unfilled.Unfilled, "__torch_dispatch__", noted)
