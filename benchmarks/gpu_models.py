@@ -435,13 +435,7 @@ def _loads() -> Iterator[tuple[str, str, float, float, Callable[[], Callable[[],
         a, b = r(n, n, kind=kind), r(n, n, kind=kind)
         return lambda: a @ b
 
-    kinds = {
-        "fp16": (torch.float16, False),
-        "bf16": (torch.bfloat16, False),
-        "tf32": (torch.float32, True),
-        "fp32": (torch.float32, False),
-        "fp64": (torch.float64, False),
-    }
+    kinds = {**{name: DTYPES[name] for name in ("fp16", "bf16", "tf32", "fp32")}, "fp64": (torch.float64, False)}
     yield "idle", "", 0, 0, lambda: lambda: time.sleep(0.1)
     for name, (kind, fast) in kinds.items():
         for n in (2048, 8192):

@@ -43,6 +43,11 @@ def strides(t: TensorSpec) -> tuple[int, ...]:
     return tuple(reversed(out))
 
 
+def row_major(t: TensorSpec) -> bool:
+    """Whether it lies as a fresh tensor of its shape does."""
+    return not t.stride or t.stride == strides(TensorSpec(t.shape, t.dtype))
+
+
 def channels_last(t: TensorSpec) -> bool:
     """Whether a 4-d tensor has its channels innermost (and is not row-major at the same time)."""
     return len(t.shape) == 4 and bool(t.stride) and t.shape[1] > 1 and t.stride[1] == 1
@@ -83,11 +88,9 @@ def single(spec: OpSpec, klass: str) -> int:
     if klass == "layout" and name in _ONE_BY_ONE:
         return out.numel * (_MODULO if name == "roll" else 1)
     if klass == "layout" and name in _JOINED:
-        whole = not out.stride or strides(out) == strides(TensorSpec(out.shape, out.dtype))
         rows = (math.prod(t.shape[_joined_dim(spec) :]) * DTYPE_BITS[t.dtype] // 8 for t in spec.inputs)
         even = all(n % _LOAD == 0 for n in rows)
-        plain = all(strides(t) == strides(TensorSpec(t.shape, t.dtype)) for t in spec.inputs)
-        return 0 if whole and even and plain else out.numel
+        return 0 if even and all(map(row_major, (out, *spec.inputs))) else out.numel
     large = [t for t in spec.inputs if t.numel > 1]
     # one of another type than the result is cast as it is loaded, element by element; a copy to halves alone has wide loads
     casts = klass == "pointwise" and any(_floats_differ(t, out) for t in large)
@@ -319,7 +322,7 @@ def copied(spec: OpSpec) -> int:
     if spec.name not in _CONTIGUOUS or not any(t.stride for t in spec.inputs[:2]):
         return 0
     if spec.name == "aten.native_layer_norm_backward":
-        return sum(t.nbytes for t in spec.inputs[:2] if len(t.shape) > 1 and strides(t) != strides(replace(t, stride=())))
+        return sum(t.nbytes for t in spec.inputs[:2] if len(t.shape) > 1 and not row_major(t))
     x = spec.inputs[0]
     length = 1
     kept = [(n, s) for n, s in zip(x.shape, strides(x), strict=True) if n > 1]
