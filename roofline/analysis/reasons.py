@@ -140,9 +140,9 @@ def waiting(a: Analysis) -> str:
     t, found = a.totals, components(a)
     host, launch, drain = (found.get(name, 0.0) for name in ("host", "launch", "drain"))
     if host < max(launch, drain):
-        return _costs(
-            [(launch, f"starting the {t.kernels:,} kernels{inner(a)}"), (drain, "filling and emptying the GPU for them")]
-        )
+        every = f"the {t.kernels:,} kernels{inner(a)}"
+        first, second = (every, "them") if launch >= drain else ("them", every)
+        return _costs([(launch, f"starting {first}"), (drain, f"filling and emptying the GPU for {second}")])
     issued = sum("host" in k.time_by_component for k in a.kernels)
     behind = sum(map(hidden, a.kernels))
     words = (

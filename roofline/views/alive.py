@@ -99,7 +99,10 @@ def _areas(ax: Axes, made: Sheet, alive: Timeline, kinds: Sequence[str]) -> None
         bbox=behind(theme),
         zorder=6,
     )
-    shrink(text, 0.4, made.figure)
+    inside, sheet_ = ax.get_window_extent(), made.figure.bbox
+    left = float(ax.transData.transform((x, 0))[0])
+    free = (left - inside.x0 if right else sheet_.x1 - left) - 12 * made.figure.dpi / 72
+    shrink(text, free / sheet_.width, made.figure)
 
 
 def _ticks(total: int) -> list[float]:

@@ -35,6 +35,8 @@ from roofline.views.sheet import (
     content,
     footer,
     header,
+    roomy,
+    shared,
     sheet,
     shrink,
     tool,
@@ -111,10 +113,10 @@ def _panel(made: Sheet, group: Sequence[Analysis], by: By) -> None:
     sentence = printable(reason(first) if len(group) == 1 else compare(group))
     room = 0.94 if narrow else 0.69
     if narrow:
-        brief = f"{seconds(time_of(first))} {_kind(first)} · {pace(first)}" if len(group) == 1 else _shared(group)
+        brief = f"{seconds(time_of(first))} {_kind(first)} · {pace(first)}" if len(group) == 1 else shared(group)
         lines = [(brief, theme.soft)]
     else:
-        setting = " · ".join(facts(first)) if len(group) == 1 else _shared(group)
+        setting = " · ".join(facts(first)) if len(group) == 1 else shared(group)
         lines = [(wrapped(setting, 200, 1), theme.soft), (wrapped(sentence, columns_of(room * wide)), theme.ink)]
     header(made, title, lines, room=room)
     box = (
@@ -129,7 +131,7 @@ def _panel(made: Sheet, group: Sequence[Analysis], by: By) -> None:
         side_one(part, theme, first)
     elif not narrow:
         side_many(part, theme, group)
-    footer(made, notes, tool(first))
+    footer(made, _lines(notes), tool(first))
 
 
 def _row(made: Sheet, groups: Sequence[Sequence[Analysis]], across: int, down: int) -> None:
@@ -140,11 +142,17 @@ def _row(made: Sheet, groups: Sequence[Sequence[Analysis]], across: int, down: i
     at = frame(everything, plane.spots_of(everything))
     same = len({a.model.name for a in everything}) == 1
     title = f"{_heading(everything)} on {len(groups)} devices"
-    lines = [(_shared(everything), theme.soft), (wrapped(printable(compare(everything)), columns_of(0.94 * wide)), theme.ink)]
+    ranked = wrapped(printable(compare(everything)), columns_of(0.94 * wide), 3 if made.narrow else 2)
+    lines = [(shared(everything), theme.soft), (ranked, theme.ink)]
     header(made, title, [line for line in lines if line[0]], room=0.95)
     notes: list[str] = []
-    top, bottom, left = 1.12 / high, 0.42 / high, (0.74 if made.narrow else 0.62) / wide
+    top, bottom, left = (
+        (1.12 + 0.21 * max(ranked.count("\n") - 1, 0)) / high,
+        0.42 / high,
+        (0.74 if made.narrow else 0.62) / wide,
+    )
     cell = (1 - left - 0.012) / across, (1 - top - bottom) / down
+    roomy(made, cell[1] * high, 3.3, len(groups))
     for i, group in enumerate(groups):
         x, y = left + cell[0] * (i % across), 1 - top - cell[1] * (i // across + 1)
         bars = (0.30 + 0.34 * len(group)) / high
@@ -166,7 +174,7 @@ def _row(made: Sheet, groups: Sequence[Sequence[Analysis]], across: int, down: i
         notes += [note for note in found if note not in notes]
         place_ = (x, y + 0.06 / high, cell[0] - 0.25 / wide, bars)
         bound_bars(made.figure, theme, place_, group, models=not same, longest=max(x.totals.time_s for x in group))
-    footer(made, notes, tool(everything[0]))
+    footer(made, _lines(notes), tool(everything[0]))
 
 
 def _kind(a: Analysis) -> str:
@@ -177,13 +185,6 @@ def _heading(group: Sequence[Analysis]) -> str:
     names = {a.model.name for a in group}
     name = printable(group[0].model.name) if len(names) == 1 else f"{len(names)} models"
     return name if len(name) <= 44 else name[:43] + "…"
-
-
-def _shared(group: Sequence[Analysis]) -> str:
-    """The settings that all have in common, and that the numbers are predictions."""
-    settings = [facts(a) for a in group]
-    common = [fact[0] for fact in zip(*settings, strict=True) if len(set(fact)) == 1]
-    return " · ".join([*common, *(["predicted"] if not any(a.measurement for a in group) else [])])
 
 
 # ------------------------------------------------------------------------------------------------ marks
@@ -209,7 +210,8 @@ def _plot(ax: Axes, made: Sheet, at: Frame, group: Sequence[Analysis], by: By, s
     """Roofs, points and labels of analyses on one device; gives back what the marks mean."""
     first = group[0]
     theme = made.theme
-    roofs = Roofs(ax, theme, at, first.device, spots, narrow=made.narrow)
+    stars = [(a.totals.intensity, a.totals.achieved_flops) for a in group if a.totals.flops and a.totals.bytes]
+    roofs = Roofs(ax, theme, at, first.device, spots, stars, narrow=made.narrow)
     taken = roofs.draw(first.setting.dtype, {k.dtype for a in group for k in a.kernels})
     marks = Marks(ax, theme, at, made.narrow)
     if len(group) == 1:
@@ -267,7 +269,7 @@ def _kernels(m: Marks, a: Analysis, by: By, spots: Sequence[Bubble]) -> tuple[li
         )
         if len(labels) < (3 if m.narrow else 8) and share >= NAMED:
             labels.append(Label(b.x, y, math.sqrt(m.area(share)) / 2, _words(b, whole, m.narrow), style.colour))
-    return [*_whole(m, a, m.theme.ink, "whole model"), *labels], _notes(a, lost, waits, measured)
+    return [*_whole(m, a, m.theme.ink, "whole model"), *labels], _notes(a, lost, waits, measured, m.narrow)
 
 
 def _words(b: Bubble, whole: float, narrow: bool) -> str:
@@ -279,21 +281,28 @@ def _words(b: Bubble, whole: float, narrow: bool) -> str:
     return f"{name} {b.shape}\n{more}{percent(b.time_s, whole)}"
 
 
-def _notes(a: Analysis, lost: int, waits: int, measured: int) -> list[str]:
-    """What the marks mean, and what a log scale cannot show."""
+def _lines(notes: Sequence[str]) -> list[str]:
+    """Notes as lines, the first two in one."""
+    return [" · ".join(notes[:2]), *notes[2:]] if notes else []
+
+
+def _notes(a: Analysis, lost: int, waits: int, measured: int, narrow: bool) -> list[str]:
+    """What the marks mean, and what a log scale cannot show; without numbers where they may be those of one panel of many."""
     notes = []
     if measured:
         notes.append("filled: predicted, hollow: measured")
     if waits:
         notes.append("filled: as predicted, hollow: the work alone, without waiting and starting")
     if lost:
-        notes.append(f"▼ {lost:,} lie below this scale")
+        notes.append("▼ below this scale" if narrow else f"▼ {lost:,} lie below this scale")
     quiet = [k for k in a.kernels if not k.flops and k.time_s]
-    if quiet:
+    if quiet and narrow:
+        notes.append("grey strip: no arithmetic, by the bytes per second")
+    elif quiet:
         took = percent(sum(k.measured_s or k.time_s for k in quiet), time_of(a))
         kind = "kernel does" if len(quiet) == 1 else "kernels do"
         notes.append(f"grey strip: {len(quiet):,} {kind} no arithmetic ({took} of the time), by the bytes per second")
-    return [" · ".join(notes[:2]), *notes[2:]] if notes else []
+    return notes
 
 
 def _whole(m: Marks, a: Analysis, colour: str, name: str) -> list[Label]:

@@ -67,7 +67,15 @@ class Roofs:
     """Draws the roofs of one device, and gathers the boxes (in pixels) that no label may cover."""
 
     def __init__(
-        self, ax: Axes, theme: Theme, at: Frame, device: DeviceInfo, spots: Sequence[Bubble], *, narrow: bool = False
+        self,
+        ax: Axes,
+        theme: Theme,
+        at: Frame,
+        device: DeviceInfo,
+        spots: Sequence[Bubble],
+        stars: Sequence[tuple[float, float]],
+        *,
+        narrow: bool = False,
     ) -> None:
         self.ax, self.theme, self.at, self.device, self.spots, self.narrow = ax, theme, at, device, spots, narrow
         self.taken: list[Bbox] = []
@@ -75,6 +83,9 @@ class Roofs:
         # the slopes as small boxes, and where marks are: in pixels
         self.lines: list[Bbox] = []
         self.points = ax.transData.transform(heights).tolist() if heights else []
+        wide = 6 * ax.figure.dpi / 72
+        spread = ax.transData.transform(stars).tolist() if stars else []
+        self.stars = [Bbox.from_extents(x - wide, y - wide, x + wide, y + wide) for x, y in spread]
         self.size = 8.0 if narrow else 9.5
 
     def draw(self, dtype: str, dtypes: set[str]) -> list[Bbox]:
@@ -136,11 +147,14 @@ class Roofs:
             self._line([at.edge, at.left, meet / level.reached], [start, start, meet], bold)
             short = f"{level.name}  {si(level.reached, 'B/s', 3)}"
             full = f"{level.name}  {of_nominal(level.reached, level.nominal, 'B/s')}"
-            end = 0.0 if self.narrow else self._along(full, level.reached, meet, bold, ends)
-            ends.append((level.reached, end or self._along(short, level.reached, meet, bold, ends)))
+            end = 0.0 if self.narrow else self._along(full, level.reached, meet, ends, bold=bold, needed=False)
+            ends.append((level.reached, end or self._along(short, level.reached, meet, ends, bold=bold, needed=bold)))
 
-    def _along(self, words: str, bandwidth: float, meet: float, bold: bool, others: Sequence[tuple[float, float]]) -> float:
-        """Writes a bandwidth along its roof, near its left end, beyond another's words; where it ends (0: no room)."""
+    def _along(
+        self, words: str, bandwidth: float, meet: float, others: Sequence[tuple[float, float]], *, bold: bool, needed: bool
+    ) -> float:
+        """Writes a bandwidth along its roof, near its left end, beyond another's words; where it ends (0: no room). What is
+        needed covers a star where there is no other room."""
         ax, at = self.ax, self.at
         x = max(at.left, at.low / bandwidth)
         (x0, y0), (x1, y1) = ax.transData.transform([(x, bandwidth * x), (x * 10, bandwidth * x * 10)])
@@ -170,7 +184,7 @@ class Roofs:
         boxes = self._off_marks(text, angle, x, bandwidth, meet, 10 ** (12 * scale / (x1 - x0)))
         x = text.xy[0]
         end = x * 10 ** ((boxes[-1].x1 - boxes[0].x0) / (x1 - x0))
-        if not bold and end > meet / bandwidth:
+        if (not bold and end > meet / bandwidth) or (not needed and any(meets(star, boxes) for star in self.stars)):
             text.remove()
             return 0.0
         self.taken += boxes
@@ -273,8 +287,9 @@ class Roofs:
         return self._covered(box) > 0
 
     def _covered(self, box: Bbox) -> int:
-        """How many marks lie under it, hollow ones too."""
-        return sum(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in self.points)
+        """How many marks lie under it, hollow ones too; a star is worth many."""
+        marks = sum(1 for x, y in self.points if box.x0 < x < box.x1 and box.y0 < y < box.y1)
+        return marks + 20 * meets(box, self.stars)
 
     def _ridge(self, ridge: float, peak: float) -> None:
         at, theme = self.at, self.theme

@@ -10,7 +10,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from roofline.analysis.explain import facts
 from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.views.ink import THEMES, Theme, families
@@ -180,6 +181,24 @@ def wrapped(text: str, columns: int, lines: int = 2) -> str:
 def columns_of(inches: float, points: float = 10.5) -> int:
     """About how many characters of a size fit into a width."""
     return max(20, math.floor(inches * 72 / (0.56 * points)))
+
+
+def shared(group: Sequence[Analysis]) -> str:
+    """The settings that all have in common, and that the numbers are predictions."""
+    settings = [facts(a) for a in group]
+    common = [fact[0] for fact in zip(*settings, strict=True) if len(set(fact)) == 1]
+    return " · ".join([*common, *(["predicted"] if not any(a.measurement for a in group) else [])])
+
+
+def roomy(made: Sheet, tall: float, least: float, panels: int) -> None:
+    """Raises UsageError where a panel is less than `least` inches tall on the sheet, which no picture could show."""
+    if tall < least:
+        wide, high = (n * made.figure.dpi / DPI for n in made.inches)
+        many = f" for {panels} devices" if panels > 1 else ""
+        raise UsageError(
+            f"--size: {wide:.3g} x {high:.3g} inches have no room{many}\n"
+            f"give a greater height{', fewer devices' if panels > 1 else ''}, or slide or column"
+        )
 
 
 def tool(a: Analysis) -> str:

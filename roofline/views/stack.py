@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from roofline.analysis.explain import facts, pace, reason
+from roofline.analysis.explain import pace, reason
 from roofline.records import Analysis
 from roofline.units import percent
 from roofline.views.ink import printable, seconds
@@ -22,6 +22,8 @@ from roofline.views.sheet import (
     footer,
     header,
     keys,
+    roomy,
+    shared,
     sheet,
     shrink,
     tool,
@@ -29,9 +31,9 @@ from roofline.views.sheet import (
 )
 from roofline.views.style import BOUND_COLOUR, fullest
 
-# Bars of one picture; what is shorter is summed up in one.
-BARS = 26
-# Devices beside each other.
+# Inches that a bar takes at least; what is shorter than the bars that have room is summed up in one.
+LEAST = 0.19
+# Devices beside each other; in a paper's column they stand one under another.
 ACROSS = 3
 
 
@@ -45,12 +47,13 @@ class Bar(NamedTuple):
         return sum(self.times[i].values())
 
 
-def bars(analyses: Sequence[Analysis]) -> list[Bar]:
-    """The parts of the model that split its time on the first device, in its order; on each device they add up to the whole."""
+def bars(analyses: Sequence[Analysis], most: int) -> list[Bar]:
+    """The parts of the model that split its time on the first device, in its order; on each device they add up to the whole.
+    `most` is how many have room."""
     first = analyses[0]
     order = {row.path: i for i, row in enumerate(first.layers)}
     parts = sorted(blocks(first.layers), key=lambda row: order[row.path])
-    chosen = {row.path for row in sorted(parts, key=lambda row: -row.time_s)[: BARS - 1]}
+    chosen = {row.path for row in sorted(parts, key=lambda row: -row.time_s)[: most - 1]}
     found: list[Bar] = []
     rest = [dict(a.totals.time_by_bound) for a in analyses]
     for row in parts:
@@ -68,31 +71,39 @@ def bars(analyses: Sequence[Analysis]) -> list[Bar]:
 
 
 def picture(analyses: Sequence[Analysis], form: Format, *, size: Size, mode: Mode) -> bytes:
-    """The picture as a file's content; of several analyses the first three, side by side."""
+    """The picture as a file's content; of several analyses the first three, side by side or one under another."""
     shown = list(analyses[:ACROSS])
     first = shown[0]
     words = printable(" ".join([first.model.name, *(a.device.title for a in shown), *(r.path + r.type for r in first.layers)]))
-    with sheet(size, mode, words) as made:
+    across, down = (1, len(shown)) if size.narrow else (len(shown), 1)
+    with sheet(size, mode, words, high=down) as made:
         wide, high = made.inches
         same = len(shown) == 1
         where = printable(first.device.title or first.device.name) if same else f"{len(shown)} devices"
-        lines = [(wrapped(f"{' · '.join(facts(first))} · predicted", 200, 1), made.theme.soft)]
+        lines = [(wrapped(shared(shown), 200, 1), made.theme.soft)]
         if same and not made.narrow:
             lines.append((wrapped(printable(reason(first)), columns_of(0.94 * wide)), made.theme.ink))
         header(made, f"{printable(first.model.name)[:44]} on {where}: time by layer", lines, room=0.95)
-        rows = bars(shown)
         top, bottom, left = (1.0 if made.narrow else 1.55) / high, 0.85 / high, (1.55 if made.narrow else 2.75) / wide
-        each = (1 - left - 0.02) / len(shown)
+        # below the first, a panel's title stands in its own cell
+        cell, over = ((1 - left - 0.02) / across, (1 - top - bottom) / down), 0.38 / high
+        tall = (cell[1] - (over if down > 1 else 0)) * high
+        roomy(made, tall, 4 * LEAST, len(shown))
+        rows = bars(shown, int(tall / LEAST))
         for i, a in enumerate(shown):
-            ax = made.figure.add_axes((left + i * each, bottom, each - 0.1 / wide, 1 - top - bottom))
-            _bars(ax, made, rows, i, a, names=i == 0, title=not same)
+            low = 1 - top - cell[1] * (i // across + 1)
+            up = cell[1] - (over if i // across else 0)
+            ax = made.figure.add_axes((left + i % across * cell[0], low, cell[0] - 0.1 / wide, up))
+            _bars(ax, made, rows, i, a, names=i % across == 0, title=not same)
         footer(made, [_legend(shown)], tool(first))
         keys(made, (0.16 if made.narrow else 2.75) / wide, 0.48 / high, BOUND_COLOUR)
         return content(made, form, f"{printable(first.model.name)} on {where}: time by layer")
 
 
 def _legend(shown: Sequence[Analysis]) -> str:
-    return "; ".join(f"{seconds(a.totals.time_s)} in all, {pace(a)}" for a in shown) + "; the bars add up to it"
+    if len(shown) > 1:
+        return "the bars of a device add up to its time"
+    return f"{seconds(shown[0].totals.time_s)} in all, {pace(shown[0])}; the bars add up to it"
 
 
 def _bars(ax: Axes, made: Sheet, rows: Sequence[Bar], i: int, a: Analysis, *, names: bool, title: bool) -> None:
@@ -135,4 +146,6 @@ def _bars(ax: Axes, made: Sheet, rows: Sequence[Bar], i: int, a: Analysis, *, na
             )
             shrink(text, (1.45 if made.narrow else 2.6) / made.inches[0], made.figure)
     if title:
-        ax.set_title(printable(a.device.title or a.device.name), loc="left", fontsize=12, fontweight="bold", color=theme.ink)
+        whole = f"{printable(a.device.title or a.device.name)}: {seconds(a.totals.time_s)}, {pace(a)}"
+        heading = ax.set_title(whole, loc="left", fontsize=11 if made.narrow else 12, fontweight="bold", color=theme.ink)
+        shrink(heading, ax.get_position().width, made.figure)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 from matplotlib.text import Text
 from sample import hostile, sample
 
@@ -92,6 +93,10 @@ def test_labels_do_not_collide(monkeypatch: pytest.MonkeyPatch, kind: Any, block
     for i, text in enumerate(shown):
         for other in shown[i + 1 :]:
             assert overlap(text, other) < 2, (text.get_text(), other.get_text())
+    (star,) = (marks for marks in figure.axes[0].collections if marks.get_zorder() == 7.2)
+    middle = figure.axes[0].transData.transform(star.get_offsets()[0])
+    # the words along a slope are turned
+    assert not [t.get_text() for t in shown if Polygon(corners(t)).contains_point(middle)]
 
 
 @pytest.mark.parametrize("size", [None, "column"])

@@ -35,8 +35,8 @@ def swept(rates: list[float]) -> list[Analysis]:
 @pytest.mark.parametrize("blocks", [1, 13, 66])
 def test_the_bars_add_up_on_every_device(blocks: int) -> None:
     pair = [sample("gpu", blocks), sample("cpu", blocks)]
-    bars = stack.bars(pair)
-    assert len(bars) <= stack.BARS
+    bars = stack.bars(pair, 20)
+    assert len(bars) <= 20
     for i, a in enumerate(pair):
         assert math.fsum(bar.of(i) for bar in bars) == pytest.approx(a.totals.time_s)
         for bound, seconds in a.totals.time_by_bound.items():
@@ -82,9 +82,10 @@ def test_no_words_leave_the_sheet(monkeypatch: pytest.MonkeyPatch, size: str, na
     title = msgspec.structs.replace(a.device, title="NVIDIA GeForce RTX 4090")
     a = msgspec.structs.replace(a, model=msgspec.structs.replace(a.model, name=name), device=title)
     form: Any = {"size": sheet.size(size), "mode": "light"}
-    kinds = Timeline({kind: [1, 9, 3] for kind in alive.COLOURS}, ["", "a", "b"], 1, 81, [("", 8)])
+    kinds = Timeline({kind: [1, 9, 3] for kind in alive.COLOURS}, ["", 9 * "layer.", "b"], 1, 81, [("", 8)])
     for draw, what in (
         (stack.picture, [a]),
+        (stack.picture, [a, sample("cpu", 13), a]),
         (chart.picture, [a]),
         (chart.picture, [a, sample("cpu", 13)]),
         (batches.picture, [swept([10, 20, 21, 15])]),
@@ -102,6 +103,33 @@ def test_no_words_leave_the_sheet(monkeypatch: pytest.MonkeyPatch, size: str, na
         heights = {round(ax.get_position().y0, 3) for ax in figure.axes}
         # several devices stand in one row, and in a column one under another
         assert len(figure.axes) != 4 or len(heights) == (4 if size == "column" else 2)
+
+
+@pytest.mark.parametrize("size", ["slide", "column"])
+def test_several_devices_by_layer_each_have_their_place(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    """Titles cover no other, and the heading says only what holds for all of them."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kw: kept.append(self))
+    long = sample("gpu", 13)
+    long = msgspec.structs.replace(long, device=msgspec.structs.replace(long.device, title="NVIDIA GeForce RTX 4090"))
+    stack.picture([long, sample("cpu", 13), long], "svg", size=sheet.size(size), mode="dark")
+    (figure,) = kept
+    titles = [ax._left_title.get_window_extent() for ax in figure.axes]  # type: ignore[attr-defined]  # a title at the left
+    assert all(not one.overlaps(other) for i, one in enumerate(titles) for other in titles[:i])
+    assert not any("ceilings" in text.get_text() for text in figure.texts)
+    sizes = {text.get_fontsize() for ax in figure.axes for text in ax.texts if "%" in text.get_text()}
+    assert min(sizes) > 8
+
+
+@pytest.mark.parametrize("draw", [stack.picture, chart.picture])
+def test_a_size_without_room_for_all_devices_is_refused(draw: Any) -> None:
+    many = [sample("gpu"), sample("cpu"), msgspec.structs.replace(sample("gpu"), device=sample("cpu").device)]
+    many[2] = msgspec.structs.replace(many[2], device=msgspec.structs.replace(many[2].device, name="third"))
+    with pytest.raises(
+        UsageError, match=r"3\.46 x 2\.36 inches have no room for 3 devices\ngive a greater height, fewer devices"
+    ):
+        draw(many, "png", size=sheet.size("88x60mm"), mode="light")
+    assert draw(many[:1], "png", size=sheet.size("88x60mm"), mode="light").startswith(b"\x89PNG")
 
 
 def test_a_batch_that_is_slower_again_is_said() -> None:

@@ -14,7 +14,7 @@ from roofline.advice import brief
 from roofline.advice.brief import said
 from roofline.advice.terms import Book
 from roofline.analysis.explain import compare, label, rate, totals
-from roofline.analysis.reasons import of_peak
+from roofline.analysis.reasons import of_peak, waiting
 from roofline.records import BOUNDS
 from roofline.units import percent
 from roofline.views.style import CLASSES, class_style, fullest, roof_title, roofs
@@ -65,6 +65,24 @@ def test_percent_has_one_spelling() -> None:
 )
 def test_rate(value: float, text: str) -> None:
     assert rate(value) == text
+
+
+@pytest.mark.parametrize(
+    ("launch", "drain", "text"),
+    [
+        (1e-6, 2e-6, "filling and emptying the GPU for the 84 kernels takes 168 us and starting them 84 us"),
+        (2e-6, 1e-6, "starting the 84 kernels takes 168 us and filling and emptying the GPU for them 84 us"),
+    ],
+)
+def test_what_a_gpu_spends_beside_work_names_the_kernels_first(launch: float, drain: float, text: str) -> None:
+    a = sample("gpu")
+    parts = {"launch": launch, "drain": drain}
+    a = msgspec.structs.replace(
+        a,
+        kernels=[msgspec.structs.replace(k, time_by_component=parts) for k in a.kernels],
+        totals=msgspec.structs.replace(a.totals, time_by_component={name: 84 * each for name, each in parts.items()}),
+    )
+    assert waiting(a) == text
 
 
 def test_batch_one_on_a_gpu_is_overhead() -> None:
