@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import chdir
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -29,47 +27,54 @@ def of_analysis(analysis: Analysis, where: str) -> Base:
 
 def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) -> dict[str, Base]:
     """By the key of a budget: its model as it was, in the same setting, by this program. One that was not there has none."""
-    asked = {b.key: b for b in budgets if b.request is not None}
+    asked = {b.key: _whole(b.request) for b in budgets if b.request is not None}
     found: dict[str, Base] = {
         b.key: Base(why=f"a saved analysis is the same at {which.title}") for b in budgets if b.request is None
     }
     if not asked:
         return found
-    with checked_out(which) as place, chdir(place):
+    with checked_out(which):
         there: dict[str, Request] = {}
-        for key, budget in asked.items():
-            assert budget.request is not None
+        for key, request in asked.items():
             try:
-                there[key] = moved(budget.request, which)
-            except _NotThereError as error:
-                found[key] = Base(why=f"new: {error}")
+                there[key] = moved(request, which)
+            except NotThereError as error:
+                found[key] = Base(why=str(error))
         for key, answer in zip(there, analyse(list(there.values())), strict=True):
             if isinstance(answer, Analysis):
                 found[key] = of_analysis(answer, which.title)
-            elif isinstance(answer, UsageError) or not isinstance(answer, RooflineError):
-                raise answer
+            elif isinstance(answer, RooflineError):
+                found[key] = Base(why=f"no base: at {which.title}: {' '.join(str(answer).split())[:200]}")
             else:
-                found[key] = Base(why=f"no base: at {which.title} {' '.join(str(answer).split())[:200]}")
+                raise answer
     return found
 
 
-class _NotThereError(UsageError):
-    """The model's file is not in the revision."""
+class NotThereError(UsageError):
+    """The revision does not have the model's file."""
+
+
+def _whole(request: Request) -> Request:
+    """The request with the whole paths of its files, which mean the same in another working directory."""
+
+    def whole(text: str) -> str:
+        file, colon, rest = text.partition(":")
+        return f"{os.path.abspath(file)}{colon}{rest}" if Path(file).is_file() else text
+
+    device = request.place.device
+    place = replace(request.place, device=whole(device)) if isinstance(device, str) else request.place
+    return replace(request, ask=replace(request.ask, model=whole(request.ask.model)), place=place)
 
 
 def moved(request: Request, which: Revision) -> Request:
-    """The request for the revision that the working directory is of now.
-
-    Raises UsageError where the model's code would not be that of the revision.
-    """
+    """The request for the revision that the working directory is of now. Raises NotThereError."""
     model = _inside(request.ask.model, which)
-    file, colon, attribute = model.rpartition(":")
-    path = file if colon else attribute
-    if path.endswith((".py", ".onnx", ".pt2")):
-        if not Path(path).is_file():
-            raise _NotThereError(f"{request.ask.model.rpartition(':')[0] or path} is not in {which.title}")
-    elif colon and "/" not in file and file.replace(".", "").isidentifier():
-        _imported_here(file, which)
+    file = model.partition(":")[0]
+    if file.endswith((".py", ".onnx", ".pt2")):
+        if Path(file).is_absolute():
+            raise NotThereError(f"{file} is not in the repository, so it is the same at {which.title}")
+        if not Path(file).is_file():
+            raise NotThereError(f"{file} is not in {which.title}")
     device = request.place.device
     place = replace(request.place, device=_inside(device, which)) if isinstance(device, str) else request.place
     return replace(request, ask=replace(request.ask, model=model), place=place)
@@ -85,20 +90,6 @@ def _inside(text: str, which: Revision) -> str:
     except ValueError:
         return text
     return f"{os.path.relpath(way, which.inside)}{colon}{rest}"
-
-
-def _imported_here(module: str, which: Revision) -> None:
-    first = module.partition(".")[0]
-    if Path(first).exists() or Path(f"{first}.py").exists():
-        return
-    spec = importlib.util.find_spec(first)
-    origin = os.path.realpath((spec and (spec.origin or next(iter(spec.submodule_search_locations or []), ""))) or "")
-    if origin.startswith(os.path.realpath(which.root) + os.sep):
-        way = os.path.relpath(origin, os.path.realpath(which.root))
-        raise UsageError(
-            f"{module} is imported from this checkout ({way}), whatever the revision\n"
-            f"give the file instead, as {Path(way).parent}/...py:NAME"
-        )
 
 
 # ------------------------------------------------------------------------------------------------ baselines

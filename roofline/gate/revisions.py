@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -22,12 +27,12 @@ _PATIENCE = 300
 
 
 class Revision(Struct, frozen=True):
-    """A commit of the repository around the working directory."""
+    """A commit of a repository."""
 
     # as asked for: "v1.2", "main" (its merge base with HEAD)
     name: str
     commit: str
-    # the root of the checkout, and where in it the working directory is
+    # the root of the checkout, and where in it the working directory is; "." where that is elsewhere
     root: str
     inside: str
 
@@ -66,9 +71,9 @@ def pair(text: str) -> tuple[Revision, Revision | None]:
     return revision(found["base"]), head
 
 
-def revision(name: str) -> Revision:
-    """A branch, tag or commit. Raises UsageError that says what there is."""
-    root, inside = _place()
+def revision(name: str, at: str = ".") -> Revision:
+    """A branch, tag or commit of the repository around the folder `at`. Raises UsageError that says what there is."""
+    root, inside = _place(at)
     done = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", at=root)
     if done.returncode:
         shallow = f"\n{_DEEPER}" if _shallow(root) else ""
@@ -80,9 +85,9 @@ def revision(name: str) -> Revision:
 _DEEPER = "the history here is shallow: fetch it all (`git fetch --unshallow`; in GitHub Actions: fetch-depth: 0)"
 
 
-def merge_base(name: str, other: str = "HEAD") -> Revision:
+def merge_base(name: str, other: str = "HEAD", at: str = ".") -> Revision:
     """Where the history of `other` left that of `name`. Raises UsageError where they share none, or it was not fetched."""
-    one, two = revision(name), revision(other)
+    one, two = revision(name, at), revision(other, at)
     done = git("merge-base", one.commit, two.commit, at=one.root)
     if done.returncode or not done.stdout.strip():
         why = _DEEPER if _shallow(one.root) else "they share no history"
@@ -102,8 +107,7 @@ def last_change(file: Path) -> Revision | None:
     if git("diff", "--quiet", "HEAD", "--", path, at=root).returncode:
         return None
     commit = git("log", "-1", "--format=%H", "--", path, at=root).stdout.strip()
-    inside = os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(root))
-    return Revision(commit[:7], commit, root, "." if inside.startswith("..") else inside) if commit else None
+    return Revision(commit[:7], commit, root, _inside(root)) if commit else None
 
 
 def dirty() -> bool:
@@ -113,9 +117,10 @@ def dirty() -> bool:
 
 @contextmanager
 def checked_out(which: Revision) -> Iterator[Path]:
-    """The working directory of that revision: a worktree in a temporary folder, gone in the end.
+    """Work in that revision: its files are the working directory, and what `import` finds in the checkout it finds there.
 
-    Raises UsageError where it cannot be made. Submodules are those of the revision, from their checkouts here.
+    It is a worktree in a temporary folder, gone in the end. Raises UsageError where it cannot be made. Submodules are those of
+    the revision, from their checkouts here.
     """
     folder = Path(tempfile.mkdtemp(prefix="roofline-"))
     tree = folder / Path(which.root).name
@@ -126,7 +131,8 @@ def checked_out(which: Revision) -> Iterator[Path]:
         if not place.is_dir():
             raise UsageError(f"{which.title} has no folder {which.inside}, in which this is asked")
         try:
-            yield place
+            with chdir(place), _imported(which.root, tree):
+                yield place
         finally:
             for home, sub in made:
                 git("worktree", "remove", "--force", "--force", str(sub), at=str(home))
@@ -134,6 +140,54 @@ def checked_out(which: Revision) -> Iterator[Path]:
         git("worktree", "remove", "--force", "--force", str(tree), at=which.root)
         shutil.rmtree(folder, ignore_errors=True)
         git("worktree", "prune", at=which.root)
+
+
+@contextmanager
+def _imported(root: str, tree: Path) -> Iterator[None]:
+    """Imports from the checkout (a folder of PYTHONPATH, a package that is installed from here) are from the worktree."""
+    path, finders = list(sys.path), list(sys.meta_path)
+    sys.path[:] = [_there(entry, root, tree) or entry for entry in path]
+    # of what is not found by sys.path: editable installs bring a finder of their own
+    sys.meta_path[:] = [
+        f if f is PathFinder or (isinstance(f, type) and f.__module__ == "_frozen_importlib") else _Finder(f, root, tree)
+        for f in finders
+    ]
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:], sys.meta_path[:] = path, finders
+        importlib.invalidate_caches()
+
+
+def _there(file: str | None, root: str, tree: Path) -> str:
+    """Where a file or folder of the checkout is in the worktree; empty where it is of no commit, as an environment is."""
+    if not file or not os.path.isabs(file):
+        return ""
+    way = os.path.relpath(os.path.realpath(file), os.path.realpath(root))
+    return str(tree / way) if not way.startswith("..") and (tree / way).exists() else ""
+
+
+class _Finder:
+    """Another finder of modules, with the worktree in the place of the checkout."""
+
+    def __init__(self, finder: Any, root: str, tree: Path) -> None:
+        self._finder, self._root, self._tree = finder, root, tree
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        spec: ModuleSpec | None = self._finder.find_spec(name, path, target)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+        if places is not None:
+            places = [_there(place, self._root, self._tree) or place for place in places]
+        if there := _there(spec.origin, self._root, self._tree):
+            return spec_from_file_location(name, there, submodule_search_locations=places)
+        spec.submodule_search_locations = places
+        return spec
 
 
 def _submodules(which: Revision, tree: Path) -> list[tuple[Path, Path]]:
@@ -159,15 +213,21 @@ def _submodules(which: Revision, tree: Path) -> list[tuple[Path, Path]]:
 # ------------------------------------------------------------------------------------------------ git
 
 
-def _place() -> tuple[str, str]:
-    """The root of the checkout around the working directory, and the way from there to here. Raises UsageError."""
-    done = git("rev-parse", "--show-toplevel", at=os.getcwd())
+def _place(at: str = ".") -> tuple[str, str]:
+    """The root of the checkout around a folder, and the way from there to the working directory. Raises UsageError."""
+    done = git("rev-parse", "--show-toplevel", at=at)
     if done.returncode:
         reason = done.stderr.strip().splitlines()
         why = f": {reason[0]}" if reason and "not a git repository" not in reason[0] else ""
-        raise UsageError(f"no git repository here, so there are no revisions to compare{why}")
+        where = "here" if at == "." else f"around {at}"
+        raise UsageError(f"no git repository {where}, so there are no revisions to compare{why}")
     root = done.stdout.strip()
-    return root, os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(root))
+    return root, _inside(root)
+
+
+def _inside(root: str) -> str:
+    way = os.path.relpath(os.path.realpath(os.getcwd()), os.path.realpath(root))
+    return "." if way.startswith("..") else way
 
 
 def _shallow(root: str) -> bool:

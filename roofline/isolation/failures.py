@@ -67,12 +67,13 @@ def place(error: BaseException) -> str:
     while tb is not None:
         file = tb.tb_frame.f_code.co_filename
         if kind_of(file) == "own":
-            found = f" ({_shown(file)}:{tb.tb_lineno})"
+            found = f" ({shown(file)}:{tb.tb_lineno})"
         tb = tb.tb_next
     return found
 
 
-def _shown(file: str) -> str:
+def shown(file: str) -> str:
+    """A file as a person would name it from here."""
     try:
         here = Path.cwd()  # a model may have left for the root
         return os.path.relpath(file) if Path(file).is_relative_to(here) and here != Path(here.anchor) else file
@@ -170,11 +171,11 @@ def no_way_out(name: str) -> Iterator[None]:
 
 
 def _refuse(name: str, what: str, args: tuple[Any, ...]) -> NoReturn:
-    shown = ", ".join(repr(a)[:40] for a in args[:2])
+    given = ", ".join(repr(a)[:40] for a in args[:2])
     mine = [f for f in traceback.extract_stack() if kind_of(f.filename) == "own"]
-    where = f" ({_shown(mine[-1].filename)}:{mine[-1].lineno})" if mine else ""
+    where = f" ({shown(mine[-1].filename)}:{mine[-1].lineno})" if mine else ""
     module = "signal." if what == "raise_signal" else "" if " " in what else "os."
-    call = f"({shown})" if " " not in what else ""
+    call = f"({given})" if " " not in what else ""
     raise Ended(f"{name}: its code ended the program ({module}{what}{call}){where}")
 
 

@@ -120,7 +120,8 @@ def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.
             first = first or error
             continue
         if not isinstance(module, nn.Module):
-            raise SourceError(f"{source.where}:{source.attribute} gave a {type(module).__name__}, not an nn.Module")
+            where = failures.shown(source.where)
+            raise SourceError(f"{where}:{source.attribute} gave a {type(module).__name__}, not an nn.Module")
         _check_whole(module, source)
         return module.eval()
     assert first is not None

@@ -43,14 +43,13 @@ def made_by(example: Callable[..., Any], source: Source) -> Example:
     sizes = {n: v for n in ("batch", "resolution") if (v := getattr(source.asked, n)) is not None}
     for name in sizes:
         if name not in inspect.signature(example).parameters:
-            raise UsageError(
-                f"--{name}: example() of {source.where} says the inputs: give it a parameter {name}, or use --input"
-            )
+            where = failures.shown(source.where)
+            raise UsageError(f"--{name}: example() of {where} says the inputs: give it a parameter {name}, or use --input")
     try:
         return Example(example(**sizes))
     except Exception as error:
         words = f"{failures.said(error)}{failures.place(error)}"
-        raise BuildError(f"the model failed: example() of {source.where}: {words}") from error
+        raise BuildError(f"the model failed: example() of {failures.shown(source.where)}: {words}") from error
 
 
 def _from_example(value: Any, parameters: Mapping[str, inspect.Parameter]) -> tuple[list[Any], dict[str, Any]]:

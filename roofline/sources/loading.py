@@ -60,10 +60,10 @@ def _named(module: ModuleType, source: Source) -> Any:
         hint = (
             nearest(source.attribute, names, cutoff=0.6, lead="", show=str) or f"it has {', '.join(names) or 'no public names'}"
         )
-        raise SourceError(f"{source.where} has no {source.attribute!r}: {hint}") from None
+        raise SourceError(f"{failures.shown(source.where)} has no {source.attribute!r}: {hint}") from None
     if not callable(found):
         raise SourceError(
-            f"{source.where}:{source.attribute} is a {type(found).__name__}; "
+            f"{failures.shown(source.where)}:{source.attribute} is a {type(found).__name__}; "
             "name an nn.Module class, instance or a function that returns one"
         )
     return found

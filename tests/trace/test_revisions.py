@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from repos import commit, git
 
 from roofline import cli
 
@@ -68,18 +69,6 @@ CHANGES = {
     ),
     "break": (("super().__init__()\n        self.a", "super().__init__()\n        raise ValueError('no')\n        self.a"),),
 }
-
-
-def git(at: Path, *args: str) -> str:
-    who = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *who, *args], cwd=at, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def commit(at: Path, message: str) -> str:
-    git(at, "add", "-A")
-    git(at, "commit", "-q", "--allow-empty", "-m", message)
-    return git(at, "rev-parse", "HEAD")
 
 
 def changed(name: str) -> str:
@@ -357,7 +346,7 @@ def test_a_model_of_one_side_alone_has_no_base(repo: Path, capsys: Capture) -> N
     )
     code, out, _ = run(capsys, "check", "--since", "v1")
     assert code == 0
-    assert "new: new.py is not in v1" in out
+    assert "new.py is not in v1" in out
 
 
 @pytest.mark.parametrize("which", ["gitlab", "shell"])

@@ -252,7 +252,8 @@ def _bases(against: AgainstOptions, wanted: Sequence[Budget], jobs: int | None) 
     if name and not asking:
         return {}, [f"no limit is on a change, so nothing was measured from {name}"]
     if name:
-        which = revisions.revision(name) if against.since else revisions.merge_base(name)
+        at = str(Path(asking[0].file).parent)
+        which = revisions.revision(name, at) if against.since else revisions.merge_base(name, at=at)
         return bases.at_revision(which, asking, analyse), []
     found: dict[str, Base] = {}
     notes = []

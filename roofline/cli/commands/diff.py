@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,6 +142,7 @@ def _of_sides(base: str, head: str, given: Mapping[str, Any], cache: bool) -> li
 
 def _of_revisions(text: str, model: str, given: Mapping[str, Any], cache: bool) -> list[Analysis]:
     """One model as it was and is, each in a worktree of its own, by this program and torch."""
+    from roofline.analysis.limits import of_code
     from roofline.gate import revisions
     from roofline.gate.bases import moved
 
@@ -156,9 +156,13 @@ def _of_revisions(text: str, model: str, given: Mapping[str, Any], cache: bool) 
         if which is None:
             sides.append(_as_given(model, given, cache))
             continue
-        with revisions.checked_out(which) as place, chdir(place):
+        with revisions.checked_out(which):
             (request,) = requests(model, [given.get("device", "cpu")], given, cache=cache)
-            found = analysed(moved(request, which))
+            request = moved(request, which)
+            try:
+                found = analysed(request)
+            except RooflineError as error:
+                raise of_code(error.exit_code, f"at {which.title}: {error}") from error
             sides.append(replace(found, model=replace(found.model, name=f"{found.model.name} at {which.title}")))
     return sides
 
