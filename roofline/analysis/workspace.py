@@ -13,7 +13,7 @@ their order are those that the allocator's events show (benchmarks/memory.py), f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -40,6 +40,10 @@ _FORWARD = {
     "aten.conv_transpose3d": True,
     "aten.convolution": False,
 }
+_ATTENTION = ("aten.scaled_dot_product_attention", "aten._scaled_dot_product_flash_attention_for_cpu")
+_ATTENTION_BACKWARD = "aten._scaled_dot_product_flash_attention_for_cpu_backward"
+# those that take scratch memory on x86 alone
+_BLOCKED = frozenset({*_FORWARD, "aten.convolution_backward", *_ATTENTION, _ATTENTION_BACKWARD})
 
 
 # operator by identity, and what is asked of the device -> the operator, and its scratch
@@ -58,6 +62,18 @@ def scratch(spec: OpSpec, device: Device) -> int:
             _known.clear()
         known = _known[key] = spec, (onednn(spec, *cpu) if cpu else 0) + _anywhere(spec)
     return known[1]
+
+
+def scratches(specs: Sequence[OpSpec], of: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
+    """The same of each of many operators, on devices that are `asked` so."""
+    anywhere = [_anywhere(spec) for spec in specs]
+    blocked = [(i, spec) for i, spec in enumerate(specs) if spec.name in _BLOCKED]
+    found = {}
+    for cpu in of:
+        found[cpu] = each = anywhere.copy()
+        for i, spec in blocked if cpu else ():
+            each[i] += onednn(spec, *cpu)
+    return found
 
 
 def asked(device: Device) -> tuple[int, ...]:
@@ -136,9 +152,9 @@ def onednn(spec: OpSpec, threads: int, buffers: int = 0, simd_bits: int = 512) -
     if spec.name == "aten.convolution_backward":
         call = _call(spec)
         return _backward(call, cpu, spec.args[10]) if call and isinstance(spec.args[10], list) else 0
-    if spec.name in ("aten.scaled_dot_product_attention", "aten._scaled_dot_product_flash_attention_for_cpu"):
+    if spec.name in _ATTENTION:
         return _attention(spec, cpu.buffers)
-    if spec.name == "aten._scaled_dot_product_flash_attention_for_cpu_backward":  # reads the gradient row-major
+    if spec.name == _ATTENTION_BACKWARD:  # reads the gradient row-major
         return spec.inputs[0].nbytes if spec.inputs[0].stride else 0
     return 0
 

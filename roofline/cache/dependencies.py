@@ -7,7 +7,8 @@ from __future__ import annotations
 import os
 import stat as modes
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 
 from msgspec import Struct
@@ -156,6 +157,20 @@ def all_environment() -> str:
 # ------------------------------------------------------------------------------------------------ is it still so
 
 
+# Folder and content of installed packages that were found as they were, while somebody asks about several entries at once.
+_same: list[set[tuple[str, str]]] = []
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """What is asked inside is asked of one moment: an installed package that was found as it was is not looked at again."""
+    _same.append(set())
+    try:
+        yield
+    finally:
+        _same.pop()
+
+
 def holds(known: Record, places: Sequence[str] = ()) -> bool:
     """Whether everything is still as it was recorded, were the model loaded now with `places` first on sys.path."""
     try:
@@ -187,8 +202,14 @@ def _same_file(known: FileMark) -> bool:
 
 
 def _same_group(known: Group) -> bool:
+    what = known.folder, known.sha256
+    if _same and what in _same[-1]:
+        return True
     files = [os.path.join(known.folder, f) for f in known.files]
     marks = [marks_of(os.stat(f)) for f in files]
-    if all(_trusted(now, tuple(m), known.at) for now, m in zip(marks, known.marks, strict=True)):
-        return True
-    return together(known.files, files, marks) == known.sha256
+    untouched = all(_trusted(now, tuple(m), known.at) for now, m in zip(marks, known.marks, strict=True))
+    if not untouched and together(known.files, files, marks) != known.sha256:
+        return False
+    if _same:
+        _same[-1].add(what)
+    return True

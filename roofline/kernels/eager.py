@@ -23,13 +23,11 @@ def eager(trace: Trace) -> Iterator[Kernel]:
         read: dict[int, int] = {}
         for storage, nbytes in zip(op.inputs, f.reads, strict=True):
             # the same tensor twice (x * x) is read once; two views of one storage are two reads, up to its size
-            if nbytes:
-                seen = read.get(storage, 0)
-                size = trace.storages[storage].nbytes
-                moved = min(nbytes, max(size - seen, 0)) if seen else nbytes
+            seen = read.get(storage, 0)
+            moved = min(nbytes, max(trace.storages[storage].nbytes - seen, 0)) if seen else nbytes
+            if moved:
                 read[storage] = seen + moved
-                if moved:
-                    operands.append(Operand(moved, storage, roles[storage], False, writer.get(storage, -1)))
+                operands.append(Operand(moved, storage, roles[storage], False, writer.get(storage, -1)))
         for storage, nbytes in zip(op.outputs, f.writes, strict=True):
             if nbytes:
                 operands.append(Operand(nbytes, storage, roles[storage], True))

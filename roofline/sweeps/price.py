@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import add
 
+import numpy as np
 from msgspec import Struct
 
 from roofline.analysis import memory, workspace
@@ -14,7 +15,7 @@ from roofline.errors import RooflineError
 from roofline.records import BOUNDS, Kernel, Trace, components_of, identity
 from roofline.timemodel import energy, fleet, halves, roof
 from roofline.timemodel.constants import Constants, asked
-from roofline.timemodel.many import PARTS, Batch, Passes, Timed, part_of
+from roofline.timemodel.many import PARTS, Batch, Passes, Timed, divided, part_of
 from roofline.timemodel.uncertainty import Mix, bounds
 
 
@@ -130,16 +131,12 @@ def priced(passes: Sequence[Ready], constants: Constants | None = None) -> list[
 def peaks(trace: Trace, devices: Sequence[Device]) -> list[int]:
     """The most bytes alive on each device; worked out once for those with scratch memory of the same sizes."""
     before, *alive = memory.alive(trace)
-    most, specs = max(alive, default=before), [op.spec for op in trace.ops]
-    known: dict[tuple[int, ...], int] = {}
-    found = []
-    for device in devices:
-        asked = workspace.asked(device)
-        if asked not in known:
-            scratch = [workspace.scratch(spec, device) for spec in trace.specs]
-            known[asked] = max(map(add, alive, [scratch[i] for i in specs])) if any(scratch) else most
-        found.append(max(before, known[asked]))
-    return found
+    specs, of = [op.spec for op in trace.ops], [workspace.asked(device) for device in devices]
+    most = {
+        asked: max(map(add, alive, map(scratch.__getitem__, specs)), default=before)
+        for asked, scratch in workspace.scratches(trace.specs, dict.fromkeys(of)).items()
+    }
+    return [max(before, most[asked]) for asked in of]
 
 
 def _together(some: Sequence[Ready], entered: Passes, numbers: Constants) -> Sequence[Sequence[Timed | RooflineError]]:
@@ -162,7 +159,7 @@ def _one_by_one(one: Ready, numbers: Constants) -> list[Timed | RooflineError]:
             found.append(error)
             continue
         time = squares = 0.0
-        split, classes = [0.0] * len(PARTS), dict[str, float]()
+        split, classes = np.zeros((len(PARTS), 1)), dict[str, float]()
         for kernel, point in zip(one.kernels, points, strict=True):
             time += point.time_s  # as `Batch` adds up: sum() of newer Pythons rounds in another way
             squares += point.time_s**2
@@ -172,7 +169,8 @@ def _one_by_one(one: Ready, numbers: Constants) -> list[Timed | RooflineError]:
         board = None if energy.unknown(device, one.runtime) else energy.board(device)
         spent = energy.of_points(board, one.kernels, points) if board else ()
         joules, standing = sum(each.joules for each in spent), sum(each.standing for each in spent)
-        found.append(Timed(time, tuple(split), Mix(classes, squares), joules, standing))
+        (bounds,), (rests,) = divided(split)
+        found.append(Timed(time, bounds, rests, Mix(classes, squares), joules, standing))
     return found
 
 
@@ -180,7 +178,7 @@ def _priced(one: Ready, device: Device, peak: int, timed: Timed | RooflineError)
     if isinstance(timed, RooflineError):
         return timed
     time, split, sums = timed.time, timed.bounds, one.sums
-    bound = max(BOUNDS, key=lambda name: split[BOUNDS.index(name)]) if any(split) else "memory"
+    bound = BOUNDS[split.index(max(split))] if any(split) else "memory"
     # of the logarithm of the time; the ideal runtime is a definition
     sure = fleet.sure(device, one.runtime, one.training) if time and one.runtime != "ideal" else None
     sd = sure.sd(timed.rests, timed.mix) if sure else None

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline import pipeline, request
+from roofline.cache import dependencies
 from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import ModelError, RooflineError, UsageError
@@ -45,11 +46,12 @@ def rows(task: Task, devices: Sequence[Device]) -> list[Row]:
     found: list[Row] = []
     passes: list[_Pass] = []
     kept = Kept()
-    for setting, wanted in zip(task.settings, task.wanted, strict=True):
-        passes += _traced(task, setting, _passes(task, setting, wanted, devices), kept)
-        if sum(len(one.ready.kernels) for one in passes if one.ready) > _MOST:
-            found += _rows(passes)
-            passes = []
+    with dependencies.at_once():
+        for setting, wanted in zip(task.settings, task.wanted, strict=True):
+            passes += _traced(task, setting, _passes(task, setting, wanted, devices), kept)
+            if sum(len(one.ready.kernels) for one in passes if one.ready) > _MOST:
+                found += _rows(passes)
+                passes = []
     return found + _rows(passes)
 
 
@@ -124,9 +126,16 @@ def _rows(passes: Sequence[_Pass]) -> list[Row]:
 def _told(one: _Pass, found: Sequence[Priced | RooflineError] | None) -> Iterator[Row]:
     if found is None or one.trace is None:
         return (plan.failed(row, one.status, one.error) for row in one.blanks)
-    trace = one.trace
+    trace, first = one.trace, one.blanks[0]
+    known = dict(
+        batch=trace.batch,
+        dtype=first.dtype or trace.dtype,
+        params=trace.model.params,
+        source=pipeline.as_written(trace.model.source, first.model),
+        depends=one.depends,
+    )
     each = zip(one.blanks, one.devices, found, strict=True)
-    return (_row(row, trace, price, device, one.depends) for row, device, price in each)
+    return (_row(row, known, price, device) for row, device, price in each)
 
 
 def _said(error: RooflineError) -> str:
@@ -134,22 +143,16 @@ def _said(error: RooflineError) -> str:
     return re.sub(r"\b0x[0-9a-f]{6,}", "0x...", str(error).replace("\n", "; "))
 
 
-def _row(row: Row, trace: Trace, found: Priced | RooflineError, device: Device, depends: str) -> Row:
-    row = replace(
-        row,
-        batch=trace.batch,
-        dtype=row.dtype or trace.dtype,
-        params=trace.model.params,
-        source=pipeline.as_written(trace.model.source, row.model),
-        depends=depends,
-    )
+def _row(row: Row, known: dict[str, Any], found: Priced | RooflineError, device: Device) -> Row:
+    """`known`: what its trace tells, whatever the device."""
     if isinstance(found, RooflineError):
-        return plan.failed(row, FAILED if isinstance(found, ModelError) else REFUSED, _said(found))
+        return plan.failed(replace(row, **known), FAILED if isinstance(found, ModelError) else REFUSED, _said(found))
     memory, shares = device.levels[-1].size, dict(zip(BOUNDS, found.shares, strict=True))
     low, high = found.between or (None, None)
     joules, least, most = found.energy or (None, None, None)
     return replace(
         row,
+        **known,
         macs=found.macs,
         flops=found.flops,
         bytes=found.bytes,
@@ -164,7 +167,7 @@ def _row(row: Row, trace: Trace, found: Priced | RooflineError, device: Device, 
         energy=_digits(joules),
         energy_low=_digits(least),
         energy_high=_digits(most),
-        throughput=trace.batch / found.time if found.time else 0.0,
+        throughput=known["batch"] / found.time if found.time else 0.0,
         bound=found.bound,
         flops_known=found.flops_known,
         **{name: round(share, 6) for name, share in shares.items()},

@@ -74,25 +74,21 @@ class Column:
         by = other.value if isinstance(other, Column) else other
         value = self.value / by
         on = {name: part / by for name, part in self.on.items()}
-        return Column(value, _sum(on, other.on, -value / by) if isinstance(other, Column) and other.on else on)
+        return Column(value, _sum(on, other.on, value / -by) if isinstance(other, Column) and other.on else on)
 
     def __rtruediv__(self, other: Any) -> Column:
         value = other / self.value
-        by = -value / self.value
+        by = value / -self.value
         return Column(value, {name: part * by for name, part in self.on.items()})
 
     def __pow__(self, other: float) -> Column:
+        if type(other) is float and other == 1.0:
+            return self
         value = np.asarray(self.value)
         # C's pow, as of one number: np.power has ways of its own, which differ in the last digit
         found = np.float_power(value, other)
         by = other * (found / value if value.all() else np.divide(found, value, out=np.zeros(value.shape), where=value != 0))
         return Column(found, {name: part * by for name, part in self.on.items()})
-
-    def __floordiv__(self, other: Any) -> Any:
-        return self.value // plain(other)
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        return other // self.value
 
     def __bool__(self) -> bool:
         return bool(_Answer.of(operator.ne, self, 0))
@@ -161,6 +157,10 @@ class Columns:
     @staticmethod
     def ceil(x: Any) -> Any:
         return np.ceil(plain(x))
+
+    @staticmethod
+    def floor(x: Any) -> Any:
+        return np.floor(plain(x))
 
     @staticmethod
     def any(x: Any) -> bool:

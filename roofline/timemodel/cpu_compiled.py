@@ -63,7 +63,7 @@ def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Cpu, machin
 
     Cores take products of a batch, or a grid of the rows and columns of one: as many of either as wastes the least.
     """
-    cores = xp.maximum((machine.units / xp.maximum(b, 1)) // 1, 1.0)
+    cores = xp.maximum(xp.floor(machine.units / xp.maximum(b, 1)), 1.0)
     piece = _piece(m, n, 1, cores, c, machine.lanes, xp)
     for rows in _GRIDS:
         piece = xp.minimum(piece, _piece(m, n, rows, cores, c, machine.lanes, xp))
@@ -73,7 +73,7 @@ def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Cpu, machin
 
 def _piece(m: Value, n: Value, rows: int, cores: Value, c: Cpu, lanes: float, xp: Any) -> Value:
     """Results of the largest piece of a product that is cut into so many rows of pieces, padded."""
-    columns = xp.maximum(cores // rows, 1.0)
+    columns = xp.maximum(xp.floor(cores / rows), 1.0)
     return up(m / xp.minimum(rows, cores), c.gemm_rows, xp) * up(n / columns, lanes, xp)
 
 

@@ -14,7 +14,7 @@ from roofline.devices.device import Device
 from roofline.records import Kernel, identity
 from roofline.timemodel import energy, roof
 from roofline.timemodel.columns import stacked
-from roofline.timemodel.constants import Family, shared
+from roofline.timemodel.constants import CpuEager, Family, Gpu, shared
 from roofline.timemodel.formulas import Machine
 from roofline.timemodel.shares import rate
 from roofline.timemodel.uncertainty import Sure
@@ -34,8 +34,9 @@ class Target:
         # all its caches are one roof, as far as a row tells
         self.machine = machine.shared([*[""] * (len(device.levels) - 1), "DRAM"])
         tables = tuple(tuple(sorted(t)) for t in (device.fixed, device.flops, device.bytes))
+        caches = min(len(device.levels) - 1, 1) if isinstance(family, _ALIKE) else len(device.levels) - 1
         # what formulas ask of a device before they work anything out
-        self.form = len(device.levels), bool(device.tensor), device.levels[-1].status == "measured", tables
+        self.form = caches, machine.matrix, machine.measured, tables
         self.board = board(device)
         self._tops: dict[tuple[str, bool], float] = {}
 
@@ -47,18 +48,37 @@ class Target:
         return self._tops[unit]
 
 
+# Constants of formulas to which each cache is like the next: one more, of the size of the last, that nobody waits for changes
+# no time. (Generated code on a CPU asks which cache is the last.)
+_ALIKE = (Gpu, CpuEager)
+# B/s of a level that nobody waits for
+_AT_ONCE = 1e300
+
+
+def _with_levels(machine: Machine, count: int) -> Machine:
+    """The same machine with so many levels."""
+    *caches, dram = machine.levels
+    more = [(caches[-1][0], rate(_AT_ONCE, "memory:"))] * (count - len(machine.levels)) if caches else []
+    return replace(machine, levels=(*caches, *more, dram))
+
+
 class Fleet:
     """Targets of one form, in arrays with a row for each."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
         self.targets = targets
         self.table = stacked([shared(targets[0].family)])
-        self.machine: Machine = stacked([target.machine for target in targets])
+        most = max(len(target.machine.levels) for target in targets)
+        self.machine: Machine = stacked([_with_levels(target.machine, most) for target in targets])
         self._at: dict[tuple[float, ...], Machine] = {}
+        self._tops: dict[tuple[str, bool], tuple[float, ...]] = {}
 
     def tops(self, kernel: Kernel) -> tuple[float, ...]:
         """FLOP/s of the units that run a kernel."""
-        return tuple(target.top(kernel) for target in self.targets)
+        unit = kernel.dtype, kernel.klass in MATRIX
+        if unit not in self._tops:
+            self._tops[unit] = tuple(target.top(kernel) for target in self.targets)
+        return self._tops[unit]
 
     def at(self, tops: tuple[float, ...]) -> Machine:
         """The machines with one rate each for every matrix type."""

@@ -1,7 +1,7 @@
 """What the formulas of the time model share: the machine, numbers or arrays, sizes of kernels, what caches keep.
 
 A formula takes plain numbers (roof.py: one kernel) or numpy arrays (validation/arrays.py: all of a table); `xp` brings
-`ceil`, `maximum`, `minimum`, `where` and `any` for either.
+`ceil`, `floor`, `maximum`, `minimum`, `where` and `any` for either.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Plain:
     """The few array functions that the formulas use, for plain numbers."""
 
     ceil = staticmethod(math.ceil)
+    floor = staticmethod(math.floor)
     any = staticmethod(bool)
     maximum = staticmethod(max)
     minimum = staticmethod(min)
@@ -68,7 +69,7 @@ class Machine(Struct, frozen=True):
     host: float
     # cycles a second
     clock: float
-    # whether it has matrix units: a GPU without is older than Volta
+    # whether a GPU has matrix units: one without is older than Volta
     matrix: bool = True
     # peaks and bandwidths are measured, that is, reached; and what else `roofline calibrate` measured, by kind or class
     measured: bool = False
@@ -104,7 +105,7 @@ class Machine(Struct, frozen=True):
             device.launch.value,
             device.host.value,
             clock,
-            bool(device.tensor),
+            device.kind == "cpu" or bool(device.tensor),
             device.levels[-1].status == "measured",
             fixed=_values(device.fixed),
             flops=_values(device.flops),

@@ -37,6 +37,8 @@ def _apart(elements: Value, nbytes: Value, launches: Value, c: Gpu, machine: Mac
     They read half of them and write half. What they read was written last, and what they write is read next: what fits a
     cache is found there. `run`: bytes that they find in a row; 0 for many.
     """
+    if not xp.any(elements):
+        return 0.0
     alone = (run > 0) & (run < SECTOR)
     elements = elements * xp.where(alone, c.sectors, 1.0)
     slow = elements * c.element / (machine.units * machine.clock * machine.sustained)
@@ -82,6 +84,8 @@ def _padded(f: Features, simt: Value, c: Gpu, machine: Machine, xp: Any) -> Valu
     width = f.shape.c / xp.maximum(f.shape.g, 1)
     fits = (width % 32 == 0) | (width == 1) | (width == 2) | (width == 4) | (width == 8) | (width == 16)
     spread = xp.where(fits | simt, 0.0, f.read + f.write + f.access.again - f.access.biased)
+    if not xp.any(spread):
+        return 0.0
     times = xp.where(f.access.last > 0, 1.0, c.group_spread)
     cycles = spread * 8 / f.bits * c.group_pad * times
     return cycles / unhurried(machine, xp)
@@ -133,6 +137,8 @@ def _second_turn(f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
     last cache. Generated code, too, goes through a long row in two loops, the second of which loads what is normalised.
     """
     blocks = xp.where(f.generated > 0, f.loop.outer, f.access.blocks)
+    if not xp.any(blocks):
+        return 0.0
     row = f.read / xp.maximum(blocks, 1)
     size = machine.levels[-2][0] if len(machine.levels) > 1 else 0.0
     many = xp.where(f.generated > 0, LOOPS, BLOCKS)
@@ -264,12 +270,16 @@ def _pace(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
         taps = f.shape.r * f.shape.s
         windows = f.flops * (c.window / xp.maximum(taps, 1) + c.tap)
         cycles = cycles + xp.where(taps > 0, windows * xp.where(a.last > 0, c.window_last, 1.0), 0.0)
-    # one block adds up a channel, while SMs without one are idle; several on one SM share it
-    cycles = cycles + a.channel * c.channel * xp.maximum(a.channels / SHARED_BLOCKS, machine.units * (a.channel > 0))
-    # one that takes a channel waits for what it reads, two tensors in a backward; several on one SM fill each other's waits
-    waits = a.taken * xp.maximum(c.taken * a.tensors, c.crowded * xp.ceil(a.channels / machine.units)) * machine.units
+    if xp.any(a.channel):
+        # one block adds up a channel, while SMs without one are idle; several on one SM share it
+        cycles = cycles + a.channel * c.channel * xp.maximum(a.channels / SHARED_BLOCKS, machine.units * (a.channel > 0))
+    waits: Value = 0.0
+    if xp.any(a.taken):
+        # one that takes a channel waits for what it reads, two tensors in a backward; several on one SM fill each other's waits
+        each = xp.maximum(c.taken * a.tensors, c.crowded * xp.ceil(a.channels / machine.units))
+        waits = a.taken * each * machine.units / unhurried(machine, xp)
     cycles = xp.where(f.generated > 0, f.loop.total * c.generated, cycles)
-    return cycles / (machine.units * machine.clock * machine.sustained) + waits / unhurried(machine, xp)
+    return cycles / (machine.units * machine.clock * machine.sustained) + waits
 
 
 def work(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Work:

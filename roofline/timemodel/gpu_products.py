@@ -149,8 +149,8 @@ def _simt(m: Value, n: Value, k: Value, b: Value, tiles: Tiles, c: Gpu, peak: Va
     # divided by the peak once, after the comparison: with it every number is one that remembers its roof (shares.py)
     for rows, columns in tiles:
         count = b * xp.ceil(m / rows) * xp.ceil(n / columns)
-        idle = xp.maximum(1.0, machine.units // xp.maximum(count, 1.0))
-        parts = xp.where(b > 1, 1.0, xp.minimum(idle, xp.maximum(k // 256, 1.0)))
+        idle = xp.maximum(1.0, xp.floor(machine.units / xp.maximum(count, 1.0)))
+        parts = xp.where(b > 1, 1.0, xp.minimum(idle, xp.maximum(xp.floor(k / 256), 1.0)))
         waves = xp.ceil(count * parts / machine.units)
         rate = c.simt_gemm / (1 + c.simt_edge * (1 / rows + 1 / columns - 1 / 64))
         depth = up(k / parts, 8, xp) + c.simt_start_k

@@ -24,7 +24,7 @@ from roofline.timemodel.columns import Columns, Mixed, plain, roofs
 from roofline.timemodel.constants import Constants
 from roofline.timemodel.features import NUMBERS, Features, Formula
 from roofline.timemodel.fleet import Fleet, Target
-from roofline.timemodel.uncertainty import CLOCK, HOST, MEMORY, Mix, Vector, along, number_of
+from roofline.timemodel.uncertainty import CLOCK, HOST, MEMORY, Mix, Vector, number_of
 
 # Whole numbers beyond it are no floats.
 EXACT = 2**53
@@ -42,27 +42,28 @@ PARTS = (
 
 
 class Timed(NamedTuple):
-    """A pass on one device: seconds; those of each of PARTS; those by class of kernel, and the sum of the kernels' squares;
-    joules, and those that would grow with the time: 0 where the device's power is not known."""
+    """A pass on one device: seconds; those under each of BOUNDS; how much of them clock, memory and host make; those by class
+    of kernel, and the sum of the kernels' squares; joules, and those that would grow with the time: 0 where the device's power
+    is not known."""
 
     time: float
-    split: tuple[float, ...]
+    bounds: tuple[float, ...]
+    rests: Vector
     mix: Mix
     joules: float = 0.0
     standing: float = 0.0
 
-    @property
-    def bounds(self) -> tuple[float, ...]:
-        """Seconds under each of BOUNDS."""
-        found = dict.fromkeys(BOUNDS, 0.0)
-        for (bound, _), part in zip(PARTS, self.split, strict=True):
-            found[bound] += part
-        return tuple(found.values())
 
-    @property
-    def rests(self) -> Vector:
-        """How much of it clock, memory and host make."""
-        return along([(number, part) for (_, number), part in zip(PARTS, self.split, strict=True)])
+def divided(split: Any) -> tuple[list[tuple[float, ...]], list[Vector]]:
+    """Of seconds [part, pass] by PARTS: `bounds` and `rests` of each pass."""
+    bounds, rests = np.zeros((len(BOUNDS), split.shape[1])), np.zeros((HOST + 1, split.shape[1]))
+    for (bound, number), part in zip(PARTS, split, strict=True):
+        bounds[BOUNDS.index(bound)] += part
+        if number is not None:
+            rests[number] += part
+    whole = split.sum(axis=0)
+    rests /= np.where(whole == 0, 1.0, whole)
+    return list(zip(*bounds.tolist(), strict=True)), list(zip(*rests.tolist(), strict=True))
 
 
 def part_of(component: str, device_kind: str) -> int:
@@ -136,8 +137,8 @@ class Passes:
 
     def _entered(self, kernels: Sequence[Kernel], passed: int) -> list[int]:
         found = self.found
-        before = list(accumulate((kernel.bytes for kernel in kernels), initial=0))
-        self.exact = self.exact and before[-1] < EXACT and all(max(k.flops, 2 * k.macs) < EXACT for k in kernels)
+        before = list(accumulate([kernel.bytes for kernel in kernels], initial=0))
+        self.exact = self.exact and before[-1] < EXACT and all([k.flops < EXACT and 2 * k.macs < EXACT for k in kernels])
         # the calls of an operator share their records: most that are alike are so by identity, which is told at once
         same, alike = dict[tuple[Any, ...], int](), dict[tuple[Any, ...], int]()
         numbers = []
@@ -145,10 +146,10 @@ class Passes:
             moved = features.moved(kernel, before, i)
             what = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads
             records = kernel.whole, kernel.products, kernel.access, kernel.loop
-            number = same.get((*what, *map(identity, records)))
+            key = (*what, *map(identity, records))
+            number = same.get(key)
             if number is None:
-                number = alike.setdefault((*what, *records), len(found))
-                same[*what, *map(identity, records)] = number
+                number = same[key] = alike.setdefault((*what, *records), len(found))
                 if number == len(found):
                     found.append(_Unique(kernel, features.of(kernel, moved, 0), passed))
             numbers.append(number)
@@ -430,6 +431,8 @@ def _timed(whole: Any, split: Any, each: Any, classes: Any, spent: tuple[Any, An
     squares = np.einsum("ij,ij->i", each, each).tolist()
     joules = [np.broadcast_to(part, whole.shape).tolist() for part in spent]
     return [
-        Timed(time, tuple(parts), Mix(dict(zip(names, of, strict=True)), square), *energy)
-        for time, parts, of, square, *energy in zip(whole.tolist(), split.T.tolist(), seconds, squares, *joules, strict=True)
+        Timed(time, bounds, rests, Mix(dict(zip(names, of, strict=True)), square), *energy)
+        for time, bounds, rests, of, square, *energy in zip(
+            whole.tolist(), *divided(split), seconds, squares, *joules, strict=True
+        )
     ]

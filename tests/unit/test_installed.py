@@ -65,3 +65,18 @@ def test_an_edit_after_the_look_is_seen(package: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(installed, "_LOOK_AGAIN_NS", 0)
     with pytest.raises(installed.Changed, match="edited after it had been imported"):
         installed.groups((), time.time_ns())
+
+
+def test_what_is_asked_at_once_is_asked_of_one_moment(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("A = 1\n")
+    mark = dependencies.mark_of(str(module))
+    digest = dependencies.together(["module.py"], [str(module)], [mark.marks])
+    known = Record(groups=[Group(str(tmp_path), ["module.py"], [mark.marks], mark.at, digest)])
+    with dependencies.at_once():
+        assert dependencies.holds(known)
+        module.write_text("A = 12\n")
+        assert dependencies.holds(known)
+    with dependencies.at_once():
+        assert not dependencies.holds(known)
+        assert not dependencies.holds(known)
