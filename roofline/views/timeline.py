@@ -1,11 +1,14 @@
 """The predicted timeline as a trace for Perfetto or chrome://tracing, to lay beside a recorded one.
 
-The format is the JSON of Chrome's Trace Event Format: complete events ("X") with a start and a duration in microseconds.
-A process for each analysis; in it a thread for the device, one for the modules, and one for the host where it issues kernels.
+The format is the JSON of Chrome's Trace Event Format: complete events ("X") with a start and a duration in microseconds, and
+flows ("s", "f") between them. A process for each analysis; in it a thread for the host where it issues kernels, with a flow to
+each, one for the modules and one for the device. Slices of a thread nest: readers count whole nanoseconds, and drop a slice
+that overlaps another by one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,8 +17,7 @@ import msgspec
 from roofline.analysis.explain import facts
 from roofline.records import Analysis, KernelRow
 
-DEVICE, MODULES, HOST = 1, 2, 3
-_US = 1e6
+HOST, MODULES, DEVICE = 1, 2, 3
 
 
 def render(analyses: Sequence[Analysis]) -> bytes:
@@ -27,24 +29,28 @@ def render(analyses: Sequence[Analysis]) -> bytes:
 
 def _events(a: Analysis, pid: int) -> Iterator[dict[str, Any]]:
     title = f"{a.model.name} on {a.device.title or a.device.name}, {', '.join(facts(a)[:-1])} (predicted)"
-    yield _meta("process_name", pid, 0, title)
     gpu = a.device.kind == "gpu"
-    yield _meta("thread_name", pid, DEVICE, "kernels on the GPU" if gpu else "kernels")
-    yield _meta("thread_name", pid, MODULES, "modules")
+    host = a.setting.host_s if gpu and a.setting.runtime == "eager" else None
+    threads = {MODULES: "modules", DEVICE: "kernels on the GPU" if gpu else "kernels"}
+    yield _meta("process_name", pid, 0, name=title)
+    for tid, name in (({HOST: "Python and PyTorch issue"} if host else {}) | threads).items():
+        yield _meta("thread_name", pid, tid, name=name)
+        yield _meta("thread_sort_index", pid, tid, sort_index=tid)
     at, spans = 0.0, []
-    for k in a.kernels:
+    for i, k in enumerate(a.kernels):
         # a GPU stands idle while it waits for its host; a CPU's overhead is its own work
         start = at + (k.overhead_s if gpu else 0.0)
         at += k.time_s
-        yield _slice(k.op, pid, DEVICE, start, at - start, _facts(k))
+        yield _slice(k.op, pid, DEVICE, start, at, _facts(k))
+        if host:
+            yield _slice(k.op, pid, HOST, i * host, (i + 1) * host, {"module": k.layer})
+            link = {"cat": "launch", "name": "launch", "id": f"{pid}.{i}", "pid": pid}
+            yield {"ph": "s", "tid": HOST, "ts": _us(i * host)} | link
+            yield {"ph": "f", "bp": "e", "tid": DEVICE, "ts": _us(start)} | link
         spans.append((k.layer, start, at))
-    for path, start, end in _modules(spans):
-        yield _slice(path.rpartition(".")[2] or a.model.name, pid, MODULES, start, end - start, {"module": path})
-    host = a.setting.host_s if gpu and a.setting.runtime == "eager" else None
-    if host:
-        yield _meta("thread_name", pid, HOST, "Python and PyTorch issue")
-        for i, k in enumerate(a.kernels):
-            yield _slice(k.op, pid, HOST, i * host, host, {"module": k.layer})
+    # around comes before inside
+    for path, start, end in sorted(_modules(spans), key=lambda span: (span[1], -span[2], len(span[0]))):
+        yield _slice(path.rpartition(".")[2] or a.model.name, pid, MODULES, start, end, {"module": path})
 
 
 def _facts(k: KernelRow) -> dict[str, Any]:
@@ -81,9 +87,24 @@ def _modules(spans: Sequence[tuple[str, float, float]]) -> Iterator[tuple[str, f
         yield path, began, end
 
 
-def _meta(name: str, pid: int, tid: int, text: str) -> dict[str, Any]:
-    return {"ph": "M", "name": name, "pid": pid, "tid": tid, "args": {"name": text}}
+def _meta(what: str, pid: int, tid: int, **args: Any) -> dict[str, Any]:
+    return {"ph": "M", "name": what, "pid": pid, "tid": tid, "args": args}
 
 
-def _slice(name: str, pid: int, tid: int, start: float, duration: float, args: dict[str, Any]) -> dict[str, Any]:
-    return {"ph": "X", "name": name, "pid": pid, "tid": tid, "ts": start * _US, "dur": duration * _US, "args": args}
+def _slice(name: str, pid: int, tid: int, start: float, end: float, args: dict[str, Any]) -> dict[str, Any]:
+    where = {"ph": "X", "name": name, "cat": {HOST: "host", MODULES: "module"}.get(tid, "kernel"), "pid": pid, "tid": tid}
+    return where | {"ts": _us(start), "dur": _microseconds(_ns(end) - _ns(start)), "args": args}
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _us(seconds: float) -> float:
+    return _microseconds(_ns(seconds))
+
+
+def _microseconds(ns: int) -> float:
+    """The number that is that many nanoseconds for who multiplies by 1000 and cuts what is behind the point, too."""
+    found = ns / 1000
+    return found if int(found * 1000) == ns else math.nextafter(found, math.inf)

@@ -7,9 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sample import sample
 
+from roofline.records import Analysis
 from roofline.views import files, timeline
 
 
@@ -46,6 +48,57 @@ def test_modules_lie_around_their_kernels() -> None:
             and kernel["ts"] + kernel["dur"] <= m["ts"] + m["dur"] + 1e-9
         ]
         assert len(around) == 1
+
+
+def issued() -> Analysis:
+    """On a GPU, whose host needs 6 us for each kernel."""
+    a = sample("gpu")
+    return msgspec.structs.replace(a, setting=msgspec.structs.replace(a.setting, host_s=6e-6))
+
+
+def ns(value: float) -> int:
+    """As Perfetto's reader of JSON turns microseconds into its own unit: what is behind the point is cut."""
+    return int(value * 1000)
+
+
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_slices_nest_to_the_nanosecond_and_the_outer_comes_first(kind: Any) -> None:
+    """A reader drops a slice that ends behind the one around it, or starts before the last one ended."""
+    events = read(issued() if kind == "gpu" else sample(kind, 66))
+    for thread in (timeline.HOST, timeline.MODULES, timeline.DEVICE):
+        open_: list[int] = []
+        last = 0
+        for start, end in ((ns(e["ts"]), ns(e["ts"]) + ns(e["dur"])) for e in slices(events, thread)):
+            assert start >= last
+            last = start
+            while open_ and open_[-1] <= start:
+                open_.pop()
+            assert not open_ or (thread == timeline.MODULES and end <= open_[-1])
+            open_.append(end)
+
+
+def test_each_kernel_of_a_gpu_has_a_flow_from_where_its_host_issued_it() -> None:
+    a = issued()
+    events = read(a, sample("cpu"))
+    begin, end = ([e for e in events if e["ph"] == ph] for ph in "sf")
+    assert len(begin) == len(end) == len(a.kernels)
+    assert len({e["id"] for e in begin}) == len(begin)
+    for s, f, host, kernel in zip(begin, end, slices(events, timeline.HOST), slices(events, timeline.DEVICE), strict=True):
+        assert (s["id"], s["name"], s["cat"]) == (f["id"], f["name"], f["cat"])
+        assert (s["tid"], s["ts"]) == (timeline.HOST, host["ts"])
+        assert (f["tid"], f["ts"], f["bp"]) == (timeline.DEVICE, kernel["ts"], "e")
+    assert not slices(events, timeline.HOST, 2)
+
+
+def test_threads_are_named_and_sorted_the_host_first() -> None:
+    meta = [e for e in read(issued()) if e["ph"] == "M"]
+    order = {e["tid"]: e["args"]["sort_index"] for e in meta if e["name"] == "thread_sort_index"}
+    named = {e["tid"]: e["args"]["name"] for e in meta if e["name"] == "thread_name"}
+    assert [named[tid] for tid in sorted(order, key=lambda tid: order[tid])] == [
+        "Python and PyTorch issue",
+        "modules",
+        "kernels on the GPU",
+    ]
 
 
 def test_a_module_that_is_called_twice_has_two_slices() -> None:
