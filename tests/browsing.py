@@ -168,13 +168,13 @@ def logged(tmp_path: Path, page: str, name: str, *, dark: bool = False, width: i
     return log
 
 
-def accessible(tmp_path: Path, page: str) -> list[Any]:
+def accessible(tmp_path: Path, page: str, width: int = 1300) -> list[Any]:
     """What axe-core finds that is serious, on light paper and on dark; skips where it is not here."""
     if AXE is None:
         pytest.skip("axe-core is not here: pip install axe-core-python, or AXE_CORE=axe.min.js")
     code = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
     head, _, tail = page.rpartition("</body>")
-    log = logged(tmp_path, f"{head}<script>{code}</script></body>{tail}", "axe")
+    log = logged(tmp_path, f"{head}<script>{code}</script></body>{tail}", "axe", width=width)
     assert sorted(log["papers"]) == ["dark", "light"]
     found: list[Any] = log["violations"]
     return found

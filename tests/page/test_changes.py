@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from browsing import browser, embedded, logged, own, parsed
+from browsing import accessible, browser, embedded, logged, own, parsed
 from sample import hostile, sample
 
 from roofline.analysis.diff import diff
@@ -55,3 +55,9 @@ def test_a_difference_filters_sorts_and_finds(tmp_path: Path, dark: bool, width:
     assert log["restored"] == [["same"], ""]
     assert log["bars"] > 2
     assert log["wide"] <= 0
+
+
+@browser
+@pytest.mark.parametrize("width", [1300, 390])
+def test_anybody_can_use_it(tmp_path: Path, width: int) -> None:
+    assert accessible(tmp_path, page(), width) == []

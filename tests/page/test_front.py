@@ -42,5 +42,6 @@ def test_points_and_rows_are_picked_sorted_and_switched(tmp_path: Path, dark: bo
 
 
 @browser
-def test_anybody_can_use_it(tmp_path: Path) -> None:
-    assert accessible(tmp_path, front.of_comparison(compared())) == []
+@pytest.mark.parametrize("width", [1300, 390])
+def test_anybody_can_use_it(tmp_path: Path, width: int) -> None:
+    assert accessible(tmp_path, front.of_comparison(compared()), width) == []

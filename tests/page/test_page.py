@@ -114,9 +114,10 @@ def test_hostile_names_do_not_run(tmp_path: Path) -> None:
 
 
 @browser
-def test_anybody_can_use_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [1300, 390])
+def test_anybody_can_use_it(tmp_path: Path, width: int) -> None:
     page = render([sample(blocks=2), sample("cpu", 2)], missing=[Missing("x", "on t4", "it fails")])
-    assert accessible(tmp_path, page) == []
+    assert accessible(tmp_path, page, width) == []
 
 
 @cache
@@ -233,3 +234,29 @@ def test_dark_and_narrow(tmp_path: Path, dark: bool, width: int) -> None:
     assert log["width"] == width
     assert log["wide"] <= 0
     assert log["cut"] == 0
+
+
+@browser
+def test_on_paper_tables_are_tables(tmp_path: Path) -> None:
+    """A sheet is narrower than a tablet, and is no phone: the rules for paper, on a screen as wide as a letter's inside."""
+    page = render([sample("gpu", 66, 64)])
+    assert page.count("@media print") == page.count("@media screen and (max-width") == 1
+    page = page.replace("@media print", "@media all").replace("@media screen and (max-width", "@media print and (max-width")
+    log = logged(tmp_path, page, "paper", width=725)
+    for table in ("layers", "ops"):
+        lines, placed = log[table]
+        assert lines > 3
+        assert placed == 1
+    assert log["columns"] > 8
+    assert log["cut"] == []
+    assert log["wide"] <= 0
+
+
+@browser
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_names_of_marks_cover_no_other_words(tmp_path: Path, kind: Any) -> None:
+    """Nor do they leave the chart."""
+    log = logged(tmp_path, render([sample(kind, 66, 64)]), "names")
+    assert len(log["names"]) >= 2
+    assert log["covered"] == []
+    assert log["outside"] == []

@@ -75,8 +75,8 @@ class Roof {
       toolbox: { show: false }, brush: { toolbox: [], xAxisIndex: 0, brushStyle: { color: "rgba(47,111,222,.12)", borderColor: ink("accent") }, outOfBrush: {}, inBrush: {}, throttleType: "debounce", throttleDelay: 60 },
       series: [
         { id: "roofs", type: "custom", coordinateSystem: "cartesian2d", clip: true, z: 1, renderItem: (p, api) => this.ceiling(p, api), data: [[0, 0], ...this.ceilings.map((_, i) => [i, 0])], encode: { x: -1, y: -1 } },
-        { id: "alone", type: "scatter", silent: true, z: 2, data: [] }, { id: "marks", type: "scatter", z: 3, data: [], clip: true, labelLayout: { hideOverlap: true } },
-        { id: "whole", type: "scatter", z: 4, silent: true, data: [], labelLayout: { hideOverlap: false } },
+        { id: "alone", type: "scatter", silent: true, z: 2, data: [] }, { id: "marks", type: "scatter", z: 3, data: [], clip: true },
+        { id: "whole", type: "scatter", z: 4, silent: true, data: [] },
       ],
     }, true);
     this.light();
@@ -116,18 +116,39 @@ class Roof {
     const off = new Set(state.off.split(",")), lit = chosen(), whole = this.run.totals.time_s, floor = this.view[2] + .03, t = this.run.totals;
     const size = s => Math.sqrt((26 + 2400 * s.time / whole) / Math.PI) * 2;
     const seen = s => !off.has(s.k.class), on = s => !lit || s.all.some(k => lit.has(k));
-    let named = 0;
+    const star = t.intensity && t.achieved_flops ? [Math.log10(t.intensity), Math.max(Math.log10(t.achieved_flops), floor)] : null, top = Math.min(this.d.peak * this.d.kept, this.d.levels[this.d.levels.length - 1][1] * t.intensity), below = top / t.achieved_flops;
+    const said = `whole model${this.box.clientWidth < 560 ? "" : `  ${si(t.achieved_flops, "FLOP/s")}`}${below > 1.25 && this.box.clientWidth >= 560 ? `, ${times(below)} below the roof` : ""}`;
+    const named = this.names(this.spots.filter(s => seen(s) && on(s) && s.time > .02 * whole).slice(0, 16), floor, size, star && [star, said]);
     const data = this.spots.map((s, i) => {
-      const [, colour, marker] = DATA.classes[s.k.class], bright = seen(s) && on(s), name = bright && named < 8 && s.time > .02 * whole && ++named;
+      const [, colour, marker] = DATA.classes[s.k.class], bright = seen(s) && on(s);
       return { value: [s.x, Math.max(s.y, floor)], i, symbol: SYMBOL[marker], symbolSize: size(s) * (marker === "s" ? .9 : marker === "D" ? 1.2 : 1),
         itemStyle: { color: colour, opacity: !seen(s) ? 0 : bright ? (lit ? 1 : .8) : .12, borderColor: bright && lit ? ink("ink") : ink("card"), borderWidth: bright && lit ? 1.6 : 1 },
-        label: { show: !!name, position: "right", distance: 4, formatter: this.named(s), color: ink("ink"), fontSize: 12, textBorderColor: ink("card"), textBorderWidth: 3 } };
+        label: { show: named.has(s), position: named.get(s), distance: 4, formatter: this.named(s), color: ink("ink"), fontSize: 12, textBorderColor: ink("card"), textBorderWidth: 3 } };
     });
     const alone = this.spots.filter(s => seen(s) && s.y < s.alone - .097).map(s => ({ value: [s.x, s.alone], symbol: SYMBOL[DATA.classes[s.k.class][2]], symbolSize: size(s) * .7, itemStyle: { color: "transparent", borderColor: DATA.classes[s.k.class][1], borderWidth: 1.2, opacity: on(s) ? .9 : .12 } }));
-    const top = Math.min(this.d.peak * this.d.kept, this.d.levels[this.d.levels.length - 1][1] * t.intensity), below = top / t.achieved_flops;
-    const star = t.intensity && t.achieved_flops ? [{ value: [Math.log10(t.intensity), Math.max(Math.log10(t.achieved_flops), floor)], symbol: STAR, symbolSize: 22, itemStyle: { color: ink("ink"), borderColor: ink("card"), borderWidth: 1.5 },
-      label: { show: true, position: "bottom", distance: 4, fontWeight: 650, color: ink("ink"), textBorderColor: ink("card"), textBorderWidth: 3, formatter: `whole model${this.box.clientWidth < 560 ? "" : `  ${si(t.achieved_flops, "FLOP/s")}`}${below > 1.25 && this.box.clientWidth >= 560 ? `, ${times(below)} below the roof` : ""}` } }] : [];
-    this.chart.setOption({ series: [{ id: "alone", data: alone }, { id: "marks", data }, { id: "whole", data: star }] });
+    const model = star ? [{ value: star, symbol: STAR, symbolSize: 22, itemStyle: { color: ink("ink"), borderColor: ink("card"), borderWidth: 1.5 },
+      label: { show: true, position: "bottom", distance: 4, fontWeight: 650, color: ink("ink"), textBorderColor: ink("card"), textBorderWidth: 3, formatter: said } }] : [];
+    this.chart.setOption({ series: [{ id: "alone", data: alone }, { id: "marks", data }, { id: "whole", data: model }] });
+  }
+  // on which side marks have their names, eight at most: inside the chart, over no other words, and over as few marks as can be
+  names(spots, floor, size, star) {
+    const wide = this.chart.getWidth() - 12, high = this.chart.getHeight() - 50, at = point => this.chart.convertToPixel({ xAxisIndex: 0, yAxisIndex: 0 }, point), found = new Map();
+    const taken = this.ceilings.filter(c => c.text && !c.steep).map(c => { const y = at(c.to)[1]; return [wide - 8 - 7 * c.text.length, y - 21, wide, y - 2]; });
+    if (star) { const [x, y] = at(star[0]), half = 3.8 * star[1].length; taken.push([x - 11, y - 11, x + 11, y + 11], [x - half, y + 11, x + half, y + 30]); }
+    const marks = this.spots.slice(0, 2000).map(s => at([s.x, Math.max(s.y, floor)]));
+    for (const s of spots) {
+      const [x, y] = at([s.x, Math.max(s.y, floor)]), out = size(s) / 2 + 4, long = 7 * this.named(s).length;
+      let best = null;
+      for (const [side, x0, y0] of [["right", x + out, y - 7], ["left", x - out - long, y - 7], ["bottom", x - long / 2, y + out], ["top", x - long / 2, y - out - 14]]) {
+        const own = [x0, y0, x0 + long, y0 + 14], over = marks.filter(([p, q]) => p > own[0] && p < own[2] && q > own[1] && q < own[3]).length;
+        if (x0 < 50 || own[2] > wide || y0 < 12 || own[3] > high || taken.some(t => t[0] < own[2] && own[0] < t[2] && t[1] < own[3] && own[1] < t[3])) continue;
+        if (!best || over < best.over) best = { side, own, over };
+      }
+      if (!best || found.size === 8 || (found.size && best.over > 2)) continue;
+      taken.push(best.own);
+      found.set(s, best.side);
+    }
+    return found;
   }
   named(s) {
     let short = s.k.path;
