@@ -36,9 +36,9 @@ def content(path: str | Path, limit: int) -> bytes:
     return data
 
 
-def text(path: str | Path, limit: int, encoding: str = "utf-8") -> str:
-    """The same as text. Raises OSError or UnicodeDecodeError."""
-    return content(path, limit).decode(encoding).replace("\r\n", "\n")
+def text(path: str | Path, limit: int) -> str:
+    """The same as text, without the mark that editors on Windows put first. Raises OSError or UnicodeDecodeError."""
+    return content(path, limit).decode("utf-8-sig").replace("\r\n", "\n")
 
 
 def toml(source: str) -> dict[str, Any]:

@@ -53,10 +53,21 @@ def check(model: Any, inputs: Any = None, /, **given: Any) -> None:
         pytest.fail(f"roofline_budget is broken\n{checked.verdicts([verdict])}", pytrace=False)
 
 
+def told(model: Any, inputs: Any = None, /, **given: Any) -> None:
+    """The same; what is wrong with the question, or with the model, fails the test in its own words, without our frames."""
+    __tracebackhide__ = True
+    from roofline.errors import RooflineError
+
+    try:
+        check(model, inputs, **given)
+    except RooflineError as error:
+        pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+
+
 @pytest.fixture
 def roofline_budget() -> Callable[..., None]:
     """`roofline_budget(net, inputs, macs="220 M", device="t4", time="3 ms")`: fails where a limit is broken."""
-    return check
+    return told
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,9 +77,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    for mark in pyfuncitem.iter_markers("roofline_budget"):
+def pytest_runtest_call(item: pytest.Item) -> None:
+    for mark in item.iter_markers("roofline_budget"):
+        if not 1 <= len(mark.args) <= 2:
+            pytest.fail(
+                'roofline_budget: the mark takes a model and its inputs, such as (Net, "1,3,224,224", macs="220 M")',
+                pytrace=False,
+            )
         model, *rest = mark.args
         # a class or function makes the model, so that none is made when tests are collected
         makes = isinstance(model, type) or (callable(model) and not hasattr(model, "state_dict"))
-        check(model() if makes else model, *rest, **mark.kwargs)
+        told(model() if makes else model, *rest, **mark.kwargs)

@@ -97,6 +97,11 @@ class Verdict(Struct, frozen=True, kw_only=True):
     # what the limits rest on, what they cannot see, why there is no base
     notes: tuple[str, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """ "net on t4"; of what no device is of, its name alone."""
+        return f"{self.budget} on {self.device}" if self.device else self.budget
+
 
 _CHANGE = re.compile(r"\s*([+-])\s*(?![+-])(.+?)\s*(%?)\s*\Z")
 
@@ -124,6 +129,8 @@ def _amount(of: Metric, change: str) -> tuple[Fraction, bool]:
     amount = units.exact(match[2], "1") / 100 if match[3] else exact(of, match[2])
     if match[3] and not match[2].strip()[-1].isdigit():
         raise ValueError(f'expected a change such as "+2 %", got {change!r}')
+    if match[1] == "-" and match[3] and amount > 1:
+        raise ValueError(f"expected a fall of at most 100 %, which leaves 0, got {change!r}")
     return (-amount if match[1] == "-" else amount), bool(match[3])
 
 
@@ -265,6 +272,24 @@ def of_code(code: int, text: str) -> RooflineError:
 def exit_code(found: Sequence[Verdict]) -> int:
     """That of all verdicts together: 0 where every one is kept, else the gravest."""
     return max((v.exit_code or int(not v.ok) for v in found), default=0)
+
+
+def summary(found: Sequence[Verdict]) -> str:
+    """What the limits come to: "1 of 4 limits broken, 1 warned"."""
+    all_of = [f for v in found for f in v.findings]
+    count = f"{len(all_of)} limit{'s' * (len(all_of) != 1)}"
+    broken = sum(f.broken for f in all_of)
+    kept = sum(f.ok and f.limit is not None for f in all_of)
+    said = [f"{broken} of {count} broken" if broken else f"{count} kept" if kept == len(all_of) else f"{kept} of {count} kept"]
+    rest = {
+        "warned": sum(not f.ok and f.level == "warn" and not f.accepted for f in all_of),
+        "accepted": sum(f.accepted for f in all_of),
+        "without a base": sum(f.ok and f.limit is None for f in all_of),
+    }
+    failed = sum(bool(v.error) for v in found)
+    said += [f"{number} {what}" for what, number in rest.items() if number]
+    said += [f"{failed} of {len(found)} budgets not checked"] if failed else []
+    return ", ".join(said)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ class Table(NamedTuple):
 def table(path: str) -> Table:
     """A CSV file whose first column names the models. Raises UsageError that says what is wrong in which line."""
     try:
-        text = files.text(path, files.TABLE, "utf-8-sig")
+        text = files.text(path, files.TABLE)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--with {path}: it cannot be read: {getattr(error, 'strerror', None) or error}") from error
     lines = [row for row in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in row)]

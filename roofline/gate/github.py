@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from roofline.errors import RooflineError, UsageError
-from roofline.gate import MARK as MARK
+from roofline.gate import MARKED
 from roofline.gate.revisions import git
 
 LABEL = "roofline: accepted"
@@ -64,13 +64,14 @@ def _messages(of: Mapping[str, Any]) -> str:
 def comment(of: Mapping[str, Any], report: Path, number_file: Path | None = None) -> str:
     """Write the report as the one comment of ours, or delete that where all is green; what was done, in a line."""
     text = report.read_text(encoding="utf-8")
-    if not text.startswith(MARK):
+    mark = text.partition("\n")[0]
+    if not MARKED.fullmatch(mark):
         raise UsageError(f"{report}: no report of `roofline check -o {report.name}`")
     number = _number(of, number_file)
     if not number:
         return "no pull request, so there is no comment"
     try:
-        return _put(number, text[:_MOST], quiet=not re.search(r"^(\| (❌|⚠️|accepted)|- ❌)", text, re.MULTILINE))
+        return _put(number, mark, text[:_MOST], quiet=not re.search(r"^(\| (❌|⚠️|accepted)|- ❌)", text, re.MULTILINE))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403, 404):  # a fork's token may not write
             return f"no right to comment here (HTTP {error.code}): the step summary has the report"
@@ -92,11 +93,11 @@ def _number(of: Mapping[str, Any], file: Path | None) -> int:
     return int(text)
 
 
-def _put(number: int, text: str, quiet: bool) -> str:
+def _put(number: int, mark: str, text: str, quiet: bool) -> str:
     page, found = 1, None
     while found is None:
         some = _ask("GET", f"issues/{number}/comments?per_page=100&page={page}")
-        found = next((one for one in some if str(one.get("body", "")).startswith(MARK)), None)
+        found = next((one for one in some if str(one.get("body", "")).splitlines()[:1] == [mark]), None)
         if len(some) < 100:
             break
         page += 1

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
 from roofline.analysis import budgets as rules
 from roofline.analysis.budgets import Budget
 from roofline.analysis.limits import NO_BASE, Base, Verdict
+from roofline.errors import RooflineError
 from roofline.records import Analysis
 
 
@@ -33,6 +36,18 @@ def verdicts(
         except Exception as error:  # the boundary between one model and the next
             failed(error)
             yield _placed(rules.unchecked(budget, error), budget), None
+
+
+_PLACE = re.compile(r"(?P<file>(?:[A-Za-z]:)?[^:\n]+):(?P<line>\d+): ")
+
+
+def refused(file: str, error: RooflineError) -> Verdict:
+    """What stands for a whole file, or for all of them, that cannot be read; on the line that the error names."""
+    text, code = rules.told(error)
+    at = _PLACE.match(text)
+    place, line = (at["file"], int(at["line"])) if at else (file, 0)
+    common: dict[str, Any] = dict.fromkeys(("model", "device", "dtype", "runtime", "mode"), "")
+    return Verdict(budget=file, batch=0, ok=False, findings=[], error=text, exit_code=code, line=line, file=place, **common)
 
 
 def _placed(verdict: Verdict, budget: Budget) -> Verdict:

@@ -89,7 +89,7 @@ def _listed(text: str) -> list[str]:
     """The lines of a list; what stands behind a # says nothing. A path in it is as if it were given here."""
     path = text[1:]
     try:
-        lines = files.text(path, files.CONFIG, "utf-8-sig").splitlines()
+        lines = files.text(path, files.CONFIG).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{text}: it cannot be read: {getattr(error, 'strerror', None) or error}") from error
     names = [name for line in lines if (name := re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip())]

@@ -112,7 +112,7 @@ def setting(name: str, given: Reading) -> Setting:
 def lines(path: Path) -> list[Record]:
     """The records of a CSV; lines that start with # are comments. Raises UsageError where there is nothing to read."""
     try:
-        text = files.text(path, files.TABLE, "utf-8-sig")
+        text = files.text(path, files.TABLE)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the table {path}: {getattr(error, 'strerror', None) or error}") from error
     kept = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]

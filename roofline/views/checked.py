@@ -5,11 +5,13 @@ Apart from the other lists (listing.py): those of devices and models answer with
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roofline import units
-from roofline.analysis.limits import raised, words
+from roofline.analysis.limits import raised, summary, words
 from roofline.analysis.metrics import BY_NAME, percent, text
 from roofline.views.listing import PLAIN, Painter, columns, safe
 
@@ -24,12 +26,11 @@ if TYPE_CHECKING:
 
 def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN, skipped: int = 0) -> str:
     """One line per limit, the broken ones marked, the layers that broke them, and a closing line."""
-    rows, broken = [], 0
+    rows = []
     for v in found:
         for f in v.findings:
             of = BY_NAME[f.metric]
             used = units.share(f.actual / f.limit) if f.limit else ""
-            broken += f.broken
             mark = "FAIL" if f.broken else "ok" if f.ok else "took" if f.accepted else "warn"
             may = "" if f.limit is None else text(of, f.limit)
             change = f"{f.change} of {text(of, f.base)}" if f.base is not None else f.change
@@ -43,13 +44,8 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN, skipped: int = 0)
         lines.append(paint(f"note  {safe(who)}  {safe(device)}  {safe(note)}", "yellow"))
     failed = [v for v in found if v.error]
     lines += [paint(f"FAIL  {safe(v.budget)}  {safe(v.device)}  not checked: {safe(v.error)}", "red") for v in failed]
-    limits = f"{len(rows)} limit{'s' * (len(rows) != 1)}"
-    closing = f"{broken} of {limits} broken" if broken else f"{limits} kept"
-    if failed:
-        closing += f", {len(failed)} of {len(found)} budgets not checked"
-    if skipped:
-        closing += f", {skipped} left out after the first that failed"
-    closing = paint(closing, "red" if broken or failed else "green")
+    closing = summary(found) + (f", {skipped} left out after the first that failed" if skipped else "")
+    closing = paint(closing, "green" if all(v.ok for v in found) else "red")
     return "\n".join([*lines, closing]) + "\n"
 
 
@@ -88,15 +84,15 @@ def baseline(old: Mapping[str, Mapping[str, float]], new: Mapping[str, Mapping[s
     )
 
 
-def github(found: Sequence[Verdict], file: str = "") -> str:
+def github(found: Sequence[Verdict]) -> str:
     """Broken limits and notes as GitHub workflow commands, which mark lines of the budget file and of the model in a pull
-    request. `file`: the budget file of all."""
+    request."""
     lines = []
     for v in found:
-        where = file or v.file
+        where = v.file
 
         def mark(level: str, line: int, message: str, where: str = where, v: Verdict = v) -> None:
-            lines.append(annotation(level, where, line, "roofline budget", f"{v.budget} on {v.device}: {message}"))
+            lines.append(annotation(level, where, line, "roofline budget", f"{v.title}: {message}"))
 
         if v.note:
             mark("warning", v.line, v.note)
@@ -112,7 +108,9 @@ def github(found: Sequence[Verdict], file: str = "") -> str:
 
 
 def annotation(level: str, file: str, line: int, title: str, message: str) -> str:
-    """A GitHub workflow command that marks a line of a file."""
+    """A GitHub workflow command that marks a line of a file, which it knows by its path in the repository."""
+    inside = os.path.relpath(file, os.environ.get("GITHUB_WORKSPACE") or ".")
+    file = file if inside.startswith("..") else Path(inside).as_posix()
     return f"::{level} file={_property(file)},line={line or 1},title={title}::{_command(safe(message))}\n"
 
 

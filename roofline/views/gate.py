@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from roofline.analysis.limits import Finding, Verdict, raised, words
+from roofline.analysis.limits import Finding, Verdict, exit_code, raised, summary, words
 from roofline.analysis.metrics import BY_NAME, text
-from roofline.gate import MARK
+from roofline.gate import mark
 from roofline.views import files, reports
 from roofline.views.listing import safe
 from roofline.views.text import to_json
@@ -22,13 +22,19 @@ def targets(paths: Iterable[Path]) -> list[Path]:
     return reports.targets(paths, list(FORMATS))
 
 
+def document(found: Sequence[Verdict], skipped: int = 0, notes: Sequence[str] = (), named: str = "") -> dict[str, Any]:
+    """For `--json`; `named` is the file or folder that was asked for by name."""
+    code = exit_code(found)
+    return {"ok": code == 0, "exit_code": code, "file": named, "budgets": found, "skipped": skipped, "notes": notes}
+
+
 def write(paths: Sequence[Path], document: dict[str, Any], found: Sequence[Verdict]) -> None:
     """Every report, whole or not at all; in GitHub Actions the step summary too, which is added to."""
     files.write_all({path: FORMATS[reports.kind(path)](path, document, found) for path in paths})
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and os.environ.get("GITHUB_ACTIONS") == "true":
         with open(summary, "a", encoding="utf-8") as file:
-            file.write(markdown(found))
+            file.write(markdown(found, document["file"]))
 
 
 def cell(value: str) -> str:
@@ -36,32 +42,28 @@ def cell(value: str) -> str:
     return said.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
 
 
-def markdown(found: Sequence[Verdict]) -> str:
-    """A table of what is not green, the layers that brought it there, and the rest in a line."""
-    lines = [MARK, "### roofline", ""]
+def markdown(found: Sequence[Verdict], named: str = "") -> str:
+    """A table of what is not green, the layers that brought it there, and the rest in a line; of a file that was `named`."""
+    lines = [mark(named), f"### roofline{f': {cell(named)}' if named else ''}", ""]
     rows = [(v, f) for v in found for f in v.findings if not f.ok]
     failed = [v for v in found if v.error]
     if rows:
         lines += ["| | model | device | limit | is | may be | from |", "| --- | --- | --- | --- | ---: | ---: | ---: |"]
         for v, f in rows:
             of = BY_NAME[f.metric]
-            mark = "❌" if f.broken else "accepted" if f.accepted else "⚠️"
+            sign = "❌" if f.broken else "accepted" if f.accepted else "⚠️"
             may = "" if f.limit is None else text(of, f.limit)
             base = f"{f.change} of {text(of, f.base)}" if f.base is not None else f.why
-            cells = (mark, v.budget, v.device, f.key, text(of, f.actual), may, base)
+            cells = (sign, v.budget, v.device, f.key, text(of, f.actual), may, base)
             lines.append(f"| {' | '.join(map(cell, cells))} |")
         lines += ["", *(f"- {cell(v.budget)}, {cell(f.key)}: {cell(raised(f))}" for v, f in rows if f.layers)]
-    lines += [f"- ❌ {cell(v.budget)} on {cell(v.device)} was not checked: {cell(v.error)}" for v in failed]
+    lines += [f"- ❌ {cell(v.title)} was not checked: {cell(v.error)}" for v in failed]
     lines += [f"- {cell(v.budget)}: {cell(note)}" for v in found for note in (v.note, *v.notes) if note]
-    limits = sum(len(v.findings) for v in found)
-    broken = sum(f.broken for _, f in rows)
-    closing = f"{broken} of {limits} limits broken" if broken else f"{limits} limits kept"
-    closing += f", {len(failed)} of {len(found)} budgets not checked" if failed else ""
-    return "\n".join([*lines, "", f"{closing}."]) + "\n"
+    return "\n".join([*lines, "", f"{summary(found)}."]) + "\n"
 
 
 def _markdown(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> bytes:
-    return markdown(found).encode()
+    return markdown(found, document["file"]).encode()
 
 
 def _json(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> bytes:
@@ -75,7 +77,7 @@ def _junit(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> by
         cases = [_case(f) for f in v.findings]
         if v.error:
             cases.append(reports.Case("analysis", "error", f"exit {v.exit_code}", v.error, v.line))
-        suites.append(reports.Suite(f"{v.budget} on {v.device}", v.budget, v.file, cases))
+        suites.append(reports.Suite(v.title, v.budget, v.file, cases))
     return reports.junit(suites)
 
 
@@ -94,7 +96,7 @@ def _sarif(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> by
         said += [("analysis", "error", f"not checked: {v.error}", v.line)] if v.error else []
         for rule, level, message, line in said:
             places = [(v.file, line)] + ([(v.source, v.source_line)] if v.source else [])
-            results.append(reports.Result(rule, level, f"{v.budget} on {v.device}: {message}", places))
+            results.append(reports.Result(rule, level, f"{v.title}: {message}", places))
     rules = {name: f"limit on {name}" for name in BY_NAME}
     return reports.sarif(results, {**rules, "analysis": "the model could not be analysed"})
 
@@ -124,7 +126,7 @@ def _badge(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> by
     """What a badge of shields.io is made of (an endpoint)."""
     broken = sum(f.broken for v in found for f in v.findings) + sum(bool(v.error) for v in found)
     warned = sum(not f.ok for v in found for f in v.findings)
-    message = f"{broken} broken" if broken else f"{sum(len(v.findings) for v in found)} limits kept"
+    message = f"{broken} broken" if broken else summary(found)
     colour = "red" if broken else "yellow" if warned else "brightgreen"
     return msgspec.json.encode({"schemaVersion": 1, "label": "roofline", "message": message, "color": colour}) + b"\n"
 

@@ -17,14 +17,15 @@ import pytest
 from conftest import REPO
 from sample import sample
 
-from roofline.gate import github
+from roofline import cli
+from roofline.gate import MARKED, github, mark
 from roofline.views import text
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 PULL = {"number": 7, "base": {"sha": "a" * 40}, "head": {"sha": "b" * 40}, "labels": [], "body": None}
-RED = f"{github.MARK}\n### roofline\n\n| ❌ | m |\n"
-GREEN = f"{github.MARK}\n### roofline\n\n2 limits kept.\n"
+RED = f"{mark()}\n### roofline\n\n| ❌ | m |\n"
+GREEN = f"{mark()}\n### roofline\n\n2 limits kept.\n"
 
 
 @pytest.mark.parametrize(
@@ -177,12 +178,86 @@ def test_the_steps_of_the_action(server: GitHub, tmp_path: Path) -> None:
     assert "::error file=roofline.toml,line=3,title=roofline budget::" in done.stdout
     assert "no limit is on a change" in done.stderr
     assert (tmp_path / "output").read_text() == f"report={tmp_path / 'roofline.md'}\n"
-    assert "1 of 1 limits broken." in (tmp_path / "summary.md").read_text()
+    assert "1 of 1 limit broken." in (tmp_path / "summary.md").read_text()
     done = shell("comment", tmp_path, {"pull_request": PULL})
     assert (done.returncode, done.stdout) == (0, "commented\n"), done
     assert list(server.comments.values())[-1] == (tmp_path / "roofline.md").read_text()
     install = steps()["install"]["run"]
     assert subprocess.run(["bash", "-n", "-c", install], check=False).returncode == 0
+
+
+BAD = "[budgets.m]\nmacs = 1\nmacz = 2\n"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_a_file_that_cannot_be_read_is_told_where_a_pull_request_is_read(server: GitHub, tmp_path: Path) -> None:
+    """A fork has the exit code, the mark on the line and the summary; the comment says it too, and goes when that is mended."""
+    (tmp_path / "roofline.toml").write_text(BAD)
+    done = shell("check", tmp_path, {"pull_request": PULL})
+    assert done.returncode == 2, done
+    assert "::error file=roofline.toml,line=3,title=roofline budget::roofline.toml: not checked: " in done.stdout
+    assert "did you mean 'macs'?" in (tmp_path / "summary.md").read_text()
+    assert shell("comment", tmp_path, {"pull_request": PULL}).stdout == "commented\n"
+    assert "did you mean 'macs'?" in list(server.comments.values())[-1]
+    (tmp_path / "saved.json").write_bytes(text.to_json(sample()))
+    (tmp_path / "roofline.toml").write_text('[[budget]]\nanalysis = "saved.json"\nmax_kernels = 84\n')
+    assert shell("check", tmp_path, {"pull_request": PULL}).returncode == 0
+    assert "was removed" in shell("comment", tmp_path, {"pull_request": PULL}).stdout
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_packages_have_a_comment_each(server: GitHub, tmp_path: Path) -> None:
+    """Where the action is used for each, one that is green does not take away what another says."""
+    (tmp_path / "saved.json").write_bytes(text.to_json(sample()))
+    for name, most in (("a", 83), ("b", 84), ("c d", 83)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "roofline.toml").write_text(f'[[budget]]\nanalysis = "../saved.json"\nmax_kernels = {most}\n')
+    said = []
+    for name in ("a", "b", "c d", "a", "b"):
+        shell("check", tmp_path, {"pull_request": PULL}, FILE=name)
+        said.append(shell("comment", tmp_path, {"pull_request": PULL}).stdout.strip())
+    assert said == [
+        "commented",
+        "all is green, and there is no comment",
+        "commented",
+        "the comment was updated",
+        "all is green, and there is no comment",
+    ]
+    heads = [body.splitlines()[:2] for body in list(server.comments.values())[1:]]
+    assert heads == [[mark(name), f"### roofline: {name}"] for name in ("a", "c d")]
+
+
+def test_a_mark_is_one_line_that_ends_where_it_ends() -> None:
+    for name in ("a-->b", "a\nb", "--", "größe/x.toml", "a -- b"):
+        assert MARKED.fullmatch(mark(name))
+        assert mark(name).count("--") == 2
+
+
+def test_one_file_of_several_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """It costs its own line, and so does one whose baseline was left in the middle of a merge; the others are checked."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved.json").write_bytes(text.to_json(sample()))
+    ours = '[[budget]]\nanalysis = "../saved.json"\nmax_kernels = 83\n'
+    for name, content in (("a", BAD), ("b", ours), ("c", ours + 'max_macs = "+1 %"\n')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "roofline.toml").write_text(content)
+    (tmp_path / "c" / "roofline-baseline.json").write_text("{\n<<<<<<< HEAD\n")
+    assert cli.main(["check", ".", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["exit_code"] == 2
+    assert [(Path(b["file"]).as_posix(), b["line"], bool(b["error"])) for b in document["budgets"]] == [
+        ("a/roofline.toml", 3, True),
+        ("c/roofline-baseline.json", 2, True),
+        ("b/roofline.toml", 1, False),
+    ]
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path.parent))
+    assert cli.main(["check", "."]) == 2
+    here = tmp_path.name
+    out = capsys.readouterr().out
+    assert f"::error file={here}/a/roofline.toml,line=3," in out
+    assert f"::error file={here}/c/roofline-baseline.json,line=2," in out
+    assert f"::error file={here}/b/roofline.toml,line=3," in out
 
 
 def test_the_pre_commit_hook() -> None:

@@ -80,6 +80,7 @@ def test_refused(limits: dict[str, str], words: str) -> None:
 
 TESTS = """
 import sys
+import unittest
 import pytest
 
 assert "torch" not in sys.modules, "collecting imports torch"
@@ -108,19 +109,45 @@ def test_tensors(roofline_budget):
 
 def test_unknown(roofline_budget):
     roofline_budget(make(), "1,8", macz=32)
+
+def test_unit(roofline_budget):
+    roofline_budget(make(), "1,8", macs="2 ms")
+
+def test_shapes(roofline_budget):
+    roofline_budget(make(), "1,7", macs=32, device="t4")
+
+@pytest.mark.roofline_budget(macs=2)
+def test_nothing():
+    raise SystemError("this is not reached")
+
+class TestOld(unittest.TestCase):
+    @pytest.mark.roofline_budget(make, "1,8", macs=31, device="t4")
+    def test_method(self):
+        raise SystemError("this is not reached")
 """
 
 
-def test_the_plugin(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_plugin(processes: int, tmp_path: Path) -> None:
+    """In one process, and with pytest-xdist in several."""
+    if processes:
+        pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     (tmp_path / "test_net.py").write_text(TESTS)
     entry = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]["pytest11"]
     assert entry == {"roofline": "roofline.pytest_plugin"}
     # an environment that has not been installed anew has no entry point
     own = [] if metadata.entry_points(group="pytest11", name="roofline") else ["-p", "roofline.pytest_plugin"]
-    command = [sys.executable, "-m", "pytest", *own, "-q", "--strict-markers", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *own, "-q", "--strict-markers", "-p", "no:cacheprovider", "-n", str(processes)]
+    command = command if processes else command[:-2]
     env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "PYTEST_ADDOPTS": ""}
     done = subprocess.run([*command, "test_net.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert "3 failed, 3 passed" in done.stdout, done.stdout + done.stderr
+    assert "7 failed, 3 passed" in done.stdout, done.stdout + done.stderr
     assert "FAIL  Linear  t4      macs   32      31" in done.stdout
     assert "did you mean 'macs'?" in done.stdout
     assert "this is not reached" not in done.stdout
+    assert "UsageError: roofline_budget: macs: expected a number like 250" in done.stdout
+    assert "the mark takes a model and its inputs" in done.stdout
+    assert done.stdout.count("FAIL  Linear  t4      macs   32      31") == 3
+    # what is wrong is told in a line or two, and not in frames of ours
+    assert "roofline/pytest_plugin.py" not in done.stdout
+    assert "roofline/pipeline.py" not in done.stdout

@@ -272,6 +272,7 @@ class TestBaseline:
         (("diff", "main...HEAD", "base.json"), "a saved analysis is of one revision"),
         (("check", "--since", "v2"), "no revision 'v2' in this repository; did you mean 'v1'?"),
         (("check", "--since", "v1", "--update"), "--since beside --update"),
+        (("check", "--update", "--fail-fast"), "--fail-fast beside --update: a baseline is made of all"),
         (("check", "--only", "ent"), "--only ent: no budget is called so; did you mean 'net'?"),
         (("check", "--accept", " "), "--accept: say why"),
         (("check", "-o", "x.junit"), "-o x.junit: a report is one of"),

@@ -258,7 +258,7 @@ def test_a_pass_that_does_not_fit_is_said(tmp_path: Path) -> None:
     assert verdict.note == f"It does not fit: one pass over 1 sample needs 3 GiB, and {a.device.title} has 1 GiB."
     name = verdict.budget
     assert f"note  {name}  {a.setting.device}  {verdict.note}\n1 limit kept\n" in checked.verdicts([verdict])
-    assert checked.github([verdict], "roofline.toml") == (
+    assert checked.github([replace(verdict, file="roofline.toml")]) == (
         f"::warning file=roofline.toml,line=1,title=roofline budget::{name} on {a.setting.device}: {verdict.note}\n"
     )
     assert gate.check(limits(tmp_path, "max_params = 1e12"), a).note == ""

@@ -107,6 +107,32 @@ def test_accepted_changes_break_nothing_and_absolute_limits_do(tmp_path: Path) -
 # ------------------------------------------------------------------------------------------------ how it is written
 
 
+@pytest.mark.parametrize(
+    ("limits_", "base", "accepted", "said"),
+    [
+        ("params = '9 G'\nmacs = '9 T'", None, "", "2 limits kept"),
+        ("params = '9 G'\nwarn_max_macs = 1", None, "", "1 of 2 limits kept, 1 warned"),
+        ("params = 1\nwarn_max_macs = 1\nkernels = 10_000", None, "", "1 of 3 limits broken, 1 warned"),
+        ("params = '9 G'\nmacs = '+1 %'", None, "", "1 of 2 limits kept, 1 without a base"),
+        ("params = '9 G'\nmacs = '+1 %'", 1, "on purpose", "1 of 2 limits kept, 1 accepted"),
+        ("params = '9 G'\nwarn_max_macs = '+1 %'", 1, "on purpose", "1 of 2 limits kept, 1 accepted"),
+        ("params = '9 G'\nmacs = '+1 %'", 1, "", "1 of 2 limits broken"),
+    ],
+)
+def test_what_limits_come_to(limits_: str, base: float | None, accepted: str, said: str, tmp_path: Path) -> None:
+    """A limit that only warns, is accepted or has no base is not called kept: in the table, the report and the badge."""
+    (budget,) = load(tmp_path, f"[budgets.m]\n{limits_}\n")
+    held = Base(numbers={"macs": base}, where="v1") if base is not None else limits.NO_BASE
+    found = [budgets.check(budget, sample(), held, accepted)]
+    assert checked.verdicts(found).splitlines()[-1] == said
+    assert gate.markdown(found).endswith(f"\n{said}.\n")
+    badge = json.loads(gate.FORMATS[".badge.json"](tmp_path / "badge.json", gate.document(found), found))
+    assert badge["message"] == ("1 broken" if "broken" in said else said)
+    assert badge["color"] == {"broken": "red", "warned": "yellow", "accepted": "yellow"}.get(
+        said.split()[-1], "brightgreen"
+    ) or (badge["color"] == "red" and "broken" in said)
+
+
 def test_the_short_form(tmp_path: Path) -> None:
     text = """
 [tool.roofline.defaults]
@@ -157,6 +183,7 @@ min_throughput = 3
         ('[budgets.m]\nmacs = "+x %"\n', 2, "macs: expected"),
         ('[budgets.m]\nmacs = "+-"\n', 2, "macs: expected"),
         ('[budgets.m]\nmacs = "+nan"\n', 2, "macs: expected"),
+        ('[budgets.m]\nmacs = "-100.1 %"\n', 2, "a fall of at most 100 %, which leaves 0"),
         ('[budgets.m]\nmax_macs = "5483,032"\n', 2, "max_macs: expected a number like 250"),
         ('[budgets.m]\nmax_time = "1e-400 ms"\n', 2, "out of range"),
         ('[budgets.m]\nmax_macs = "1e-400"\n', 2, "in range"),
@@ -180,6 +207,36 @@ def test_refused(text: str, line: int, words: str, tmp_path: Path) -> None:
     assert message.startswith(f"{tmp_path / 'roofline.toml'}:{line}: ")
     assert words in message
     assert len(message.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "said"),
+    [
+        ("peak_memory = '10 KB'", 10_000, "9.766 KiB"),
+        ("peak_memory = '10 KiB'", 10_240, "10 KiB"),
+        ("bytes = '10 KB'", 10_000, "10 kB"),
+        ("bytes = '10 KiB'", 10_240, "10.24 kB"),
+        ("time = 5", 5, "5 s"),
+        ("time = '5 ms'", 0.005, "5 ms"),
+    ],
+)
+def test_units_that_look_alike_are_told_apart(short: str, long: float, said: str, tmp_path: Path) -> None:
+    """In what is held, and in what a person reads as the limit."""
+    (budget,) = load(tmp_path, f"[budgets.m]\n{short}\n")
+    assert budget.limits[0].value == long
+    assert f" {said} " in checked.verdicts([budgets.check(budget, sample())])
+
+
+def test_how_windows_writes_a_file(tmp_path: Path) -> None:
+    """With the mark that its editors put first, and its ends of lines; the line of an error is the same."""
+    file = tmp_path / "roofline.toml"
+    text = "[budgets.m]\nmacs = 1\n"
+    for content in (f"\ufeff{text}", text.replace("\n", "\r\n"), f"\ufeff{text}".replace("\n", "\r\n")):
+        file.write_bytes(content.encode())
+        assert [b.label for b in budgets.load_budgets(file)] == ["m"]
+        file.write_bytes(content.replace("macs", "mcas").encode())
+        with pytest.raises(BudgetFileError, match=r"toml:2: budgets\.m: unknown key 'mcas'"):
+            budgets.load_budgets(file)
 
 
 def test_values_of_set_keep_their_types(tmp_path: Path) -> None:
@@ -297,9 +354,7 @@ def broken(a: Analysis, tmp_path: Path) -> limits.Verdict:
 def test_reports(a: Analysis, tmp_path: Path) -> None:
     failed = replace(broken(a, tmp_path), error="a\n::error::b\x1b[31m<x>", findings=[], exit_code=3, ok=False)
     found = [broken(a, tmp_path), failed]
-    made = {
-        suffix: make(tmp_path / f"r{suffix}", {"ok": False, "budgets": found}, found) for suffix, make in gate.FORMATS.items()
-    }
+    made = {suffix: make(tmp_path / f"r{suffix}", gate.document(found), found) for suffix, make in gate.FORMATS.items()}
     suites = ElementTree.fromstring(made[".xml"])
     assert suites.tag == "testsuites"
     assert (suites.get("tests"), suites.get("failures"), suites.get("errors")) == ("5", "2", "1")
@@ -316,7 +371,7 @@ def test_reports(a: Analysis, tmp_path: Path) -> None:
     assert {r["ruleId"] for r in results} <= {rule["id"] for rule in sarif["runs"][0]["tool"]["driver"]["rules"]}
     assert [json.loads(line)["ok"] for line in made[".jsonl"].splitlines()] == [False, False]
     text = made[".md"].decode()
-    assert "2 of 4 limits broken, 1 of 2 budgets not checked." in text
+    assert "2 of 4 limits broken, 1 warned, 1 of 2 budgets not checked." in text
     assert "<x>" not in text
     assert "\x1b" not in text
     commands = checked.github(found)

@@ -30,7 +30,7 @@ def made(suffix: str, tmp_path: Path) -> bytes:
         found.append(budgets.check(budget, a, Base(numbers={"flops": 1.0}, where="v1"), 'it is <meant> & "said"'))
         found[-1] = replace(found[-1], source="net.py", source_line=3)
     found.append(replace(found[0], error="a\n]]>\x00\ufffe\x1b[31m<x>", findings=[], exit_code=3, ok=False, line=0, file=""))
-    return gate.FORMATS[suffix](tmp_path / f"r{suffix}", {"ok": False, "budgets": found}, found)
+    return gate.FORMATS[suffix](tmp_path / f"r{suffix}", gate.document(found), found)
 
 
 def made_of_tables(suffix: str) -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,13 +18,15 @@ from roofline.cli.options import Debug, Json, LimitOptions, NoCache, OneDevice, 
 from roofline.cli.saved import one
 from roofline.cli.steps import many, taken
 from roofline.cli.terminal import note, out, out_json, painter
-from roofline.errors import UsageError
+from roofline.errors import RooflineError, UsageError
 
 if TYPE_CHECKING:
     from roofline.analysis.budgets import Budget
     from roofline.analysis.limits import Base, Verdict
     from roofline.records import Analysis
     from roofline.request import Request
+
+_T = TypeVar("_T")
 
 SHORT = "Hold models to their budgets; exit 1 if one is broken."
 ORDER = 4
@@ -151,13 +154,12 @@ def run(  # long: the help of the command
     limits.apply()
     from roofline.analysis import budgets
     from roofline.analysis import limits as rules
-    from roofline.gate import patterns
     from roofline.views import checked, gate
 
     json = report.json
     if json and report.github:
         raise UsageError("--github prints annotations beside the table, and --json one document: leave one of them out")
-    _alone(against)
+    _alone(against, report.fail_fast)
     given = {**({"device": device} if device else {}), **place.given(), **what.given()}
     if docs:
         _without(against, report)
@@ -181,28 +183,71 @@ def run(  # long: the help of the command
         out_json(schema(inside=named is not None and named.name == "pyproject.toml"))
         return
     targets = gate.targets(report.output or ())
-    paths = budgets.budget_files(named)
-    read = [b for path in paths for b in budgets.load_budgets(path, given, cache=not no_cache)]
-    wanted = budgets.chosen(patterns.expanded(read), report.only or ())
-    bases, notes = _bases(against, wanted, jobs)
+    where = str(named or "")
+    annotates = not json and (report.github or os.environ.get("GITHUB_ACTIONS") == "true")
+    with _reported(where, targets, annotates):
+        paths = budgets.budget_files(named)
+        read, refused = _each(paths, lambda path: _read(path, given, cache=not no_cache), len(paths) == 1)
+        wanted = budgets.chosen([b for some in read.values() for b in some], report.only or ()) if read else []
+        bases, notes, more = _bases(against, wanted, jobs, len(paths) == 1)
+    refused += more
+    wanted = [b for b in wanted if b.file not in {v.budget for v in more}]
     found, analyses = _checked(wanted, bases, against.accept or "", report.fail_fast, jobs, _failed(debug))
+    skipped = len(wanted) - len(found)
+    found = refused + found
     if against.update:
         notes += _update(found, analyses, bool(report.only), json)
-    skipped = len(wanted) - len(found)
-    where = str(paths[0] if len(paths) == 1 else named)
-    code = rules.exit_code(found)
-    document = {"ok": code == 0, "exit_code": code, "budgets": found, "skipped": skipped, "notes": notes}
+    document = gate.document(found, skipped, notes, where)
     if json:
         out_json(document)
     else:
         out(checked.verdicts(found, painter(), skipped))
-        if report.github or os.environ.get("GITHUB_ACTIONS") == "true":
-            out(checked.github(found, where if len(paths) == 1 else ""))
+        if annotates:
+            out(checked.github(found))
         for text in notes:
             note(text)
     gate.write(targets, document, found)
-    if code:
-        raise rules.failure(found, where)
+    if document["exit_code"]:
+        raise rules.failure(found, str(paths[0] if len(paths) == 1 else named))
+
+
+@contextmanager
+def _reported(where: str, targets: Sequence[Path], annotates: bool) -> Iterator[None]:
+    """Around what all budgets wait for: what is wrong there is in the reports too, where nobody reads what a job prints."""
+    try:
+        yield
+    except RooflineError as error:
+        from roofline.gate.run import refused
+        from roofline.views import checked, gate
+
+        found = [refused(where or "roofline.toml", error)]
+        if annotates:
+            out(checked.github(found))
+        gate.write(targets, gate.document(found, named=where), found)
+        raise
+
+
+def _each(paths: Sequence[Path], do: Callable[[Path], _T], alone: bool) -> tuple[dict[Path, _T], list[Verdict]]:
+    """What it gives for each file, and verdicts on those that are refused; where one is `alone`, that is raised."""
+    from roofline.gate.run import refused
+
+    found: dict[Path, _T] = {}
+    failed = []
+    for path in paths:
+        try:
+            found[path] = do(path)
+        except RooflineError as error:
+            if alone:
+                raise
+            failed.append(refused(str(path), error))
+    return found, failed
+
+
+def _read(path: Path, given: dict[str, Any], *, cache: bool) -> list[Budget]:
+    from roofline.analysis.budgets import load_budgets
+    from roofline.gate.patterns import expanded
+
+    return expanded(load_budgets(path, given, cache=cache))
 
 
 def _failed(debug: bool) -> Callable[[Exception], None]:
@@ -227,17 +272,21 @@ def _without(against: AgainstOptions, report: ReportOptions) -> None:
             raise UsageError(f"--{name} is about budgets, and --docs checks tables: leave one of them out")
 
 
-def _alone(against: AgainstOptions) -> None:
+def _alone(against: AgainstOptions, fail_fast: bool) -> None:
     """Raises UsageError for options of which one would have no effect."""
     given = [f"--{name}" for name in ("since", "against", "update") if getattr(against, name)]
     if len(given) > 1:
         raise UsageError(f"{given[0]} beside {given[1]}: changes are from one base, and --update makes it; leave one out")
+    if against.update and fail_fast:
+        raise UsageError("--fail-fast beside --update: a baseline is made of all, and not of those before the first that fails")
     if against.accept is not None and not against.accept.strip():
         raise UsageError('--accept: say why, such as --accept "attention in every block, #123"')
 
 
-def _bases(against: AgainstOptions, wanted: Sequence[Budget], jobs: int | None) -> tuple[dict[str, Base], list[str]]:
-    """What changes are from, by the key of a budget, and notes about that."""
+def _bases(
+    against: AgainstOptions, wanted: Sequence[Budget], jobs: int | None, alone: bool
+) -> tuple[dict[str, Base], list[str], list[Verdict]]:
+    """What changes are from, by the key of a budget, notes about that, and verdicts on files whose baseline is refused."""
     from roofline.analysis.budgets import baseline_of
     from roofline.analysis.limits import Base
     from roofline.gate import bases, revisions
@@ -246,22 +295,23 @@ def _bases(against: AgainstOptions, wanted: Sequence[Budget], jobs: int | None) 
         return many(asked, jobs)
 
     if against.update:
-        return {b.key: Base(why="this baseline is made now") for b in wanted}, []
+        return {b.key: Base(why="this baseline is made now") for b in wanted}, [], []
     asking = bases.needed(wanted)
     name = against.since or against.against
     if name and not asking:
-        return {}, [f"no limit is on a change, so nothing was measured from {name}"]
+        return {}, [f"no limit is on a change, so nothing was measured from {name}"] if wanted else [], []
     if name:
         at = str(Path(asking[0].file).parent)
         which = revisions.revision(name, at) if against.since else revisions.merge_base(name, at=at)
-        return bases.at_revision(which, asking, analyse), []
-    found: dict[str, Base] = {}
-    notes = []
-    for path in dict.fromkeys(b.file for b in asking):
-        some, said = bases.of_baseline(baseline_of(Path(path)), [b for b in asking if b.file == path], analyse)
-        found |= some
-        notes += [said] if said else []
-    return found, notes
+        return bases.at_revision(which, asking, analyse), [], []
+    files = [Path(file) for file in dict.fromkeys(b.file for b in asking)]
+    known, refused = _each(
+        files,
+        lambda path: bases.of_baseline(baseline_of(path), [b for b in asking if b.file == str(path)], analyse),
+        alone,
+    )
+    found = {key: base for some, _ in known.values() for key, base in some.items()}
+    return found, [said for _, said in known.values() if said], refused
 
 
 def _checked(
@@ -301,9 +351,9 @@ def _update(found: Sequence[Verdict], analyses: dict[str, tuple[Budget, Analysis
 
     said: list[str] = []
     contents: dict[Path, bytes] = {}
-    failed = any(v.error for v in found)
     for path in dict.fromkeys(budget.file for budget, _ in analyses.values()):
         target = baseline_of(Path(path))
+        failed = any(v.error for v in found if v.file == path)
         try:
             before = baseline.read(target)
         except UsageError as error:
