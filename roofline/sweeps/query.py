@@ -15,12 +15,13 @@ from roofline.sweeps import where
 from roofline.sweeps.formats import FORMATS, types
 from roofline.sweeps.store import Store
 
-# What a table shows of a row where nobody says it; of those the first only where they differ.
-_VARYING = ("device", "batch", "resolution", "dtype", "runtime", "mode", "norms", "tokens", "host", "settings", "inputs")
+# What a table shows of a row where nobody says it.
 _SHOWN = ("params", "macs", "time", "throughput", "peak_memory", "bound")
 # Rows that are compared with each other: those of one device in one setting.
 _PASS = ("dtype", "runtime", "mode", "optimizer", "layout", "norms", "turns", "tokens")
 GROUP = ("device", "batch", "resolution", *_PASS, "host", "inputs")
+# What else tells rows apart: a table has those of these columns in which they differ.
+_VARYING = (*GROUP, "settings")
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -66,6 +67,8 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
     asks_status = any(name in ("status", "error") for name in where.named(question.where))
     usable = [i for i in range(rows) if asks_status or table["status"][i] == OK]
     left = [i for i in usable if test(i)] if test else usable
+    # of what a few rows were picked from, they are told apart too
+    differ = [name for name in _VARYING if len(set(map(table[name].__getitem__, left))) > 1]
     notes = (
         [f"{rows - len(usable):,} rows without numbers are left out (--where 'status != ok' shows them)"]
         if len(usable) < rows
@@ -86,7 +89,7 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
         left = _sorted(left, table, f"{'min' if front.least[0] else 'max'}:{front.names[0]}")
     left = left[: question.top] if question.top else left
     picked = {name: [cells[i] for i in left] for name, cells in table.items()}
-    shown = _shown(picked, question, front.names if front else ())
+    shown = _shown(picked, question, differ, front.names if front else ())
     return Found(
         columns={name: picked[name] for name in shown} if question.columns else picked,
         shown=shown,
@@ -209,11 +212,10 @@ def _sorted(rows: list[int], table: Mapping[str, list[Any]], text: str) -> list[
     return rows
 
 
-def _shown(table: Mapping[str, list[Any]], question: Question, pareto: Sequence[str]) -> tuple[str, ...]:
+def _shown(table: Mapping[str, list[Any]], question: Question, differ: Sequence[str], pareto: Sequence[str]) -> tuple[str, ...]:
     """The columns that were asked for, or those that tell the rows apart, the usual numbers, and what the question names."""
     if question.columns:
         return tuple(where.column(name, table, "--columns") for name in question.columns)
-    differ = [name for name in _VARYING if len(set(table[name])) > 1]
     named = [name for name in where.named(question.where) if name in table]
     sort = [part.strip().rpartition(":")[2] for part in question.sort.split(",") if part.strip()]
     sort = [where.column(name, table, "--sort") for name in sort]

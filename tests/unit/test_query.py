@@ -224,6 +224,15 @@ def test_an_answer_as_table_csv_markdown_and_json(zoo: Path) -> None:
     assert view.to_markdown(found).count("\n") == 4
 
 
+def test_a_row_that_is_picked_says_of_what_it_is(zoo: Path) -> None:
+    """The first of rows on several devices: which one it is on."""
+    found = query.ask([zoo], query.Question(sort="time", top=1))
+    assert [found.columns[name] for name in ("model", "device")] == [["timm:huge"], ["t4"]]
+    assert found.shown[:2] == ("model", "device")
+    # where all that meet a condition are on one device, nothing is told by it
+    assert "device" not in query.ask([zoo], query.Question(where="params > 2500 k", top=1)).shown
+
+
 def test_the_command_draws_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever columns the table shows: the points have their numbers, and those that are beaten stand there without a name."""
     path = tmp_path / "zoo.jsonl"
