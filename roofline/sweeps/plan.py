@@ -74,12 +74,20 @@ def keys(model: str, setting: Mapping[str, Any], devices: Iterable[tuple[Device,
         source = f"{type(error).__name__}: {error}"
     except OSError as error:
         source = str(error)
-    rest = repr(sorted((name, value) for name, value in setting.items() if value not in (None, False)))
-    start = framed(digest(version(), model, source, rest))
+    start = framed(digest(version(), model, source, repr(_taken(setting))))
     return [sha256(start + _named(device.name, known)).hexdigest()[:32] for device, known in devices]
 
 
 _named = cache(framed)
+
+
+def _taken(setting: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The options of a setting, as they are taken where they were not given: who names a default asks for the same row."""
+    given = {name: value for name, value in setting.items() if value not in (None, False)}
+    given.setdefault("runtime", request.Place().runtime)
+    if given.get("training"):
+        given["optimizer"] = request.Pass(training=True, optimizer=given.get("optimizer")).update
+    return sorted(given.items())
 
 
 def own_code(model: str, setting: Mapping[str, Any]) -> bool:

@@ -141,6 +141,19 @@ def test_any_order_and_any_parts_give_the_same_bytes(nets: Path) -> None:
     assert not (nets / "b.jsonl.parts").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [({}, {"runtime": ["eager"]}), ({"training": True}, {"training": True, "optimizer": "Adam", "runtime": ["eager"]})],
+)
+def test_who_names_a_default_asks_for_the_same_row(nets: Path, options: dict[str, object], same: dict[str, object]) -> None:
+    out = nets / "zoo.csv"
+    assert swept(out, ["nets.py:Good"], ["t4"], {"inputs": ("2,8",), **options}).new == 1
+    before = out.read_bytes()
+    assert swept(out, ["nets.py:Good"], ["t4"], {"inputs": ("2,8",), **same}).new == 0
+    assert out.read_bytes() == before
+    assert swept(out, ["nets.py:Good"], ["t4"], {"inputs": ("2,8",), **options, "runtime": ["eager", "compiled"]}).new == 1
+
+
 def test_rows_of_another_version_are_kept_and_not_mixed(nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, folder = nets / "zoo.csv", nets / "zoo"
     folder.mkdir()
