@@ -85,6 +85,8 @@ def _number(of: Mapping[str, Any], file: Path | None) -> int:
     if "workflow_run" not in of:
         return int(of.get("pull_request", {}).get("number", 0))
     text = file.read_text(encoding="utf-8").strip() if file else ""
+    if not text:  # of a push
+        return 0
     if not text.isascii() or not text.isdigit() or len(text) > 12:
         raise UsageError(f"{file}: expected the number of a pull request")
     pull = _ask("GET", f"pulls/{int(text)}")

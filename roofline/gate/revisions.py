@@ -96,7 +96,10 @@ def merge_base(name: str, other: str = "HEAD", at: str = ".") -> Revision:
 
 
 def last_change(file: Path) -> Revision | None:
-    """The commit that a file is as it is here since; None where it is in none, or is not as in HEAD."""
+    """The commit that a file is as it is here since; None where it is in none, or is not as in HEAD.
+
+    Raises UsageError where that commit may not have been fetched.
+    """
     if not file.exists():
         return None
     top = git("rev-parse", "--show-toplevel", at=str(file.resolve().parent))
@@ -106,7 +109,10 @@ def last_change(file: Path) -> Revision | None:
     path = str(file.resolve())
     if git("diff", "--quiet", "HEAD", "--", path, at=root).returncode:
         return None
-    commit = git("log", "-1", "--format=%H", "--", path, at=root).stdout.strip()
+    commit, _, before = git("log", "-1", "--format=%H %P", "--", path, at=root).stdout.strip().partition(" ")
+    # where the history here begins, every file looks new
+    if commit and not before and _shallow(root):
+        raise UsageError(f"{file}: the commit that made it is not here\n{_DEEPER}")
     return Revision(commit[:7], commit, root, _inside(root)) if commit else None
 
 

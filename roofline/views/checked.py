@@ -39,8 +39,7 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN, skipped: int = 0)
     colours = {"FAIL": "red", "warn": "yellow", "took": "yellow"}
     lines = [paint(line, colours[line[:4]]) if line[:4] in colours else line for line in table.splitlines()]
     lines += [f"      {safe(v.budget)} {safe(f.key)}: {safe(raised(f))}" for v in found for f in _telling(v)]
-    for (note, device), names in _notes(found).items():
-        who = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    for note, device, who in notes(found):
         lines.append(paint(f"note  {safe(who)}  {safe(device)}  {safe(note)}", "yellow"))
     failed = [v for v in found if v.error]
     lines += [paint(f"FAIL  {safe(v.budget)}  {safe(v.device)}  not checked: {safe(v.error)}", "red") for v in failed]
@@ -49,14 +48,17 @@ def verdicts(found: Sequence[Verdict], paint: Painter = PLAIN, skipped: int = 0)
     return "\n".join([*lines, closing]) + "\n"
 
 
-def _notes(found: Sequence[Verdict]) -> dict[tuple[str, str], list[str]]:
-    """Each note, and the device, once: of which budgets it is."""
+def notes(found: Sequence[Verdict]) -> list[tuple[str, str, str]]:
+    """Each note and its device once, and of which budgets it is: "net and 3 more"."""
     said: dict[tuple[str, str], list[str]] = {}
     for v in found:
         for note in dict.fromkeys((v.note, *v.notes)):
             if note and v.budget not in said.setdefault((note, v.device), []):
                 said[note, v.device].append(v.budget)
-    return said
+    return [
+        (note, device, names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more")
+        for (note, device), names in said.items()
+    ]
 
 
 def _telling(v: Verdict) -> list[Finding]:

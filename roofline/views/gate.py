@@ -13,6 +13,7 @@ from roofline.analysis.limits import Finding, Verdict, exit_code, raised, summar
 from roofline.analysis.metrics import BY_NAME, text
 from roofline.gate import mark
 from roofline.views import files, reports
+from roofline.views.checked import notes
 from roofline.views.listing import safe
 from roofline.views.text import to_json
 
@@ -58,7 +59,7 @@ def markdown(found: Sequence[Verdict], named: str = "") -> str:
             lines.append(f"| {' | '.join(map(cell, cells))} |")
         lines += ["", *(f"- {cell(v.budget)}, {cell(f.key)}: {cell(raised(f))}" for v, f in rows if f.layers)]
     lines += [f"- ❌ {cell(v.title)} was not checked: {cell(v.error)}" for v in failed]
-    lines += [f"- {cell(v.budget)}: {cell(note)}" for v in found for note in (v.note, *v.notes) if note]
+    lines += [f"- {cell(who)} on {cell(device)}: {cell(note)}" for note, device, who in notes(found)]
     return "\n".join([*lines, "", f"{summary(found)}."]) + "\n"
 
 

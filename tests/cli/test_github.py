@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import REPO
+from repos import commit, git
 from sample import sample
 
 from roofline import cli
@@ -133,7 +134,9 @@ def test_a_fork_may_not_write_and_the_workflow_run_does(server: GitHub, tmp_path
     # the number is the fork's word
     with pytest.raises(github.UsageError, match="not the pull request that this run is of"):
         github.comment({"workflow_run": {"head_sha": "c" * 40}}, report, number)
-    for bad in ("", "7; rm", "../1", "٧"):
+    number.write_text("\n")  # as the first workflow writes it for a push
+    assert "no pull request" in github.comment({"workflow_run": {"head_sha": "b" * 40}}, report, number)
+    for bad in ("7; rm", "../1", "٧"):
         number.write_text(bad, encoding="utf-8")
         with pytest.raises(github.UsageError, match="number of a pull request"):
             github.comment({"workflow_run": {"head_sha": "b" * 40}}, report, number)
@@ -182,8 +185,67 @@ def test_the_steps_of_the_action(server: GitHub, tmp_path: Path) -> None:
     done = shell("comment", tmp_path, {"pull_request": PULL})
     assert (done.returncode, done.stdout) == (0, "commented\n"), done
     assert list(server.comments.values())[-1] == (tmp_path / "roofline.md").read_text()
-    install = steps()["install"]["run"]
-    assert subprocess.run(["bash", "-n", "-c", install], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not shutil.which("bash") or not shutil.which("git"), reason="bash or git is not installed")
+def test_the_steps_of_the_action_by_event(server: GitHub, tmp_path: Path) -> None:
+    """A branch makes a layer wider, and main has moved on: 3*8*9 = 216 parameters and 8, then 3*9*9 = 243 and 9."""
+    repo, text_ = tmp_path / "net", "from torch import nn\n\ndef net():\n    return nn.Conv2d(3, 8, 3)\n"
+    repo.mkdir()
+    git(repo, "init", "-q")
+    (repo / "net.py").write_text(text_)
+    (repo / "roofline.toml").write_text('[budgets.net]\nmodel = "net.py:net"\non = "t4"\ninputs = "1,3,8,8"\nparams = "+1 %"\n')
+    commit(repo, "first")
+    git(repo, "checkout", "-q", "-b", "wide")
+    (repo / "net.py").write_text(text_.replace("8, 3)", "9, 3)"))
+    head = commit(repo, "wide")
+    git(repo, "checkout", "-q", "main")
+    (repo / "net.py").write_text(text_.replace("8, 3)", "7, 3)"))
+    base = commit(repo, "main moves on")
+    git(repo, "checkout", "-q", "wide")
+    pull = PULL | {"base": {"sha": base}, "head": {"sha": head, "repo": {"fork": True}}}
+    broken, wide = "::error file=roofline.toml,line=5,title=roofline budget::net on t4: params: is 252", "+1 % of 224"
+    for name, event, code, said in (
+        ("pull request", {"pull_request": pull}, 1, (broken, wide, "::notice file=net.py,line=3,")),
+        (
+            "label",
+            {"pull_request": pull | {"labels": [{"name": github.LABEL}]}},
+            0,
+            (wide, f"accepted (label '{github.LABEL}'): params"),
+        ),
+        ("line", {"pull_request": pull | {"body": "roofline-accept: more room, #3"}}, 0, ("accepted (more room, #3): params",)),
+        (
+            "push",
+            {"ref": "refs/heads/main", "head_commit": {"message": "wide"}},
+            0,
+            ("no baseline: `roofline check --update`",),
+        ),
+    ):
+        done = shell("check", repo, event)
+        assert done.returncode == code, (name, done)
+        assert all(words in done.stdout for words in said), (name, done.stdout)
+        comment = {"push": "no pull request, so there is no comment", "pull request": "commented"}
+        assert shell("comment", repo, event).stdout.strip() == comment.get(name, "the comment was updated")
+    server.may_write = False  # of a fork
+    (repo / "summary.md").unlink()
+    assert shell("check", repo, {"pull_request": pull}).returncode == 1
+    assert "| ❌ | net | t4 | params | 252 | 226.2 | +1 % of 224 |" in (repo / "summary.md").read_text(encoding="utf-8")
+    done = shell("comment", repo, {"pull_request": pull})
+    assert (done.returncode, "no right to comment here (HTTP 403)" in done.stdout) == (0, True)
+    commit(repo, "wider\n\nroofline-accept: said in a commit")
+    done = shell("check", repo, {"pull_request": pull | {"head": {"sha": git(repo, "rev-parse", "HEAD")}}})
+    assert (done.returncode, "accepted (said in a commit): params" in done.stdout) == (0, True), done
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_the_action_installs_itself_and_what_is_asked_for(tmp_path: Path) -> None:
+    pip = tmp_path / "python"
+    pip.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    pip.chmod(0o755)
+    done = shell("install", tmp_path, {}, PYTHON=str(pip), PACKAGES="torchvision timm", GITHUB_ACTION_PATH="/an action")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-3:] == ["/an action", "torchvision", "timm"]
+    assert done.stdout.splitlines()[:3] == ["-m", "pip", "install"]
 
 
 BAD = "[budgets.m]\nmacs = 1\nmacz = 2\n"

@@ -123,6 +123,12 @@ def test_numbers_of_other_versions_from_elsewhere(mono: Path, capsys: Capture, m
     assert code == 1
     (finding,) = json.loads(out)["budgets"][0]["findings"]
     assert (finding["base"], finding["actual"]) == (SMALL, LARGE)
+    # where the history begins every file looks new, and the base would be what is checked
+    git(mono.parent, "clone", "-q", "--depth", "1", f"file://{mono}", "shallow")
+    code, _, err = run(capsys, "check", "shallow/zoo")
+    assert code == 2
+    assert "the commit that made it is not here" in err
+    assert "fetch-depth: 0" in err
 
 
 @pytest.mark.parametrize(

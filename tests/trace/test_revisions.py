@@ -350,6 +350,47 @@ def test_a_model_of_one_side_alone_has_no_base(repo: Path, capsys: Capture) -> N
     assert "new.py is not in v1" in out
 
 
+def test_as_a_hook_of_git(repo: Path, tmp_path: Path) -> None:
+    """What pre-commit runs, with the variables that git sets for a hook: a commit that breaks a budget is not made."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    (hook,) = yaml.safe_load((Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    entry = hook["entry"].replace("roofline", f'"{sys.executable}" -m roofline')
+    script = repo / ".git" / "hooks" / "pre-commit"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f"#!/bin/sh\nexec {entry} --against v1\n")
+    script.chmod(0o755)
+    where = f"{Path(__file__).parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    try:
+        for name, code in (("widen", 1), ("rename", 0)):
+            git(repo, "checkout", "-q", "-B", "hooked", "v1")
+            (repo / "net.py").write_text(changed(name))
+            command = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-a", "-m", name]
+            done = subprocess.run(
+                command, cwd=repo, env={**os.environ, "PYTHONPATH": where}, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == code, done.stderr
+            assert ("of it c.conv +28.8 k" in done.stdout + done.stderr) == bool(code)
+            git(repo, "reset", "-q", "--hard")
+    finally:
+        script.unlink()
+
+
+def test_the_first_that_fails_ends_it(repo: Path, capsys: Capture) -> None:
+    """And what is left out is counted; `--only` takes what matches."""
+    text = '[defaults]\ndevice = "t4"\ninputs = "1,3,16,16"\n'
+    for name, most in (("a", "1 G"), ("b", 1), ("c", 1), ("ab", "1 G")):
+        text += f'\n[budgets.{name}]\nmodel = "net.py:Net"\nmacs = {json.dumps(most)}\n'
+    (repo / "roofline.toml").write_text(text)
+    code, out, _ = run(capsys, "check", "--fail-fast", "--json")
+    document = json.loads(out)
+    assert (code, document["skipped"]) == (1, 2)
+    assert [b["budget"] for b in document["budgets"]] == ["a", "b"]
+    code, out, _ = run(capsys, "check", "--fail-fast")
+    assert out.splitlines()[-1] == "1 of 2 limits broken, 2 left out after the first that failed"
+    code, out, _ = run(capsys, "check", "--only", "a*", "--json")
+    assert (code, [b["budget"] for b in json.loads(out)["budgets"]]) == (0, ["a", "ab"])
+
+
 @pytest.mark.parametrize("which", ["gitlab", "shell"])
 def test_the_examples_of_the_documents(which: str, repo: Path, tmp_path: Path) -> None:
     """Each as it stands in docs/gate.md, on a branch that adds nothing and, for the shell, on one that does."""

@@ -107,6 +107,17 @@ def test_accepted_changes_break_nothing_and_absolute_limits_do(tmp_path: Path) -
 # ------------------------------------------------------------------------------------------------ how it is written
 
 
+def test_a_note_of_many_models_is_said_once(tmp_path: Path) -> None:
+    found = [
+        replace(budgets.check(budget, sample()), notes=("the same", "the same"))
+        for budget in load(tmp_path, '[budgets.many]\nmodels = ["a", "b", "c"]\nparams = "9 G"\n')
+    ]
+    assert checked.verdicts(found).count("the same") == 1
+    assert "note  a and 2 more  rtx-3090  the same" in checked.verdicts(found)
+    assert gate.markdown(found).count("the same") == 1
+    assert "- a and 2 more on rtx-3090: the same" in gate.markdown(found)
+
+
 @pytest.mark.parametrize(
     ("limits_", "base", "accepted", "said"),
     [
