@@ -49,6 +49,11 @@ class Budget(Struct, frozen=True, kw_only=True):
         return self.name or (self.request.ask.model if self.request else Path(self.analysis).name)
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Its file and its key there: two packages may each have a "net.py:Net"."""
+        return self.file, self.key
+
+    @property
     def relative(self) -> bool:
         """Whether a limit is a change from a baseline."""
         return any(limit.change for limit in self.limits)

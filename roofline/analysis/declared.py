@@ -104,6 +104,9 @@ def _header(line: str) -> tuple[tuple[str, ...], bool] | None:
     return tuple(names), isinstance(value, list)
 
 
+_DEVICE = 'a device name or file (of several each its own limit: time = [{ on = "t4", max = "3 ms" }, ...])'
+
+
 class Reader:
     """Reads the values of one table, in a place of a file. Raises BudgetFileError with the place and what was expected."""
 
@@ -152,7 +155,7 @@ class Reader:
         if "on" in table:
             if "device" in table:
                 raise self_.fail("on", "on: it is the device, which stands here already")
-            found["device"] = self_.take(table, "on", str, "a device name or file", None)
+            found["device"] = self_.take(table, "on", str, _DEVICE, None)
         return found
 
 
@@ -191,7 +194,7 @@ def _size(read: Reader, table: Mapping[str, Any], key: str) -> int:
 
 
 def _device(read: Reader, table: Mapping[str, Any], key: str) -> Any:
-    return read.take(table, key, str, "a device name or file", None)
+    return read.take(table, key, str, _DEVICE, None)
 
 
 def _flag(read: Reader, table: Mapping[str, Any], key: str) -> Any:

@@ -17,6 +17,8 @@ from roofline.gate.revisions import Revision, checked_out, last_change
 from roofline.records import Analysis
 from roofline.request import Request
 
+# By the place of a budget.
+Bases = dict[tuple[str, str], Base]
 # Each request's analysis, or what was raised instead, in their order.
 Analyse = Callable[[Sequence[Request]], Iterable[Analysis | Exception]]
 
@@ -25,16 +27,14 @@ def of_analysis(analysis: Analysis, where: str) -> Base:
     return Base(numbers=numbers(analysis), analysis=analysis, where=where)
 
 
-def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) -> dict[str, Base]:
-    """By the key of a budget: its model as it was, in the same setting, by this program. One that was not there has none."""
-    asked = {b.key: _whole(b.request) for b in budgets if b.request is not None}
-    found: dict[str, Base] = {
-        b.key: Base(why=f"a saved analysis is the same at {which.title}") for b in budgets if b.request is None
-    }
+def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) -> Bases:
+    """By the place of a budget: its model as it was, in the same setting, by this program. One that was not there has none."""
+    asked = {b.place: _whole(b.request) for b in budgets if b.request is not None}
+    found: Bases = {b.place: Base(why=f"a saved analysis is the same at {which.title}") for b in budgets if b.request is None}
     if not asked:
         return found
     with checked_out(which):
-        there: dict[str, Request] = {}
+        there: dict[tuple[str, str], Request] = {}
         for key, request in asked.items():
             try:
                 there[key] = moved(request, which)
@@ -95,8 +95,8 @@ def _inside(text: str, which: Revision) -> str:
 # ------------------------------------------------------------------------------------------------ baselines
 
 
-def of_baseline(file: Path, budgets: Sequence[Budget], analyse: Analyse) -> tuple[dict[str, Base], str]:
-    """By the key of a budget what a baseline file has of it, and a note where that was analysed again.
+def of_baseline(file: Path, budgets: Sequence[Budget], analyse: Analyse) -> tuple[Bases, str]:
+    """By the place of a budget what a baseline file has of it, and a note where that was analysed again.
 
     Numbers that another program or another torch made are compared with nothing: the models are analysed as they were in the
     commit of the file. Raises UsageError where there is none.
@@ -106,7 +106,7 @@ def of_baseline(file: Path, budgets: Sequence[Budget], analyse: Analyse) -> tupl
         return {}, ""
     stale = known.stale(budgets)
     if not stale:
-        return {b.key: _kept(known, b, file) for b in budgets}, ""
+        return {b.place: _kept(known, b, file) for b in budgets}, ""
     then = last_change(file)
     if then is None:
         raise UsageError(
@@ -116,7 +116,7 @@ def of_baseline(file: Path, budgets: Sequence[Budget], analyse: Analyse) -> tupl
     ours = [b for b in budgets if b.key in known.budgets]
     found = at_revision(then, ours, analyse)
     note = f"{file.name}: {stale}; its models were analysed again as they were in {then.commit[:7]}"
-    return {b.key: found.get(b.key, _kept(known, b, file)) for b in budgets}, note
+    return {b.place: found.get(b.place, _kept(known, b, file)) for b in budgets}, note
 
 
 def _kept(known: baseline.Baseline, budget: Budget, file: Path) -> Base:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path
@@ -21,6 +22,37 @@ _MOST = 200
 def expanded(budgets: Iterable[Budget]) -> list[Budget]:
     """The budgets, one of a pattern for each model that it means. Raises BudgetFileError for one of none, or too many."""
     return [one for budget in budgets for one in _of(budget)]
+
+
+def told_apart(budgets: Sequence[Budget]) -> list[Budget]:
+    """No two called alike on a device: by the settings that not all of a name have ("gpt, prefill=128"), and by the folders of
+    their files, as far as these differ ("vision: net")."""
+    found = []
+    for one, alike in zip(budgets, _alike(budgets, within=True), strict=True):
+        said = [set(_settings(other)) for other in alike]
+        own = [setting for setting in _settings(one) if not all(setting in each for each in said)]
+        found.append(replace(one, name=", ".join([one.label, *own])) if own else one)
+    folders = [Path(one.file).parent for one in found]
+    top = os.path.commonpath([os.path.abspath(folder) for folder in folders]) if folders else ""
+    return [
+        replace(one, name=f"{Path(os.path.relpath(folder, top)).as_posix()}: {one.label}")
+        if len({other.file for other in alike}) > 1
+        else one
+        for one, folder, alike in zip(found, folders, _alike(found, within=False), strict=True)
+    ]
+
+
+def _alike(budgets: Sequence[Budget], *, within: bool) -> list[list[Budget]]:
+    """For each those of its name and device, `within` its file."""
+    known: dict[tuple[str, ...], list[Budget]] = {}
+    keys = [(one.label, str(one.request and one.request.place.device), one.file if within else "") for one in budgets]
+    for key, one in zip(keys, budgets, strict=True):
+        known.setdefault(key, []).append(one)
+    return [known[key] for key in keys]
+
+
+def _settings(budget: Budget) -> list[str]:
+    return budget.key.partition(" on ")[2].split(", ")
 
 
 def _of(budget: Budget) -> Iterator[Budget]:

@@ -20,7 +20,7 @@ from roofline.records import Analysis
 def verdicts(
     budgets: Sequence[Budget],
     analyse: Callable[[Budget], Analysis],
-    bases: Mapping[str, Base],
+    bases: Mapping[tuple[str, str], Base],
     *,
     accepted: str = "",
     failed: Callable[[Exception], None] = lambda error: None,
@@ -32,7 +32,7 @@ def verdicts(
     for budget in budgets:
         try:
             found = analyse(budget)
-            yield _placed(rules.check(budget, found, bases.get(budget.key, NO_BASE), accepted), budget), found
+            yield _placed(rules.check(budget, found, bases.get(budget.place, NO_BASE), accepted), budget), found
         except Exception as error:  # the boundary between one model and the next
             failed(error)
             yield _placed(rules.unchecked(budget, error), budget), None

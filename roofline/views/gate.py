@@ -78,7 +78,7 @@ def _junit(path: Path, document: dict[str, Any], found: Sequence[Verdict]) -> by
         cases = [_case(f) for f in v.findings]
         if v.error:
             cases.append(reports.Case("analysis", "error", f"exit {v.exit_code}", v.error, v.line))
-        suites.append(reports.Suite(v.title, v.budget, v.file, cases))
+        suites.append(reports.Suite(v.title, v.title, v.file, cases))
     return reports.junit(suites)
 
 

@@ -106,6 +106,23 @@ def test_the_gate_from_anywhere(base: str, place: str, mono: Path, capsys: Captu
     assert (finding["base"], finding["actual"]) == (SMALL, LARGE)
 
 
+@pytest.mark.parametrize("how", ["revision", "baseline"])
+def test_packages_that_call_their_models_alike_have_bases_of_their_own(how: str, mono: Path, capsys: Capture) -> None:
+    """a/net.py and b/net.py are `net.py:net` in the budget file beside each: 3*8*9*6*6 MACs, and twice as many."""
+    for name, width in (("a", 8), ("b", 16)):
+        (mono / name).mkdir()
+        (mono / name / "net.py").write_text(f"from torch import nn\n\ndef net():\n    return nn.Conv2d(3, {width}, 3)\n")
+        (mono / name / "roofline.toml").write_text(BUDGET.replace("+1 %", "±0 %"))
+    shutil.rmtree(mono / "zoo")
+    assert run(capsys, "check", ".", "--update")[0] == 0
+    commit(mono, "two packages")
+    code, out, err = run(capsys, "check", ".", *(("--since", "HEAD") if how == "revision" else ()), "--json")
+    assert code == 0, err
+    assert [verdict["budget"] for verdict in json.loads(out)["budgets"]] == ["a: net", "b: net"]
+    bases = [finding["base"] for verdict in json.loads(out)["budgets"] for finding in verdict["findings"]]
+    assert bases == [SMALL, SMALL, 2 * SMALL, 2 * SMALL]
+
+
 def test_numbers_of_other_versions_from_elsewhere(mono: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are analysed again as they were, also where the working directory is in no repository."""
     from roofline.gate import baseline

@@ -182,6 +182,34 @@ min_throughput = 3
     assert [b.key for b in budgets.chosen(found, ["a", "resnet*"])] == [found[2].key, found[4].key, found[5].key]
 
 
+def test_settings_of_one_model_are_told_apart(tmp_path: Path) -> None:
+    """In the table, and by what reads JUnit, which knows a test by its class and name."""
+    from roofline.gate.patterns import told_apart
+
+    text = """
+[defaults]
+inputs = "1,3,8,8"
+[budgets.net]
+on = "t4"
+macs = 1
+time = { on = "a100-sxm4-80gb", max = "1 s" }
+at = [{ batch = 32, macs = 1 }, { batch = 32, dtype = "fp16", macs = 1 }]
+[budgets.other]
+model = "net"
+on = "t4"
+macs = 1
+"""
+    found = told_apart(load(tmp_path, text))
+    assert [b.label for b in found] == ["net", "net", "net, batch=32", "net, batch=32, dtype=fp16", "other"]
+    assert [b.label for b in budgets.chosen(found, ["net"])] == [b.label for b in found]
+    assert [b.label for b in budgets.chosen(found, ["net, batch=32"])] == ["net, batch=32"]
+    verdicts = [
+        budgets.check(b, replace(sample(), setting=replace(sample().setting, device=b.request.place.device))) for b in found
+    ]
+    suites = ElementTree.fromstring(gate.FORMATS[".xml"](tmp_path, gate.document(verdicts), verdicts))
+    assert len({suite.get("name") for suite in suites}) == 5
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
@@ -202,6 +230,7 @@ min_throughput = 3
         ('[budgets.m]\nmax_bytes = "5 ms"\n', 2, "'ms' is a unit of s"),
         ("[budgets.m]\nmodels = []\nmacs = 1\n", 2, "models: expected a list of texts"),
         ("[budgets.m]\nat = 3\nmacs = 1\n", 2, "at: expected tables"),
+        ('[budgets.m]\nmacs = 1\non = ["t4", "p100"]\n', 3, 'of several each its own limit: time = [{ on = "t4"'),
         ("[[budgets.m.at]]\nbatch = 3\n", 1, "budgets.m.at 1: no limit in it"),
         ("[defaults]\nmodel = 'x'\n", 2, "defaults: unknown key 'model'"),
         (

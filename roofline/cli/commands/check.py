@@ -22,7 +22,8 @@ from roofline.errors import RooflineError, UsageError
 
 if TYPE_CHECKING:
     from roofline.analysis.budgets import Budget
-    from roofline.analysis.limits import Base, Verdict
+    from roofline.analysis.limits import Verdict
+    from roofline.gate.bases import Bases
     from roofline.records import Analysis
     from roofline.request import Request
 
@@ -154,6 +155,7 @@ def run(  # long: the help of the command
     limits.apply()
     from roofline.analysis import budgets
     from roofline.analysis import limits as rules
+    from roofline.gate.patterns import told_apart
     from roofline.views import checked, gate
 
     json = report.json
@@ -188,7 +190,7 @@ def run(  # long: the help of the command
     with _reported(where, targets, annotates):
         paths = budgets.budget_files(named)
         read, refused = _each(paths, lambda path: _read(path, given, cache=not no_cache), len(paths) == 1)
-        wanted = budgets.chosen([b for some in read.values() for b in some], report.only or ()) if read else []
+        wanted = budgets.chosen(told_apart([b for some in read.values() for b in some]), report.only or ()) if read else []
         bases, notes, more = _bases(against, wanted, jobs, len(paths) == 1)
     refused += more
     wanted = [b for b in wanted if b.file not in {v.budget for v in more}]
@@ -285,8 +287,8 @@ def _alone(against: AgainstOptions, fail_fast: bool) -> None:
 
 def _bases(
     against: AgainstOptions, wanted: Sequence[Budget], jobs: int | None, alone: bool
-) -> tuple[dict[str, Base], list[str], list[Verdict]]:
-    """What changes are from, by the key of a budget, notes about that, and verdicts on files whose baseline is refused."""
+) -> tuple[Bases, list[str], list[Verdict]]:
+    """What changes are from, by the place of a budget, notes about that, and verdicts on files whose baseline is refused."""
     from roofline.analysis.budgets import baseline_of
     from roofline.analysis.limits import Base
     from roofline.gate import bases, revisions
@@ -295,7 +297,7 @@ def _bases(
         return many(asked, jobs)
 
     if against.update:
-        return {b.key: Base(why="this baseline is made now") for b in wanted}, [], []
+        return {b.place: Base(why="this baseline is made now") for b in wanted}, [], []
     asking = bases.needed(wanted)
     name = against.since or against.against
     if name and not asking:
@@ -316,13 +318,13 @@ def _bases(
 
 def _checked(
     wanted: Sequence[Budget],
-    bases: dict[str, Base],
+    bases: Bases,
     accept: str,
     fail_fast: bool,
     jobs: int | None,
     failed: Callable[[Exception], None],
-) -> tuple[list[Verdict], dict[str, tuple[Budget, Analysis]]]:
-    """The verdicts, and the analyses that could be made, by the key of their budget."""
+) -> tuple[list[Verdict], dict[tuple[str, str], tuple[Budget, Analysis]]]:
+    """The verdicts, and the analyses that could be made, by the place of their budget."""
     from roofline.gate.run import verdicts
 
     answers = many([b.request for b in wanted if b.request], jobs)
@@ -331,19 +333,21 @@ def _checked(
         return taken(answers) if budget.request else one(Path(budget.analysis))
 
     found: list[Verdict] = []
-    analyses: dict[str, tuple[Budget, Analysis]] = {}
+    analyses: dict[tuple[str, str], tuple[Budget, Analysis]] = {}
     for budget, (verdict, analysis) in zip(
         wanted, verdicts(wanted, analyse, bases, accepted=accept, failed=failed), strict=False
     ):
         found.append(verdict)
         if analysis is not None:
-            analyses[f"{budget.file}\0{budget.key}"] = budget, analysis
+            analyses[budget.place] = budget, analysis
         if fail_fast and not verdict.ok:
             break
     return found, analyses
 
 
-def _update(found: Sequence[Verdict], analyses: dict[str, tuple[Budget, Analysis]], some: bool, silent: bool) -> list[str]:
+def _update(
+    found: Sequence[Verdict], analyses: dict[tuple[str, str], tuple[Budget, Analysis]], some: bool, silent: bool
+) -> list[str]:
     """Write the baselines; what is said about it."""
     from roofline.analysis.budgets import baseline_of
     from roofline.gate import baseline
