@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from roofline import cost
@@ -83,7 +83,8 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         if info.query or not tensors or func.is_view:
             return func(*args, **kwargs)
         try:
-            made = func(*_on_meta(args), **_on_meta(kwargs))
+            with _disable_current_modes():  # a budget around this one counts what runs, and not what is asked
+                made = func(*_on_meta(args), **_on_meta(kwargs))
         except Exception:  # its shape is known when it has run: then it is counted afterwards
             made = out = func(*args, **kwargs)
             ran = True

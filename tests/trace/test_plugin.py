@@ -56,6 +56,23 @@ def test_at_the_budget_and_one_beyond(grad: bool) -> None:
     assert counted.flops == pytest.approx(roofline.analyze(model, args=[X], device="t4").totals.flops, rel=1e-4)
 
 
+def test_one_budget_inside_another() -> None:
+    """Each operator counts once in both, and the narrower of the two stops it."""
+    model = net()
+    with roofline.budget(macs="1 G", kernels=1000) as outer:
+        with roofline.budget(macs=WHOLE) as inner:
+            model(X)
+        model(X)
+    assert (inner.macs, outer.macs, outer.kernels) == (WHOLE, 2 * WHOLE, 2 * inner.kernels)
+    for macs, narrower in ((WHOLE, WHOLE - 1), (WHOLE - 1, WHOLE)):
+        with (
+            pytest.raises(roofline.BudgetExceeded, match=r"in 5 \(Linear\)"),
+            roofline.budget(macs=macs),
+            roofline.budget(macs=narrower),
+        ):
+            model(X)
+
+
 def test_a_backward_counts_too() -> None:
     model = net()
     with roofline.budget(macs="1 G") as counted:
