@@ -145,8 +145,11 @@ def waiting(a: Analysis) -> str:
         return _costs([(launch, f"starting {first}"), (drain, f"filling and emptying the GPU for {second}")])
     issued = sum("host" in k.time_by_component for k in a.kernels)
     behind = sum(map(hidden, a.kernels))
+    # the number that `explain` tells: what starting takes is in it
+    idle = sum(k.overhead_s for k in a.kernels)
+    most = "" if host - behind > 0.98 * idle else "most of it "
     words = (
-        f"for {_part(host - behind, t.time_s)} the GPU waits for Python, which needs {seconds(host / issued)} "
+        f"for {_part(idle, t.time_s)} the GPU stands idle, {most}waiting for Python, which needs {seconds(host / issued)} "
         f"to issue {f'each of {_of(issued, t.kernels)}' if t.kernels > 1 else 'the kernel'}"
     )
     if behind < 0.005 * t.time_s:
