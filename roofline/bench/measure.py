@@ -28,7 +28,7 @@ from roofline.bench.sampling import Sample
 from roofline.devices.device import Device
 from roofline.devices.threads import working
 from roofline.errors import ModelError, UsageError
-from roofline.isolation import failures
+from roofline.isolation import failures, supervision
 from roofline.records import Analysis, Gap, KernelRow, Measurement, Trace, above
 from roofline.request import Request
 from roofline.sources.alone import alone
@@ -83,6 +83,8 @@ def measure(
     found = resolve(request.ask)
     if not found.kind.torch:
         raise UsageError(f"{found.name} is {found.kind.title}: it can be analysed, but PyTorch cannot run it")
+    # torch is imported, and nothing of a model has run: its threads are harmless to a fork
+    supervision.begun()
     with alone(found):
         trace, predicted = pipeline.with_trace(found, request)
         progress(f"building {found.name} with random weights")

@@ -57,6 +57,8 @@ class _State:
     depth = 0
     # threads that are there with torch and do no harm: those of NumPy's linear algebra, which knows of forks
     threads = 1
+    # whether a model's code runs now
+    inside = False
     # this process's end of the pipe to the one that waits for it
     tell: int | None = None
 
@@ -91,17 +93,20 @@ def may_fork() -> bool:
 
 @contextmanager
 def over(name: str) -> Iterator[None]:
-    """Around the code of the model `name`. Raises ModelError where it crashes or passes a limit."""
-    if _State.limits is None:
+    """Around the code of the model `name`. Raises ModelError where it crashes or passes a limit. Within itself it does
+    nothing: who watches the outer one watches the inner."""
+    if _State.limits is None or _State.inside:
         yield
         return
     if _State.depth < DEEPEST and may_fork():
         _fork(name, _State.limits)
     _say(b"M" + name.encode(errors="replace").replace(b"\n", b" ")[:300] + b"\n")
     mine = os.getpid()
+    _State.inside = True
     try:
         yield
     finally:
+        _State.inside = False
         if os.getpid() == mine:
             _say(b"E\n")
 

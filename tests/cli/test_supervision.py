@@ -77,6 +77,19 @@ def test_each_costs_its_own_line(tmp_path: Path, cache_dir: Path) -> None:
     assert rows == ["nets.py:Fine", "nets.py:Also"]
 
 
+def test_a_model_that_is_measured_has_not_ended_the_program(tmp_path: Path, cache_dir: Path) -> None:
+    """It is traced, and then run, under one watch."""
+    (tmp_path / "nets.py").write_text(NETS)
+    given = ("--input", "1,3,8,8", "--seconds", "0.1", "--force")
+    done = ended(tmp_path, "measure", "nets.py:Fine", *given)
+    assert done.returncode == 0, done.stderr
+    assert "measured here" in done.stdout
+    assert "error" not in done.stderr
+    crashed = ended(tmp_path, "measure", "nets.py:Crashes", *given)
+    assert crashed.returncode == 3
+    assert "its code crashed the process (SIGSEGV: a segmentation fault)" in crashed.stderr
+
+
 def test_models_of_a_check_cost_their_own_line(tmp_path: Path, cache_dir: Path) -> None:
     """In several processes, which is what `check` works in: more crashes than watchers can wait for one another."""
     names = ["Crashes", "Fine", "Hangs", "Crashes2", "Crashes3", "Crashes4", "Crashes5", "Also"]
