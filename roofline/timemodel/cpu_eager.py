@@ -32,7 +32,8 @@ KINDS = {
     "layer_norm": "layer_norm", "native_layer_norm": "layer_norm", "group_norm": "layer_norm", "rms_norm": "layer_norm",
     "gelu": "gelu", "erf": "gelu", "mish": "gelu", "hardswish": "hardswish", "silu": "hardswish", "sigmoid": "hardswish",
     "tanh": "hardswish", "exp": "hardswish", "elu": "hardswish", "adaptive_avg_pool2d": "adaptive_avg_pool2d", "cat": "cat",
-    "max_pool2d": "max_pool2d",
+    "max_pool2d": "max_pool2d", "torchvision.roi_align": "sampled", "torchvision.ps_roi_align": "sampled",
+    "grid_sampler": "sampled", "grid_sampler_2d": "sampled", "grid_sampler_3d": "sampled",
 }  # fmt: skip
 # channels of a oneDNN block, on any vector width
 BLOCK = 16
@@ -172,6 +173,11 @@ _PRODUCTS: dict[type[Sizes], Callable[..., Value]] = {
 }
 
 
+def _tap(c: CpuEager, machine: Machine) -> float:
+    """Seconds of a tap of a pool: calibrate's (a maximum over 3 x 3, stride 2) moves 20 bytes a result."""
+    return 20.0 / rate("", "pool", c, machine) / (9 + c.window)
+
+
 def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds, bytes written to fresh memory, bytes read back from there), on top of the operands."""
     if klass in PRODUCTS:
@@ -190,11 +196,18 @@ def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine
             packed = f.static * xp.maximum(1 - f.shape.m / c.few_rows, 0.0) * 2 / copying(c, machine)
             return seconds + xp.where(f.shape.m > 1, packed, 0.0), f.access.copied, f.access.copied
         return seconds, 0.0, 0.0
+    if kind == "sampled":
+        # interpolated at places that are worked out once for all channels (torchvision's roi_align_kernel.cpp)
+        return f.flops * _tap(c, machine) * c.average, 0.0, 0.0
     if klass == "pool" and kind != "adaptive_avg_pool2d":
-        # what a window costs beside its taps: calibrate's (a maximum over 3 x 3, stride 2) moves 20 bytes a result; a maximum
-        # takes branches that no one can foresee, an average none
-        tap = 20.0 / rate("", "pool", c, machine) / (9 + c.window)
-        return f.flops * tap * (1.0 if kind else c.average) * (1 + c.window / xp.maximum(f.shape.r * f.shape.s, 1)), 0.0, 0.0
+        # what a window costs beside its taps; a maximum takes branches that no one can foresee, an average none; interpolations
+        # and gradients have no window to find the ends of
+        size = f.shape.r * f.shape.s
+        ends = xp.where(size > 0, c.window / xp.maximum(size, 1), 0.0)
+        # channels-last a tap is a vector of channels (aten/native/cpu/*Pool*.cpp, UpSampleKernel.cpp)
+        vectors = f.flops * f.bits / 8 / rate("", "pointwise", c, machine)
+        taps = f.flops * _tap(c, machine) * (1.0 if kind else c.average)
+        return xp.where(f.access.last > 0, vectors, taps * (1 + ends)), 0.0, 0.0
     if klass in ("gather", "sort", "fft", "other"):
         return f.flops / (kept(machine) * c.scalar), 0.0, 0.0
     moved = f.read + f.write
