@@ -154,7 +154,7 @@ def library() -> Markup:
 
 def micro(text: str) -> str:
     """A page can carry the sign that a terminal may not."""
-    return re.sub(r"(?<=\d )us\b", "µs", text)
+    return re.sub(r"(?<=\d )u([sJ])\b", r"µ\1", text)
 
 
 def script_json(value: object) -> Markup:

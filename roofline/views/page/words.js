@@ -31,7 +31,7 @@ function percent(part, whole) {
 }
 const times = v => `${v >= 100 ? Math.round(v).toLocaleString("en") : digits(v, 2)}×`;
 const many = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
-const micro = text => text.replace(/(\d )us\b/g, "$1µs");
+const micro = text => text.replace(/(\d )u([sJ])\b/g, "$1µ$2");
 const $ = (query, root = document) => root.querySelector(query);
 function el(name, attributes = {}, ...children) {
   const node = document.createElement(name);

@@ -10,4 +10,5 @@ $("#roof .chart svg").dispatchEvent(new MouseEvent("mousemove", { clientX: Math.
 await pause(100);
 log.source = $("#roof .tip") ? $("#roof .tip").innerText : "";
 log.ticks = all("#memory .chart svg text").map(t => t.textContent).filter(text => /^[\d.]+ ([KMGT]i)?B$/.test(text));
+log.figures = all("#lead .figures").map(f => f.innerText).join("|");
 log.shares = all("#layers .body .r").slice(0, 1).map(r => r.textContent.match(/[\d.<]+ %/)[0]);
