@@ -89,6 +89,13 @@ def test_a_cached_analysis_does_not_import_torch(more: str, document: Path) -> N
     assert heavy_imports("analyze", "mobilenet_v3_small", "--device", "rtx-4090", *more.split()) == set()
 
 
+def test_a_cached_explanation_does_not_import_torch(document: Path) -> None:
+    """Nor do the analyses that its answers rest on."""
+    asked = ("explain", "mobilenet_v3_small", "--device", "rtx-4090", "--device", "i9-10940x")
+    subprocess.run([sys.executable, "-m", "roofline", *asked], capture_output=True, check=True, timeout=240)
+    assert heavy_imports(*asked) == set()
+
+
 def test_a_cached_trace_serves_another_device_without_torch(document: Path) -> None:
     assert heavy_imports("analyze", "mobilenet_v3_small", "--device", "t4", "--json") == set()
 

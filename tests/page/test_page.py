@@ -185,6 +185,16 @@ def test_tables_sort_fold_find_and_go_by_keys(tmp_path: Path) -> None:
     assert "sort=Time%2Cdown" in log["hash"]
     assert log["kernels"] == 84
     assert log["shown"] == sum(k.layer.startswith("features.") for k in a.kernels)
+    # what is copied is a heading, sentences, figures and the outermost layers with all of them
+    assert log["copied"].startswith("## mobilenet\\_v1 on Intel Core i9-10940X\n")
+    lines = log["copied"].splitlines()
+    assert f"| Time | {units.seconds(a.totals.time_s)} |" in " ".join(line[:40] for line in lines if line.startswith("| Time"))
+    rows = [
+        line.split(" | ")[0].removeprefix("| ")
+        for line in lines[lines.index("| Layer | Type | MACs | Traffic | Time | Share | Bound |") + 2 :]
+    ]
+    assert rows == ["features", "avgpool", "classifier", "all"]
+    assert log["button"] == "Copied"
 
 
 @browser

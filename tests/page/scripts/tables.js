@@ -26,3 +26,9 @@ all("#layers .body .r")[0].dispatchEvent(new Event("beforematch", { bubbles: tru
 $("#kernels").open = true; await pause();
 log.kernels = all("#kernels .body .r").length;
 log.shown = all("#kernels .body .r:not([hidden])").length;
+let copied = "";
+Object.defineProperty(navigator, "clipboard", { value: { writeText: async text => { copied = text; } }, configurable: true });
+$("#copy").click();
+await pause();
+log.copied = copied;
+log.button = $("#copy").textContent;
