@@ -220,7 +220,7 @@ def _plot(ax: Axes, made: Sheet, at: Frame, group: Sequence[Analysis], by: By, s
     else:
         labels, notes = _compare(marks, group)
     around = _around(marks, first, labels, spots)
-    place(ax, theme, taken, around, labels)
+    place(ax, theme, taken, around, labels, roofs.stars)
     return notes
 
 

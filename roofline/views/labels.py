@@ -29,9 +29,11 @@ class Label(NamedTuple):
     bold: bool = False
 
 
-def place(ax: Axes, theme: Theme, words: list[Bbox], marks: list[Bbox], labels: Sequence[Label]) -> None:
+def place(
+    ax: Axes, theme: Theme, words: list[Bbox], marks: list[Bbox], labels: Sequence[Label], stars: Sequence[Bbox] = ()
+) -> None:
     """Writes each label where it covers no other word, point or line; one without room is left out. What is bold, and the first
-    of the others, covers points where there is no other room."""
+    of the others, covers points where there is no other room, but no star."""
     inside = ax.get_window_extent()
     scale = ax.figure.dpi / 72
     first = next((label for label in labels if not label.bold), None)
@@ -55,7 +57,7 @@ def place(ax: Axes, theme: Theme, words: list[Bbox], marks: list[Bbox], labels: 
         room = _Room(inside, words, marks, scale)
         spot = room.free((x, y), label.radius, (width, height), rings=20)
         if spot is None and (label.bold or label is first):
-            spot = room._replace(marks=[]).free((x, y), label.radius, (width, height), rings=16)
+            spot = room._replace(marks=stars).free((x, y), label.radius, (width, height), rings=16)
         if spot is None:
             text.remove()
             continue
