@@ -68,7 +68,7 @@ def _iterator_strides(shape: tuple[int, ...], tensors: Sequence[torch.Tensor]) -
             0 if s == 1 and f != 1 else st for s, st, f in zip(t.shape, t.stride(), shape[n - t.dim() :], strict=True)
         )
         strides.append(own)
-    if all(tuple(t.shape) == shape and st == strides[0] for t, st in zip(tensors, strides, strict=True)) and _no_gaps(
+    if all(tuple(t.shape) == shape and st == strides[0] for t, st in zip(tensors, strides, strict=True)) and no_gaps(
         shape, strides[0]
     ):
         return strides[0]
@@ -99,7 +99,7 @@ def _iterator_strides(shape: tuple[int, ...], tensors: Sequence[torch.Tensor]) -
     return tuple(out)
 
 
-def _no_gaps(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+def no_gaps(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     """Non-overlapping and dense in some order of its dimensions."""
     step = 1
     for st, s in sorted((st, s) for s, st in zip(shape, stride, strict=True) if s != 1):
@@ -339,19 +339,21 @@ def cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     if any([s for i, s in enumerate(t.shape) if i != d] != rest for t in tensors):
         return None
     shape = (*first.shape[:d], sum(t.shape[d] for t in tensors), *first.shape[d + 1 :])
-    found = as_images(shape, *tensors) if images else [(shape, contiguous(shape), first.dtype)]
-    return found and [(shape, found[0][1], functools.reduce(torch.promote_types, dtypes))]
+    # channels innermost where they are in all, else in order (ATen/native/TensorShape.cpp, cat_compute_output_memory_format)
+    order = channels_innermost if images and all(map(_channels_last, tensors)) else contiguous
+    return [(shape, order(shape), functools.reduce(torch.promote_types, dtypes))]
 
 
 def stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> list[Meta] | None:
     first = tensors[0]
-    if any(t.shape != first.shape or t.dtype != first.dtype or not _dense(t) for t in tensors):
+    n = first.dim()
+    if any(t.shape != first.shape or t.dtype != first.dtype for t in tensors) or not -n - 1 <= dim <= n:
         return None
-    if not -first.dim() - 1 <= dim <= first.dim():
-        return None
-    d = dim % (first.dim() + 1)
+    d = dim % (n + 1)
     shape = (*first.shape[:d], len(tensors), *first.shape[d:])
-    return [(shape, contiguous(shape), first.dtype)]
+    made = cat(tensors, d) if d < n else None  # torch splits what it has concatenated
+    plain = made[0][1] == contiguous(made[0][0]) if made else all(map(_dense, tensors))
+    return [(shape, contiguous(shape), first.dtype)] if plain else None
 
 
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Any = None, *_: Any, **named: Any) -> list[Meta] | None:

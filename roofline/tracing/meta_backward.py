@@ -18,6 +18,7 @@ from roofline.tracing.meta import (
     contiguous,
     conv_transpose,
     max_pool2d,
+    no_gaps,
     pointwise,
     reduce,
 )
@@ -27,6 +28,19 @@ from roofline.tracing.refusals import fits
 
 def _like(t: torch.Tensor, dtype: torch.dtype | None = None) -> Meta:
     return (tuple(t.shape), contiguous(t.shape), dtype or t.dtype)
+
+
+def _as_it_lies(t: torch.Tensor, dtype: torch.dtype | None = None) -> Meta | None:
+    """One like a tensor that is dense, its dimensions stored in the same order; None of one with gaps."""
+    if t.is_contiguous():
+        return _like(t, dtype)
+    return (tuple(t.shape), tuple(t.stride()), dtype or t.dtype) if no_gaps(t.shape, t.stride()) else None
+
+
+def _as_image(x: torch.Tensor) -> Meta | None:
+    """One like a tensor that is row-major or has its channels innermost."""
+    found = [_like(x)] if x.is_contiguous() else as_images(tuple(x.shape), x)
+    return found[0] if found else None
 
 
 def convolution(
@@ -86,13 +100,18 @@ def adaptive_backward(gradient: torch.Tensor, x: torch.Tensor) -> list[Meta] | N
 
 def dropout(x: torch.Tensor, p: float, train: bool | None) -> list[Meta] | None:
     """The result, and which elements are in it."""
-    drops = train and 0 <= p <= 1 and x.numel()
-    return [_like(x), _like(x, torch.bool)] if drops and x.is_contiguous() and x.dtype.is_floating_point else None
+    drops = train and 0 <= p <= 1 and x.numel() and x.dtype.is_floating_point
+    like = _as_it_lies(x) if drops else None
+    return [like, (*like[:2], torch.bool)] if like else None
 
 
 def dropout_backward(gradient: torch.Tensor, mask: torch.Tensor, scale: float) -> list[Meta] | None:
-    plain = gradient.is_contiguous() and mask.is_contiguous() and gradient.shape == mask.shape
-    return [_like(gradient)] if plain and gradient.dtype.is_floating_point and mask.dtype == torch.bool else None
+    if gradient.shape != mask.shape or mask.dtype != torch.bool or not gradient.dtype.is_floating_point:
+        return None
+    plain = gradient.is_contiguous() and mask.is_contiguous()
+    # the order is the gradient's, but of a dimension of 1, which may have any stride
+    like = _as_it_lies(gradient) if plain or gradient.stride() == mask.stride() or 1 not in gradient.shape else None
+    return [like] if like else None
 
 
 def max_pool(x: torch.Tensor, *args: Any) -> list[Meta] | None:
@@ -101,17 +120,21 @@ def max_pool(x: torch.Tensor, *args: Any) -> list[Meta] | None:
 
 
 def batch_norm(x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, train: bool, *_: Any) -> list[Meta] | None:
-    if not x.is_contiguous() or x.dim() < 2 or not fits(x.shape[1:2], weight, bias, mean, var):
+    like = _as_image(x) if x.dim() > 1 and fits(x.shape[1:2], weight, bias, mean, var) else None
+    if like is None:
         return None
     wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
     channels = (x.shape[1] if train else 0,)
-    return [_like(x), (channels, (1,), wide), (channels, (1,), wide)]
+    return [like, (channels, (1,), wide), (channels, (1,), wide)]
 
 
 def batch_norm_backward(gradient: torch.Tensor, x: torch.Tensor, weight: Any, *rest: Any) -> list[Meta] | None:
-    if not (x.is_contiguous() and gradient.is_contiguous()) or weight is None or list(rest[-1]) != [True, True, True]:
+    """The image's gradient lies as the image does, however the gradient that comes in is laid out."""
+    if weight is None or list(rest[-1]) != [True, True, True] or gradient.shape != x.shape:
         return None
-    return [_like(x), _like(weight), _like(weight)]
+    # a dimension of 1 may have any stride, by which kernels differ
+    like = None if x.is_contiguous() and not gradient.is_contiguous() else _as_image(x)
+    return [like, _like(weight), _like(weight)] if like else None
 
 
 def layer_norm(x: torch.Tensor, shape: Any, weight: Any = None, bias: Any = None, *_: Any) -> list[Meta] | None:
@@ -137,17 +160,20 @@ def layer_norm_backward(
 
 
 def foreach(tensors: Sequence[torch.Tensor], *_: Any) -> list[Meta] | None:
-    return [_like(t) for t in tensors] if all(t.is_contiguous() and t.dtype.is_floating_point for t in tensors) else None
+    found = [_as_it_lies(t) for t in tensors if t.dtype.is_floating_point]
+    return [meta for meta in found if meta] if len(found) == len(tensors) and all(found) else None
 
 
 def fresh(t: torch.Tensor, **kwargs: Any) -> list[Meta] | None:
-    """`empty_like` and such of a contiguous tensor, where it is: torch's own imports sympy."""
+    """`empty_like` and such of a dense tensor, where it is: torch's own imports sympy."""
     memory = kwargs.pop("memory_format", None)
     dtype = kwargs.pop("dtype", None)
     elsewhere = kwargs.pop("device", None) not in (None, t.device)
-    kept = memory in (None, torch.preserve_format, torch.contiguous_format)
     kwargs.pop("pin_memory", None)
-    return [_like(t, dtype)] if t.is_contiguous() and kept and not elsewhere and not kwargs else None
+    if elsewhere or kwargs or memory not in (None, torch.preserve_format, torch.contiguous_format):
+        return None
+    like = _like(t, dtype) if memory is torch.contiguous_format else _as_it_lies(t, dtype)
+    return [like] if like else None
 
 
 def softmax_backward(gradient: torch.Tensor, output: torch.Tensor, dim: int, dtype: torch.dtype) -> list[Meta] | None:

@@ -428,6 +428,29 @@ BACKWARD: list[tuple[str, tuple[Any, ...]]] = [
     ("mean.dim", (torch.rand(2, 3, 4, 5).to(memory_format=LAST[2]), [2, 3], True)),
     ("amax", (torch.rand(4, 5, 6)[:, ::2].transpose(0, 2), [0])),
 ]  # fmt: skip
+for _shape in ((2, 4, 6, 5), (1, 4, 6, 5), (2, 4, 1, 3), (1, 4, 5, 1), (2, 4, 3, 5, 6)):
+    _x = torch.rand(_shape).contiguous(memory_format=LAST[len(_shape) - 2])
+    _g, _b = torch.rand(_shape), torch.rand(4)
+    BACKWARD += [
+        *(("native_batch_norm", (_x, _b, _b, _b.clone(), _b.clone(), train, 0.1, 1e-5)) for train in (True, False)),
+        *(
+            ("native_batch_norm_backward", (g, _x, _b, _b, _b, _b, _b, True, 1e-5, [True] * 3))
+            for g in (_g, torch.empty_like(_x).copy_(_g), torch.ones(()).expand(_shape))
+        ),
+        ("native_dropout", (_x, 0.5, True)),
+        *(("native_dropout_backward", (g, _x > 0.5, 2.0)) for g in (_x, *[_g] * (1 not in _shape))),
+        *((name, (_x,)) for name in ("empty_like", "zeros_like", "ones_like")),
+        ("_foreach_sqrt", ([_x, _g],)),
+        *(("cat", ([one, _x], d)) for one in (_x, _g) for d in (0, 1, -1)),
+        *(("stack", ([one, one], d)) for one in (_g, _g.transpose(1, 2)) for d in (0, 2)),
+    ]
+_part = torch.rand(2, 8, 6, 5).to(memory_format=LAST[2])[:, 2:6]  # a branch's half of the channels
+BACKWARD += [
+    ("native_batch_norm", (_part, _b, _b, _b.clone(), _b.clone(), True, 0.1, 1e-5)),
+    ("native_batch_norm_backward", (_part, _part, _b, _b, _b, _b, _b, True, 1e-5, [True] * 3)),
+]
+BACKWARD += [("cat", ([torch.rand(2, 1, 4, 5).as_strided((2, 1, 4, 5), (20, 1, 5, 1))] * 2, 1)), ("stack", ([e(2, 3).mT] * 2,)),
+             ("_foreach_sqrt", ([torch.rand(2, 4, 6).transpose(0, 2)],))]  # fmt: skip
 for _args in (((2, 3, 9, 8), [3, 2]), ((2, 3, 10, 9), [3], [2], [1], [1], True), ((1, 1, 8, 8), [2], [3], [0], [2], False)):
     _x, _windows = torch.rand(_args[0]), _args[1:]
     _filled = [*_windows, *([], [0], [1], False)[len(_windows) - 1 :]]
@@ -450,7 +473,8 @@ def test_backward_rules_answer_what_real_kernels_do(name: str, args: tuple[Any, 
     real = func(*args)
     assert found is not None
     assert [m and tuple(m) for m in found] == [
-        None if t is None else (tuple(t.shape), t.stride(), t.dtype) for t in (real if isinstance(real, tuple) else (real,))
+        None if t is None else (tuple(t.shape), t.stride(), t.dtype)
+        for t in (real if isinstance(real, (tuple, list)) else (real,))
     ]
 
 
@@ -468,7 +492,10 @@ def test_backward_rules_answer_what_real_kernels_do(name: str, args: tuple[Any, 
         ("avg_pool2d_backward", (e(2, 3, 4, 4), e(2, 3, 8, 8).transpose(2, 3), [2], [], [0], False, True, None)),
         ("_adaptive_avg_pool2d_backward", (e(2, 4, 7, 7)[0], e(2, 3, 9, 8))),
         ("_adaptive_avg_pool2d_backward", (e(1, 1, 4, 4), e(1, 1, 8, 8).to(memory_format=LAST[2]))),
-        ("native_dropout", (e(3, 4).t(), 0.5, True)),
+        ("native_dropout", (e(3, 4)[:, ::2], 0.5, True)),
+        ("native_batch_norm", (e(2, 4, 6).transpose(1, 2), e(6), e(6), e(6), e(6), True, 0.1, 1e-5)),
+        ("empty_like", (e(3, 4)[:, ::2],)),
+        ("_foreach_sqrt", ([e(3, 4), e(3, 4)[:, ::2]],)),
         ("native_dropout", (e(3, 4), 1.5, True)),
         ("native_dropout", (e(3, 4), 0.5, False)),
         ("native_dropout", (e(3, 0), 0.5, True)),
@@ -503,7 +530,9 @@ def test_norms_of_vectors_and_training_import_no_symbolic_shapes() -> None:
         "trace(Net(), [torch.rand(4, 8)])\n"
         "from torch.nn import *\n"
         "pools = MaxPool2d(2), AvgPool2d(2), AdaptiveAvgPool2d(3)\n"
-        "net = Sequential(Conv2d(3, 4, 3), *pools, Dropout(), Flatten(), Linear(36, 9))\n"
-        "trace(net, [torch.rand(2, 3, 32, 32)], optimizer='sgd')\nsys.exit('sympy' in sys.modules)"
+        "net = Sequential(Conv2d(3, 4, 3), BatchNorm2d(4), *pools, Dropout(), Flatten(), Linear(36, 9))\n"
+        "for optimizer, last in (('sgd', False), ('adam', True)):\n"
+        "    trace(net, [torch.rand(2, 3, 32, 32)], optimizer=optimizer, channels_last=last)\n"
+        "sys.exit('sympy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=250).returncode == 0
