@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from msgspec.structs import replace
 
@@ -324,30 +325,32 @@ def copied(spec: OpSpec) -> int:
     if spec.name == "aten.native_layer_norm_backward":
         return sum(t.nbytes for t in spec.inputs[:2] if len(t.shape) > 1 and not row_major(t))
     x = spec.inputs[0]
-    length = 1
-    kept = [(n, s) for n, s in zip(x.shape, strides(x), strict=True) if n > 1]
-    rows = kept[:-1] if spec.name == "aten.linear" else kept
-    if spec.name == "aten.linear":
-        if kept and kept[-1][1] != 1:
-            return x.nbytes
-        length = rows[-1][1] if rows else 1
-    for n, step in reversed(rows):
-        if step != length:
-            return x.nbytes
-        length *= n
-    return 0
+    if spec.name != "aten.linear":
+        return 0 if _in_a_row(x) == x.numel else x.nbytes
+    *rows, last_row = _steps(x) or [(1, 1)]
+    folds = last_row[1] == 1 and all(outer == n * inner for (_, outer), (n, inner) in pairwise(rows))
+    return 0 if folds else x.nbytes
 
 
 def _copied_run(spec: OpSpec) -> int:
     """Bytes that lie in a row in what `copied` makes contiguous; 0 where nothing is."""
-    if not copied(spec):
-        return 0
-    x, length = spec.inputs[0], 1
-    for n, step in reversed([(n, s) for n, s in zip(x.shape, strides(x), strict=True) if n > 1]):
+    x = spec.inputs[0]
+    return max(_in_a_row(x) * DTYPE_BITS[x.dtype] // 8, 1) if copied(spec) else 0
+
+
+def _steps(t: TensorSpec) -> list[tuple[int, int]]:
+    """Size and stride of each dimension that has more than one element."""
+    return [(n, step) for n, step in zip(t.shape, strides(t), strict=True) if n > 1]
+
+
+def _in_a_row(t: TensorSpec) -> int:
+    """Elements that lie one after the other, from the last dimension on."""
+    length = 1
+    for n, step in reversed(_steps(t)):
         if step != length:
             break
         length *= n
-    return max(length * DTYPE_BITS[x.dtype] // 8, 1)
+    return length
 
 
 def _attention(spec: OpSpec) -> Access:
