@@ -203,10 +203,10 @@ class Access(Struct, frozen=True, gc=False):
     mask: int = 0
     misaligned: int = 0
     math: int = 0
-    # interpolations on a GPU: turns of each thread, and threads; gradients of LayerNorm: turns of a block, and columns; sums
-    # down columns: rows, and columns
+    # steps on a GPU that wait for each other, and how many lines of them go side by side: a thread's of an interpolation, the
+    # blocks' down a column of LayerNorm's gradients, the rows' down a column of a sum
     serial: int = 0
-    threads: int = 0
+    abreast: int = 0
     # loops on a GPU: elements whose address is worked out for each
     single: int = 0
     # elements that are loaded 16 bytes at a time, rows padded to what their threads take

@@ -132,7 +132,7 @@ def _norm(spec: OpSpec) -> Access:
         width = math.prod(n for n in given if isinstance(n, int)) or 1
         rows = x.numel // width
         found = replace(found, blocks=rows, packed=x.numel)
-        return replace(found, serial=_turns(rows), threads=width) if name.endswith("backward") else found
+        return replace(found, serial=_turns(rows), abreast=width) if name.endswith("backward") else found
     if len(x.shape) < 2 or "weight_norm" in name or "renorm" in name:
         return found
     planes, channels = x.shape[0] * x.shape[1], x.shape[1]
@@ -199,7 +199,7 @@ def _reduction(spec: OpSpec) -> Access:
     columns = out.numel
     if strides(x)[-1] != 1 or x.shape[-1] != columns or x.numel < 2 * columns:
         return Access()
-    return Access(serial=x.numel // columns, threads=columns)
+    return Access(serial=x.numel // columns, abreast=columns)
 
 
 def _pool(spec: OpSpec) -> Access:
@@ -220,11 +220,11 @@ def _pool(spec: OpSpec) -> Access:
         # a thread for each pixel and channel of the image, which goes through all images and the window's rows and columns
         n, *pixels = out.shape
         rows = sum(-(-large // max(small, 1)) for large, small in zip(spec.inputs[0].shape[-2:], out.shape[-2:], strict=True))
-        return Access(last=own, serial=n * rows, threads=math.prod(pixels))
+        return Access(last=own, serial=n * rows, abreast=math.prod(pixels))
     if name not in _ONE_THREAD_A_PIXEL or (name == "upsample_bilinear2d" and own):
         return Access(last=own)
     n, c, *pixels = out.shape
-    return Access(last=own, serial=n * c, threads=math.prod(pixels))
+    return Access(last=own, serial=n * c, abreast=math.prod(pixels))
 
 
 def _spread(name: str, spec: OpSpec, own: int) -> int:

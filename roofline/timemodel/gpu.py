@@ -225,7 +225,7 @@ def _parts(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> tuple[
     if klass == "pool":
         own = xp.where(f.access.whole > 0, c.reduction, xp.where(f.shape.r > 0, c.stream_conv, c.pool))
         # threads that loop over images and channels wait for memory in every turn
-        turns = xp.where(f.generated > 0, 0.0, f.access.serial * xp.ceil(f.access.threads / (machine.units * RESIDENT)))
+        turns = xp.where(f.generated > 0, 0.0, f.access.serial * xp.ceil(f.access.abreast / (machine.units * RESIDENT)))
         arithmetic = xp.maximum(arithmetic, turns * c.latency * 1e-6)
         return arithmetic, 0.0, xp.where(f.generated > 0, 1.0, own)
     if klass == "reduction":
@@ -240,7 +240,7 @@ def _down(f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
     """Seconds that the last block of a sum down columns waits for what the others left in memory: so many blocks take parts of
     the rows of 128 columns that the device is full, and four threads add up what they found (ATen/native/cuda/Reduce.cuh).
     """
-    columns = xp.ceil(f.access.threads / 128)
+    columns = xp.ceil(f.access.abreast / 128)
     parts = xp.minimum(BLOCKS * machine.units / xp.maximum(columns, 1), f.access.serial / 64)
     turns = xp.where((f.access.serial > 0) & (f.generated == 0) & (parts > 1), parts / 4 + WAITS, 0.0)
     return turns * c.latency * 1e-6

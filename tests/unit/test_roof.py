@@ -241,7 +241,7 @@ def test_wide_depthwise_kernels_are_slow_channels_last_only(gpu: Device) -> None
 def upsample(n: int, c: int, out: int, loop: Loop | None = None) -> Kernel:
     size = 4 * n * c * out**2
     operands = (Operand(size // 4, 0, "activation", False, 0), Operand(size, 1, "activation", True))
-    work = Access(serial=n * c, threads=out**2)
+    work = Access(serial=n * c, abreast=out**2)
     return Kernel(0, "upsample_bilinear2d", "pool", (0,), "float32", (n, c, out, out), size, 0, operands, work, loop=loop)
 
 
@@ -274,7 +274,7 @@ def test_the_parts_of_a_point_add_up(gpu: Device) -> None:
 @pytest.mark.parametrize(("runtime", "op"), [("eager", "x"), ("eager", "gelu_"), ("compiled", "x")])
 def test_arrays_agree_with_single_kernels(name: str, klass: str, runtime: str, op: str) -> None:
     device = lookup(name)
-    access = Access(run=8, serial=10**4, threads=50, copied=10**5)
+    access = Access(run=8, serial=10**4, abreast=50, copied=10**5)
     operands = (Operand(MiB, 0, "activation", False, 0), Operand(5000, 1, "parameter"), Operand(3 * MiB, 2, "activation", True))
     whole = shape_of(klass)
     products = (whole,) if whole is not None and klass in PRODUCTS else ()

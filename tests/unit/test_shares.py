@@ -57,7 +57,7 @@ def test_what_a_time_rests_on_is_all_of_it(name: str, klass: str, runtime: str, 
     whole = shape_of(klass)
     more = Gemm(1, 1, 70, 33) if klass == "attention" else replace(whole, times=2) if whole else None
     products = (whole, more) if whole and more and klass in PRODUCTS else ()
-    access = Access(run=8, serial=10**4, threads=50, copied=10**5)
+    access = Access(run=8, serial=10**4, abreast=50, copied=10**5)
     loop = Loop(10**6, special=10**5, outer=64, row=100, welford=10**6)
     size = (1,), 10**8, 5 * 10**7
     kernel = Kernel(0, "x", klass, (0,), DTYPES[bits], *size, (), access, products=products, whole=whole, loop=loop)
