@@ -275,15 +275,16 @@ LEFT = {
 }
 
 
-@pytest.mark.parametrize("when", ["file", "build", "forward"])
-@pytest.mark.parametrize("what", LEFT)
-def test_what_a_model_changes_is_undone(tmp_path: Path, what: str, when: str) -> None:
-    change, now = LEFT[what]
-    lines = {w: change if w == when else "pass" for w in ("file", "build", "forward")}
+WHEN = ("file", "build", "forward")
+
+
+def doing(folder: Path, line: str, when: str) -> str:
+    """The name of a model that runs a line as its file is read, as it is built or as it runs."""
+    lines = {w: line if w == when else "pass" for w in WHEN}
     write(
-        tmp_path,
+        folder,
         net=f"""
-import os, sys, torch
+import builtins, os, sys, torch
 from torch import nn
 {lines["file"]}
 
@@ -295,11 +296,19 @@ class Net(nn.Module):
 
     def forward(self, x):
         {lines["forward"]}
-        return x + 1
+        return self.a(x)
 """,
     )
+    return f"{folder}/net.py:Net"
+
+
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("what", LEFT)
+def test_what_a_model_changes_is_undone(tmp_path: Path, what: str, when: str) -> None:
+    change, now = LEFT[what]
+    model = doing(tmp_path, change, when)
     before = now()
-    roofline.analyze(f"{tmp_path}/net.py:Net", inputs=("1,4",), device="t4", cache=False)
+    roofline.analyze(model, inputs=("1,4",), device="t4", cache=False)
     assert now() == before
 
 
@@ -325,36 +334,18 @@ GONE = {
 }
 
 
-@pytest.mark.parametrize("when", ["file", "build", "forward"])
+@pytest.mark.parametrize("when", WHEN)
 @pytest.mark.parametrize("what", GONE)
 def test_what_everything_stands_on_is_back_whatever_a_model_does(tmp_path: Path, what: str, when: str) -> None:
     """One line that says what it took away, where that is told; and the next model of the process is unharmed."""
     import numpy  # noqa: F401  # here before
 
     change, names = GONE[what]
-    lines = {w: change if w == when else "pass" for w in ("file", "build", "forward")}
-    write(
-        tmp_path,
-        net=f"""
-import builtins, os, sys, torch
-from torch import nn
-{lines["file"]}
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a = nn.Linear(4, 4)
-        {lines["build"]}
-
-    def forward(self, x):
-        {lines["forward"]}
-        return self.a(x)
-""",
-        plain="from torch import nn\n\n\ndef make():\n    return nn.Linear(4, 4)\n",
-    )
+    model = doing(tmp_path, change, when)
+    write(tmp_path, plain="from torch import nn\n\n\ndef make():\n    return nn.Linear(4, 4)\n")
     said = None
     try:
-        roofline.analyze(f"{tmp_path}/net.py:Net", inputs=("1,4",), device="t4", cache=False)
+        roofline.analyze(model, inputs=("1,4",), device="t4", cache=False)
     except roofline.RooflineError as error:
         said = str(error)
     assert said is None or "\n" not in said
