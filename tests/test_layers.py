@@ -216,11 +216,73 @@ def test_sizes(module: str) -> None:
             assert fine or re.search(r"# long: \w+", signature), f"{node.name}: {length} lines, {count} parameters"
 
 
+@cache
+def document() -> str:
+    return (REPO / "docs/design.md").read_text(encoding="utf-8")
+
+
 def test_the_picture_is_in_the_documents() -> None:
-    text = (REPO / "docs/design.md").read_text(encoding="utf-8")
+    text = document()
     _, picture, _ = text[text.index("## The house") :].split("```", 2)
     drawn = [set(line.split("  ")[0].split(" | ")) for line in picture.strip().splitlines()]
     assert drawn == [set(row) for row in LAYERS]
+
+
+def test_every_module_is_in_the_map() -> None:
+    """The table of docs/design.md names each beside its package; of `cost` it says that each family of operators is one."""
+    named: dict[str, set[str]] = {}
+    package = ""
+    table = document().split("## The house")[1].split("| --- | --- | --- |", 1)[1].split("\n\n", 1)[0]
+    for line in table.strip().splitlines():
+        where, _, rest = line.strip("|").partition("|")
+        package = where.strip(" `/") or package
+        names = re.findall(r"`([\w./]+)`", rest)
+        named.setdefault(package, set()).update(name.removesuffix(".py").strip("/") for name in names)
+    everywhere = set().union(*named.values(), named)
+    lost = [
+        module
+        for module in modules()
+        if module not in ("roofline", "__main__")
+        and house(module) != "cost"
+        and not (set(module.split(".")[1:]) & named.get(house(module), set()) or module in everywhere)
+    ]
+    assert not lost
+
+
+@pytest.mark.parametrize("name", ["pipeline.run", "Cache.load", "roofline.analyze"])
+def test_a_name_that_is_there_is_found(name: str) -> None:
+    assert there(name)
+    assert not there(f"{name}d")
+
+
+def test_the_way_of_a_string_names_functions_that_are_there() -> None:
+    section = document().split("## How a string becomes an Analysis")[1].split("\n## ")[0]
+    names = re.findall(r"`(\w+(?:\.\w+)+)`", section)
+    assert len(names) > 30
+    assert [name for name in names if not there(name)] == []
+
+
+def there(name: str) -> bool:
+    """Whether some module, as far as the name says which, defines that."""
+    parts = name.split(".")
+    return (
+        name in modules()
+        or any(
+            module.split(".")[-n:] == parts[:n] and defines(tree(module).body, parts[n:])
+            for module in modules()
+            for n in range(1, len(parts))
+        )
+        or any(defines(tree(module).body, parts) for module in modules())
+    )
+
+
+def defines(body: list[ast.stmt], parts: list[str]) -> bool:
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == parts[0]:
+            return len(parts) == 1 or (isinstance(node, ast.ClassDef) and defines(node.body, parts[1:]))
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == parts[0]:
+            return len(parts) == 1
+    return False
 
 
 def test_an_ignored_type_says_why() -> None:

@@ -449,8 +449,11 @@ BACKWARD += [
     ("native_batch_norm", (_part, _b, _b, _b.clone(), _b.clone(), True, 0.1, 1e-5)),
     ("native_batch_norm_backward", (_part, _part, _b, _b, _b, _b, _b, True, 1e-5, [True] * 3)),
 ]
-BACKWARD += [("cat", ([torch.rand(2, 1, 4, 5).as_strided((2, 1, 4, 5), (20, 1, 5, 1))] * 2, 1)), ("stack", ([e(2, 3).mT] * 2,)),
-             ("_foreach_sqrt", ([torch.rand(2, 4, 6).transpose(0, 2)],))]  # fmt: skip
+BACKWARD += [
+    ("cat", ([torch.rand(2, 1, 4, 5).as_strided((2, 1, 4, 5), (20, 1, 5, 1))] * 2, 1)),
+    ("stack", ([e(2, 3).mT] * 2,)),
+    ("_foreach_sqrt", ([torch.rand(2, 4, 6).transpose(0, 2)],)),
+]
 for _args in (((2, 3, 9, 8), [3, 2]), ((2, 3, 10, 9), [3], [2], [1], [1], True), ((1, 1, 8, 8), [2], [3], [0], [2], False)):
     _x, _windows = torch.rand(_args[0]), _args[1:]
     _filled = [*_windows, *([], [0], [1], False)[len(_windows) - 1 :]]
