@@ -185,8 +185,8 @@ def main() -> int:
     with ProcessPoolExecutor(asked.jobs) as pool:
         for one in pool.map(over, names, [asked.every] * len(names)):
             tried, out, all_found = tried + one.tried, out + one.out, all_found + one.found
-            bad = sum(not found.what.startswith(RULE) for found in one.found)
-            print(f"{one.name}: {one.tried} combinations, {bad} do not hold", file=sys.stderr, flush=True)
+            wrong = sum(not found.what.startswith(RULE) for found in one.found)
+            print(f"{one.name}: {one.tried} combinations, {wrong} do not hold", file=sys.stderr, flush=True)
     kinds = Counter(one.what for one in all_found)
     for kind, count in kinds.most_common():
         print(f"{count} times: {kind}")
