@@ -162,9 +162,11 @@ def load_budgets(path: Path, options: Mapping[str, Any] | None = None, *, cache:
 
 
 def baseline_of(path: Path) -> Path:
-    """The file that holds the baseline of a budget file: beside it, as `baseline` says or roofline-baseline.json."""
+    """The file that holds the baseline of a budget file, beside it: as `baseline` says, else roofline-baseline.json; of a file
+    with another name that name's, so that two in a folder do not overwrite each other's."""
     data, lines, _ = _parsed(path)
-    name = data.get("baseline", "roofline-baseline.json")
+    own = "roofline" if path.name == "pyproject.toml" else path.stem
+    name = data.get("baseline", f"{own}-baseline.json")
     if not isinstance(name, str) or not name.endswith(".json"):
         raise BudgetFileError(f"{lines.at((), 'baseline')}: baseline: expected a file that ends in .json, got {name!r}")
     return path.parent / name

@@ -290,6 +290,16 @@ def test_values_of_set_keep_their_types(tmp_path: Path) -> None:
     assert [type(v) for v in said["flags"]] == [bool, bool]
 
 
+def test_budget_files_of_one_folder_have_baselines_of_their_own(tmp_path: Path) -> None:
+    """What `--update` writes for one would take away the numbers of the other."""
+    text = "[budgets.m]\nmacs = 1\n"
+    for name, expected in (("roofline.toml", "roofline"), ("edge.toml", "edge"), ("pyproject.toml", "roofline")):
+        (tmp_path / name).write_text(text.replace("[budgets", "[tool.roofline.budgets") if "py" in name else text)
+        assert budgets.baseline_of(tmp_path / name) == tmp_path / f"{expected}-baseline.json"
+    (tmp_path / "edge.toml").write_text(f'baseline = "x.json"\n{text}')
+    assert budgets.baseline_of(tmp_path / "edge.toml") == tmp_path / "x.json"
+
+
 def test_all_files_below_a_folder(tmp_path: Path) -> None:
     for place in ("", "a", "b/c", ".hidden", "node_modules/x"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
