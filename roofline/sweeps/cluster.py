@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -26,6 +27,8 @@ WAIT, RETRIES = 30, 2
 class _Shared(Struct, frozen=True):
     """What all tasks of a sweep are worked on with."""
 
+    # its own, of all sweeps that the scheduler has
+    sweep: str
     version: str
     devices: tuple[Device, ...]
     limits: Limits
@@ -38,31 +41,33 @@ def on(address: str, devices: Sequence[Device], limits: Limits, workers: int) ->
     """
 
     def run(tasks: list[Task]) -> Iterator[tuple[Task, list[Row]]]:
-        with _client(address, workers) as client:
-            yield from _run(client, tasks, devices, limits)
+        shared = _Shared(uuid.uuid4().hex, plan.version(), tuple(devices), limits)
+        with _client(address, workers) as client, _ended(client, shared.sweep):
+            yield from _run(client, tasks, shared)
 
     return run
 
 
-def _run(client: Any, tasks: list[Task], devices: Sequence[Device], limits: Limits) -> Iterator[tuple[Task, list[Row]]]:
+def _run(client: Any, tasks: list[Task], shared: _Shared) -> Iterator[tuple[Task, list[Row]]]:
     from distributed import as_completed
 
-    shared = msgspec.msgpack.encode(_Shared(plan.version(), tuple(devices), limits))
-    futures = {client.submit(_work, msgspec.msgpack.encode(task), shared, retries=RETRIES, pure=False): task for task in tasks}
-    for future in as_completed(list(futures)):
+    known = msgspec.msgpack.encode(shared)
+    futures = {client.submit(_work, msgspec.msgpack.encode(task), known, retries=RETRIES, pure=False): task for task in tasks}
+    # on the loop of this client: somebody may have another
+    for future in as_completed(list(futures), loop=client.loop):
         task = futures[future]
         error = future.exception() if future.status != "finished" else None
         if isinstance(error, UsageError):
             raise error
         if error is not None:
-            yield task, plan.lost(task, devices, CRASHED, f"the workers that had it were lost: {type(error).__name__}")
+            yield task, plan.lost(task, shared.devices, CRASHED, f"the workers that had it were lost: {type(error).__name__}")
         else:
             yield task, msgspec.msgpack.decode(future.result(), type=list[Row])
         future.release()
 
 
-# Of a thread of a worker: what it works with, and its process.
-_own = threading.local()
+# Of a worker: what each of its threads works with for a sweep.
+_pools: dict[tuple[str, int], Pool] = {}
 
 
 def _work(task: bytes, shared: bytes) -> bytes:
@@ -70,12 +75,39 @@ def _work(task: bytes, shared: bytes) -> bytes:
     known: _Shared = msgspec.msgpack.decode(shared, type=_Shared)
     if plan.version() != known.version:
         raise UsageError("a worker of the scheduler has another version of roofline, torch or the constants: install the same")
-    if getattr(_own, "shared", None) != shared:
-        if hasattr(_own, "pool"):
-            _own.pool.__exit__()
-        _own.shared, _own.pool = shared, Pool(1, known.devices, known.limits)
-    ((_, rows),) = _own.pool.run([msgspec.msgpack.decode(task, type=Task)])
+    mine = known.sweep, threading.get_ident()
+    if mine not in _pools:
+        _pools[mine] = Pool(1, known.devices, known.limits)
+    ((_, rows),) = _pools[mine].run([msgspec.msgpack.decode(task, type=Task)])
     return msgspec.msgpack.encode(rows)
+
+
+def end(sweep: str) -> None:
+    """On a worker: end its processes for a sweep."""
+    for mine in [mine for mine in list(_pools) if mine[0] == sweep]:
+        _pools.pop(mine).__exit__()
+
+
+def held() -> int:
+    """Of a worker: how many of its threads have a process for a sweep."""
+    return len(_pools)
+
+
+@contextmanager
+def _ended(client: Any, sweep: str) -> Iterator[None]:
+    """Has the workers end their processes for a sweep: after it, or when they are closed before, which would wait for them."""
+    from distributed import WorkerPlugin
+
+    class Ends(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
+        def teardown(self, worker: Any) -> None:
+            end(sweep)
+
+    client.register_plugin(Ends(), name=sweep)
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # the scheduler is gone: so are its workers, or they close
+            client.unregister_worker_plugin(sweep)
 
 
 @contextmanager

@@ -105,11 +105,13 @@ class Pool:
         self.count, self.devices, self.limits = count, devices, limits
         self.processes: list[_Process] = []
         self.said: queue.Queue[tuple[_Process, Answer | None]] = queue.Queue()
+        self.ended = False
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended = True
         for process in self.processes:
             process.end()
         self.processes.clear()
@@ -119,6 +121,8 @@ class Pool:
         left: deque[tuple[Task, int]] = deque((task, 0) for task in tasks)
         open_tasks = len(left)
         while open_tasks:
+            if self.ended:  # by another thread
+                raise PoolError("the processes of the sweep were ended")
             while len(self.processes) < min(self.count, open_tasks):
                 self.processes.append(_Process(self.devices, self.limits, self.said))
             for process in self.processes:

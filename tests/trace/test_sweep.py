@@ -341,9 +341,11 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(tmp_path: Path) -> 
 
     asked = grid.made(["mobilenet_v2", "resnet18", "resnet50", "vgg16", "squeezenet1_1", "ghostnet"], ["t4", "i9-10940x"], {})
     run.sweep(asked, tmp_path / "here.csv", run.here(asked, 0, Limits()))
-    with distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as there:
-        with distributed.Client(there) as client:
-            pids = list(client.run(os.getpid).values())
+    with (
+        distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as there,
+        distributed.Client(there) as client,
+    ):
+        pids = list(client.run(os.getpid).values())
         killed = []
 
         def progress(state: run.Progress) -> None:
@@ -353,6 +355,8 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(tmp_path: Path) -> 
 
         engine = cluster.on(there.scheduler_address, asked.devices, Limits(), 3)
         report = run.sweep(asked, tmp_path / "there.csv", engine, progress=progress)
+        # a worker that is kept keeps no process of a sweep that is over
+        assert set(client.run(cluster.held).values()) == {0}
     assert killed
     assert report.statuses == {"ok": 12}
     assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
