@@ -176,6 +176,12 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # in which a kernel fills and empties the device
     drain: DrainTime
 
+    # --- what the host does to issue them, one operator of a module being a step
+    # a cast, which autocast calls without the model's Python; an operator of a backward pass or an optimizer, with what goes
+    # on around it without a kernel (two library calls of a convolution's gradients, accumulation, hooks)
+    call_cast: Dispatches
+    call_later: Dispatches
+
     # --- tables of single operators (validation/operator_tables.py)
     # between the events around one call, beside the kernel: about what the shortest calls take; of a product; of a convolution,
     # for which cuDNN looks up plans and workspace

@@ -18,6 +18,7 @@ from roofline.timemodel.sizes import Value
 NO_LOOP = Loop()
 # FLOPs for each result that a convolution does on the way out (bias, folded norm, activation), hidden behind its products.
 EPILOGUE = 32
+CAST = "_to_copy"
 
 
 class Moved(NamedTuple):
@@ -84,6 +85,9 @@ class Features(Struct, frozen=True, gc=False):
     access: Access
     # 1: generated code, whose loops these are
     generated: Value
+    # 1: a cast by itself; work of a backward pass or an optimizer, as eager mode calls it
+    cast: Value
+    later: Value
     loop: Loop
     # the call as one shape, of the record of its class (sizes.OF_CLASS); zeros where it is none; None for other classes
     shape: Any
@@ -95,7 +99,7 @@ class Features(Struct, frozen=True, gc=False):
 
 
 # Those of its fields that are one number a kernel.
-NUMBERS = ("bits", "double", "flops", "macs", "footprint", "static", "write", "fresh", "read", "untold", "generated")
+NUMBERS = ("bits", "double", "flops", "macs", "footprint", "static", "write", "fresh", "read", "untold", "generated", "cast", "later")
 
 
 class Listed(Struct, frozen=True, gc=False):
@@ -125,6 +129,8 @@ def of(kernel: Kernel, moved: Moved, footprint: int) -> Features:
         untold(kernel),
         kernel.access,
         int(kernel.loop is not None),
+        int(kernel.op == CAST),
+        int(kernel.phase != "forward" and kernel.loop is None),
         kernel.loop or NO_LOOP,
         shape(kernel),
         Listed(products(kernel)),

@@ -316,8 +316,9 @@ def executed(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Valu
 
 
 def overhead(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Overhead:
-    """The gap between two kernels, and the host's step to issue one."""
-    return Overhead(machine.launch, machine.host)
+    """The gap between two kernels, and the host's step to issue one: of a module's operator, of a cast, of a gradient."""
+    steps = xp.where(f.cast > 0, c.call_cast, xp.where(f.later > 0, c.call_later, 1.0))
+    return Overhead(machine.launch, machine.host * steps)
 
 
 def reached(top: float, levels: list[float], c: Gpu, machine: Machine) -> tuple[float, list[float]]:

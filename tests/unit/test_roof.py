@@ -79,6 +79,21 @@ def test_small_kernels_wait_for_the_host_in_eager_mode(gpu: Device) -> None:
     assert all(p.bound == "overhead" for p in points)
 
 
+def test_the_host_issues_a_cast_sooner_and_a_gradient_later_than_an_operator_of_a_module(gpu: Device) -> None:
+    def each(op: str, phase: str = "forward", loop: Loop | None = None) -> float:
+        points = roof.place([replace(stream(1024), op=op, phase=phase, loop=loop)] * 400, gpu)
+        return sum(p.time_s for p in points) / len(points) / gpu.host.value
+
+    c = shipped().gpu
+    assert c.call_cast < 1 < c.call_later
+    assert each("relu") == pytest.approx(1, rel=0.02)
+    assert each("_to_copy") == pytest.approx(c.call_cast, rel=0.02)
+    assert each("_to_copy", "backward") == pytest.approx(c.call_cast, rel=0.02)
+    assert each("threshold_backward", "backward") == pytest.approx(c.call_later, rel=0.02)
+    # no engine stands between generated kernels of a backward pass
+    assert each("relu", "backward", Loop()) == pytest.approx(1, rel=0.02)
+
+
 def test_long_kernels_hide_the_host(gpu: Device) -> None:
     points = roof.place([stream(2**28)] * 10, gpu, footprint=2**32)
     assert sum(p.overhead_s for p in points[1:]) < 0.1 * sum(p.time_s for p in points)
