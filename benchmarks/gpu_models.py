@@ -2,6 +2,7 @@
 
     python benchmarks/gpu_models.py measure OUT [--seconds 300] [--part loads|models] [--skip N]     needs a CUDA device
     python benchmarks/gpu_models.py check [--rows] [--only resnet50]                                needs none
+    python benchmarks/gpu_models.py tables OUT                                                      needs none
 
 `measure` runs torch alone and writes rows.csv, loads.csv and kernels.jsonl.gz into OUT. A row is a step of a model: the median
 of the wall clock over steps issued one after the other, peak memory as torch's allocator counts it, board power and clock
@@ -9,6 +10,8 @@ meanwhile as NVML says, and what the kernels of one step took by torch's profile
 shapes.
 `check` predicts the rows that were measured on an H200 (measured/h200-models.csv, in three runs; the models after its 97th row
 were run after the rules of docs/time-model.md, "Kernels seen on an H200", had been written, and tell how far those carry).
+`tables` writes those of images with 16 and more in a batch as tables that `roofline validate` takes: a file a setting, without
+fp32.
 """
 
 from __future__ import annotations
@@ -533,10 +536,32 @@ def predicted(case: Case, device: str = "h200-sxm") -> Predicted:
     return Predicted(found.totals.time_s, busy, found.totals.peak_memory_bytes, low, high)
 
 
+def measured() -> list[dict[str, str]]:
+    """The rows that were measured on an H200."""
+    with MEASURED.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def tables(out: Path) -> None:
+    """The measured rows of images, in files whose names say the setting as those of timm's tables do."""
+    files: dict[str, list[dict[str, str]]] = {}
+    for row in measured():
+        if row["model"] not in TEXT and int(row["batch"]) >= 16 and row["dtype"] != "fp32":
+            compiled = "-dynamo" if row["runtime"] == "compiled" else ""
+            name = f"benchmark-{row['mode']}-{row['dtype']}-{row['layout']}-pt211-cu130-h200{compiled}.csv"
+            files.setdefault(name, []).append(row)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, rows in files.items():
+        with (out / name).open("w", encoding="utf-8", newline="") as file:
+            to, mode = csv.writer(file), rows[0]["mode"]
+            to.writerow(["model", f"{mode}_img_size", f"{mode}_batch_size", f"{mode}_step_time", "param_count"])
+            to.writerows([r["model"], r["size"], r["batch"], r["ms"], int(r["params"]) / 1e6] for r in rows)
+        print(f"{name}: {len(rows)} rows")
+
+
 def check(only: str, each: bool) -> None:
     """Predicted / measured by kind of row: time, kernels on the device alone, peak memory."""
-    with MEASURED.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    rows = measured()
     groups: dict[str, list[tuple[float, float, float]]] = {}
     within: dict[str, list[bool]] = {}
     for row in rows:
@@ -577,8 +602,13 @@ def main() -> None:
     second = commands.add_parser("check", help="predict the rows that were measured on an H200")
     second.add_argument("--rows", action="store_true", help="print every row")
     second.add_argument("--only", default="", help="models whose names hold this")
+    third = commands.add_parser("tables", help="write them as tables for roofline validate")
+    third.add_argument("out", type=Path)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+    if given.command == "tables":
+        tables(given.out)
+        return
     if given.command == "check":
         check(given.only, given.rows)
         return

@@ -99,7 +99,21 @@ class Features(Struct, frozen=True, gc=False):
 
 
 # Those of its fields that are one number a kernel.
-NUMBERS = ("bits", "double", "flops", "macs", "footprint", "static", "write", "fresh", "read", "untold", "generated", "cast", "later")
+NUMBERS = (
+    "bits",
+    "double",
+    "flops",
+    "macs",
+    "footprint",
+    "static",
+    "write",
+    "fresh",
+    "read",
+    "untold",
+    "generated",
+    "cast",
+    "later",
+)
 
 
 class Listed(Struct, frozen=True, gc=False):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
+from pathlib import Path
 
 import pytest
 
 from benchmarks import gpu_models
+from roofline.validation import model_tables
 
-with gpu_models.MEASURED.open(encoding="utf-8", newline="") as _file:
-    ROWS = list(csv.DictReader(line for line in _file if not line.startswith("#")))
+ROWS = gpu_models.measured()
 
 # model, mode, layout, dtype, batch, runtime: what only a rule of its own gets right, and the band of predicted / measured
 CASES = {
@@ -40,3 +40,17 @@ def test_kernels_of_a_model_take_what_they_took_on_an_h200(case: tuple[str, ...]
 def test_the_rows_are_the_benchmarks_own() -> None:
     assert {row["model"] for row in ROWS} == {*gpu_models.SEEN, *gpu_models.TEXT}
     assert len(ROWS) > 190
+
+
+def test_they_are_tables_that_validate_reads(tmp_path: Path) -> None:
+    gpu_models.tables(tmp_path)
+    found = [
+        (model_tables.setting(path.name, model_tables.AS_NAMED), len(model_tables.read(path).rows))
+        for path in tmp_path.iterdir()
+    ]
+    assert sorted(rows for _, rows in found) == [5, 8, 8, 12, 12, 40, 48]
+    assert {(how.dtype, how.layout, how.runtime, how.training) for how, rows in found if rows in (5, 40, 48)} == {
+        ("amp", "nchw", "compiled", False),
+        ("amp", "nchw", "eager", True),
+        ("amp", "nchw", "eager", False),
+    }

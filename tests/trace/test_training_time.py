@@ -23,10 +23,11 @@ def seconds(net: nn.Module, *shape: int, device: str = "rtx-3090", last: bool = 
     return out
 
 
-@pytest.mark.parametrize(("channels", "idle", "back"), [(16, 1.4 * 132 / 16, 2.0), (264, 1.0, 1.4)])
+@pytest.mark.parametrize(("channels", "idle", "back"), [(16, 1.4 * 132 / 16, 2.0), (264, 1.0, 1.57)])
 def test_a_block_takes_a_channel_in_the_norms_of_a_step(channels: int, idle: float, back: float) -> None:
     """132 SMs: with 16 channels 116 of them have nothing to do, the others nothing to fill their waits. A gradient waits for
-    two tensors where the forward waits for one; two blocks on an SM fill a part of each other's waits."""
+    two tensors where the forward waits for one; two blocks on an SM fill a part of each other's waits (measured on an H200:
+    1.9 to 2.2 times the forward up to 64 channels, 1.57 with 256)."""
     few = seconds(nn.BatchNorm2d(channels), 256, channels, 56, 56, device="h200-sxm")
     many = seconds(nn.BatchNorm2d(1024), 256, 1024, 56, 56, device="h200-sxm")
     per_element = few["forward", "norm"] / channels / (many["forward", "norm"] / 1024)
