@@ -30,7 +30,7 @@ def test_interpolation_has_a_thread_for_each_pixel_in_eager_mode() -> None:
         x = x.to(memory_format=torch.channels_last) if last else x
         t = trace.trace(nn.Upsample(scale_factor=2, mode=mode).eval(), [x], dtype="fp32", device_kind="gpu")
         found = list(kernels.build(t, "eager", "gpu"))[-1].access
-        return found.serial, found.threads
+        return found.serial, found.abreast
 
     assert turns("bilinear") == turns("bicubic") == (16, 196)
     # spread over all elements

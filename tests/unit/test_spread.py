@@ -58,6 +58,16 @@ def test_runtimes_and_training_are_apart() -> None:
     assert found.model["gpu_eager"] < 0.1 < found.model["gpu_compiled"] < 0.25 < found.model["training"]
 
 
+def test_what_training_steps_are_off_beyond_the_forwards_is_the_models() -> None:
+    forward, step = table("t4", 0.1, 0.03), table("t4", 0.3, 0.03, training=True)
+    both = spread.doubts([forward, step])
+    assert both.device == spread.doubts([forward]).device
+    # eight of ten of N(0.2, 0.03) lie within 0.225 of nothing
+    assert both.model["training"] == pytest.approx(0.225 / 1.28, rel=0.1)
+    # alone, as by a device of which nothing else is known
+    assert spread.doubts([step]).model["training"] == pytest.approx(0.03, rel=0.2)
+
+
 def test_middles_further_off_widen_the_device() -> None:
     names = ("t4", "rtx-3090", "rtx-4090", "h100-sxm", "v100-sxm2", "p100-pcie")
     near = spread.doubts([table(name, 0.01, 0.05) for name in names])
