@@ -144,7 +144,7 @@ class Passes:
         numbers = []
         for i, kernel in enumerate(kernels):
             moved = features.moved(kernel, before, i)
-            what = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads
+            what = kernel.klass, kernel.op, kernel.phase, kernel.dtype, kernel.flops, kernel.macs, *moved[:3], *moved.reads
             records = kernel.whole, kernel.products, kernel.access, kernel.loop
             key = (*what, *map(identity, records))
             number = same.get(key)

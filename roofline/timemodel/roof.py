@@ -77,7 +77,7 @@ class _Known:
     def cost(self, kernel: Kernel, moved: features.Moved) -> _Cost:
         # blocks repeat, and with them what their kernels move and cost
         what = kernel.klass, kernel.op, kernel.dtype, kernel.flops, kernel.macs, kernel.whole, kernel.products
-        key = *what, kernel.access, kernel.loop, *moved[:3], *moved.reads
+        key = *what, kernel.phase, kernel.access, kernel.loop, *moved[:3], *moved.reads
         found = self.costs.get(key)
         if found is None:
             top, machine, plain = self._unit(kernel)

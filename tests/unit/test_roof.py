@@ -90,6 +90,9 @@ def test_the_host_issues_a_cast_sooner_and_a_gradient_later_than_an_operator_of_
     assert each("_to_copy") == pytest.approx(c.call_cast, rel=0.02)
     assert each("_to_copy", "backward") == pytest.approx(c.call_cast, rel=0.02)
     assert each("threshold_backward", "backward") == pytest.approx(c.call_later, rel=0.02)
+    # also where a pass has both of what is alike otherwise
+    both = roof.place([*[stream(1024)] * 400, *[replace(stream(1024), phase="backward")] * 400], gpu)
+    assert sum(p.time_s for p in both[400:]) / 400 / gpu.host.value == pytest.approx(c.call_later, rel=0.02)
     # no engine stands between generated kernels of a backward pass
     assert each("relu", "backward", Loop()) == pytest.approx(1, rel=0.02)
 
