@@ -146,7 +146,7 @@ def waiting(a: Analysis) -> str:
     issued = sum("host" in k.time_by_component for k in a.kernels)
     behind = sum(map(hidden, a.kernels))
     # the number that `explain` tells: what starting takes is in it
-    idle = sum(k.overhead_s for k in a.kernels)
+    idle = t.waiting_s
     most = "" if host - behind > 0.98 * idle else "most of it "
     words = (
         f"for {_part(idle, t.time_s)} the GPU stands idle, {most}waiting for Python, which needs {seconds(host / issued)} "

@@ -91,21 +91,17 @@ def github(found: Sequence[Verdict]) -> str:
     request."""
     lines = []
     for v in found:
-        where = v.file
-
-        def mark(level: str, line: int, message: str, where: str = where, v: Verdict = v) -> None:
-            lines.append(annotation(level, where, line, "roofline budget", f"{v.title}: {message}"))
-
+        said: list[tuple[str, str, int, str]] = []
         if v.note:
-            mark("warning", v.line, v.note)
+            said.append(("warning", v.file, v.line, v.note))
         if v.error:
-            mark("error", v.line, f"not checked: {v.error}")
+            said.append(("error", v.file, v.line, f"not checked: {v.error}"))
         for f in v.findings:
             if not f.ok:
-                level = "error" if f.broken else "warning"
-                mark(level, f.line, f"{f.key}: {words(f)}")
+                said.append(("error" if f.broken else "warning", v.file, f.line, f"{f.key}: {words(f)}"))
                 if v.source:
-                    mark("notice", v.source_line, f"{f.key}: {words(f)}", v.source)
+                    said.append(("notice", v.source, v.source_line, f"{f.key}: {words(f)}"))
+        lines += [annotation(level, file, line, "roofline budget", f"{v.title}: {told}") for level, file, line, told in said]
     return "".join(lines)
 
 
