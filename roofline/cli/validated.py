@@ -11,7 +11,7 @@ from roofline.cli.terminal import note, out, out_json, progress
 from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.timemodel import constants
-from roofline.validation import operator_tables, validate
+from roofline.validation import model_tables, operator_tables, validate
 from roofline.validation.model_tables import Reading
 from roofline.views import files, validation
 
@@ -42,6 +42,11 @@ def command(
     if more.uncertainty is not None:
         raise UsageError("--uncertainty is told by devices that are left out: give --leave-out too")
     _check_files(plot, fit, len(paths), json)
+    if plot is not None and operator_tables.recognise(paths[0]) is None and len(ways := model_tables.parts(paths[0], how)) > 1:
+        named = "; ".join(part.table.name for part in ways)
+        raise UsageError(
+            f"-o draws rows that were measured in one way, and there are {len(ways)} ({named}): give a table of each"
+        )
     numbers = constants.asked() if more.constants is None else constants.read(more.constants)
     with progress() as show:
         if fit is not None:
@@ -60,7 +65,7 @@ def command(
                     operator_tables.run(path.name, single, target, limit=how.limit, seed=how.seed, constants=numbers)
                 )
             else:
-                results.append(validate.run(path, target, how, cache=cache, jobs=jobs, progress=show, constants=numbers))
+                results += validate.run(path, target, how, cache=cache, jobs=jobs, progress=show, constants=numbers)
     if plot is not None:
         chart = validation.scatter(results[0][0], results[0][1], plot)
         files.write_all({plot: chart})

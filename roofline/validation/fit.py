@@ -85,10 +85,9 @@ def constants_of(
             data.append(_operators(path.name, records, target, limit, given.seed))
             say(f"{path.name}: {len(data[-1].seconds)} rows")
             continue
-        how = model_tables.setting(path.name, given)
-        rows = model_tables.sample(model_tables.read(path, given.columns).rows, limit, given.seed)
-        say(f"{path.name}: {len(rows)} rows")
-        data.append(_measured(rows, how, target, Cache(enabled=cache), say))
+        for part in model_tables.parts(path, replace(given, limit=limit)):
+            say(f"{part.table.name}: {len(part.table.rows)} rows")
+            data.append(_measured(part.table.rows, part.how, target, Cache(enabled=cache), say))
     begin = start or constants.shipped()
     found, loss = minimise(data, getattr(begin, kind), say, getattr(near or begin, kind))
     say(f"loss {loss:.4f}")
@@ -97,13 +96,16 @@ def constants_of(
 
 def family(pairs: Sequence[tuple[Path, Device]], given: Reading = AS_NAMED) -> str:
     """The set of constants that tables are of (constants.family). Raises UsageError where they are of several."""
-    kinds = {
-        constants.family(d, "eager" if operator_tables.recognise(path) else model_tables.setting(path.name, given).runtime)
-        for path, d in pairs
-    }
+    kinds = {constants.family(d, how) for path, d in pairs for how in _runtimes(path, given)}
     if len(kinds) != 1:
         raise UsageError("GPUs, CPUs and eager CPU runs have constants of their own: fit one kind at a time")
     return kinds.pop()
+
+
+def _runtimes(path: Path, given: Reading) -> set[str]:
+    if operator_tables.recognise(path):
+        return {"eager"}
+    return {part.how.runtime for part in model_tables.parts(path, given)}
 
 
 def _measured(rows: Sequence[model_tables.Row], how: model_tables.Setting, target: Device, store: Cache, say: Say) -> Measured:

@@ -14,10 +14,9 @@ from roofline import pipeline, units
 from roofline.analysis import memory
 from roofline.cache.store import Cache
 from roofline.devices.device import Device
-from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError, nearest
 from roofline.kernels import build
-from roofline.records import RUNTIMES, Trace
+from roofline.records import Trace
 from roofline.request import OPTIMIZERS, SIZES, Request, made
 from roofline.validation import model_tables, validate
 from roofline.validation.known import Timed, fit
@@ -157,35 +156,19 @@ def table(path: Path, given: Reading) -> list[Question]:
 
 
 def _of_row(row: Row, record: model_tables.Record, path: Path, given: Reading) -> Question:
-    named = model_tables.setting(path.name, given)
-    dtype, runtime, layout = (
-        _cell(record, name, among, path, getattr(given, name)) or getattr(named, name)
-        for name, among in (("dtype", SETTINGS), ("runtime", RUNTIMES), ("layout", model_tables.LAYOUTS))
-    )
-    mode = _cell(record, "mode", ("inference", "training"), path, None)
-    options: dict[str, Any] = {"dtype": dtype, "runtime": runtime, "batch": row.batch}
-    what = f"{row.model} -b {row.batch} --dtype {dtype}"
+    how = model_tables.told(record, path, given)
+    options: dict[str, Any] = {"dtype": how.dtype, "runtime": how.runtime, "batch": row.batch}
+    what = f"{row.model} -b {row.batch} --dtype {how.dtype}"
     if row.size:
         options["resolution"] = row.size
         what += f" --resolution {row.size}"
-    if runtime != "eager":
-        what += f" --runtime {runtime}"
-    if mode == "training" or (mode is None and named.training):
-        optimizer = _cell(record, "optimizer", OPTIMIZERS, path, None)
+    if how.runtime != "eager":
+        what += f" --runtime {how.runtime}"
+    if how.training:
+        optimizer = model_tables.cell(record, "optimizer", OPTIMIZERS, path)
         options |= {"training": True, **({"optimizer": optimizer} if optimizer else {})}
         what += " --training"
-    return Question(what, row.seconds, row.model, options, layout, row)
-
-
-def _cell(record: model_tables.Record, name: str, among: Sequence[str], path: Path, given: str | None) -> str | None:
-    """What a column of the table says; nothing where there is none, or the command line says it."""
-    text = record.get(name, "")
-    if given or not text:
-        return given
-    if text.lower() not in among:
-        hint = nearest(text, among) or f"; use one of {', '.join(among)}"
-        raise UsageError(f"{path.name}: line {record.line}: unknown {name} {text!r}{hint} (or say --{name} for all rows)")
-    return text.lower()
+    return Question(what, row.seconds, row.model, options, how.layout, row)
 
 
 # ------------------------------------------------------------------------------------------------ kernels

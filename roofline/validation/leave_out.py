@@ -94,9 +94,9 @@ def run(
             numbers = fitted(rest, kind, say, given, cache=cache)
             for path, target in (pair for pair in mine if fit.family([pair], given) == kind):
                 # in this process: a fit leaves threads behind, and processes that are forked then may wait for them for ever
-                result, rows = validate.run(path, target, given, cache=cache, jobs=1, progress=say, constants=numbers)
-                found.append((left_out(result, rows), rows))
-                tables.append(Left(target, result.runtime, result.mode == "training", rows))
+                parts = validate.run(path, target, given, cache=cache, jobs=1, progress=say, constants=numbers)
+                found += [(left_out(result, rows), rows) for result, rows in parts]
+                tables += [Left(target, result.runtime, result.mode == "training", rows) for result, rows in parts]
     if not found:
         raise UsageError("\n".join(["no device can be left out: tables of models of two devices of a kind are needed", *notes]))
     return Report(left_out=[one for one, _ in found], clusters=_clusters(found), notes=notes), tables
@@ -105,8 +105,13 @@ def run(
 def _learnt(pairs: list[tuple[Path, Device]], given: Reading) -> list[tuple[Path, Device]]:
     """The tables to fit on. Those of training steps are predicted alone, as by the shipped constants: gradients have none of
     their own, and what a step's tell of them would go into forwards. Where there is nothing else they are fitted on."""
-    forward = [(p, d) for p, d in pairs if operator_tables.recognise(p) or not model_tables.setting(p.name, given).training]
+    forward = [(p, d) for p, d in pairs if operator_tables.recognise(p) or not _steps(p, given)]
     return forward or pairs
+
+
+def _steps(path: Path, given: Reading) -> bool:
+    """Whether a table has training steps and nothing else."""
+    return all(part.how.training for part in model_tables.parts(path, given))
 
 
 def rounded(found: Family) -> Family:

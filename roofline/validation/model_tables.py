@@ -1,7 +1,8 @@
 """Tables of measured times: what each row ran, and how long it took.
 
 timm's CSVs are known by their columns, and say in their file names which precision, layout and compiler they were measured
-with. Any other CSV is read with a column mapping.
+with. Any other CSV is read with a column mapping. What a table says of its rows one by one (dtype, layout, runtime, mode)
+comes before its name, and what the command line says before both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from msgspec import Struct
 from roofline import files
 from roofline.dtypes import SETTINGS
 from roofline.errors import UsageError, close, nearest
+from roofline.records import RUNTIMES
 
 # what we call a column -> timm's names for it
 _TIMM = {
@@ -33,6 +35,7 @@ _NEEDED = ("model", "ms")
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 LAYOUTS = ("nchw", "nhwc")
+MODES = ("inference", "training")
 
 
 class Row(Struct, frozen=True):
@@ -76,6 +79,13 @@ class Table(Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
+class Part(Struct, frozen=True):
+    """The rows of a table that were measured in one way."""
+
+    how: Setting
+    table: Table
+
+
 class Reading(Struct, frozen=True):
     """How tables are read: what they do not say of themselves, and which of their rows."""
 
@@ -107,6 +117,59 @@ def setting(name: str, given: Reading) -> Setting:
         bool(words & {"train", "training"}) if given.training is None else given.training,
         torch >= 2,
     )
+
+
+def told(record: Record, path: Path, given: Reading) -> Setting:
+    """What a row says of itself (columns dtype, layout, runtime, mode), where the reading does not; the rest by the file's
+    name. Raises UsageError for a word that is none of them, with its line."""
+    named = setting(path.name, given)
+    dtype, layout, runtime = (
+        cell(record, name, among, path, getattr(given, name)) or getattr(named, name)
+        for name, among in (("dtype", SETTINGS), ("layout", LAYOUTS), ("runtime", RUNTIMES))
+    )
+    mode = None if given.training else cell(record, "mode", MODES, path)
+    return Setting(dtype, layout, runtime, named.training if mode is None else mode == "training", named.fused)
+
+
+def cell(record: Record, name: str, among: Sequence[str], path: Path, given: str | None = None) -> str | None:
+    """What a column of the table says; nothing where there is none, or the command line says it."""
+    text = record.get(name, "")
+    if given or not text:
+        return given
+    if text.lower() not in among:
+        hint = nearest(text, among) or f"; use one of {', '.join(among)}"
+        over = f" (or say --{name} for all rows)" if name in ("dtype", "layout", "runtime") else ""
+        raise UsageError(f"{path.name}: line {record.line}: unknown {name} {text!r}{hint}{over}")
+    return text.lower()
+
+
+def parts(path: Path, given: Reading) -> list[Part]:
+    """A table of models by how its rows were measured, most often one part: the sample that the reading asks for, in the
+    table's order. Steps are taken to be SGD's. Raises UsageError as `read` and `told` do, and for another optimizer."""
+    table = read(path, given.columns, given.own)
+    records = {record.line: record for record in lines(path)}
+    found: dict[Setting, list[Row]] = {}
+    ways = {row.line: told(records[row.line], path, given) for row in table.rows}
+    for row in table.rows:
+        if ways[row.line].training:
+            cell(records[row.line], "optimizer", ("sgd",), path)
+    for row in sample(table.rows, given.limit, given.seed):
+        found.setdefault(ways[row.line], []).append(row)
+    if not found:
+        return [Part(setting(path.name, given), table)]
+    whole = [_words(how) for how in found]
+    differ = [{words[i] for words in whole} for i in range(len(whole[0]))]
+    out: list[Part] = []
+    for (how, rows), words in zip(found.items(), whole, strict=True):
+        apart = ", ".join(word for word, among in zip(words, differ, strict=True) if len(among) > 1)
+        # lines that cannot be read belong to no part: they are said once
+        said = () if out else table.skipped
+        out.append(Part(how, Table(f"{table.name} ({apart})" if apart else table.name, tuple(rows), said, table.notes)))
+    return out
+
+
+def _words(how: Setting) -> tuple[str, str, str, str]:
+    return how.dtype, how.layout, how.runtime, MODES[how.training]
 
 
 def lines(path: Path) -> list[Record]:

@@ -213,14 +213,18 @@ def run(
     jobs: int | None = None,
     progress: Progress | None = None,
     constants: Constants | None = None,
-) -> tuple[Validation, list[Prediction]]:
-    """Validate one table of models. Raises UsageError for a table or a setting that cannot be."""
-    measured = model_tables.setting(path.name, how)
-    table = model_tables.read(path, how.columns, how.own)
-    _check(measured, target)
-    rows = model_tables.sample(table.rows, how.limit, how.seed)
-    found, skipped = predict(rows, measured, target, cache=cache, jobs=jobs, progress=progress, constants=constants)
-    return summarise(table.name, measured, target, found, [*table.skipped, *skipped], table.notes), found
+) -> list[tuple[Validation, list[Prediction]]]:
+    """Validate one table of models: for each way in which its rows were measured, errors and rows. Raises UsageError for a
+    table or a setting that cannot be."""
+    parts = model_tables.parts(path, how)
+    for part in parts:
+        _check(part.how, target)
+    out = []
+    for part in parts:
+        measured, table = part.how, part.table
+        found, skipped = predict(table.rows, measured, target, cache=cache, jobs=jobs, progress=progress, constants=constants)
+        out.append((summarise(table.name, measured, target, found, [*table.skipped, *skipped], table.notes), found))
+    return out
 
 
 def _check(how: Setting, target: Device) -> None:

@@ -107,6 +107,22 @@ class TestErrors:
         assert v["spearman"] == pytest.approx(float(np.corrcoef(*ranks)[0, 1]))
         assert v["spearman"] < 1, "the factors were to change the order"
 
+    def test_each_row_is_predicted_as_it_was_measured(self, t4: list[Prediction], tmp_path: Path, capsys: Capture) -> None:
+        """Rows of two dtypes in one file: every one is our own prediction in its dtype, so no error is left."""
+        halves = predictions("t4", Setting("amp", "nchw", "eager"))
+        both = [
+            (*row[:4], dtype) for found, dtype in ((t4, "fp32"), (halves, "amp")) for row in lines(found, [1.0] * len(found))
+        ]
+        path = write(tmp_path / "times.csv", both[::3], (*HEADER[:-1], "dtype"))
+        one, other = document(capsys, path, "-d", "t4")["validations"]
+        assert [(v["table"], v["dtype"], v["rows"]) for v in (one, other)] == [
+            ("times.csv (fp32)", "fp32", 3),
+            ("times.csv (amp)", "amp", 3),
+        ]
+        assert max(one["mean_ape"], other["mean_ape"]) < 1e-9
+        assert document(capsys, path, "-d", "t4", "--dtype", "fp32")["mean_ape"] > 0.1
+        assert "give a table of each" in refused(capsys, path, "-d", "t4", "-o", tmp_path / "x.png")
+
     def test_the_baselines_are_those_of_a_plain_roofline_and_of_flops(
         self, table: Path, t4: list[Prediction], capsys: Capture
     ) -> None:

@@ -38,6 +38,46 @@ def test_options_override_the_file_name() -> None:
     assert (how.dtype, how.layout, how.runtime) == ("fp32", "nchw", "eager")
 
 
+def test_rows_tell_their_own_setting(tmp_path: Path) -> None:
+    """A table of several settings comes apart, by what differs; a cell that is empty goes by the file's name."""
+    text = "model,dtype,mode,runtime,ms\na,fp32,,,1\nb,AMP,,compiled,2\nc,,inference,eager,3\nd,fp32,,eager,4\ne,x,,,0\n"
+    path = write(tmp_path, text)
+    first, other, third = model_tables.parts(path, model_tables.Reading())
+    assert [row.model for part in (first, other, third) for row in part.table.rows] == ["a", "d", "b", "c"]
+    assert first.how == model_tables.Setting("fp32", "nhwc", "eager")
+    assert other.how == model_tables.Setting("amp", "nhwc", "compiled")
+    assert [part.table.name.partition(" ")[2] for part in (first, other, third)] == [
+        "(fp32, eager)",
+        "(amp, compiled)",
+        "(amp, eager)",
+    ]
+    # the line that is no time is said once
+    assert [len(part.table.skipped) for part in (first, other, third)] == [1, 0, 0]
+    # ... and the command line is stronger than columns
+    (whole,) = model_tables.parts(path, model_tables.Reading("bf16", None, "eager"))
+    assert whole.how.dtype == "bf16"
+    assert whole.table.name == path.name
+    assert len(whole.table.rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("model,dtype,ms\na,fp33,1\n", "line 2: unknown dtype 'fp33'"),
+        (
+            "model,runtime,ms\na,eager,1\nb,inductor,1\n",
+            "line 3: unknown runtime 'inductor'; use one of .*--runtime for all rows",
+        ),
+        ("model,layout,ms\na,nchww,1\n", "line 2: unknown layout 'nchww'"),
+        ("model,mode,ms\na,train,1\n", "line 2: unknown mode 'train'"),
+        ("model,mode,optimizer,ms\na,training,adam,1\n", "line 2: unknown optimizer 'adam'; use one of sgd"),
+    ],
+)
+def test_a_setting_that_is_not_known_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        model_tables.parts(write(tmp_path, text), model_tables.Reading())
+
+
 def test_rows_in_seconds(tmp_path: Path) -> None:
     table = model_tables.read(write(tmp_path, HEADER + "resnet50,224,3219.06,318.095,1024,25.56\n"))
     assert table.rows == (model_tables.Row("resnet50", 224, 1024, 0.318095, 25.56, 2),)
