@@ -176,8 +176,33 @@ def fresh(t: torch.Tensor, **kwargs: Any) -> list[Meta] | None:
     return [like] if like else None
 
 
+def softmax(x: torch.Tensor, dim: int, wider: Any = None) -> list[Meta] | None:
+    """Row-major, of which tensor ever; one that also changes the type is left to torch."""
+    fitting = x.dim() and -x.dim() <= dim < x.dim() and x.dtype.is_floating_point
+    return [_like(x)] if fitting and not wider else None
+
+
 def softmax_backward(gradient: torch.Tensor, output: torch.Tensor, dim: int, dtype: torch.dtype) -> list[Meta] | None:
     return [_like(gradient, dtype)] if gradient.is_contiguous() and output.is_contiguous() else None
+
+
+def cpu_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any, **__: Any) -> list[Meta] | None:
+    """Like the queries, dense in their own order, and for each of them the logarithm of the sum of its exponentials."""
+    b, h, length, width = q.shape if q.dim() == 4 else (0, 0, 0, 0)
+    if not q.numel() or k.shape != v.shape or k.shape != (b, h, k.shape[-2], width) or not q.dtype == k.dtype == v.dtype:
+        return None
+    like = pointwise(q)
+    wide = torch.float32 if q.dtype in (torch.float16, torch.bfloat16) else q.dtype
+    return [*like, ((b, h, length), (h * length, 1, h), wide)] if like else None
+
+
+def cpu_attention_backward(
+    gradient: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any, **__: Any
+) -> list[Meta] | None:
+    """All three lie as [batch, length, head, width], however queries, keys and values do."""
+    if cpu_attention(q, k, v) is None or gradient.shape != q.shape or gradient.dtype != q.dtype:
+        return None
+    return [((b, h, n, e), (h * n * e, e, h * e, 1), q.dtype) for b, h, n, e in (t.shape for t in (q, k, v))]
 
 
 # Elementwise in the gradient and what was kept of the forward, but not all tagged so.
@@ -201,9 +226,12 @@ GRADIENTS: dict[str, Rule] = {
     "aten.native_batch_norm_backward.default": batch_norm_backward,
     "aten.native_layer_norm.default": layer_norm,
     "aten.native_layer_norm_backward.default": layer_norm_backward,
+    **{f"aten.{name}": softmax for name in ("softmax.int", "log_softmax.int", "_softmax.default", "_log_softmax.default")},
     "aten._softmax_backward_data.default": softmax_backward,
     "aten.sum.dim_IntList": reduce,
     "aten.sum.default": lambda x, **kw: reduce(x, None, False, **kw),
+    "aten._scaled_dot_product_flash_attention_for_cpu.default": cpu_attention,
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": cpu_attention_backward,
     "aten._foreach_sqrt.default": foreach,
     "aten.empty_like.default": fresh,
     "aten.zeros_like.default": fresh,

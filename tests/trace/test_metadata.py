@@ -444,6 +444,16 @@ for _shape in ((2, 4, 6, 5), (1, 4, 6, 5), (2, 4, 1, 3), (1, 4, 5, 1), (2, 4, 3,
         *(("cat", ([one, _x], d)) for one in (_x, _g) for d in (0, 1, -1)),
         *(("stack", ([one, one], d)) for one in (_g, _g.transpose(1, 2)) for d in (0, 2)),
     ]
+for _x in (
+    torch.rand(2, 3, 4),
+    torch.rand(2, 3, 4).mT,
+    torch.rand(2, 4, 6, 5).to(memory_format=LAST[2]),
+    torch.rand(3).bfloat16(),
+):
+    BACKWARD += [
+        (f"{name}softmax{rest}", (_x, -1, *no))
+        for name, rest, *no in (("_", "", False), ("_log_", "", False), ("", ".int"), ("log_", ".int"))
+    ]
 _part = torch.rand(2, 8, 6, 5).to(memory_format=LAST[2])[:, 2:6]  # a branch's half of the channels
 BACKWARD += [
     ("native_batch_norm", (_part, _b, _b, _b.clone(), _b.clone(), True, 0.1, 1e-5)),
@@ -462,6 +472,25 @@ for _args in (((2, 3, 9, 8), [3, 2]), ((2, 3, 10, 9), [3], [2], [1], [1], True),
     if _x.shape[1] > 1:
         _x, _places = _x.to(memory_format=LAST[2]), _places.to(memory_format=LAST[2])
         BACKWARD.append(("max_pool2d_with_indices_backward", (_y, _x, *_filled, _places)))
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> list[tuple[str, tuple[Any, ...]]]:
+    """A CPU's kernel, and its backward: of a gradient as the result lies, and of one that is expanded of one number."""
+    name = "_scaled_dot_product_flash_attention_for_cpu"
+    y, lse = getattr(torch.ops.aten, name).default(q, k, v, attn_mask=mask)
+    gradients = torch.ones_like(y), torch.ones((), dtype=y.dtype).expand(y.shape)
+    return [(name, (q, k, v)), *((f"{name}_backward", (g, q, k, v, y, lse, 0.0, False)) for g in gradients)]
+
+
+for _kind in (torch.float32, torch.bfloat16, torch.float64):
+    _packed = torch.rand(5, 2, 3, 4, 8).to(_kind).permute(2, 1, 3, 0, 4)  # as a transformer's one projection gives them
+    BACKWARD += _attention(*_packed)
+    BACKWARD += _attention(*torch.rand(3, 2, 4, 5, 8).to(_kind))
+for _shape in ((1, 1, 1, 1), (2, 1, 5, 8), (2, 4, 1, 8), (1, 4, 5, 8), (2, 4, 5, 1)):
+    _q = torch.rand(_shape)
+    BACKWARD += _attention(_q, *torch.rand(2, *_shape[:2], 7, _shape[3]))
+    BACKWARD += _attention(_q.transpose(1, 2).contiguous().transpose(1, 2), *[torch.rand(*_shape[:2], 7, _shape[3])] * 2)
+    BACKWARD += _attention(*torch.rand(_shape[2], 3, *_shape[:2], _shape[3]).permute(1, 2, 3, 0, 4))
 
 
 @pytest.mark.parametrize(("name", "args"), BACKWARD, ids=[f"{name}-{i}" for i, (name, _) in enumerate(BACKWARD)])
@@ -503,6 +532,12 @@ def test_backward_rules_answer_what_real_kernels_do(name: str, args: tuple[Any, 
         ("native_dropout", (e(3, 4), 0.5, False)),
         ("native_dropout", (e(3, 0), 0.5, True)),
         ("native_dropout_backward", (e(3, 4), e(4, 3), 2.0)),
+        ("_softmax", (e(3, 4, dtype=torch.float16), -1, True)),
+        ("_softmax", (e(3, 4), 2, False)),
+        ("_scaled_dot_product_flash_attention_for_cpu", (e(2, 4, 5, 8), *[e(2, 2, 5, 8)] * 2)),
+        ("_scaled_dot_product_flash_attention_for_cpu", (e(2, 4, 5, 8), e(2, 4, 5, 8), e(2, 4, 5, 6))),
+        ("_scaled_dot_product_flash_attention_for_cpu", (e(4, 5, 8), e(4, 5, 8), e(4, 5, 8))),
+        ("_scaled_dot_product_flash_attention_for_cpu_backward", (e(2, 4, 6, 8), *[e(2, 4, 5, 8)] * 3)),
     ],
 )
 def test_backwards_that_do_not_fit_are_left_to_torch(name: str, args: tuple[Any, ...]) -> None:
@@ -536,6 +571,8 @@ def test_norms_of_vectors_and_training_import_no_symbolic_shapes() -> None:
         "net = Sequential(Conv2d(3, 4, 3), BatchNorm2d(4), *pools, Dropout(), Flatten(), Linear(36, 9))\n"
         "for optimizer, last in (('sgd', False), ('adam', True)):\n"
         "    trace(net, [torch.rand(2, 3, 32, 32)], optimizer=optimizer, channels_last=last)\n"
+        "trace(Softmax(-1), [torch.rand(2, 8)])\n"
+        "import roofline\nroofline.analyze('vit_b_16', device='i9-10940x', training=True, batch=1, cache=False)\n"
         "sys.exit('sympy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=250).returncode == 0
