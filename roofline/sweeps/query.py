@@ -63,7 +63,7 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
     rows = len(table["key"])
     if question.own:
         _join(table, question.own)
-    test = where.tests(question.where, table) if question.where else None
+    test, said = where.tests(question.where, table) if question.where.strip() else (None, [])
     asks_status = any(name in ("status", "error") for name in where.named(question.where))
     usable = [i for i in range(rows) if asks_status or table["status"][i] == OK]
     left = [i for i in usable if test(i)] if test else usable
@@ -74,6 +74,7 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
         if len(usable) < rows
         else []
     )
+    notes += said
     if any(name.startswith("energy") for name in _asked_for(question, table)):
         notes += _no_energy(table, usable)
     front = own.front(question.pareto, _own_columns(question)) if question.pareto else None

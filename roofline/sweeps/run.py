@@ -24,6 +24,15 @@ from roofline.sweeps.store import Store
 MOST_MODELS, SHARDS = 16, 64
 
 
+class Reason(Struct, frozen=True, kw_only=True):
+    """Why rows have no numbers, and of which models; the devices too where it is theirs."""
+
+    status: str
+    error: str
+    models: tuple[str, ...]
+    devices: tuple[str, ...]
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """What a sweep came to."""
 
@@ -35,6 +44,8 @@ class Report(Struct, frozen=True, kw_only=True):
     # of the rows that were asked for, by how they ended, and the first few of those that have no numbers
     statuses: dict[str, int]
     failures: list[Row]
+    # of all rows of this run that have no numbers, those that say the same together
+    reasons: list[Reason]
     seconds: float
 
 
@@ -104,9 +115,12 @@ def sweep(
     state.since = time.monotonic()
     statuses: Counter[str] = Counter()
     failures: list[Row] = []
+    why: _Why = {}
     for _, rows in _worked(shards, engine, store, state, progress):
         statuses.update(row.status for row in rows)
-        failures += [row for row in rows if row.status != OK][: max(0, 200 - len(failures))]
+        without = [row for row in rows if row.status != OK]
+        failures += without[: max(0, 200 - len(failures))]
+        _explained(without, why)
     store.finish()
     again = {key for shard in shards for task in shard.tasks for each in task.wanted for _, key in each}
     asked = [key for each in wanted.values() for keys in each for key in keys]
@@ -120,6 +134,7 @@ def sweep(
         apart=apart,
         statuses=dict(statuses),
         failures=failures,
+        reasons=[Reason(status=s, error=e, models=tuple(m), devices=tuple(d)) for (s, e), (m, d) in why.items()],
         seconds=time.monotonic() - began,
     )
 
@@ -191,6 +206,21 @@ def _shards(grid: Grid, wanted: dict[str, list[list[str]]], there: dict[str, _Th
     size = max(1, min(MOST_MODELS, len(wanted) // SHARDS))
     shards = [_Shard(_name(new[i : i + size]), new[i : i + size]) for i in range(0, len(new), size)]
     return shards + [_Shard(path.stem, tasks, path) for path, tasks in again.items()]
+
+
+# (status, error) -> models, and devices where it is theirs, in order.
+_Why = dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]]
+
+
+def _explained(rows: Iterable[Row], why: _Why) -> None:
+    """Add rows without numbers to what is known of why. What a device lacks is said without its name."""
+    for row in rows:
+        its_own = row.device in row.error
+        error = row.error.replace(row.device, "the device").partition(": ")[0] if its_own else row.error
+        models, devices = why.setdefault((row.status, error), ({}, {}))
+        models[row.model] = None
+        if its_own:
+            devices[row.device] = None
 
 
 def _name(tasks: Iterable[Task]) -> str:

@@ -121,8 +121,8 @@ class Store:
         try:
             with suppress(FileExistsError):
                 self.folder.mkdir(parents=True)
-            if self.folder.is_file():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            if not self.folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from None
         if self.folder.exists() and not os.access(self.folder, os.W_OK):
@@ -198,7 +198,7 @@ class Store:
                 file = open(lock, "w")  # noqa: SIM115  # held to the end
             except (FileNotFoundError, FileExistsError):
                 # gone between two steps, unless something else is in its place
-                if self.folder.parent.is_dir() and not self.folder.is_file():
+                if self.folder.parent.is_dir() and (self.folder.is_dir() or not self.folder.exists()):
                     continue
                 return None
             except OSError:

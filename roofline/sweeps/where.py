@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from roofline import units
 from roofline.analysis import metrics
 from roofline.errors import UsageError, nearest
+from roofline.sweeps.formats import types
 
 # Whether the row with that number meets it.
 Test = Callable[[int], bool]
@@ -26,6 +27,8 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
 }
 _TOKEN = re.compile(r"""\s*(?: (\() | (\)) | (<=|>=|!=|==|<|>|=) | "([^"]*)" | '([^']*)' | ([^\s()<>=!"']+) )""", re.VERBOSE)
+# Those that people forget, and mean thousandths or millions of.
+_UNITS = ("s", "B", "J")
 _WORDS = ("and", "or", "not")
 
 
@@ -35,12 +38,15 @@ class _Token(NamedTuple):
     text: str
 
 
-def tests(text: str, columns: Mapping[str, Column]) -> Test:
-    """The condition over columns by name. Raises UsageError that says what was expected, and the nearest column."""
+def tests(text: str, columns: Mapping[str, Column]) -> tuple[Test, list[str]]:
+    """The condition over columns by name, and what is to be said of how it was read.
+
+    Raises UsageError that says what was expected, and the nearest column.
+    """
     parser = _Parser(_tokens(text), columns, text)
     found = parser.any_of()
     parser.end()
-    return found
+    return found, parser.notes
 
 
 def named(text: str) -> list[str]:
@@ -53,7 +59,13 @@ def _tokens(text: str) -> list[_Token]:
     while text[at:].strip():
         match = _TOKEN.match(text, at)
         if match is None:
-            raise UsageError(f"--where {text!r}: {text[at:].strip()[:20]!r} is nothing that can stand there")
+            rest = text[at:].strip()
+            why = (
+                f"the quote before {rest[1:21]} is not closed"
+                if rest[0] in "\"'"
+                else f"{rest[:20]!r} is nothing that can stand there"
+            )
+            raise UsageError(f"--where {text!r}: {why}")
         left, right, compare, double, single, word = match.groups()
         if left or right:
             found.append(_Token(left or right, ""))
@@ -70,6 +82,7 @@ def _tokens(text: str) -> list[_Token]:
 class _Parser:
     def __init__(self, tokens: list[_Token], columns: Mapping[str, Column], text: str) -> None:
         self.tokens, self.columns, self.text, self.at = tokens, columns, text, 0
+        self.notes: list[str] = []
 
     def fail(self, why: str) -> UsageError:
         return UsageError(f'--where {self.text!r}: {why}\nexpected such as "params < 10 M and time < 5 ms and device = t4"')
@@ -137,13 +150,18 @@ class _Parser:
         self.at += 1
         return column(token.text, self.columns, "--where")
 
+    def kind(self, name: str) -> type:
+        """Of what a column holds: of a sweep's own as declared, of the caller's own as its first value is."""
+        return types().get(name) or next((type(cell) for cell in self.columns[name] if cell is not None), str)
+
     def compared(self, name: str, sign: str, value: list[_Token]) -> Test:
         cells, compare = self.columns[name], _COMPARE[sign]
         text = " ".join(token.text for token in value)
+        kind = self.kind(name)
         if len(value) == 1 and value[0].kind == "word" and value[0].text in self.columns:
             other = self.columns[value[0].text]
-            return lambda i: cells[i] is not None and other[i] is not None and compare(cells[i], other[i])
-        kind = next((type(cell) for cell in cells if cell is not None), str)
+            if (kind is str) == (self.kind(value[0].text) is str):  # "bound = memory" is the word, not the share of that name
+                return lambda i: cells[i] is not None and other[i] is not None and compare(cells[i], other[i])
         if kind is bool:
             if text.lower() not in ("true", "false") or sign not in ("=", "==", "!="):
                 raise self.fail(f"{name} is true or false")
@@ -152,11 +170,17 @@ class _Parser:
         if kind is str:
             if sign not in ("=", "==", "!="):
                 raise self.fail(f"{name} is text: ask for {name} = {text} or {name} != {text}, where * stands for anything")
-            return lambda i: fnmatchcase(str(cells[i]), text) is (sign != "!=")
+            if not re.search(r"[*?\[]", text) and text not in (known := set(map(str, cells))):
+                hint = nearest(text, sorted(known)) or nearest(text.lower(), sorted(known))
+                self.notes.append(f"no row has {name} = {text or repr('')}{hint}")
+            return lambda i: fnmatchcase("" if cells[i] is None else str(cells[i]), text) is (sign != "!=")
         try:
             limit = number(name, text)
         except ValueError as error:
             raise self.fail(f"{name}: {error}") from None
+        unit = "s" if name == "host" else of.unit if (of := metric(name)) else ""
+        if limit and unit in _UNITS and re.fullmatch(r"[\d.,_eE+]+", text):
+            self.notes.append(f"{name} {sign} {text} means {text} {unit}: give a unit to say something else")
         return lambda i: isinstance(cells[i], (int, float)) and compare(cells[i], limit)
 
 

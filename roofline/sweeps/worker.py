@@ -18,7 +18,8 @@ from msgspec import Struct
 from roofline.devices.device import Device
 from roofline.isolation import memory
 from roofline.isolation.supervision import die_with_parent
-from roofline.records.sweep import Row
+from roofline.records.sweep import FAILED, Row
+from roofline.sweeps import plan
 from roofline.sweeps.plan import Task
 
 _LENGTH = struct.Struct("<Q")
@@ -90,6 +91,8 @@ def main() -> None:
             rows = work.rows(task, start.devices)
         except Exception as error:  # a fault of this program is one of this model's rows, and no other's
             rows = work.faulty(task, start.devices, error)
+        except KeyboardInterrupt:  # a person's goes to the process that started this one
+            rows = plan.lost(task, start.devices, FAILED, "its code raised KeyboardInterrupt, as Ctrl-C does")
         if os.getpid() != me:  # a model's own fork came back here
             os._exit(0)
         send(answers, Answer(rows, forked=bool(forks)))

@@ -18,15 +18,19 @@ _SHARES = frozenset({"compute", "instructions", "memory", "overhead", "flops_kno
 _COUNTS = frozenset({"batch", "resolution", "tokens", "turns"})
 
 
-def render(found: Found, paint: Painter = PLAIN) -> str:
-    """The table, and what is to be said of it."""
-    text = columns(found.shown, _cells(found), _align(found), paint) if found.met else ""
-    return f"{text}{said(found)}\n" + "".join(f"note: {note}\n" for note in found.notes)
+def render(found: Found, paint: Painter = PLAIN, most: int | None = None) -> str:
+    """The table, and what is to be said of it; no more than so many rows."""
+    cells = _cells(found)
+    text = columns(found.shown, cells[:most], _align(found), paint) if found.met else ""
+    notes = [*found.notes]
+    if most is not None and len(cells) > most:
+        notes.append(f"--top N shows more of them, -o FILE.csv writes all {len(cells):,}")
+    return f"{text}{said(found, most)}\n" + "".join(f"note: {note}\n" for note in notes)
 
 
-def said(found: Found) -> str:
-    """How many rows are left of how many."""
-    shown = len(next(iter(found.columns.values()), []))
+def said(found: Found, most: int | None = None) -> str:
+    """How many rows are left of how many, and how many of them are shown."""
+    shown = len(next(iter(found.columns.values()), [])[:most])
     more = f", {shown:,} shown" if shown < found.met else ""
     return f"{found.met:,} of {found.rows:,} rows{more}"
 

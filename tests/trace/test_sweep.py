@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import roofline
+from roofline import cli
+from roofline.devices.device import Device
 from roofline.errors import OutputError, UsageError
 from roofline.records.sweep import Row
-from roofline.sweeps import grid, plan, run
+from roofline.sweeps import grid, plan, run, work
 from roofline.sweeps.formats import FORMATS
 from roofline.sweeps.pool import Limits
 from roofline.sweeps.store import Store
@@ -50,6 +53,10 @@ class Forks(Good):
     def forward(self, x):
         os.fork()
         return super().forward(x)
+
+class Interrupts(Good):
+    def forward(self, x):
+        raise KeyboardInterrupt
 
 class Raises(Good):
     def forward(self, x):
@@ -171,7 +178,7 @@ def test_rows_of_another_version_are_kept_and_not_mixed(nets: Path, monkeypatch:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is watched in /proc")
 def test_what_a_model_does_to_its_process_costs_that_model(nets: Path) -> None:
-    names = ["Good", "Hangs", "Eats", "Dies", "Forks", "Raises"]
+    names = ["Good", "Hangs", "Eats", "Dies", "Forks", "Interrupts", "Raises"]
     limits = Limits(time=10.0, memory=1500 * 10**6, retries=0)
     began = time.monotonic()
     report = swept(nets / "zoo.jsonl", [f"nets.py:{n}" for n in names], ["t4"], {"inputs": ("2,8",)}, workers=2, limits=limits)
@@ -183,13 +190,75 @@ def test_what_a_model_does_to_its_process_costs_that_model(nets: Path) -> None:
         "Hangs": "timeout",
         "Eats": "memory",
         "Dies": "crashed",
+        "Interrupts": "failed",
         "Raises": "failed",
     }
     assert found["Forks"].flops == found["Good"].flops
-    assert report.rows == 6
+    assert report.rows == 7
+    assert "raised KeyboardInterrupt" in found["Interrupts"].error
     assert "SIGSEGV" in found["Dies"].error
     assert "--time-limit" in found["Hangs"].error
     assert "ValueError: no" in found["Raises"].error
+
+
+def test_what_devices_lack_is_said_once(nets: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five devices and two models: one line that names them; a model's own error names no device."""
+    asked = [
+        "sweep",
+        "mobilenet_v2",
+        "nets.py:Raises",
+        "--workers",
+        "0",
+        "--dtype",
+        "amp",
+        "-d",
+        "raspberry-pi-*",
+        "-o",
+        "zoo.csv",
+    ]
+    assert cli.main(asked) == 3
+    lines = capsys.readouterr().err.splitlines()
+    lacks = [line for line in lines if "bf16" in line]
+    assert len(lacks) == 1
+    assert (
+        "mobilenet_v2 on raspberry-pi-3b-plus, raspberry-pi-4, raspberry-pi-5 and 1 more: refused: the device has no"
+        in lacks[0]
+    )
+    assert sum("ValueError: no" in line for line in lines) == 1
+    assert not any("nets.py:Raises on" in line for line in lines)
+
+
+def test_a_part_without_models_and_a_stop_say_so(
+    nets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["sweep", "mobilenet_v2", "resnet18", "-d", "t4", "--workers", "0", "-o", "zoo.csv"]
+    assert cli.main([*asked, "--shard", "3/3"]) == 0
+    assert "this part has none" in capsys.readouterr().err
+    real, left = work.rows, [0]
+
+    def rows(task: plan.Task, devices: Sequence[Device]) -> list[Row]:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return real(task, devices)
+
+    for first, told in (
+        (0, "the same command begins anew"),
+        (1, "what was whole is in zoo.csv.parts, and the same command goes on"),
+    ):
+        with monkeypatch.context() as stops:
+            stops.setattr(work, "rows", rows)
+            left[0] = first
+            assert cli.main(asked) == 130
+        assert told in capsys.readouterr().err
+    assert cli.main(asked) == 0
+    assert [row.model for row in FORMATS[".csv"].rows(nets / "zoo.csv")] == ["mobilenet_v2", "resnet18"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is no folder")
+def test_a_device_is_no_folder(nets: Path) -> None:
+    with pytest.raises(OutputError, match="Not a directory"):
+        swept(Path("/dev/full"), ["mobilenet_v2"], ["t4"])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,9 @@ def names(zoo: Path, where: str) -> list[str]:
         ("memory > compute and overhead = 25 %", ["small", "wide", "large", "slow", "huge"]),
         ("status != ok", ["lost"]),
         ('error = "*twice*"', ["lost"]),
+        # a word that is a bound and a column too; columns that no row of this sweep has a value in
+        ("bound = memory and params > 5 M", ["wide", "large"]),
+        ("tokens > 3 or host < 5 us", []),
     ],
 )
 def test_a_condition_leaves(zoo: Path, where: str, left: list[str]) -> None:
@@ -151,11 +155,49 @@ def test_a_condition_leaves(zoo: Path, where: str, left: list[str]) -> None:
         ("params > 1 < 5", "compared twice"),
         ("time < -5 ms", "at least 0"),
         ("params < 10 M and", "a column is missing"),
+        ("device = 't4", "quote before t4 is not closed"),
     ],
 )
 def test_a_condition_that_is_none_says_why(zoo: Path, where: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         names(zoo, where)
+
+
+@pytest.mark.parametrize(
+    ("where", "note"),
+    [
+        ("time < 5", "time < 5 means 5 s"),
+        ("time < 5 s", ""),
+        ("params < 5", ""),
+        ("device = T4", "no row has device = T4; did you mean 't4'?"),
+        ("device = t*", ""),
+        ("device = t4 and mode = inference", ""),
+    ],
+)
+def test_how_a_condition_was_read_is_said_where_it_may_surprise(zoo: Path, where: str, note: str) -> None:
+    notes = [n for n in query.ask([zoo], query.Question(where=where)).notes if "without numbers" not in n]
+    assert len(notes) == bool(note)
+    assert all(n.startswith(note) for n in notes)
+
+
+def test_a_terminal_gets_a_screenful_and_a_pipe_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "zoo.jsonl"
+    path.write_bytes(FORMATS[".jsonl"].encode([row(i, f"m{i:02}", "t4", 1, 0.001, 1, True) for i in range(50)]))
+    asked = ["query", str(path)]
+    assert cli.main(asked) == 0
+    assert capsys.readouterr().out.count("m") >= 50
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main([*asked, "-o", str(tmp_path / "all.csv")]) == 0
+    shown = capsys.readouterr().out
+    assert "m39" in shown
+    assert "m40" not in shown
+    assert "50 of 50 rows, 40 shown" in shown
+    assert "writes all 50" in shown
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 51
+    assert cli.main([*asked, "--top", "45"]) == 0
+    assert "m44" in capsys.readouterr().out
 
 
 def test_the_better_comes_first(zoo: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 SHORT = "Ask the rows of a sweep."
 ORDER = 3.6
+# Rows that a terminal is shown where nobody says how many; a pipe gets all.
+_SCREEN = 40
 
 
 def run(  # long: an option each
@@ -75,7 +78,8 @@ def run(  # long: an option each
     )
     found = query.ask(paths, question)
     contents = {path: _content(found, path, look) for path in targets}
-    out(rows.to_json(found) if json else rows.render(found, painter()))
+    most = _SCREEN if top is None and sys.stdout.isatty() else None
+    out(rows.to_json(found) if json else rows.render(found, painter(), most))
     files.write_all(contents)
     for path in contents:
         note(f"wrote {path}")

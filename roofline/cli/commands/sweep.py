@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 SHORT = "Many models in many settings on many devices, as a table."
 ORDER = 3.5
 _LIST = list[str] | None
+# Why rows have no numbers, that a summary says.
+_REASONS = 20
 
 
 def run(  # long: an option each
@@ -153,7 +155,7 @@ def run(  # long: an option each
         engine = cluster.on(dask, found.devices, limits, count)
     else:
         engine = run.here(found, count, limits)
-    with _shown() as show:
+    with _shown() as show, _going_on(output):
         report = run.sweep(found, output, engine, part=part, retry_errors=retry_errors, cache=not no_cache, progress=show)
     _summary(report)
     if json:
@@ -189,6 +191,23 @@ def _shown() -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
+@contextmanager
+def _going_on(output: Path) -> Iterator[None]:
+    """Says how to go on where a person stops it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from roofline.sweeps.store import Store
+
+        store = Store(output)
+        note(
+            f"stopped; what was whole is in {store.folder}, and the same command goes on from there"
+            if store.files()
+            else "stopped before anything was whole; the same command begins anew"
+        )
+        raise
+
+
 def _line(state: Progress) -> str:
     rate = state.done_rows / state.spent if state.spent else 0.0
     left = f", {units.seconds(state.left, 2)} left" if state.done_models else ""
@@ -199,16 +218,21 @@ def _line(state: Progress) -> str:
 def _summary(report: Report) -> None:
     if report.apart:
         note(f"{report.apart:,} rows of another version are kept apart (their version is in the name)")
-    why: dict[str, list[str]] = {}
-    for row in report.failures:
-        models = why.setdefault(f"{row.status}: {row.error}" if row.status != "ok" else "", [])
-        if row.model not in models:
-            models.append(row.model)
-    for reason, models in list(why.items())[:20]:
-        more = f" and {len(models) - 3} more" if len(models) > 3 else ""
-        note(f"{', '.join(models[:3])}{more}: {reason}")
+    for why in report.reasons[:_REASONS]:
+        devices = f" on {_some(why.devices)}" if why.devices else ""
+        note(f"{_some(why.models)}{devices}: {why.status}: {why.error}")
+    if (more := len(report.reasons) - _REASONS) > 0:
+        note(f"and {more:,} more reasons: roofline query {report.path} --where 'status != ok'")
+    if not report.rows:
+        note(f"{report.path}: nothing to do: there are more parts than models, and this part has none")
+        return
     split = ", ".join(f"{count:,} {status}" for status, count in sorted(report.statuses.items(), key=lambda item: -item[1]))
     note(f"{report.path}: {report.rows:,} rows ({split}); {report.new:,} new, in {units.seconds(report.seconds)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of them, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def _failure(report: Report) -> Exception | None:
