@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -20,21 +21,37 @@ _LENGTHS = r"(^|_)(n|num|seq|sequence|input|target|text|src|tgt)?_?len(gth)?s?($
 
 
 # Operators whose second tensor is an index into the first: along the dimension that they name, or along this one.
-_NAMED = "gather scatter scatter_add scatter_reduce index_select index_add index_copy index_fill"
+_NAMED = "gather scatter scatter_add scatter_reduce index_select index_add index_copy index_fill index_reduce"
 _ALONG = frozenset(f"{name}{end}" for name in _NAMED.split() for end in ("", "_"))
 INTO = {"embedding": 0, "embedding_bag": 0, "_embedding_bag": 0}
-# ... and classes, of which some may be ignored
-CLASSES = frozenset({"nll_loss", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward"})
-# ... or as x[...], which counts from the end too
+# ... and classes, of which losses leave one out
+CLASSES = frozenset({"nll_loss", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward", "multi_margin_loss"})
+# ... or as x[...]
 PLACES = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
+# ... or into all of its elements, as if they were one row
+FLAT = frozenset({"take", "put", "put_"})
+# These count from the end too.
+FROM_THE_END = PLACES | FLAT
 
 
-def indices(spec: OpSpec) -> Iterator[tuple[int, int, str]]:
-    """(place among its tensors, size that it indexes, operator) of each tensor that an operator takes as indices."""
+class Index(NamedTuple):
+    """A tensor that an operator takes as indices."""
+
+    place: int  # among the operator's tensors
+    size: int  # what it indexes
+    operator: str
+    ignored: int | None = None  # a value that stands for none
+
+
+def indices(spec: OpSpec) -> Iterator[Index]:
+    """Each tensor that an operator takes as indices."""
     name = spec.name.rpartition(".")[2]
     if not spec.inputs:
         return
     shape = spec.inputs[0].shape
+    if name in FLAT and len(spec.inputs) > 1:
+        yield Index(1, spec.inputs[0].numel, name)
+        return
     axes: list[int] = []
     if name in INTO:
         axes = [INTO[name]]
@@ -48,25 +65,32 @@ def indices(spec: OpSpec) -> Iterator[tuple[int, int, str]]:
         if index.dtype in ("bool", "uint8") and name in PLACES:
             return  # a mask, which takes as many dimensions as it has
         if -len(shape) <= axis < len(shape):
-            yield place, shape[axis], name
+            yield Index(place, shape[axis], name, _ignored(spec) if name in CLASSES else None)
 
 
-def uses(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> Iterator[tuple[int, int, str, TensorSpec]]:
-    """(place in `inputs`, size that it indexes, operator, what it was there) of inputs, which are their storages, that a pass
-    used as indices."""
+def _ignored(spec: OpSpec) -> int | None:
+    """nll_loss(self, target, weight, reduction, ignore_index)"""
+    if spec.name.endswith("multi_margin_loss"):
+        return None
+    found = spec.kwargs.get("ignore_index", spec.args[4] if len(spec.args) > 4 else -100)
+    return found if isinstance(found, int) else None
+
+
+def uses(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> Iterator[tuple[int, Index, TensorSpec]]:
+    """(place in `inputs`, how it was used, what it was there) of inputs, which are their storages, that are indices."""
     for op in ops:
         spec = specs[op.spec]
-        for place, size, name in indices(spec):
-            storage = op.inputs[place]
-            yield from ((at, size, name, spec.inputs[place]) for at, own in enumerate(inputs) if own == storage)
+        for index in indices(spec):
+            storage = op.inputs[index.place]
+            yield from ((at, index, spec.inputs[index.place]) for at, own in enumerate(inputs) if own == storage)
 
 
 def limits(ops: Iterable[Op], specs: Sequence[OpSpec], inputs: Sequence[int]) -> dict[int, int]:
     """Inputs that a pass used as indices, by their place in `inputs`, which are their storages -> the least of the sizes that
     they index; of what was recorded."""
     found: dict[int, int] = {}
-    for at, size, *_ in uses(ops, specs, inputs):
-        found[at] = min(found.get(at, size), size)
+    for at, index, _ in uses(ops, specs, inputs):
+        found[at] = min(found.get(at, index.size), index.size)
     return found
 
 

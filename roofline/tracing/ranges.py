@@ -9,7 +9,7 @@ import torch
 
 from roofline.errors import ModelError
 from roofline.records import Layer, Op, OpSpec, Trace
-from roofline.tracing.drawn import CLASSES, PLACES, indices, uses
+from roofline.tracing.drawn import FROM_THE_END, Index, indices, uses
 from roofline.tracing.given import kept
 
 
@@ -21,15 +21,14 @@ def in_range(found: Trace, given: Mapping[str, torch.Tensor]) -> Trace:
     stores = {s.name: i for i, s in enumerate(found.storages) if s.kind == "input" and s.name in given}
     names = list(stores)
     written = {op.inputs[i] for op in found.ops for i in found.specs[op.spec].mutates}
-    for at, size, operator, index in uses(found.ops, found.specs, [stores[name] for name in names]):
+    for at, index, there in uses(found.ops, found.specs, [stores[name] for name in names]):
         t = given[names[at]]
-        if not kept(t) or not t.numel() or index.numel != t.numel() or stores[names[at]] in written:
+        if not kept(t) or there.numel != t.numel() or stores[names[at]] in written:
             continue
-        bad = _outside(Values.of(t), size, operator)
+        counted = t if index.ignored is None else t[t != index.ignored]
+        bad = _outside(Values.of(counted), index) if counted.numel() else None
         if bad is not None:
-            raise ModelError(
-                f"the model fails on a device: input {names[at]} holds {bad}, and {operator} takes 0 to {size - 1:,}"
-            )
+            raise ModelError(f"the model fails on a device: input {names[at]} holds {bad}, and {_takes(index)}")
     return found
 
 
@@ -45,10 +44,15 @@ class Values(NamedTuple):
         return cls(int(t.min()), int(t.max()), t.numel())
 
 
-def _outside(held: Values, size: int, operator: str) -> int | None:
+def _outside(held: Values, index: Index) -> int | None:
     """A value that the operator refuses; None where there is none."""
-    least = -size if operator in PLACES else held.low if operator in CLASSES else 0
-    return held.high if held.high >= size else held.low if held.low < least else None
+    least = -index.size if index.operator in FROM_THE_END else 0
+    refused = [v for v in (held.high, held.low) if not least <= v < index.size and v != index.ignored]
+    return refused[0] if refused else None
+
+
+def _takes(index: Index) -> str:
+    return f"{index.operator} takes 0 to {index.size - 1:,}" if index.size else f"{index.operator} has nothing to take from"
 
 
 def own(ops: Sequence[Op], specs: Sequence[OpSpec], layers: Sequence[Layer], integers: Mapping[int, torch.Tensor]) -> None:
@@ -62,16 +66,16 @@ def own(ops: Sequence[Op], specs: Sequence[OpSpec], layers: Sequence[Layer], int
     for op in ops:
         spec = specs[op.spec]
         if id(spec) in asking:
-            for place, size, operator in indices(spec):
-                known, index = held.get(op.inputs[place]), spec.inputs[place]
+            for index in indices(spec):
+                store, there = op.inputs[index.place], spec.inputs[index.place]
+                known = held.get(store)
                 # a part of what is known may lie in range
-                whole = known is not None and op.inputs[place] not in written and index.distinct == known.many
-                if known is not None and whole and index.numel and (bad := _outside(known, size, operator)) is not None:
+                whole = known is not None and store not in written and there.distinct == known.many
+                if known is not None and whole and there.numel and (bad := _outside(known, index)) is not None:
                     layer = layers[op.layer]
                     where = f"{layer.path} ({layer.type})" if layer.path else layer.type
                     raise ModelError(
-                        f"the model fails on a device, in {where}: it makes the index {bad:,}, and {operator} takes "
-                        f"0 to {size - 1:,}"
+                        f"the model fails on a device, in {where}: it makes the index {bad:,}, and {_takes(index)}"
                     )
         elif len(op.outputs) == 1 and op.outputs[0] not in op.inputs and (values := _made(spec, op, held)) is not None:
             held[op.outputs[0]] = values

@@ -252,6 +252,11 @@ class Step:
         # in what tuples and dicts hold, else wherever an output's class has its tensors
         floats = [t for t in tensors_in(output) if t.requires_grad]
         floats = floats or [t for _, t in tensors_of(output) if t.requires_grad]
+        if any(p.grad is not None for _, p in self.params):
+            raise UsageError(
+                "it calls backward() itself, which is a training step already: leave training out\n"
+                "its pass then holds the gradients that it takes and the optimizer that it calls"
+            )
         if not floats:
             raise UsageError("nothing to train: no floating output of the model depends on its parameters")
         if self.loss and len(floats) == 1 and not floats[0].dim():

@@ -135,11 +135,32 @@ OUTSIDE: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...], str]] = {
     "index": (lambda x, a, b: x[a, b], (ROWS, i(0), i(7)), "input 2 holds 7, and index takes 0 to 3"),
     "gather": (lambda x, at: x.gather(1, at), (ROWS, i(3, 5)[None]), "input 1 holds 5, and gather takes 0 to 3"),
     "classes": (lambda x, to: F.cross_entropy(x, to), (ROWS, i(3, 4)), "input 1 holds 4, and nll_loss_forward takes 0 to 3"),
+    "a class below": (lambda x, to: F.cross_entropy(x, to), (ROWS, i(-1, 3)), "holds -1, and nll_loss_forward takes 0 to 3"),
+    "a class beside the ignored": (
+        lambda x, to: F.cross_entropy(x, to, ignore_index=255),
+        (ROWS, i(255, 4)),
+        "holds 4, and nll_loss_forward takes 0 to 3",
+    ),
+    "a class with a margin": (lambda x, to: F.multi_margin_loss(x, to), (ROWS, i(-1, 3)), "multi_margin_loss takes 0 to 3"),
+    "take": (lambda x, at: x.take(at), (ROWS, i(0, 8)), "input 1 holds 8, and take takes 0 to 7"),
+    "put": (lambda x, at: x.put(at, x.new_ones(2)), (ROWS, i(-9, 7)), "input 1 holds -9, and put_ takes 0 to 7"),
+    "index_reduce": (
+        lambda x, at: x.index_reduce(1, at, x, "mean"),
+        (ROWS, i(0, 1, 2, 4)),
+        "input 1 holds 4, and index_reduce takes 0 to 3",
+    ),
 }
 INSIDE: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "from the end": (lambda x, a: x[a], (ROWS, i(-2, 1))),
     "another dimension": (lambda x, a: x[:, a], (ROWS, i(3))),
     "ignored": (lambda x, to: F.cross_entropy(x, to), (ROWS, i(-100, 3))),
+    "ignored by a number above": (lambda x, to: F.cross_entropy(x, to, ignore_index=255), (ROWS, i(255, 3))),
+    "all ignored": (lambda x, to: F.nll_loss(x, to, ignore_index=-1), (ROWS, i(-1, -1))),
+    "pixels ignored": (
+        lambda x, to: F.cross_entropy(x, to, ignore_index=255),
+        (torch.rand(1, 4, 2, 2), i(0, 255, 3, 255).reshape(1, 2, 2)),
+    ),
+    "the flat ends": (lambda x, at: x.take(at), (ROWS, i(-8, 7))),
     "columns of which each has a table": (lambda ids: TABLE(ids[:, 0]), (i(1, 99)[None],)),
     "shifted in place": (lambda ids: shifted(TABLE, ids), (i(95),)),
     "offsets": (lambda ids, at: F.embedding_bag(ids, TABLE.weight, at), (i(*range(10), *range(10)), i(0, 15))),
@@ -149,7 +170,7 @@ INSIDE: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
 @pytest.mark.parametrize("kind", OUTSIDE)
 def test_indices_that_are_given_lie_in_what_they_index(kind: str) -> None:
     call, args, words = OUTSIDE[kind]
-    with pytest.raises(Exception, match=r"mask|index|Index|Target|bounds"):
+    with pytest.raises(Exception, match=r"mask|index|Index|Target|bounds|out of range"):
         call(*args)
     with pytest.raises(ModelError) as refused:
         roofline.analyze(call, args=args, device="t4")
@@ -187,6 +208,8 @@ POSITIONS = {
     "select": lambda m, x: m.lin(x.index_select(0, torch.tensor([2]))),
     "brackets": lambda m, x: m.lin(x[torch.tensor([-3])]),
     "a class": lambda m, x: torch.nn.functional.cross_entropy(m.lin(x), torch.tensor([0, 16])),
+    "take": lambda m, x: m.lin(x.take(torch.full((2, 8), 16))),
+    "put": lambda m, x: m.lin(x.put(torch.tensor([16]), torch.ones(1))),
 }
 
 
@@ -208,7 +231,9 @@ def test_indices_of_a_model_in_range_are_left_alone() -> None:
         changed = torch.tensor([7])
         changed.remainder_(5)
         seen = m.table(torch.arange(5)).sum() + m.table(many[:5]).sum() + m.table(changed).sum()
-        return m.lin(x[torch.tensor([-2])]) + seen + x.gather(1, torch.full((2, 1), 7)).sum()
+        ends = x.gather(1, torch.full((2, 1), 7)).sum() + x.take(torch.tensor([-16, 15])).sum()
+        left_out = F.cross_entropy(x, torch.tensor([0, 255]), ignore_index=255)
+        return m.lin(x[torch.tensor([-2])]) + seen + ends + left_out
 
     module = Of(forward)
     module(torch.rand(2, 8))

@@ -333,6 +333,26 @@ def test_what_cannot_be_trained_says_so(make: Callable[[], nn.Module], inputs: l
         trace(make(), inputs, optimizer="adam")
 
 
+@pytest.mark.parametrize("gives", ["nothing", "loss"])
+def test_a_loop_that_calls_backward_itself_is_a_step_already(gives: str) -> None:
+    """Three batches of five: each is a forward and the gradient of the weight, 5 x 8 x 4."""
+    net = nn.Linear(8, 4)
+    sgd = torch.optim.SGD(net.parameters(), 0.1)
+
+    def step(x: Tensor, y: Tensor) -> Tensor | None:
+        for some, classes in zip(x, y, strict=True):
+            loss = F.cross_entropy(net(some), classes) / 3
+            loss.backward()
+        sgd.step()
+        return loss if gives == "loss" else None
+
+    call = (torch.rand(3, 5, 8), torch.zeros(3, 5, dtype=torch.int64))
+    with pytest.raises(UsageError, match=r"calls backward\(\) itself, .*: leave training out"):
+        roofline.analyze(step, args=call, training=True, device="t4")
+    assert roofline.analyze(step, args=call, device="t4").totals.macs == 3 * 2 * 5 * 8 * 4
+    assert net.weight.grad is None
+
+
 class Argmax(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.argmax(-1)

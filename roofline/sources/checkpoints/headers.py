@@ -76,7 +76,10 @@ def _numel(dims: Any) -> int:
 
 
 def _safetensors(file: BinaryIO) -> str:
-    (length,) = struct.unpack("<Q", file.read(8))
+    head = file.read(8)
+    if len(head) < 8:
+        raise ValueError("its header is cut")
+    (length,) = struct.unpack("<Q", head)
     if length > HEADER:
         raise ValueError(f"its header would be {length:,} bytes; the limit is {HEADER:,}")
     data = file.read(length)
