@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from roofline.timemodel.formulas import Once
 from roofline.timemodel.shares import Shared
 
 _On = dict[str, Any]
@@ -151,7 +152,7 @@ def _sum(a: _On, b: _On, times: Any) -> _On:
     return out
 
 
-class Columns:
+class Columns(Once):
     """The array functions that the formulas use (formulas.Plain)."""
 
     @staticmethod
@@ -187,16 +188,6 @@ class Columns:
         if type(yes) is Column or type(no) is Column:
             return _picked(condition, yes, no)
         return np.where(condition, yes, no)
-
-    _last: tuple[tuple[Any, ...], Any] = ((), None)
-
-    @classmethod
-    def once(cls, formula: Callable[..., Any], *given: Any) -> Any:
-        of, found = cls._last
-        if len(of) != 1 + len(given) or any(a is not b for a, b in zip(of, (formula, *given), strict=True)):
-            found = formula(*given, cls)
-            cls._last = (formula, *given), found
-        return found
 
 
 def _picked(condition: Any, yes: Any, no: Any) -> Column:

@@ -165,6 +165,15 @@ def _conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
     among the units as in any product whose tiles are few.
     """
     peak, simt = peak_of(f, machine, xp)
+    if not xp.any(simt):
+        return _on_matrix_units(p, f, peak, c, machine, xp)
+    direct, inside, apart = once(xp, _simt_conv, p, f, c, machine)
+    vector = xp.minimum(direct, xp.minimum(inside, apart))
+    return xp.where(simt, vector, _on_matrix_units(p, f, peak, c, machine, xp)) if xp.any(simt == 0) else vector
+
+
+def _on_matrix_units(p: ConvSizes, f: Features, peak: Value, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of the implicit product there."""
     rate = peak * c.conv
     taps, pixels = p.taps, _met(p, xp)
     # pixels of a few channels, the first layer's, are less than one load. For the first layer of a ResNet cuDNN has a kernel
@@ -173,14 +182,12 @@ def _conv(p: ConvSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
     rate = xp.where(first & (p.gradient == 0), xp.minimum(rate, narrow_rate(pixel, f.bits, c, machine, xp)), rate)
     k = up(p.c, xp.where(first & (known | (f.bits > 16)), 4, 8), xp) * taps + c.start_k
     matrix = 2 * pixels * up(p.o, xp.where(first, 32, c.tile_n), xp) * k / rate + _tail(k, rate, c.tail, machine.units)
+    if not xp.any(p.gradient == 2):
+        return matrix
     area, depth = _summed(p.o, p.c * taps, xp), up(pixels, 8, xp) + c.start_k
     split = xp.minimum(xp.minimum(depth, LONG), xp.maximum(256.0, depth * area / (128 * 128 * machine.units)))
     summed = 2 * area * depth / rate + _tail(split, rate, c.tail, machine.units)
-    matrix = xp.where(p.gradient == 2, summed, matrix)
-    if not xp.any(simt):
-        return matrix
-    direct, inside, apart = once(xp, _simt_conv, p, f, c, machine)
-    return xp.where(simt, xp.minimum(direct, xp.minimum(inside, apart)), matrix)
+    return xp.where(p.gradient == 2, summed, matrix)
 
 
 # (rows, columns) of the kernels that sum over pixels: cuDNN has no smaller ones

@@ -68,10 +68,10 @@ class _Known:
         self.given = device, setting, runtime, footprint, numbers
         self.device, self.setting, self.footprint, self.numbers = device, setting, footprint, numbers
         self.names = [level.name for level in device.levels]
-        self.plain = formulas.Machine.of(device, setting, runtime)
         self.model = models.of(numbers)
-        self.machine, self.table = self.plain.shared(self.names), shared(numbers)
-        self.units: dict[tuple[str, bool], tuple[float, formulas.Machine, formulas.Machine]] = {}
+        self.machine = formulas.Machine.of(device, setting, runtime).shared(self.names)
+        self.table = shared(numbers)
+        self.units: dict[tuple[str, bool], tuple[float, formulas.Machine]] = {}
         self.costs: dict[tuple[Any, ...], _Cost] = {}
 
     def cost(self, kernel: Kernel, moved: features.Moved) -> _Cost:
@@ -80,22 +80,22 @@ class _Known:
         key = *what, kernel.phase, kernel.access, kernel.loop, *moved[:3], *moved.reads
         found = self.costs.get(key)
         if found is None:
-            top, machine, plain = self._unit(kernel)
+            top, machine = self._unit(kernel)
             f = features.of(kernel, moved, self.footprint)
             work = self.model.work(kernel.klass, f, self.table, machine, formulas.Plain)
             over = self.model.overhead(kernel.klass, f, self.table, machine, formulas.Plain)
-            executed = self.model.executed(kernel.klass, f, self.numbers, plain, formulas.Plain)
-            found = self.costs[key] = _cost(kernel, work, over, executed, top, machine.gpu, self.names)
+            executed = self.model.executed(kernel.klass, f, self.table, machine, formulas.Plain)
+            found = self.costs[key] = _cost(kernel, work, over, float(executed), top, machine.gpu, self.names)
         return found
 
-    def _unit(self, kernel: Kernel) -> tuple[float, formulas.Machine, formulas.Machine]:
-        """The peak of what runs the kernel, and the machine at that peak, in shared and in plain numbers."""
+    def _unit(self, kernel: Kernel) -> tuple[float, formulas.Machine]:
+        """The peak of what runs the kernel, and the machine at that peak, in numbers that remember their roof."""
         matrix = kernel.klass in MATRIX
         found = self.units.get((kernel.dtype, matrix))
         if found is None:
             top = peak(self.device, kernel, self.setting)
-            machines = (self.machine.at(top), self.plain.at(top)) if matrix else (self.machine, self.plain)
-            found = self.units[kernel.dtype, matrix] = (top, *machines)
+            machine = self.machine.at(top) if matrix else self.machine
+            found = self.units[kernel.dtype, matrix] = (top, machine)
         return found
 
 
