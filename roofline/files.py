@@ -6,9 +6,11 @@ mean. All of that becomes an OSError or ValueError with the words for it, which 
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,15 @@ def content(path: str | Path, limit: int) -> bytes:
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit // MIB} MiB, the limit for such a file", str(path))
     return data
+
+
+def json(path: str | Path, limit: int) -> bytes:
+    """A JSON document in UTF-8, without a mark before it; what PowerShell saves of output is UTF-16. Raises OSError."""
+    data = content(path, limit)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        with suppress(UnicodeDecodeError):
+            data = data.decode("utf-16").encode()
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def text(path: str | Path, limit: int) -> str:

@@ -271,6 +271,8 @@ class _Table:
         if not by_setting:
             raise self._read.fail("", f"no limit in it\ngive at least one of {', '.join(limit_keys())}")
         for setting, held in by_setting:
+            if late := limits.late(held):
+                raise self._read.fail(late[0].key.partition(".")[0], limits.lateness(*late))
             yield setting, tuple(sorted(held, key=_order))
 
     def _options(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class _Several(Struct):
 def read_analyses(path: Path) -> list[Analysis]:
     """The analyses in a JSON file that `roofline analyze --json` wrote. Raises UsageError that names file and key."""
     try:
-        data = files.content(path, files.ANALYSIS)
+        data = files.json(path, files.ANALYSIS)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file\nmake it with: roofline analyze MODEL -o {path.name}") from None
     except OSError as e:

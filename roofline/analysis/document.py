@@ -30,7 +30,7 @@ def from_json(data: bytes | str, where: str = "analysis") -> Analysis:
 def load(path: str | Path) -> Analysis:
     """Read a saved analysis. Raises UsageError where the file cannot be read, is not one, or was edited."""
     try:
-        data = files.content(path, files.ANALYSIS)
+        data = files.json(path, files.ANALYSIS)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     from roofline.analysis import verify

@@ -144,6 +144,29 @@ def bound(limit: Limit, base: float | None) -> Fraction | None:
     return Fraction(base) * (1 + amount) if part else Fraction(base) + amount
 
 
+def late(held: Sequence[Limit]) -> tuple[Limit, Limit] | None:
+    """A limit that warns only beyond one that fails already, and that one; None where there is none, or it hangs on a base."""
+    fails = {(one.metric, one.side): one for one in held if one.level == "fail"}
+    for warns in held:
+        one = fails.get((warns.metric, warns.side))
+        if warns.level == "warn" and one is not None:
+            here, there = (
+                _amount(BY_NAME[x.metric], x.change) if x.change else (Fraction(x.value), None) for x in (warns, one)
+            )
+            if here[1] is there[1] and (here[0] > there[0] if warns.side == "max" else here[0] < there[0]):
+                return warns, one
+    return None
+
+
+def lateness(warns: Limit, fails: Limit) -> str:
+    """In words what is wrong with the two."""
+    said = [one.change or text(BY_NAME[one.metric], one.value, 15) for one in (warns, fails)]
+    return (
+        f"{warns.key} is {said[0]}, beyond {fails.key} of {said[1]}, which fails before it can warn\n"
+        "give what warns the nearer limit"
+    )
+
+
 class Base(Struct, frozen=True, kw_only=True):
     """What limits on a change are held against: numbers by metric, and parts by layer. Empty: there is none, and `why`."""
 

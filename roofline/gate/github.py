@@ -38,12 +38,16 @@ def event() -> dict[str, Any]:
 
 
 def base(of: Mapping[str, Any]) -> str:
-    """The commit of the branch that a pull request goes into; empty for other events."""
-    return str(of.get("pull_request", {}).get("base", {}).get("sha", ""))
+    """The commit that a pull request goes into, or that a group of a merge queue stands on; empty for other events."""
+    pull, group = of.get("pull_request") or {}, of.get("merge_group") or {}
+    return str((pull.get("base") or {}).get("sha") or group.get("base_sha") or "")
 
 
 def accepted(of: Mapping[str, Any], messages: str = "") -> str:
-    """Why a rise is intended: a label of the pull request, or a line `roofline-accept: why` in its text or in `messages`."""
+    """Why a rise is intended: a label of the pull request, or a line `roofline-accept: why` in its text or in `messages`.
+
+    The event of a merge queue has neither label nor text, so there only messages say it.
+    """
     pull = of.get("pull_request") or {}
     if any(label.get("name") == LABEL for label in pull.get("labels") or []):
         return f"label {LABEL!r}"
@@ -53,8 +57,9 @@ def accepted(of: Mapping[str, Any], messages: str = "") -> str:
 
 
 def _messages(of: Mapping[str, Any]) -> str:
-    """Those of the pull request's commits, where they are here."""
-    head = of.get("pull_request", {}).get("head", {}).get("sha", "")
+    """Those of the commits of the pull request or of the merge queue's group, where they are here."""
+    pull, group = of.get("pull_request") or {}, of.get("merge_group") or {}
+    head = (pull.get("head") or {}).get("sha") or group.get("head_sha") or ""
     if not base(of) or not head:
         return ""
     done = git("log", "--format=%B", f"{base(of)}..{head}", at=".")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from roofline.errors import UsageError, nearest
 from roofline.version import __version__
@@ -120,5 +121,13 @@ def sarif(results: Iterable[Result], rules: Mapping[str, str]) -> bytes:
 
 
 def _place(file: str, line: int) -> dict[str, Any]:
-    uri = Path(os.path.relpath(file)).as_posix() if file else "roofline.toml"
-    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": max(line, 1)}}}
+    return {
+        "physicalLocation": {"artifactLocation": {"uri": _uri(file or "roofline.toml")}, "region": {"startLine": max(line, 1)}}
+    }
+
+
+def _uri(file: str) -> str:
+    """A file by its way from the root of the repository that it is in, else from here: what services find it by."""
+    whole = Path(os.path.abspath(file))
+    root = next((parent for parent in whole.parents if (parent / ".git").exists()), Path.cwd())
+    return quote(Path(os.path.relpath(whole, root)).as_posix())

@@ -42,13 +42,37 @@ GREEN = f"{mark()}\n### roofline\n\n2 limits kept.\n"
         ({"pull_request": PULL | {"body": "roofline-accept:\nnothing"}}, "a" * 40, ""),
         ({"ref": "refs/heads/main", "head_commit": {"message": "wider\n\nroofline-accept: yes"}}, "", "yes"),
         ({"ref": "refs/heads/main", "head_commit": None}, "", ""),
+        ({"merge_group": {"base_sha": "c" * 40, "head_sha": "d" * 40}}, "c" * 40, ""),
+        ({"pull_request": None, "merge_group": None}, "", ""),
     ],
-    ids=["pull", "label", "line", "empty line", "push", "push of nothing"],
+    ids=["pull", "label", "line", "empty line", "push", "push of nothing", "merge queue", "nulls"],
 )
 def test_what_an_event_says(event: dict[str, Any], base: str, why: str) -> None:
     assert github.base(event) == base
     assert github.accepted(event) == why
     assert github.accepted(event, "roofline-accept: a commit says so") == (why or "a commit says so")
+
+
+def test_in_a_merge_queue_a_commit_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The event has no label and no text: the messages from the base of the group to its head say it, older ones do not."""
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "-q", "-b", "main")
+    commits = []
+    for n, message in enumerate(("one\n\nroofline-accept: long ago", "two", "three\n\nroofline-accept: SE, #7")):
+        (tmp_path / "a").write_text(str(n))
+        git(tmp_path, "add", "a")
+        git(tmp_path, "commit", "-q", "-m", message)
+        commits.append(git(tmp_path, "rev-parse", "HEAD").strip())
+    for head, why in ((commits[1], ""), (commits[2], "SE, #7")):
+        event = tmp_path / "event.json"
+        event.write_text(json.dumps({"merge_group": {"base_sha": commits[0], "head_sha": head}}))
+        monkeypatch.setenv("GITHUB_EVENT_PATH", str(event))
+        assert github.main(["accepted"]) == 0
+        assert capsys.readouterr().out.strip() == why
+        assert github.main(["base"]) == 0
+        assert capsys.readouterr().out.strip() == commits[0]
 
 
 class GitHub(ThreadingHTTPServer):

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sample import language, sample
 
 from roofline.analysis import diff as compare
+from roofline.analysis import load, to_json
 from roofline.analysis.changes import LayerChange
 from roofline.errors import UsageError
 from roofline.records import Analysis
@@ -33,6 +34,14 @@ def test_the_same() -> None:
     assert d.layers == []
     assert all(c.relative == 0 for c in d.totals)
     assert "no difference" in show(d)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le-sig"])
+def test_a_document_that_windows_saved(encoding: str, tmp_path: Path) -> None:
+    """PowerShell writes what a program prints in UTF-16, and editors put a mark before UTF-8."""
+    path, document = tmp_path / "a.json", to_json(sample()).decode()
+    path.write_bytes(("\ufeff" + document).encode("utf-16-le") if encoding == "utf-16-le-sig" else document.encode(encoding))
+    assert compare.read_analyses(path) == [load(path)] == [sample()]
 
 
 def test_totals() -> None:

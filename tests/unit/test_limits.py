@@ -24,7 +24,7 @@ from roofline.analysis.metrics import BY_NAME, METRICS, exact, parse
 from roofline.errors import BudgetFileError
 from roofline.gate import baseline
 from roofline.records import Analysis
-from roofline.views import checked, gate
+from roofline.views import checked, gate, reports
 
 
 def load(path: Path, text: str, name: str = "roofline.toml") -> list[budgets.Budget]:
@@ -363,7 +363,7 @@ VALUES: dict[str, tuple[Any, Any]] = {  # of each key one that is good, and one 
 def test_the_schema_and_the_loader_agree(short: bool, key: str, tmp_path: Path) -> None:
     root = schema.schema()
     for value, good in zip(VALUES.get(key, (3, True)), (True, False), strict=True):
-        table: dict[str, Any] = {"warn_min_bytes": 1, **({} if key in ("model", "models", "analysis") else {"model": "m"})}
+        table: dict[str, Any] = {"warn_min_bytes": 1000, **({} if key in ("model", "models", "analysis") else {"model": "m"})}
         if key == "optimizer":
             table["training"] = True
         table[key] = value
@@ -398,6 +398,44 @@ def test_every_option_of_a_request_has_a_value_here() -> None:
 def broken(a: Analysis, tmp_path: Path) -> limits.Verdict:
     (budget,) = load(tmp_path, '[budgets.m]\nmacs = 1\nflops = "+1 %"\nwarn_max_params = 1\nbytes = "9 TB"\n')
     return budgets.check(budget, a, Base(numbers={"flops": 1.0}, where="v1"))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ('macs = { max = "217 M", warn = "220 M" }', "macs.warn is 220 M, beyond macs.max of 217 M"),
+        ('max_time = "3 ms"\nwarn_max_time = "3.1 ms"', "warn_max_time is 3.1 ms, beyond max_time of 3 ms"),
+        ('throughput = { min = "100", warn_min = "90" }', "throughput.warn_min is 90/s, beyond throughput.min of 100/s"),
+        ('macs = { max = "+2 %", warn = "+3 %" }', r"macs.warn is \+3 %, beyond macs.max of \+2 %"),
+        ('macs = { min = "-2 %", warn_min = "-3 %" }', "macs.warn_min is -3 %, beyond macs.min of -2 %"),
+        # the nearer warns; of an amount and a part nobody knows which is nearer; nor of two settings
+        ('macs = { max = "217 M", warn = "217 M" }', None),
+        ('macs = { max = "+2 %", warn = "+1 %" }', None),
+        ('throughput = { min = "90", warn_min = "100" }', None),
+        ('macs = { max = "+2 %", warn = "+3 k" }', None),
+        ('macs = [{ max = "217 M" }, { warn = "220 M", batch = 2 }]', None),
+    ],
+)
+def test_a_warning_that_comes_after_failure_is_refused(said: str, words: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "roofline.toml"
+    file.write_text(f"[budgets.mobilenet_v2]\n{said}\n")
+    if words is None:
+        assert budgets.load_budgets(file)
+        return
+    with pytest.raises(BudgetFileError, match=words):
+        budgets.load_budgets(file)
+
+
+def test_reports_name_files_by_their_way_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As code scanning wants it: from the root, in a URI, whichever folder this runs in; without a repository from here."""
+    place = tmp_path / "packages" / "mein netz"
+    place.mkdir(parents=True)
+    (tmp_path / ".git").write_text("gitdir: elsewhere\n")  # as in a worktree
+    result = reports.Result("macs", "error", "x", [("roofline.toml", 3), ("../ü.py", 4)])
+    monkeypatch.chdir(place)
+    (one,) = json.loads(reports.sarif([result], {"macs": "x"}))["runs"][0]["results"]
+    found = [p["physicalLocation"]["artifactLocation"]["uri"] for p in one["locations"] + one["relatedLocations"]]
+    assert found == ["packages/mein%20netz/roofline.toml", "packages/%C3%BC.py"]
 
 
 @pytest.mark.parametrize("a", [sample(), hostile()], ids=["sample", "hostile"])
