@@ -256,6 +256,9 @@ def read(path: str | Path) -> Device:
     if "sustained" not in data and (clock := power.kept(device)) is not None:
         number = Number(min(clock / device.clock.value, 1.0), "power", "estimated")
         device = replace(device, sustained=number, sources={"power": power.SOURCE} | sources)
+    if "sustained_vector" not in data and (share := power.of_vectors(device)) is not None:
+        number = Number(share, "products32", "estimated")
+        device = replace(device, sustained_vector=number, sources={"products32": power.VECTOR_SOURCE} | device.sources)
     for problem in lint.impossible(device):
         raise DeviceFileError(f"{path}: {problem}")
     return device

@@ -24,6 +24,7 @@ FLOOR = 0.45
 # (MICRO 2017) say, and about 2 pJ for the chip's side
 ENERGY = {"HBM": 6e-12, "GDDR5": 14e-12, "GDDR6": 10e-12, "GDDR7": 8e-12, "LPDDR": 6e-12}
 SOURCE = "Board power less its memory's, beside a board of the same process at its full power (roofline/devices/power.py)"
+VECTOR_SOURCE = "Large fp32 products without TF32 of zzc0721/torch-performance-test-data, by architecture (_architectures.toml)"
 
 # W of a laptop's processor outside its cores: memory controller, links, graphics at rest
 OUTSIDE = 8.0
@@ -67,3 +68,17 @@ def kept(device: Device) -> float | None:
     left = known["clock"] * float(max(share, FLOOR) ** (1 / EXPONENT) * min(share / FLOOR, 1.0) ** (1 / EXPONENT_AT_FLOOR))
     # more power than the known board's brings no higher clock: the process has a highest voltage too
     return min(left, max(known["clock"], device.clock.value))
+
+
+def of_vectors(device: Device) -> float | None:
+    """Share of a GPU's rated fp32 peak that large products on its vector units keep; None where its architecture tells nothing.
+
+    They draw less power than products on matrix units: a board that loses clock to those loses half as much to these.
+    An RTX A6000, A40 and PRO 6000 keep in them 0.75 to 0.79 of the clock that halves leave, GeForce boards 0.66. A peak that
+    was measured is what it is.
+    """
+    known = architectures().get(device.arch, {}).get("products")
+    if device.kind != "gpu" or known is None or device.vector["fp32"].status == "measured":
+        return None
+    clock = device.sustained.value
+    return known["fp32"] * (clock if clock >= 1 else (1 + clock) / 2)

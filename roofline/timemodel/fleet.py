@@ -36,7 +36,7 @@ class Target:
         tables = tuple(tuple(sorted(t)) for t in (device.fixed, device.flops, device.bytes))
         caches = min(len(device.levels) - 1, 1) if isinstance(family, _ALIKE) else len(device.levels) - 1
         # what formulas ask of a device before they work anything out
-        self.form = caches, machine.matrix, machine.measured, tables
+        self.form = caches, machine.matrix, machine.tf32, machine.measured, tables
         self.board = board(device)
         self._tops: dict[tuple[str, bool], float] = {}
 

@@ -96,6 +96,8 @@ class Machine(Struct, frozen=True):
     fixed: Mapping[str, float] = _NOTHING
     flops: Mapping[str, float] = _NOTHING
     rates: Mapping[str, float] = _NOTHING
+    # whether fp32 products run on matrix units, which on GeForce boards are no faster than the vector units
+    tf32: bool = False
     # 1 where a CPU's convolutions are those of the Arm Compute Library: in PyTorch for Arm, but for Apple's
     acl: float = 0.0
 
@@ -130,6 +132,7 @@ class Machine(Struct, frozen=True):
             fixed=_values(device.fixed),
             flops=_values(device.flops),
             rates=_values(device.bytes),
+            tf32=setting == "tf32" and device.has("tf32"),
             acl=float(device.isa == "aarch64" and device.vendor != "Apple"),
         )
 

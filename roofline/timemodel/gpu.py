@@ -323,6 +323,6 @@ def overhead(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Over
 
 def reached(top: float, levels: list[float], c: Gpu, machine: Machine) -> tuple[float, list[float]]:
     """Peaks at the clock kept under load, and what a stream reaches."""
-    clock = machine.sustained if top > machine.vector else machine.sustained_vector
+    clock = machine.sustained if top > machine.vector or (top == machine.single and machine.tf32) else machine.sustained_vector
     *caches, dram = levels
     return top * clock, [*(b * c.cache * machine.sustained for b in caches), dram * streamed(c, machine)]

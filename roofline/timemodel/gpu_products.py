@@ -72,7 +72,7 @@ class Rate(NamedTuple):
 
 def peak_of(f: Features, machine: Machine, xp: Any) -> Rate:
     peak = xp.where(f.bits <= 16, machine.half, xp.where(f.bits == 64, machine.double, machine.single))
-    simt = peak <= machine.vector
+    simt = (peak <= machine.vector) & ((f.bits != 32) | (not machine.tf32))
     return Rate(peak * xp.where(simt, machine.sustained_vector, machine.sustained), simt)
 
 

@@ -119,3 +119,29 @@ def test_wide_vectors_take_clock() -> None:
         assert lookup(name).sustained.value == pytest.approx(power.vectors(64), abs=0.006)
     assert power.held(45, 115, 32) == pytest.approx(2.3 / 4.1, rel=0.06)
     assert 1 > power.vectors(16) > power.vectors(32) > power.vectors(64)
+
+
+# TFLOP/s of the best fp32 products without TF32 that owners published (torch-performance-test-data; of several the median)
+SINGLE = {
+    "rtx-3060": 8.16, "rtx-3060-ti": 12.7, "rtx-3070": 13.3, "rtx-3090": 24.7, "rtx-a4000": 11.9, "rtx-a6000": 23.9,
+    "a40": 23.7, "rtx-4090": 54.7, "rtx-5070": 23.1, "rtx-5070-ti": 30.7, "rtx-5080": 33.6,
+    "rtx-pro-6000": 77.2, "a100-sxm-40gb": 18.1, "rx-7900-xt": 23.0, "rx-7900-xtx": 25.7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_products_on_vector_units(name: str) -> None:
+    board = lookup(name)
+    share = power.of_vectors(board)
+    assert share is not None
+    assert share * board.peak("fp32", "vector") / 1e12 == pytest.approx(SINGLE[name], rel=0.15)
+    assert board.sustained_vector is not None
+    assert (board.sustained_vector.value, board.sustained_vector.source) == (share, "products32")
+
+
+def test_a_measured_peak_and_an_unknown_architecture_are_left_alone() -> None:
+    board = lookup("rtx-4090")
+    measured = replace(board, vector={"fp32": replace(board.vector["fp32"], status="measured")})
+    assert power.of_vectors(measured) is None
+    assert power.of_vectors(replace(board, arch="")) is None
+    assert lookup("h100-sxm").sustained_vector is None
