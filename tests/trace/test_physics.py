@@ -14,9 +14,11 @@ from msgspec.structs import replace
 from torch import nn
 
 import roofline
+from benchmarks import physics as gallery
 from roofline import classes, cli
 from roofline.analysis import physics, summary
 from roofline.bench import calibrate_cpu
+from roofline.devices.device import Number
 from roofline.devices.library import everything as library
 from roofline.devices.library import lookup
 from roofline.devices.writer import write
@@ -24,7 +26,7 @@ from roofline.errors import UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace, Work
 from roofline.shapes import Access, Gemm
-from roofline.timemodel import cpu_eager, features, formulas, roof
+from roofline.timemodel import cpu_eager, features, formulas, many, roof
 from roofline.timemodel.constants import shipped
 from roofline.tracing.trace import trace
 
@@ -190,6 +192,22 @@ def test_an_impossible_device_file_is_said_and_strict_fails(wild: Path, capsys: 
     assert cli.main([*asked, "i9-10940x", "--strict"]) == 0
     assert cli.main([*asked, str(wild)]) == 0
     assert cli.main([*asked, str(wild), "--strict"]) == 1
+
+
+def test_the_look_over_the_gallery_finds_what_does_not_hold() -> None:
+    """benchmarks/physics.py holds all devices at once to their roofs: it finds the device where the product warns."""
+    cpu = lookup("i9-10940x")
+    wild = replace(cpu, name="wild", flops={"gemm": Number(40 * cpu.peak("fp32"))})
+    rows = tuple(kernels.build(trace(nn.Linear(512, 512), [torch.empty(256, 512)]), "eager", "cpu"))
+    half = tuple(replace(row, flops=row.macs) for row in rows)
+    for given, own in ((rows, []), (half, ["fewer FLOPs than two for each multiply-accumulate"])):
+        looked = gallery.Looked(many.Passes([given]), "cpu")
+        ((plain, fast),) = looked.times([cpu, wild], [[10**9] * 2], "fp32", "eager", shipped())
+        assert isinstance(plain, many.Timed)
+        assert isinstance(fast, many.Timed)
+        assert [what for what, _ in looked.holds(cpu, plain)] == own
+        found = [what for what, _ in looked.holds(wild, fast)]
+        assert found == [*own, "a kernel is faster than the peak"]
 
 
 @pytest.mark.parametrize("kind", ["gemm", "conv", "attention", "rnn"])
