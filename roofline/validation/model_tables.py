@@ -36,6 +36,17 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 LAYOUTS = ("nchw", "nhwc")
 MODES = ("inference", "training")
+# other words for the same in columns of tables
+_ALSO = {
+    "amp_fp16": "amp",
+    "bfloat16": "bf16",
+    "channels_last": "nhwc",
+    "dynamo": "compiled",
+    "float16": "fp16",
+    "float32": "fp32",
+    "inductor": "compiled",
+    "train": "training",
+}
 
 
 class Row(Struct, frozen=True):
@@ -136,35 +147,42 @@ def cell(record: Record, name: str, among: Sequence[str], path: Path, given: str
     text = record.get(name, "")
     if given or not text:
         return given
-    if text.lower() not in among:
+    word = _ALSO.get(text.lower(), text.lower())
+    if word not in among:
         hint = nearest(text, among) or f"; use one of {', '.join(among)}"
         over = f" (or say --{name} for all rows)" if name in ("dtype", "layout", "runtime") else ""
         raise UsageError(f"{path.name}: line {record.line}: unknown {name} {text!r}{hint}{over}")
-    return text.lower()
+    return word
 
 
 def parts(path: Path, given: Reading) -> list[Part]:
     """A table of models by how its rows were measured, most often one part: the sample that the reading asks for, in the
-    table's order. Steps are taken to be SGD's. Raises UsageError as `read` and `told` do, and for another optimizer."""
+    table's order. Rows of a setting that is not known here are in `skipped`, as are steps of another optimizer than the SGD of
+    timm's benchmark. Raises UsageError as `read` does.
+    """
     table = read(path, given.columns, given.own)
     records = {record.line: record for record in lines(path)}
-    found: dict[Setting, list[Row]] = {}
-    ways = {row.line: told(records[row.line], path, given) for row in table.rows}
+    ways: dict[int, Setting] = {}
+    skipped = [*table.skipped]
     for row in table.rows:
-        if ways[row.line].training:
-            cell(records[row.line], "optimizer", ("sgd",), path)
-    for row in sample(table.rows, given.limit, given.seed):
+        try:
+            ways[row.line] = how = told(records[row.line], path, given)
+            if how.training:
+                cell(records[row.line], "optimizer", ("sgd",), path)
+        except UsageError as error:
+            skipped.append((row.model, str(error).removeprefix(f"{path.name}: ")))
+            ways.pop(row.line, None)
+    found: dict[Setting, list[Row]] = {}
+    for row in sample([row for row in table.rows if row.line in ways], given.limit, given.seed):
         found.setdefault(ways[row.line], []).append(row)
-    if not found:
-        return [Part(setting(path.name, given), table)]
-    whole = [_words(how) for how in found]
-    differ = [{words[i] for words in whole} for i in range(len(whole[0]))]
+    ways_of = [*found] or [setting(path.name, given)]
+    differ = [len({*words}) > 1 for words in zip(*map(_words, ways_of), strict=True)]
     out: list[Part] = []
-    for (how, rows), words in zip(found.items(), whole, strict=True):
-        apart = ", ".join(word for word, among in zip(words, differ, strict=True) if len(among) > 1)
-        # lines that cannot be read belong to no part: they are said once
-        said = () if out else table.skipped
-        out.append(Part(how, Table(f"{table.name} ({apart})" if apart else table.name, tuple(rows), said, table.notes)))
+    for how in ways_of:
+        apart = ", ".join(word for word, differs in zip(_words(how), differ, strict=True) if differs)
+        name = f"{table.name} ({apart})" if apart else table.name
+        # rows that belong to no part are said once
+        out.append(Part(how, Table(name, tuple(found.get(how, ())), () if out else tuple(skipped), table.notes)))
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,18 +65,25 @@ def test_rows_tell_their_own_setting(tmp_path: Path) -> None:
     ("text", "why"),
     [
         ("model,dtype,ms\na,fp33,1\n", "line 2: unknown dtype 'fp33'"),
-        (
-            "model,runtime,ms\na,eager,1\nb,inductor,1\n",
-            "line 3: unknown runtime 'inductor'; use one of .*--runtime for all rows",
-        ),
+        ("model,runtime,ms\na,ncnn,1\n", "line 2: unknown runtime 'ncnn'; use one of .* for all rows"),
         ("model,layout,ms\na,nchww,1\n", "line 2: unknown layout 'nchww'"),
-        ("model,mode,ms\na,train,1\n", "line 2: unknown mode 'train'"),
+        ("model,mode,ms\na,backward,1\n", "line 2: unknown mode 'backward'"),
         ("model,mode,optimizer,ms\na,training,adam,1\n", "line 2: unknown optimizer 'adam'; use one of sgd"),
     ],
 )
-def test_a_setting_that_is_not_known_is_refused(tmp_path: Path, text: str, why: str) -> None:
-    with pytest.raises(UsageError, match=why):
-        model_tables.parts(write(tmp_path, text), model_tables.Reading())
+def test_a_setting_that_is_not_known_is_skipped_with_the_reason(tmp_path: Path, text: str, why: str) -> None:
+    path = write(tmp_path, text + "b" + "," * (text.partition("\n")[0].count(",")) + "2\n")
+    (part,) = model_tables.parts(path, model_tables.Reading())
+    assert [row.model for row in part.table.rows] == ["b"]
+    ((model, said),) = part.table.skipped
+    assert model == "a"
+    assert re.match(why, said)
+
+
+def test_words_of_other_people_mean_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path, "model,dtype,layout,runtime,mode,ms\na,amp_fp16,channels_last,inductor,train,1\n", "times.csv")
+    (part,) = model_tables.parts(path, model_tables.Reading())
+    assert part.how == model_tables.Setting("amp", "nhwc", "compiled", True)
 
 
 def test_rows_in_seconds(tmp_path: Path) -> None:
