@@ -59,8 +59,10 @@ def test_fits_without_a_device_start_from_round_values() -> None:
     ranges = constants.ranges(shipped)
     fractions = {name for name, (_, most) in ranges.items() if most == 1}
     assert {"gemm", "stream", "residency"} < fractions < ranges.keys()
-    assert {getattr(start, name) for name in fractions} == {0.8}
-    assert all(0.5 <= getattr(start, name) / getattr(shipped, name) <= 2 for name in ranges.keys() - fractions)
+    high = {name for name in fractions if getattr(shipped, name) >= 0.2}
+    assert {getattr(start, name) for name in high} == {0.8}
+    assert fractions - high, "no fraction is of another order"
+    assert all(0.5 <= getattr(start, name) / getattr(shipped, name) <= 2 for name in ranges.keys() - high)
     assert sum(getattr(start, name) == getattr(shipped, name) for name in ranges) < len(ranges) / 3
 
 

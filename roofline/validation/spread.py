@@ -2,10 +2,10 @@
 
 log(measured / predicted) of a table of forwards has a middle, which is its device's, and a spread around it, which is the
 model's own. Of each kind of device, one factor makes what the status of its numbers says (measured, read, assumed, ...) as
-large as the middles are; few devices move it little. Of each runtime, and of training, the model's own part holds eight of
-ten rows around the middles of their tables, those of training steps around what the same device's forwards are off: what all
-gradients have in common is the model's. A class of kernel has more or less of it as the rows that it leads are further off or
-nearer. What no table tells stays as it was. No number is one model's, one table's or one device's.
+large as the middles are; few devices move it little. Of each runtime the model's own part holds eight of ten rows around the
+middles of their tables. Of training steps it holds them in the whole interval, with the device's part: what all gradients of
+a device are off beyond its forwards is the model's. A class of kernel has more or less of it as the rows that it leads are
+further off or nearer. What no table tells stays as it was. No number is one model's, one table's or one device's.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def doubts(found: Sequence[Left]) -> Doubt:
     for kind in device:
         classes[kind] = {**classes.get(kind, {}), **_classes([one for one in found if one.device.kind == kind])}
     doubt = replace(doubt, classes={kind: known for kind, known in classes.items() if known})
-    model = {key: _own([one for one in found if one.key == key], found, doubt, was) for key, was in doubt.model.items()}
+    model = {key: _own([one for one in found if one.key == key], doubt, was) for key, was in doubt.model.items()}
     return replace(doubt, model=model)
 
 
@@ -100,27 +100,24 @@ def _classes(found: Sequence[Left]) -> dict[str, float]:
     return {name: ((sum(each) / whole + _ROWS) / (len(each) + _ROWS)) ** 0.5 for name, each in sorted(spread.items()) if name}
 
 
-def _middle(one: Left, every: Sequence[Left]) -> float:
-    """How far its device is off: of training steps, by the device's forwards, where there are any."""
-    forwards = [x for other in every if other.device.name == one.device.name and not other.training for x in other.off]
-    return median(forwards if one.training and forwards else one.off)
-
-
-def _own(found: Sequence[Left], every: Sequence[Left], doubt: Doubt, was: float) -> float:
-    """Within which eight tenths of the rows lie around the middles of their devices."""
+def _own(found: Sequence[Left], doubt: Doubt, was: float) -> float:
+    """Within which eight tenths of the rows lie around the middles of their tables; of steps, around what is predicted."""
     if not found:
         return was
-    needed = sorted(needs for one in found for needs in _needs(one, _middle(one, every), doubt))
+    needed = sorted(needs for one in found for needs in _needs(one, doubt))
     return min(max(quantile(needed, _WITHIN), _LEAST), _MOST)
 
 
-def _needs(one: Left, middle: float, doubt: Doubt) -> Iterator[float]:
-    """Of each row, the own part of the model with which it would lie at the end of its interval, were its device right."""
+def _needs(one: Left, doubt: Doubt) -> Iterator[float]:
+    """Of each row, the own part of the model with which it would lie at the end of its interval: of a forward, were its device
+    right; of a step, beside what is not known of its device."""
     kind = one.device.kind
-    known = doubt.classes.get(kind, {})
+    known, wider = doubt.classes.get(kind, {}), doubt.device[kind] / uncertainty.shipped().device[kind]
+    middle = 0.0 if one.training else median(one.off)
     for p, x in zip(one.rows, one.off, strict=True):
         mean = sum(share * known.get(name, 1.0) ** 2 for name, share in p.shares.items()) or 1.0
-        rest = ((x - middle) / _EIGHT_TENTHS) ** 2 - doubt.kernel[kind] ** 2 * p.single
+        common = wider * _common(one, p) if one.training else 0.0
+        rest = ((x - middle) / _EIGHT_TENTHS) ** 2 - doubt.kernel[kind] ** 2 * p.single - common**2
         yield (max(rest, 0.0) / mean) ** 0.5
 
 

@@ -58,14 +58,25 @@ def test_runtimes_and_training_are_apart() -> None:
     assert found.model["gpu_eager"] < 0.1 < found.model["gpu_compiled"] < 0.25 < found.model["training"]
 
 
-def test_what_training_steps_are_off_beyond_the_forwards_is_the_models() -> None:
-    forward, step = table("t4", 0.1, 0.03), table("t4", 0.3, 0.03, training=True)
-    both = spread.doubts([forward, step])
-    assert both.device == spread.doubts([forward]).device
-    # eight of ten of N(0.2, 0.03) lie within 0.225 of nothing
-    assert both.model["training"] == pytest.approx(0.225 / 1.28, rel=0.1)
-    # alone, as by a device of which nothing else is known
-    assert spread.doubts([step]).model["training"] == pytest.approx(0.03, rel=0.2)
+def test_of_training_steps_eight_of_ten_lie_in_the_whole_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two devices whose steps are off alike beyond their forwards."""
+    tables = [
+        table(name, middle + step, 0.05, training=bool(step))
+        for name, middle in (("t4", 0.05), ("rtx-4090", -0.05))
+        for step in (0.0, 0.2)
+    ]
+    found = spread.doubts(tables)
+    assert found.device == spread.doubts([one for one in tables if not one.training]).device
+    assert found.model["training"] > 2 * found.model["gpu_eager"]
+    monkeypatch.setattr(uncertainty, "shipped", lambda: found)
+    steps = [one for one in tables if one.training]
+    inside = 0
+    for one in steps:
+        sure = Sure.of(one.device, "eager", True)
+        for p in one.rows:
+            low, high = sure.between(p.predicted_s, {"compute": 1.0}, Mix(p.shares, p.single))
+            inside += low <= p.measured_s <= high
+    assert inside / sum(len(one.rows) for one in steps) == pytest.approx(0.8, abs=0.01)
 
 
 def test_middles_further_off_widen_the_device() -> None:
