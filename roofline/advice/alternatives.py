@@ -17,8 +17,10 @@ from roofline.sources.attempts import DATA, REAL
 NO_HOST = "1 ns"
 # Larger batches are tried up to this one.
 LARGEST = 256
-# Of a model that has to run to be traced, passes of up to so many FLOPs: a few seconds on a few cores.
+# Of a model that has to run to be traced, passes of up to so many FLOPs and kernels (a detector has more for each image): some
+# ten seconds of a few cores.
 LARGEST_RUN = 1e12
+LARGEST_RUN_KERNELS = 20_000
 
 
 class Alternative(Struct, frozen=True):
@@ -98,7 +100,10 @@ def to_run(a: Analysis) -> bool:
 
 def larger(a: Analysis) -> list[int]:
     """The next powers of two; of a model that has to run, those whose passes are short."""
-    most = LARGEST_RUN / (a.totals.flops or 1) * a.setting.batch if to_run(a) else LARGEST
+    t = a.totals
+    most: float = LARGEST
+    if to_run(a):
+        most = min(LARGEST_RUN / max(t.flops, 1), LARGEST_RUN_KERNELS / max(t.kernels, 1)) * a.setting.batch
     return [n for n in (2**i for i in range(LARGEST.bit_length())) if a.setting.batch < n <= most]
 
 

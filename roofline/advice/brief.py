@@ -130,7 +130,7 @@ def _try(a: Analysis) -> str:
     if not names:
         return ""
     several = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
-    return f"To try: {several}; roofline explain says what each brings."
+    return f"To try: {several}; roofline explain says what each brings or costs."
 
 
 def _possible(a: Analysis) -> list[Alternative]:

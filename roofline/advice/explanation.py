@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from roofline.advice import needs, runs, sentences, tables
+from roofline.advice import beyond, needs, runs, sentences, tables
 from roofline.advice.alternatives import GROUPS, Alternative, alternatives, larger
 from roofline.advice.terms import Book, pace_of
 from roofline.analysis.explain import facts
@@ -81,8 +81,8 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
         together={name: both for name in names if (both := advice[name].together)},
         small={name: advice[name].small for name in names},
         slower={name: advice[name].slower for name in names},
-        batches=[said for name in names for said in sentences.batches(book, name, _sweep(asker, name))],
-        unknown=sentences.unknown(book, names, [what for name in names for what in advice[name].advised]),
+        batches=[said for name in names for said in beyond.batches(book, name, _sweep(asker, name))],
+        unknown=beyond.unknown(book, names, [what for name in names for what in advice[name].advised]),
     )
 
 
@@ -111,7 +111,7 @@ def _plain(book: Book, names: Sequence[str], options: Mapping[str, Mapping[str, 
         small={name: [] for name in names},
         slower={name: [] for name in names},
         batches=[],
-        unknown=sentences.unknown(book, names, []),
+        unknown=beyond.unknown(book, names, []),
         notes=list(_notes(book, names)),
     )
 

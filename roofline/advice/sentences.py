@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-from roofline.advice.alternatives import LARGEST, larger, to_run
 from roofline.advice.terms import Book, at_least, below, say
 from roofline.analysis.reasons import inner, inside, listed, most, stepped
 from roofline.classes import CONVS, MATRIX
-from roofline.records import BOUNDS, Analysis, bound_of_component
 from roofline.records.explanation import Evidence, Number, Sentence, Term
 
 # A share of the time that is worth a sentence.
@@ -22,7 +19,7 @@ CLEAR = 1.25
 
 def _led(book: Book, run: str, bound: str) -> tuple[Number, str] | None:
     """The share of a bound, and the class of kernel with most of it; None where it is not worth a sentence."""
-    share = _share(book, run, f"totals.time_by_bound.{bound}")
+    share = share_of(book, run, f"totals.time_by_bound.{bound}")
     return (share, most(book.runs[run], bound)) if share.value >= NAMED else None
 
 
@@ -83,28 +80,16 @@ def _caches(book: Book, run: str) -> list[Sentence]:
     return found
 
 
-def _share(book: Book, run: str, what: str) -> Number:
+def share_of(book: Book, run: str, what: str) -> Number:
     return book.of(run, "share", what, "totals.time_s")
 
 
 def _waiting(book: Book, run: str) -> list[Sentence]:
     a = book.runs[run]
-    share = _share(book, run, "totals.time_by_component.host")
+    share = share_of(book, run, "totals.time_by_component.host")
     if a.device.kind != "gpu":
         return []
-    floor = []
-    if a.setting.runtime == "eager" and a.setting.host_s:
-        floor = say(
-            "However short its kernels, issuing {kernels} of them at {host} each takes {floor} on {device}: no pass is faster."
-            if a.totals.kernels > 1
-            else "However short its kernel, issuing it takes {floor} on {device}: no pass is faster.",
-            when=(at_least(share, NAMED),),
-            device=a.device.name,
-            kernels=book.of(run, "count", "kernels"),
-            host=book.of(run, "s", "setting.host_s"),
-            floor=book.number("s", Term(run, "kernels"), by=Term(run, "setting.host_s")),
-        )
-    return floor + say(
+    return _floor(book, run, share) + say(
         "On {device} the host sets the pace for {share} of the time: Python and PyTorch issue "
         f"{'{kernels} kernels one by one, ' if a.totals.kernels > 1 else '{kernels} kernel, '}"
         "and the GPU stands idle for {idle} of {time}. In those {share} faster arithmetic or memory would save nothing.",
@@ -118,29 +103,52 @@ def _waiting(book: Book, run: str) -> list[Sentence]:
     )
 
 
+def _floor(book: Book, run: str, share: Number) -> list[Sentence]:
+    """What issuing alone takes: not every operator costs the host the same."""
+    a = book.runs[run]
+    host = a.setting.host_s
+    issued = [k.issue_s for k in a.kernels]
+    if a.setting.runtime != "eager" or not host or not sum(issued):
+        return []
+    text = "issuing {kernels} of them at {host} each takes {floor} on {device}"
+    others = [(min(issued) < 0.99 * host, "less for a cast"), (max(issued) > 1.01 * host, "more for one of a backward pass")]
+    if named := [words for there, words in others if there]:
+        text = f"issuing {{kernels}} of them takes {{floor}} on {{device}} ({{host}} for an operator, {listed(named)})"
+    if len(issued) == 1:
+        text = "issuing it takes {floor} on {device}"
+    return say(
+        f"However short its kernel{'s' * (len(issued) > 1)}, {text}: no pass is faster.",
+        when=(at_least(share, NAMED),),
+        device=a.device.name,
+        kernels=book.of(run, "count", "kernels"),
+        host=book.of(run, "s", "setting.host_s"),
+        floor=book.of(run, "s", "kernels.issue_s"),
+    )
+
+
 def _dispatching(book: Book, run: str) -> list[Sentence]:
     """A CPU dispatches and computes on the same cores; a GPU that does not wait starts and drains."""
     a = book.runs[run]
     if a.device.kind == "gpu":
-        share = _share(book, run, "totals.time_by_bound.overhead")
-        host = _share(book, run, "totals.time_by_component.host")
-        what = f"{{kernels}} {'kernels, most of them' if a.totals.kernels > 1 else 'kernel,'} too short to fill it"
+        share = share_of(book, run, "totals.time_by_bound.overhead")
+        host = share_of(book, run, "totals.time_by_component.host")
+        what = f"{{kernels}} {'kernels, most of them' if a.totals.kernels > 1 else 'kernel,'} too short to fill the GPU"
         if stepped(a):
-            what = "kernels that are too short to fill it, several for each step of a recurrent layer"
+            what = "kernels that are too short to fill the GPU, several for each step of a recurrent layer"
         return say(
-            f"On {{device}} {{share}} of the time is starting and emptying {what}.",
+            f"On {{device}} {{share}} of the time goes into starting {what}, and into filling and emptying it.",
             when=(at_least(share, NAMED), below(host, NAMED)),
             evidence=(Evidence(run),),
             device=a.device.name,
             share=share,
             kernels=book.of(run, "count", "kernels"),
         )
-    share = _share(book, run, "totals.time_by_bound.overhead")
+    share = share_of(book, run, "totals.time_by_bound.overhead")
     what = "operators" if a.setting.runtime == "eager" else "kernels"
     parts = {
         f"dispatching {a.totals.kernels:,} {what if a.totals.kernels > 1 else what[:-1]}{inner(a)}": "host",
         "starting threads": "launch",
-        "faulting in the pages of fresh buffers": "pages",
+        "getting fresh memory from the system page by page": "pages",
     }
     times = {text: book.of(run, "s", f"totals.time_by_component.{name}") for text, name in parts.items()}
     kept = sorted((t for t in times if times[t].value >= 0.1 * share.value * a.totals.time_s), key=lambda t: -times[t].value)
@@ -255,7 +263,7 @@ def _plain(book: Book, run: str) -> list[Sentence]:
         side=side,
         ridge=ridge,
         bound=_BOUND[largest],
-        share=_share(book, run, f"totals.time_by_bound.{largest}"),
+        share=share_of(book, run, f"totals.time_by_bound.{largest}"),
     )
 
 
@@ -295,7 +303,7 @@ def _founding(book: Book, one: str, other: str) -> list[Sentence]:
     gpu, cpu = kinds["gpu"], kinds["cpu"]
     reached = [book.of(run, "share", "totals.achieved_flops", "device.peak_flops") for run in (gpu, cpu)]
     little = below(reached[0], 0.5 * reached[1].value)
-    arithmetic = _share(book, cpu, "totals.time_by_bound.compute")
+    arithmetic = share_of(book, cpu, "totals.time_by_bound.compute")
     pays = "the CPU spends its time on arithmetic, so fewer FLOPs pay there"
     if arithmetic.value < 0.5:
         pays = "of the CPU's time arithmetic takes {arithmetic}, so fewer FLOPs pay more there"
@@ -309,7 +317,7 @@ def _founding(book: Book, one: str, other: str) -> list[Sentence]:
         cpu=cpu,
         arithmetic=arithmetic,
     )
-    spent = [_share(book, run, "totals.time_by_bound.compute") for run in (gpu, cpu)]
+    spent = [share_of(book, run, "totals.time_by_bound.compute") for run in (gpu, cpu)]
     return found + say(
         "The same FLOPs reach {low} of the peak of {gpu} and {high} of that of {cpu}: it waits for arithmetic on neither, so "
         "fewer FLOPs alone would make it little faster.",
@@ -325,7 +333,7 @@ def _folk(book: Book, run: str) -> list[Sentence]:
     """Whether a GPU is memory-bound, as people have it of models that do few FLOPs for each byte."""
     a = book.runs[run]
     intensity, ridge = book.of(run, "FLOP/B", "totals.flops", "totals.bytes"), book.of(run, "FLOP/B", "device.ridge")
-    memory = _share(book, run, "totals.time_by_bound.memory")
+    memory = share_of(book, run, "totals.time_by_bound.memory")
     if a.device.kind != "gpu" or intensity.value * CLEAR >= ridge.value:
         return []
     holds = "holds here: bytes take {memory} of the time."
@@ -340,102 +348,5 @@ def _folk(book: Book, run: str) -> list[Sentence]:
         ridge=ridge,
         memory=memory,
         bound=_BOUND[a.totals.bound],
-        most=_share(book, run, f"totals.time_by_bound.{a.totals.bound}"),
+        most=share_of(book, run, f"totals.time_by_bound.{a.totals.bound}"),
     )
-
-
-# ------------------------------------------------------------------------------------------------ batches, unknowns
-
-
-def batches(book: Book, name: str, keys: Sequence[str]) -> list[Sentence]:
-    """What larger batches change on a device; `keys` are its runs, batches ascending."""
-    if len(keys) < 2:
-        return []
-    first, last = keys[0], keys[-1]
-    decode = (language := book.runs[first].language) is not None and language.mode == "decode"
-    each = "token" if decode else "sample"
-    a, b = book.runs[first], book.runs[last]
-    one, many = (book.of(key, "s", "totals.time_s", "setting.batch") for key in (first, last))
-    # where caches hold what a middle batch passes on, a larger one is no faster
-    best = min(keys, key=lambda key: book.runs[key].totals.time_s / book.runs[key].setting.batch)
-    between, least = "", book.of(best, "s", "totals.time_s", "setting.batch")
-    if least.value < 0.95 * min(one.value, many.value):
-        between = ", {least} in one of {best}"
-    found = say(
-        f"On {{device}} a {{each}} takes {{one}} in a batch of {{small}}{between} and {{many}} in one of {{large}}.",
-        each=each,
-        device=a.device.name,
-        small=str(a.setting.batch),
-        large=str(b.setting.batch),
-        best=str(book.runs[best].setting.batch),
-        one=one,
-        least=least,
-        many=many,
-    )
-    for before, after in pairwise(keys):
-        was, now = _cause(book.runs[before]), _cause(book.runs[after])
-        if was != now:
-            until = "in" if before == first else "up to"
-            found += say(
-                f"On {{device}} {{was}} takes the largest part {until} a batch of {{small}} ({{part}}); at {{large}} it is "
-                "{now} ({other}).",
-                device=a.device.name,
-                was=_called(was, a.device.kind),
-                now=_called(now, a.device.kind),
-                small=str(book.runs[before].setting.batch),
-                large=str(book.runs[after].setting.batch),
-                part=_share(book, before, _path(was)),
-                other=_share(book, after, _path(now)),
-            )
-    return found
-
-
-_CAUSES = {
-    "compute": "arithmetic",
-    "memory": "moving bytes",
-    "instructions": "executing instructions that are no FLOPs",
-    "host": "issuing operators",
-    "launch": "starting kernels",
-    "drain": "filling and emptying the GPU",
-    "pages": "faulting in fresh memory",
-}
-# A CPU issues nothing to another, and what it starts are threads.
-_CPU_CAUSES = {**_CAUSES, "host": "dispatching operators", "launch": "starting threads"}
-
-
-def _called(cause: str, kind: str) -> str:
-    return (_CAUSES if kind == "gpu" else _CPU_CAUSES)[cause]
-
-
-def _cause(a: Analysis) -> str:
-    """The largest part of the time: a bound or, of overhead, a component."""
-    parts = {n: v for n, v in a.totals.time_by_bound.items() if n != "overhead"}
-    parts |= {n: v for n, v in a.totals.time_by_component.items() if bound_of_component(n) == "overhead"}
-    return max(parts, key=lambda name: parts[name])
-
-
-def _path(cause: str) -> str:
-    return f"totals.time_by_bound.{cause}" if cause in BOUNDS else f"totals.time_by_component.{cause}"
-
-
-def unknown(book: Book, names: Sequence[str], helpful: Sequence[str]) -> list[str]:
-    """What no analysis of this case can know."""
-    runs = [book.runs[name] for name in names]
-    found = ["what else runs on the machine, and what reading and preparing the data takes"]
-    if {"amp", "bf16", "fp16", "tf32"} & set(helpful):
-        found.append("whether the model stays accurate enough in another type")
-    if {"compile", "graphs"} & set(helpful):
-        found.append("how long compiling takes, and whether changing shapes make it compile again")
-    if any(a.setting.host_status in ("assumed", "memory", "estimated") and a.device.kind == "gpu" for a in runs):
-        found.append("the machine around the GPU: what its Python needs to issue an operator is assumed (--host sets it)")
-    products = any(k.klass in MATRIX for a in runs for k in a.kernels)
-    if products and any("int8" in key for a in runs for key in a.device.peaks):
-        found.append("what int8 would bring: that takes a quantised model, which can be analysed by its name")
-    tried = [max([a.setting.batch, *larger(a)]) for a in runs if to_run(a)]
-    if tried and max(tried) < LARGEST:
-        found.append(f"what batches above {max(tried):,} would bring: the model has to run to be traced, and would take long")
-    if unknown_ops := dict.fromkeys(op.op for a in runs for op in a.coverage.unknown_ops):
-        found.append(
-            f"the FLOPs of {', '.join(list(unknown_ops)[:3])}: no rule knows them, and their time is that of their bytes"
-        )
-    return found

@@ -187,7 +187,7 @@ def _dispatch(a: Analysis) -> str:
         [
             (host, f"dispatching {called} in Python and PyTorch"),
             (launch, "starting threads"),
-            (pages, "faulting in the pages of large fresh buffers"),
+            (pages, "getting fresh memory from the system page by page"),
         ]
     )
 

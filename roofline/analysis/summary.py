@@ -272,6 +272,7 @@ def _kernel_row(k: Kernel, p: Point, layer: str, joules: float | None) -> Kernel
         time_by_component=p.components.copy(),
         executed=p.executed,
         energy_j=joules,
+        issue_s=p.issue_s,
     )
 
 

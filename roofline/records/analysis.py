@@ -271,6 +271,8 @@ class KernelRow(Struct, frozen=True, kw_only=True, gc=False):
     # fraction of the counted FLOPs that the algorithm executes: Winograd's convolutions and causal attention leave some out
     executed: float = 1.0
     energy_j: float | None = None
+    # s of the host of a GPU to issue it, beside what it adds to the whole; 0 in documents of older versions
+    issue_s: float = 0.0
 
 
 class LanguageInfo(Struct, frozen=True, kw_only=True):

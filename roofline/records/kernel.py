@@ -127,6 +127,8 @@ class Point(Struct, frozen=True, omit_defaults=True, gc=False):
     components: dict[str, float] = {}
     # fraction of the counted FLOPs that the algorithm executes: Winograd's convolutions and causal attention leave some out
     executed: float = 1.0
+    # of the host of a GPU, to issue it: more or less than another, by what it is (timemodel/gpu.py)
+    issue_s: float = 0.0
 
 
 def components_of(points: Iterable[Point]) -> dict[str, float]:

@@ -204,7 +204,10 @@ def _point(cost: _Cost, time: float, split: dict[str, float]) -> Point:
         largest = max(split, key=lambda name: split[name])
         split[largest] += time - sum(split.values())
     rest = time - float(cost.work)
-    return Point(time, bound_of(split), cost.level, cost.compute, cost.memory, rest, cost.efficiency, split, cost.executed)
+    return Point(
+        time, bound_of(split), cost.level, cost.compute, cost.memory, rest, cost.efficiency, split, cost.executed,
+        float(cost.step),
+    )  # fmt: skip
 
 
 def _queued(costs: Sequence[_Cost]) -> list[Point]:

@@ -36,16 +36,18 @@ def _events(a: Analysis, pid: int) -> Iterator[dict[str, Any]]:
     for tid, name in (({HOST: "Python and PyTorch issue"} if host else {}) | threads).items():
         yield _meta("thread_name", pid, tid, name=name)
         yield _meta("thread_sort_index", pid, tid, sort_index=tid)
-    at, spans = 0.0, []
+    at, issued, spans = 0.0, 0.0, []
     for i, k in enumerate(a.kernels):
         # a GPU stands idle while it waits for its host; a CPU's overhead is its own work
         start = at + (k.overhead_s if gpu else 0.0)
         at += k.time_s
         yield _slice(k.op, pid, DEVICE, start, at, _facts(k))
         if host:
-            yield _slice(k.op, pid, HOST, i * host, (i + 1) * host, {"module": k.layer})
+            # a document of an older version does not say what each takes
+            called, issued = issued, issued + (k.issue_s or host)
+            yield _slice(k.op, pid, HOST, called, issued, {"module": k.layer})
             link = {"cat": "launch", "name": "launch", "id": f"{pid}.{i}", "pid": pid}
-            yield {"ph": "s", "tid": HOST, "ts": _us(i * host)} | link
+            yield {"ph": "s", "tid": HOST, "ts": _us(called)} | link
             yield {"ph": "f", "bp": "e", "tid": DEVICE, "ts": _us(start)} | link
         spans.append((k.layer, start, at))
     # around comes before inside

@@ -24,6 +24,7 @@ from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.records.explanation import Explanation, Number, Sentence, Term
 from roofline.views import explanation as view
+from roofline.views import timeline
 
 ASKED: dict[str, dict[str, Any]] = {
     "mobilenet": {"model": "mobilenet_v3_large", "device": ["rtx-4090", "raspberry-pi-5"]},
@@ -251,6 +252,37 @@ def test_half_precision_that_brings_nothing_alone_is_among_what_helps_together()
     assert "bf16" in e.together["rtx-4090"].name or "fp16" in e.together["rtx-4090"].name
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({}, " at 52 us each"), ({"dtype": "amp"}, "less for a cast"), ({"training": True}, "more for one of")],
+)
+def test_no_pass_is_faster_than_issuing_its_kernels_is_said_to_be(options: dict[str, Any], words: str) -> None:
+    """A cast costs the host less than an operator, one of a backward pass more: so many times the same would be false."""
+    a = roofline.analyze("mobilenet_v2", device="t4", batch=1, **options)
+    (text,) = said(explanation.told([a]).why, "^However short its kernels, issuing .*: no pass is faster")
+    assert words in text
+    floor = sum(k.issue_s for k in a.kernels)
+    alike = a.totals.kernels * 52e-6
+    assert {"less": floor < 0.99 * alike, " at ": floor == pytest.approx(alike), "more": floor > 1.01 * alike}[words[:4]]
+    assert floor <= a.totals.time_s
+    # and on a timeline nothing runs before it was issued
+    events = json.loads(timeline.render([a]))["traceEvents"]
+    issued, run = ({e["id"]: e["ts"] for e in events if e["ph"] == ph} for ph in "sf")
+    assert len(issued) == a.totals.kernels
+    assert all(run[key] >= at for key, at in issued.items())
+
+
+def test_where_larger_batches_are_slower_again_it_is_said_what_takes_the_time() -> None:
+    e = roofline.explain("squeezenet1_1", device="i9-10940x")
+    (text, *_) = [s for s in e.batches if "least" in s.numbers]
+    assert text.numbers["many"].value > 1.05 * text.numbers["least"].value
+    last = max(e.runs.values(), key=lambda run: run.options.get("batch") or 0).options["batch"]
+    by = roofline.analyze("squeezenet1_1", device="i9-10940x", batch=last).totals.time_by_bound
+    assert by["memory"] == max(by.values())
+    assert text.text.endswith(f"one of {last}, where moving bytes takes {text.numbers['part'].text} of the time.")
+    assert text.numbers["part"].value == pytest.approx(by["memory"] / sum(by.values()))
+
+
 def test_nothing_would_help_much(capsys: pytest.CaptureFixture[str]) -> None:
     e = roofline.explain("vgg16", device="raspberry-pi-4", batch=8, runtime="compiled")
     assert e.savings == {"raspberry-pi-4": []}
@@ -390,7 +422,10 @@ def test_a_model_that_has_to_run_is_not_run_for_large_batches_nor_put_into_a_gra
     ran = msgspec.structs.replace(a, notes=["shapes depend on data: traced on real tensors, random weights, seed 0"])
     device = library.lookup("t4")
     assert alternatives.larger(a) == [2, 4, 8, 16, 32, 64, 128, 256]
-    assert alternatives.larger(ran) == [2, 4, 8, 16, 32, 64, 128, 256]  # 3.6 GFLOP each: 256 of them are short of 1e12
+    assert a.totals.kernels == 69  # 3.6 GFLOP each: 256 of them are short of 1e12, but 289 of them have 20,000 kernels
+    assert alternatives.larger(ran) == [2, 4, 8, 16, 32, 64, 128, 256]
+    detector = msgspec.structs.replace(ran, totals=msgspec.structs.replace(a.totals, kernels=1587))
+    assert alternatives.larger(detector) == [2, 4, 8]
     long = msgspec.structs.replace(ran, totals=msgspec.structs.replace(a.totals, flops=3 * 10**11))
     assert alternatives.larger(long) == [2]
     assert "graphs" in {one.what for one in alternatives.alternatives(a, device)}

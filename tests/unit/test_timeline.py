@@ -77,6 +77,15 @@ def test_slices_nest_to_the_nanosecond_and_the_outer_comes_first(kind: Any) -> N
             open_.append(end)
 
 
+def test_the_host_takes_for_each_kernel_what_its_row_says() -> None:
+    a = issued()
+    rows = [msgspec.structs.replace(k, issue_s=(4e-6, 10e-6)[i % 2]) for i, k in enumerate(a.kernels)]
+    found = slices(read(msgspec.structs.replace(a, kernels=rows)), timeline.HOST)
+    assert [e["dur"] for e in found[:4]] == pytest.approx([4, 10, 4, 10])
+    for before, after in pairwise(found):
+        assert after["ts"] == pytest.approx(before["ts"] + before["dur"])
+
+
 def test_each_kernel_of_a_gpu_has_a_flow_from_where_its_host_issued_it() -> None:
     a = issued()
     events = read(a, sample("cpu"))

@@ -94,7 +94,8 @@ def test_batch_one_on_a_gpu_is_overhead() -> None:
     assert parts == "Of the parts of the model, most of the time goes into the 13 SeparableBlock of features (93 %)."
     assert why.startswith("On rtx-3090 the host sets the pace for 100 % of the time: Python and PyTorch issue 84 kernels")
     assert tried == (
-        "To try: compile it, compile it into CUDA graphs or run more samples at a time; roofline explain says what each brings."
+        "To try: compile it, compile it into CUDA graphs or run more samples at a time; roofline explain says what each brings "
+        "or costs."
     )
 
 
