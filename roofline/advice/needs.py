@@ -46,7 +46,8 @@ def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
             model=a.model.name,
         )
     found = say(
-        f"{{model}} needs {{flops}} for {{called}} ({_macs(a)}), holds {'{params}' if a.model.params else 'no'} parameters, "
+        f"{{model}} needs {'at least ' if a.coverage.unknown_ops else ''}{{flops}} for {{called}} ({_macs(a)}), holds "
+        f"{'{params}' if a.model.params else 'no'} parameters, "
         "and its kernels move {bytes}: {intensity}.",
         model=a.model.name,
         called=_called(a),

@@ -216,7 +216,8 @@ def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine
         streams = rate("pointwise", "pointwise", c, machine)
         return moved / xp.where((f.access.run > 0) & (f.access.run < 64), rate(kind, klass, c, machine), streams), 0.0, 0.0
     copied = f.access.copied if klass == "norm" else 0.0
-    return moved / rate(kind, klass, c, machine), copied, copied
+    # one number that stands for many (the gradient of a sum) is read once, and worked on as often
+    return xp.maximum(moved / rate(kind, klass, c, machine), f.flops / kept(machine)), copied, copied
 
 
 # ------------------------------------------------------------------------------------------------ memory

@@ -204,10 +204,8 @@ def _point(cost: _Cost, time: float, split: dict[str, float]) -> Point:
         largest = max(split, key=lambda name: split[name])
         split[largest] += time - sum(split.values())
     rest = time - float(cost.work)
-    return Point(
-        time, bound_of(split), cost.level, cost.compute, cost.memory, rest, cost.efficiency, split, cost.executed,
-        float(cost.step),
-    )  # fmt: skip
+    bound, step = bound_of(split), float(cost.step)
+    return Point(time, bound, cost.level, cost.compute, cost.memory, rest, cost.efficiency, split, cost.executed, step)
 
 
 def _queued(costs: Sequence[_Cost]) -> list[Point]:

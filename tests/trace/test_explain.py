@@ -374,10 +374,33 @@ class Steps(nn.Module):
 def test_a_recurrent_layer_is_not_said_to_be_one_short_kernel() -> None:
     said = roofline.explain(Steps(), device=["t4", "i9-10940x"], args=[torch.zeros(400, 2, 32)])
     text = " ".join(s.text for s in said.why)
-    assert "kernels that are too short to fill it, several for each step of a recurrent layer" in text
+    assert "kernels that are too short to fill the GPU, several for each step of a recurrent layer" in text
     assert "operators and those of each step of a recurrent layer" in text
     a = roofline.analyze(Steps(), device="i9-10940x", args=[torch.zeros(400, 2, 32)])
     assert "each step of a recurrent layer in Python and PyTorch" in reason(a)
+
+
+@torch.library.custom_op("roofline_test_explain::odd", mutates_args=())
+def odd(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@odd.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+class Odd(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return odd(x @ x)
+
+
+def test_flops_of_which_some_are_not_known_are_said_to_be_the_least() -> None:
+    a = roofline.analyze(Odd(), device="t4", args=[torch.zeros(8, 8)])
+    assert [op.op for op in a.coverage.unknown_ops] == ["roofline_test_explain.odd"]
+    assert explanation.told([a]).takes[0].text.startswith("Odd needs at least 1.024 kFLOP")
+    known = roofline.analyze(nn.Linear(8, 8), device="t4", args=[torch.zeros(8, 8)])
+    assert explanation.told([known]).takes[0].text.startswith("Linear needs 1.")
 
 
 def test_a_model_without_products_and_parameters_is_not_said_to_have_any() -> None:

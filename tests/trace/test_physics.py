@@ -224,6 +224,17 @@ def test_a_registered_operator_is_not_free(kind: str, name: str, runtime: str) -
         assert point.efficiency <= 1.2
 
 
+@pytest.mark.parametrize("device", ["epyc-9654", "raspberry-pi-5"])
+def test_one_number_that_stands_for_many_is_worked_on_as_often(device: str) -> None:
+    """The gradient of a loss that is a sum: a bias adds up 4 bytes 32,000 times, which no processor does at once."""
+    net = nn.Linear(64, 1000)
+    a = roofline.analyze(net, args=[torch.empty(32, 64)], device=device, training=True)
+    (row,) = [k for k in a.kernels if k.op == "sum" and k.phase == "backward"]
+    assert (row.flops, row.bytes) == (32_000, 4_004)
+    assert row.compute_s >= row.flops / a.device.peak_flops * 0.999
+    assert not physics.broken(a.notes)
+
+
 def test_bytes_are_unknown_where_no_rule_and_no_shape_tells_them() -> None:
     found = roofline.analyze(nn.Linear(8, 8), args=[torch.empty(2, 8)], device="t4")
     assert found.coverage.bytes_known == 1
