@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from roofline.cli.groups import Group
-from roofline.cli.options import DTYPE, Dtype, Runtime
+from roofline.cli.options import DTYPE, Dark, Dtype, Runtime
 
 
 class Layout(StrEnum):
@@ -79,6 +79,7 @@ class FileOptions(Group, frozen=True):
             show_default=False,
         ),
     ] = None
+    dark: Dark = False
     leave_out: Annotated[
         bool,
         typer.Option("--leave-out", help="Predict each device by constants fitted to the others' tables (takes minutes)."),

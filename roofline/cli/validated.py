@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roofline.cli.options import pairs
+from roofline.cli.steps import paper
 from roofline.cli.tables import FileOptions, SampleOptions, TableOptions
 from roofline.cli.terminal import note, out, out_json, progress
 from roofline.devices.device import Device
@@ -35,6 +36,7 @@ def command(
         raise UsageError("--seed draws a sample, and without --limit all rows are taken: give --limit, or leave --seed out")
     if jobs is not None and fit is not None:
         raise UsageError("--jobs is for predicting, and --fit works in one process: leave one of them out")
+    look = paper(None, more.dark, {plot.suffix.lower()} if plot else set())
     both = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
     if more.leave_out:
         _left_out(both, how, more, sample, json=json, cache=cache)
@@ -67,7 +69,7 @@ def command(
             else:
                 results += validate.run(path, target, how, cache=cache, jobs=jobs, progress=show, constants=numbers)
     if plot is not None:
-        chart = validation.scatter(results[0][0], results[0][1], plot)
+        chart = validation.scatter(results[0][0], results[0][1], plot, dark=look.dark)
         files.write_all({plot: chart})
     if json:
         found = [v for v, _ in results]

@@ -53,7 +53,7 @@ def _rank(spearman: float | None, digits: int) -> str:
     return "n/a" if spearman is None else f"{spearman:.{digits}f}"
 
 
-def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
+def scatter(v: Validation, found: Sequence[Prediction], path: Path, *, dark: bool = False) -> bytes:
     """Predicted against measured time, log-log, coloured by what bounds the prediction; PNG, SVG or PDF by suffix."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -61,7 +61,7 @@ def scatter(v: Validation, found: Sequence[Prediction], path: Path) -> bytes:
 
     form = cast(sheet.Format, path.suffix[1:].lower())
     how = f"{v.device}, {v.dtype}, {v.layout}, {v.runtime}"
-    with sheet.sheet(sheet.Size(6.4, 6.0), "light", "") as made:
+    with sheet.sheet(sheet.Size(6.4, 6.0), "dark" if dark else "light", "") as made:
         theme = made.theme
         wide, high = made.inches
         lines = [

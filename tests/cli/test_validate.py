@@ -358,6 +358,18 @@ class TestScatter:
             assert pixels.shape[:2] == (900, 960)
             assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20
 
+    def test_on_dark_paper(self, table: Path, tmp_path: Path, capsys: Capture) -> None:
+        from matplotlib import image
+
+        corners = []
+        for more in ([], ["--dark"]):
+            chart = tmp_path / "x.png"
+            assert cli.main(["validate", str(table), "-d", "t4", "-o", str(chart), *more]) == 0
+            corners.append(image.imread(chart)[0, 0, :3].mean())
+        assert corners[0] > 0.9
+        assert corners[1] < 0.2
+        assert "--dark is about pictures, and none is written" in refused(capsys, table, "-d", "t4", "--dark")
+
     def test_refused_before_any_work(
         self, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
     ) -> None:
