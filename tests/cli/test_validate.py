@@ -368,6 +368,7 @@ class TestScatter:
             corners.append(image.imread(chart)[0, 0, :3].mean())
         assert corners[0] > 0.9
         assert corners[1] < 0.2
+        capsys.readouterr()
         assert "--dark is about pictures, and none is written" in refused(capsys, table, "-d", "t4", "--dark")
 
     def test_refused_before_any_work(
