@@ -27,7 +27,7 @@ def batches(book: Book, name: str, keys: Sequence[str]) -> list[Sentence]:
     between, least = "", book.of(best, "s", "totals.time_s", "setting.batch")
     if least.value < 0.95 * min(one.value, many.value):
         between = ", {least} in one of {best}"
-    cause = _cause(b)
+    cause = _grown(book.runs[best], b)
     # a reader who expects a larger batch to pay asks why it does not
     slower = ", where {cause} takes {part} of the time" if many.value > 1.05 * least.value else ""
     found = say(
@@ -78,11 +78,23 @@ def _called(cause: str, kind: str) -> str:
     return (_CAUSES if kind == "gpu" else _CPU_CAUSES)[cause]
 
 
-def _cause(a: Analysis) -> str:
-    """The largest part of the time: a bound or, of overhead, a component."""
+def _parts(a: Analysis) -> dict[str, float]:
+    """Seconds of each bound or, of overhead, component."""
     parts = {n: v for n, v in a.totals.time_by_bound.items() if n != "overhead"}
-    parts |= {n: v for n, v in a.totals.time_by_component.items() if bound_of_component(n) == "overhead"}
+    return parts | {n: v for n, v in a.totals.time_by_component.items() if bound_of_component(n) == "overhead"}
+
+
+def _cause(a: Analysis) -> str:
+    """The largest part of the time."""
+    parts = _parts(a)
     return max(parts, key=lambda name: parts[name])
+
+
+def _grown(small: Analysis, large: Analysis) -> str:
+    """The part that takes most more of a sample's time in the larger batch."""
+    before = _parts(small)
+    more = {n: v / large.setting.batch - before.get(n, 0.0) / small.setting.batch for n, v in _parts(large).items()}
+    return max(more, key=lambda name: more[name])
 
 
 def _path(cause: str) -> str:

@@ -46,7 +46,7 @@ def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
             model=a.model.name,
         )
     found = say(
-        f"{{model}} needs {'at least ' if a.coverage.unknown_ops else ''}{{flops}} for {{called}} ({_macs(a)}), holds "
+        f"{{model}} needs {_flops(a)}, holds "
         f"{'{params}' if a.model.params else 'no'} parameters, "
         "and its kernels move {bytes}: {intensity}.",
         model=a.model.name,
@@ -66,8 +66,12 @@ def takes(book: Book, names: Sequence[str]) -> list[Sentence]:
     return found
 
 
-def _macs(a: Analysis) -> str:
-    return "{macs} multiply-accumulates, 2 FLOPs each" if a.totals.macs else "none of them a multiply-accumulate"
+def _flops(a: Analysis) -> str:
+    least = "at least " if a.coverage.unknown_ops else ""
+    if not a.totals.flops and not least:
+        return "no arithmetic for {called}"
+    macs = "{macs} multiply-accumulates, 2 FLOPs each" if a.totals.macs else "none of them a multiply-accumulate"
+    return f"{least}{{flops}} for {{called}} ({macs})"
 
 
 def _takes_on(book: Book, run: str) -> list[Sentence]:

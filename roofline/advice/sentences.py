@@ -298,7 +298,7 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
 def _founding(book: Book, one: str, other: str) -> list[Sentence]:
     """A GPU beside a CPU: what few FLOPs bring on either."""
     kinds = {book.runs[run].device.kind: run for run in (one, other)}
-    if len(kinds) < 2:
+    if len(kinds) < 2 or not book.runs[one].totals.flops:
         return []
     gpu, cpu = kinds["gpu"], kinds["cpu"]
     reached = [book.of(run, "share", "totals.achieved_flops", "device.peak_flops") for run in (gpu, cpu)]

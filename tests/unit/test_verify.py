@@ -101,7 +101,7 @@ def test_what_is_no_number(tmp_path: Path, document: dict[str, Any], word: str) 
 _FREE = re.compile(
     r"schema|model\.(param_bytes|buffers|buffer_bytes|inputs)|device\.(peaks|levels|reached_flops|memory)|coverage\.bytes_known"
     r"|totals\.energy\.limit_w"
-    r"|kernels\[\d+\]\.(shape|efficiency|executed|compute_s|memory_s|overhead_s)|layers\[\d+\]\.(params|calls)|memory\."
+    r"|kernels\[\d+\]\.(shape|efficiency|executed|compute_s|memory_s|overhead_s|issue_s)|layers\[\d+\]\.(params|calls)|memory\."
 )
 
 
