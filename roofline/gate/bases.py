@@ -13,7 +13,7 @@ from roofline.analysis.limits import Base
 from roofline.analysis.metrics import numbers
 from roofline.errors import RooflineError, UsageError
 from roofline.gate import baseline
-from roofline.gate.revisions import Revision, checked_out, last_change
+from roofline.gate.revisions import Revision, checked_out, last_change, renamed, told
 from roofline.records import Analysis
 from roofline.request import Request
 
@@ -33,7 +33,7 @@ def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) ->
     found: Bases = {b.place: Base(why=f"a saved analysis is the same at {which.title}") for b in budgets if b.request is None}
     if not asked:
         return found
-    with checked_out(which):
+    with checked_out(which) as place:
         there: dict[tuple[str, str], Request] = {}
         for key, request in asked.items():
             try:
@@ -42,9 +42,11 @@ def at_revision(which: Revision, budgets: Sequence[Budget], analyse: Analyse) ->
                 found[key] = Base(why=str(error))
         for key, answer in zip(there, analyse(list(there.values())), strict=True):
             if isinstance(answer, Analysis):
-                found[key] = of_analysis(answer, which.title)
+                was = there[key].ask.model.partition(":")[0]
+                here = _inside(asked[key].ask.model, which).partition(":")[0]
+                found[key] = of_analysis(answer, which.title if was == here else f"{which.title}, where it was {was}")
             elif isinstance(answer, RooflineError):
-                found[key] = Base(why=f"no base: at {which.title}: {' '.join(str(answer).split())[:200]}")
+                found[key] = Base(why=f"no base: at {which.title}: {' '.join(told(answer, place, which).split())[:200]}")
             else:
                 raise answer
     return found
@@ -67,14 +69,20 @@ def _whole(request: Request) -> Request:
 
 
 def moved(request: Request, which: Revision) -> Request:
-    """The request for the revision that the working directory is of now. Raises NotThereError."""
+    """The request for the revision that the working directory is of now. A file that has moved since is where it was.
+
+    Raises NotThereError.
+    """
     model = _inside(request.ask.model, which)
     file = model.partition(":")[0]
     if file.endswith((".py", ".onnx", ".pt2")):
         if Path(file).is_absolute():
             raise NotThereError(f"{file} is not in the repository, so it is the same at {which.title}")
         if not Path(file).is_file():
-            raise NotThereError(f"{file} is not in {which.title}")
+            was = renamed(Path(os.path.normpath(os.path.join(which.inside, file))).as_posix(), which)
+            if not was:
+                raise NotThereError(f"{file} is not in {which.title}")
+            model = f"{os.path.relpath(was, which.inside)}{model.removeprefix(file)}"
     device = request.place.device
     place = replace(request.place, device=_inside(device, which)) if isinstance(device, str) else request.place
     return replace(request, ask=replace(request.ask, model=model), place=place)

@@ -75,6 +75,8 @@ def revision(name: str, at: str = ".") -> Revision:
     """A branch, tag or commit of the repository around the folder `at`. Raises UsageError that says what there is."""
     root, inside = _place(at)
     done = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", at=root)
+    if done.returncode and not _must("rev-list", "--all", "--max-count=1", at=root).strip():
+        raise UsageError(f"no revision {name!r}: this repository has no commit yet")
     if done.returncode:
         shallow = f"\n{_DEEPER}" if _shallow(root) else ""
         names = _must("for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes", at=root).split()
@@ -114,6 +116,19 @@ def last_change(file: Path) -> Revision | None:
     if commit and not before and _shallow(root):
         raise UsageError(f"{file}: the commit that made it is not here\n{_DEEPER}")
     return Revision(commit[:7], commit, root, _inside(root)) if commit else None
+
+
+def renamed(file: str, which: Revision) -> str:
+    """How a file, by its way from the root, was called in a revision, as git tells by content; empty where it was not there."""
+    done = git("diff", "--name-status", "-z", "--find-renames", "--diff-filter=R", which.commit, at=which.root)
+    names = done.stdout.split("\0")
+    return next((old for _, old, new in zip(names[::3], names[1::3], names[2::3], strict=False) if new == file), "")
+
+
+def told(error: Exception, place: Path, which: Revision) -> str:
+    """An error's words, with files by their way in the repository and not by that of a worktree that is gone."""
+    tree = os.path.normpath(place / os.path.relpath(os.curdir, which.inside))
+    return str(error).replace(f"{place}{os.sep}", "").replace(f"{tree}{os.sep}", "")
 
 
 def dirty() -> bool:

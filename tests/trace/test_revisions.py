@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -261,6 +262,46 @@ class TestBaseline:
         assert code == 1
         assert "its models were analysed again as they were in" in err
         assert "net macs: of it c.conv +28.8 k" in out  # 4 * 8 * 9 * 10 * 10
+
+
+def test_a_file_that_moved_is_compared_with_what_it_was(repo: Path, capsys: Capture) -> None:
+    """A package that is moved and widened in one commit: the gate finds its file by content, as git does."""
+    git(repo, "checkout", "-q", "--detach", "v1")
+    (repo / "my nets").mkdir()
+    git(repo, "mv", "net.py", "my nets/wide.py")
+    (repo / "my nets" / "wide.py").write_text(changed("widen"))
+    (repo / "roofline.toml").write_text((repo / "roofline.toml").read_text().replace("net.py", "my nets/wide.py"))
+    commit(repo, "moved and widened")
+    code, out, _ = run(capsys, "check", "--since", "v1")
+    assert code == 1
+    assert "net macs: of it c.conv +28.8 k" in out  # 4 * 8 * 9 * 10 * 10
+    assert ", where it was net.py" in out
+    code, out, _ = run(capsys, "diff", "v1..HEAD", "my nets/wide.py:Net", "-d", "t4", "--input", "1,3,16,16")
+    assert code == 0
+    assert "c.conv" in out
+
+
+def test_a_base_with_a_fault_is_named_as_it_lies_in_the_repository(repo: Path, capsys: Capture) -> None:
+    """Not by the folder of a worktree that is gone, another one in every run."""
+    git(repo, "checkout", "-q", "--detach", "v1")
+    (repo / "net.py").write_text(NET + "def (\n")
+    commit(repo, "broken")
+    (repo / "net.py").write_text(NET)
+    commit(repo, "mended")
+    code, out, _ = run(capsys, "check", "--since", "HEAD~1")
+    assert code == 0
+    assert re.search(r"no base: at HEAD~1 \(\w+\): net\.py, line \d+: invalid syntax", out)
+    code, _, err = run(capsys, "diff", "HEAD~1..HEAD", "net.py:Net", "-d", "t4", "--input", "1,3,16,16")
+    assert code == 2
+    assert re.search(r"error: at HEAD~1 \(\w+\): net\.py, line \d+: invalid syntax", err)
+
+
+def test_a_repository_without_a_commit_says_so(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    git(tmp_path, "init", "-q")
+    code, _, err = run(capsys, "diff", "HEAD..", "net.py:Net")
+    assert code == 2
+    assert "no revision 'HEAD': this repository has no commit yet" in err
 
 
 @pytest.mark.parametrize(

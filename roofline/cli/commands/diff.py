@@ -156,13 +156,13 @@ def _of_revisions(text: str, model: str, given: Mapping[str, Any], cache: bool) 
         if which is None:
             sides.append(_as_given(model, given, cache))
             continue
-        with revisions.checked_out(which):
+        with revisions.checked_out(which) as place:
             (request,) = requests(model, [given.get("device", "cpu")], given, cache=cache)
             request = moved(request, which)
             try:
                 found = analysed(request)
             except RooflineError as error:
-                raise of_code(error.exit_code, f"at {which.title}: {error}") from error
+                raise of_code(error.exit_code, f"at {which.title}: {revisions.told(error, place, which)}") from error
             sides.append(replace(found, model=replace(found.model, name=f"{found.model.name} at {which.title}")))
     return sides
 
