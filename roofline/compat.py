@@ -126,7 +126,7 @@ class Asked:
 @contextmanager
 def asked(traced: bool, idle: Mapping[str, Any]) -> Iterator[Asked]:
     """Note what is asked for. With `traced`, whoever asks whether it is being traced is told so, but for torch itself; with
-    `idle`, the functions of torch.cuda of those names give those values where there is no such device."""
+    `idle`, the functions of torch.cuda and its like of those names give those values where there is no such device."""
     import torch
 
     found, saved = Asked(), list[tuple[Any, str, Any]]()
@@ -157,8 +157,8 @@ def asked(traced: bool, idle: Mapping[str, Any]) -> Iterator[Asked]:
     for kind in ("cuda", "xpu", "mtia"):
         put(getattr(torch, kind, None), "_lazy_init", noted)
     if idle and not torch.cuda.is_available():
-        for name, value in idle.items():
-            put(torch.cuda, name, lambda real, value=value: lambda *_, **__: value)  # type: ignore[misc]  # a default binds it
+        for kind, name in ((k, n) for k in ("cuda", "xpu", "accelerator") for n in idle):
+            put(getattr(torch, kind, None), name, lambda _, value=idle[name]: lambda *_, **__: value)
     try:
         yield found
     finally:

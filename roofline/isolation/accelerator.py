@@ -6,7 +6,7 @@ from typing import Any
 
 
 class _Stream:
-    """A stream or an event of a device that does nothing: a context, and every method is one."""
+    """A stream, an event or a device that does nothing: a context, and every method is one."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -20,7 +20,8 @@ class _Stream:
         pass
 
 
-# What code that was written for one GPU asks of it on its way, and what it gets from one that does nothing.
+# What code that was written for one GPU asks of it on its way, of torch.cuda, torch.xpu and torch.accelerator, and what it gets
+# from one that does nothing.
 IDLE: dict[str, Any] = {
     "synchronize": None,
     "empty_cache": None,
@@ -30,6 +31,15 @@ IDLE: dict[str, Any] = {
     "max_memory_allocated": 0,
     "memory_reserved": 0,
     "reset_peak_memory_stats": None,
+    "max_memory_reserved": 0,
+    "memory_summary": "",
     "set_stream": None,
+    "init": None,
+    "ipc_collect": None,
+    "is_current_stream_capturing": False,
+    "set_per_process_memory_fraction": None,
+    **dict.fromkeys(("set_device_index", "set_device_idx")),
+    **dict.fromkeys(("current_device_index", "current_device_idx"), 0),
     **dict.fromkeys(("Stream", "Event", "stream", "current_stream", "default_stream"), _Stream()),
+    **dict.fromkeys(("device", "device_index"), _Stream()),
 }

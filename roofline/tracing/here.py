@@ -21,6 +21,7 @@ class Here(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _MOVES and args and isinstance(args[0], torch.Tensor):
             return args[0]
+        kwargs.pop("pin_memory", None)
         device = kwargs.get("device")
         if name == "to" and args and isinstance(args[0], torch.Tensor):
             own = args[0].device
@@ -43,4 +44,4 @@ def _elsewhere(device: Any) -> bool:
     """Whether an argument names an accelerator: "cuda:0", torch.device("mps"), or its number."""
     if isinstance(device, torch.device):
         return device.type in _ACCELERATORS
-    return isinstance(device, str) and device.partition(":")[0] in _ACCELERATORS
+    return type(device) is int or (isinstance(device, str) and device.partition(":")[0] in _ACCELERATORS)

@@ -96,6 +96,37 @@ def on_a_stream() -> None:
         assert event.elapsed_time(event) == 0
 
 
+ON_A_GPU = {
+    "a number": lambda lin, x: lin.to(0)(x.to(0)),
+    "made on a number": lambda lin, x: lin(x + torch.zeros(8, device=0)),
+    "pinned": lambda lin, x: lin(x + torch.zeros(8, pin_memory=True)),
+    "within a device": lambda lin, x: within(torch.cuda.device(0), lin, x),
+    "within its own": lambda lin, x: within(torch.cuda.device(x.device), lin, x),
+    "within an index": lambda lin, x: within(torch.accelerator.device_index(0), lin, x),
+    "waited for": lambda lin, x: (torch.accelerator.synchronize(), lin(x))[1],
+    "a stream": lambda lin, x: (torch.accelerator.current_stream().synchronize(), lin(x))[1],
+    "its index": lambda lin, x: lin(x + torch.accelerator.current_device_index()),
+    "started": lambda lin, x: (torch.cuda.init(), torch.cuda.ipc_collect(), lin(x))[2],
+    "no graph": lambda lin, x: x if torch.cuda.is_current_stream_capturing() else lin(x),
+    "its memory in words": lambda lin, x: (torch.cuda.memory_summary().splitlines(), lin(x))[1],
+    "another maker": lambda lin, x: (torch.xpu.synchronize(), lin(x))[1],
+}
+
+
+def within(device: Any, lin: nn.Module, x: Tensor) -> Any:
+    with device:
+        return lin(x)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("what", ON_A_GPU)
+def test_what_code_for_one_gpu_asks_of_it_on_its_way(what: str) -> None:
+    """Nothing of it changes what the model computes; torch refuses each here, but for those that an idle torch answers."""
+    before = torch.cuda.device, torch.accelerator.synchronize
+    assert analyze(Of(ON_A_GPU[what]), torch.zeros(3, 8)).totals.macs == 3 * STEP
+    assert (torch.cuda.device, torch.accelerator.synchronize) == before
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_what_only_a_device_knows_is_asked_of_none() -> None:
     with pytest.raises(ModelError, match="it asks for a CUDA device, and there is none here"):
