@@ -129,7 +129,10 @@ def _root(of: Matrix) -> list[list[float]]:
 
 def bounds(value: float, sd: float) -> tuple[float, float]:
     """The interval around a value whose logarithm has that standard deviation."""
-    factor = math.exp(_EIGHT_TENTHS * sd)
+    try:
+        factor = math.exp(_EIGHT_TENTHS * sd)
+    except OverflowError:  # a number from a file
+        factor = math.inf
     return value / factor, value * factor
 
 

@@ -67,6 +67,10 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a number for text": (lambda d: d["model"].update(name=3), r"\$.model.name"),
     "nothing": (lambda d: d["totals"].pop("time_s"), r"missing required field `time_s`"),
     "without end": (lambda d: d["totals"].update(time_s=1e400), r"JSON is malformed|not an analysis|without end"),
+    "how sure it is": (
+        lambda d: d["totals"].update(interval={"low_s": 1e-3, "high_s": 1.0, "common": [0, 0, 0], "own": 2.0**63}),
+        r"totals.interval.low_s is 0.001, but time_s, common and own give 0:",
+    ),
     "a training step": (lambda d: d["setting"].update(optimizer="sgd"), r"setting.optimizer is 'sgd', but setting.mode"),
 }
 
