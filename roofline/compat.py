@@ -158,7 +158,7 @@ def asked(traced: bool, idle: Mapping[str, Any]) -> Iterator[Asked]:
         put(getattr(torch, kind, None), "_lazy_init", noted)
     if idle and not torch.cuda.is_available():
         for kind, name in ((k, n) for k in ("cuda", "xpu", "accelerator") for n in idle):
-            put(getattr(torch, kind, None), name, lambda _, value=idle[name]: lambda *_, **__: value)
+            put(getattr(torch, kind, None), name, lambda _, v=idle[name]: lambda *_, **__: v)  # type: ignore[misc]  # default binds
     try:
         yield found
     finally:
