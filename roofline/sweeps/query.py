@@ -75,6 +75,8 @@ def ask(paths: Sequence[Path], question: Question) -> Found:
         else []
     )
     notes += said
+    if question.own and not any(_own(model, question.own) for model in set(table["model"])):
+        notes.append(f"--with: no row is of a model in it, such as {next(iter(question.own.rows), 'none')}")
     if any(name.startswith("energy") for name in _asked_for(question, table)):
         notes += _no_energy(table, usable)
     front = own.front(question.pareto, _own_columns(question)) if question.pareto else None

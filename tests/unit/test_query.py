@@ -219,6 +219,10 @@ def test_a_front_is_of_one_device_and_of_what_fits(zoo: Path, tmp_path: Path) ->
         ("slow", "t4"),
     ]
     assert asked(zoo, where="accuracy > 70 and params < 5 M", own=table) == [("slow", "t4")]
+    assert not any("--with" in note for note in query.ask([zoo], query.Question(own=table)).notes)
+    csv.write_text("model,accuracy\nresnet999,60\n")
+    found = query.ask([zoo], query.Question(own=own.table(str(csv))))
+    assert "--with: no row is of a model in it, such as resnet999" in found.notes
     csv.write_text("model,time\nsmall,1\n")
     with pytest.raises(UsageError, match="is a metric of roofline"):
         own.table(str(csv))
