@@ -444,6 +444,9 @@ for _shape in ((2, 4, 6, 5), (1, 4, 6, 5), (2, 4, 1, 3), (1, 4, 5, 1), (2, 4, 3,
         *(("cat", ([one, _x], d)) for one in (_x, _g) for d in (0, 1, -1)),
         *(("stack", ([one, one], d)) for one in (_g, _g.transpose(1, 2)) for d in (0, 2)),
     ]
+_y, _mean, _rstd = torch.ops.aten.native_layer_norm.default(torch.rand(2, 3, 4), [4], torch.rand(4), torch.rand(4), 1e-5)
+for _g in (torch.rand(3, 2, 4).transpose(0, 1), torch.ones(()).expand(2, 3, 4)):  # a gradient lies as it came
+    BACKWARD.append(("native_layer_norm_backward", (_g, torch.rand(2, 3, 4), [4], _mean, _rstd, *torch.rand(2, 4), [True] * 3)))
 for _x in (
     torch.rand(2, 3, 4),
     torch.rand(2, 3, 4).mT,
@@ -572,6 +575,8 @@ def test_norms_of_vectors_and_training_import_no_symbolic_shapes() -> None:
         "for optimizer, last in (('sgd', False), ('adam', True)):\n"
         "    trace(net, [torch.rand(2, 3, 32, 32)], optimizer=optimizer, channels_last=last)\n"
         "trace(Softmax(-1), [torch.rand(2, 8)])\n"
+        "layer = torch.nn.TransformerEncoderLayer(16, 2, 16, 0.0, batch_first=True)\n"
+        "trace(layer, [torch.rand(2, 4, 16)], optimizer='sgd')\n"
         "import roofline\nroofline.analyze('vit_b_16', device='i9-10940x', training=True, batch=1, cache=False)\n"
         "sys.exit('sympy' in sys.modules)"
     )
