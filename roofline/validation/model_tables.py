@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from roofline import files
-from roofline.dtypes import SETTINGS
+from roofline.dtypes import SETTINGS, SHORT
 from roofline.errors import UsageError, close, nearest
 from roofline.records import RUNTIMES
 
@@ -38,12 +38,10 @@ LAYOUTS = ("nchw", "nhwc")
 MODES = ("inference", "training")
 # other words for the same in columns of tables
 _ALSO = {
+    **SHORT,
     "amp_fp16": "amp",
-    "bfloat16": "bf16",
     "channels_last": "nhwc",
     "dynamo": "compiled",
-    "float16": "fp16",
-    "float32": "fp32",
     "inductor": "compiled",
     "train": "training",
 }
