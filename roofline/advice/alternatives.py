@@ -107,5 +107,21 @@ def larger(a: Analysis) -> list[int]:
     return [n for n in (2**i for i in range(LARGEST.bit_length())) if a.setting.batch < n <= most]
 
 
+def fewer(device: Device) -> Iterator[int]:
+    """Half of a CPU's cores, half of those and so on, a thread each; none where it was said how many work."""
+    if device.kind == "cpu" and "@" not in device.name:
+        n = int(device.units.value)
+        while (n := n // 2) >= 1:
+            yield n
+
+
+def threads(n: int) -> Alternative:
+    """That many threads instead of one for each core."""
+    several = f"{n:,} threads" if n > 1 else "one thread"
+    return Alternative(
+        "threads", f"run it with {several} alone", f"a flag: OMP_NUM_THREADS={n}, or torch.set_num_threads({n})", {"threads": n}
+    )
+
+
 # Of each group one can be done.
-GROUPS = (("compile", "graphs"), ("tf32", "amp", "bf16", "fp16"), ("batch",))
+GROUPS = (("compile", "graphs"), ("tf32", "amp", "bf16", "fp16"), ("batch",), ("threads",))

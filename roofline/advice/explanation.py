@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from roofline.advice import beyond, needs, runs, sentences, tables
-from roofline.advice.alternatives import GROUPS, Alternative, alternatives, larger
+from roofline.advice import beyond, doubt, needs, runs, sentences, tables, words
+from roofline.advice.alternatives import GROUPS, Alternative, alternatives, fewer, larger, threads
 from roofline.advice.terms import Book, pace_of
 from roofline.analysis.explain import facts
 from roofline.analysis.reasons import listed
 from roofline.devices.device import Device
+from roofline.devices.threads import working
 from roofline.errors import ModelError, UsageError
 from roofline.records import Analysis
-from roofline.records.explanation import Explanation, Saving, Sentence
+from roofline.records.explanation import Explanation, Number, Saving, Sentence
 
 # What would save less than this share is not resolved: predictions are off by about as much at the median.
 RESOLVED = 0.05
@@ -41,8 +42,11 @@ class Asker:
         if key not in self.book.runs:
             if self.progress:
                 self.progress(f"{key}: analysing")
-            asked = runs.on(device, {**self.given, **options})
-            self.book.runs[key] = runs.ask(self.model, device, asked, self.cache, self.progress)
+            rest = {name: value for name, value in options.items() if name != "threads"}
+            asked = runs.on(device, {**self.given, **rest})
+            # so many threads are a device of their own
+            on = working(device, options["threads"]) if "threads" in options else device
+            self.book.runs[key] = runs.ask(self.model, on, asked, self.cache, self.progress)
             self.options[key] = asked
         return self.book.runs[key]
 
@@ -57,9 +61,8 @@ class Asker:
 class _Advice(NamedTuple):
     savings: list[Saving]
     together: Saving | None
-    # what is no saving, and what takes longer
-    small: list[str]
-    slower: list[str]
+    # what is no saving, or takes longer
+    others: list[Saving]
     # short names of all that is advised, together too
     advised: list[str]
 
@@ -75,15 +78,17 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
     names = [device.name for device in devices]
     advice = {device.name: _advice(asker, device) for device in devices}
     book = asker.book
-    return replace(
+    e = replace(
         _plain(book, names, asker.options, sentences.why(book, names)),
         savings={name: advice[name].savings for name in names},
         together={name: both for name in names if (both := advice[name].together)},
-        small={name: advice[name].small for name in names},
-        slower={name: advice[name].slower for name in names},
+        small={name: [s.name for s in advice[name].others if not _slower(s)] for name in names},
+        slower={name: [s.name for s in advice[name].others if _slower(s)] for name in names},
+        others={name: advice[name].others for name in names},
         batches=[said for name in names for said in beyond.batches(book, name, _sweep(asker, name))],
         unknown=beyond.unknown(book, names, [what for name in names for what in advice[name].advised]),
     )
+    return replace(e, words=words.among(_texts(e)))
 
 
 def told(analyses: Sequence[Analysis]) -> Explanation:
@@ -93,7 +98,21 @@ def told(analyses: Sequence[Analysis]) -> Explanation:
     book.runs = {a.device.name: a for a in analyses}
     names = list(book.runs)
     ran = all(a.kernels and a.totals.time_s > 0 for a in analyses)
-    return _plain(book, names, {name: {} for name in names}, sentences.why(book, names) if ran else [])
+    e = _plain(book, names, {name: {} for name in names}, sentences.why(book, names) if ran else [])
+    return replace(e, words=words.among(_texts(e)))
+
+
+def _texts(e: Explanation) -> Iterator[str]:
+    """All that it says."""
+    yield from (s.text for s in [*e.takes, *e.why, *e.batches])
+    yield from (part.name for part in e.classes)
+    for s in [*(s for found in [*e.savings.values(), *e.others.values()] for s in found), *e.together.values()]:
+        yield f"{s.name}. {s.effort}. {s.note}"
+    yield from e.unknown
+
+
+def _slower(saving: Saving) -> bool:
+    return saving.times.value <= 1 - RESOLVED
 
 
 def _plain(book: Book, names: Sequence[str], options: Mapping[str, Mapping[str, Any]], why: list[Sentence]) -> Explanation:
@@ -140,12 +159,11 @@ def _advice(asker: Asker, device: Device) -> _Advice:
     """Everything that could be done there, analysed; then all of it that goes together."""
     base = asker.book.runs[device.name]
     found: list[Saving] = []
-    small: list[str] = []
-    slower: list[str] = []
+    others: list[Saving] = []
     if base.totals.time_s <= 0:
-        return _Advice([], None, [], [], [])
+        return _Advice([], None, [], [])
     tried: dict[str, Alternative] = {}
-    for one in [*alternatives(base, device), *_larger(asker, device)]:
+    for one in [*alternatives(base, device), *_larger(asker, device), *_fewer(asker, device)]:
         key = f"{device.name}, {_key(one)}"
         if asker.maybe(key, device, one.options) is None:
             continue
@@ -154,14 +172,35 @@ def _advice(asker: Asker, device: Device) -> _Advice:
         if saving.times.value >= 1 / (1 - RESOLVED):
             found.append(saving)
         else:
-            (small if saving.times.value > 1 - RESOLVED else slower).append(one.name)
+            others.append(_with_reason(asker.book, saving))
     found.sort(key=lambda saving: -saving.times.value)
+    others.sort(key=lambda saving: -saving.times.value)
     together, done = _together(asker, device, found, tried)
-    return _Advice(found, together, small, slower, [*(saving.what for saving in found), *done])
+    return _Advice(found, together, others, [*(saving.what for saving in found), *done])
+
+
+def _with_reason(book: Book, saving: Saving) -> Saving:
+    """Why it does not pay: the part of the time that grows, and where it saves about nothing the one that shrinks as well."""
+    a, b = book.runs[saving.run].totals, book.runs[saving.base].totals
+    bounds = b.time_by_bound | a.time_by_bound
+    more = {bound: a.time_by_bound.get(bound, 0.0) - b.time_by_bound.get(bound, 0.0) for bound in bounds}
+    up, down = max(more, key=lambda n: more[n], default=""), min(more, key=lambda n: more[n], default="")
+    least = RESOLVED * b.time_s
+    if not more or more[up] < least or not (_slower(saving) or more[down] <= -least):
+        return saving
+    shown = [down, up] if more[down] <= -least else [up]
+    numbers: dict[str, Number] = {}
+    parts = []
+    for i, bound in enumerate(shown):
+        after, before = (book.of(run, "s", f"totals.time_by_bound.{bound}") for run in (saving.run, saving.base))
+        numbers |= {f"after{i}": after, f"before{i}": before}
+        parts.append(f"{sentences.BOUND[bound]} {'' if i else 'takes '}{after.text} instead of {before.text}")
+    return replace(saving, note=", but ".join(parts), numbers=numbers)
 
 
 def _key(one: Alternative) -> str:
-    return f"batch {one.options['batch']}" if one.what == "batch" else one.what
+    """What its run is called: of a size, with that."""
+    return f"{one.what} {one.options[one.what]}" if one.what in ("batch", "threads") else one.what
 
 
 def _larger(asker: Asker, device: Device) -> list[Alternative]:
@@ -187,17 +226,36 @@ def _larger(asker: Asker, device: Device) -> list[Alternative]:
     return [Alternative("batch", f"run {knee} {what} at a time", wait.replace("samples", what), {"batch": knee})]
 
 
+def _fewer(asker: Asker, device: Device) -> list[Alternative]:
+    """The fewer threads that are fastest on a CPU, where they are faster beyond what the model cannot know."""
+    base = asker.book.runs[device.name]
+    best: tuple[float, int, Analysis] | None = None
+    for n in fewer(device):
+        if (a := asker.maybe(f"{device.name}, {_key(threads(n))}", device, {"threads": n})) is None:
+            break
+        if best and a.totals.time_s > best[0]:
+            break
+        best = a.totals.time_s, n, a
+    if best is None or best[0] > (1 - RESOLVED) * base.totals.time_s:
+        return []
+    sure = doubt.times_between(base.totals.time_s / best[0], base.totals.interval, best[2].totals.interval, same_device=True)
+    return [] if sure is None or doubt.swallowed(sure) else [threads(best[1])]
+
+
 def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
     book = asker.book
     a, b = book.runs[key], book.runs[base]
     pace = pace_of(b)
     before, after = (book.of(run, "s", "totals.time_s", pace.number) for run in (base, key))
-    note = ""
+    note, numbers = "", dict[str, Number]()
     if a.setting.batch != b.setting.batch:
         whole = book.of(key, "s", "totals.time_s"), book.of(base, "s", "totals.time_s")
-        note = f"a pass then takes {whole[0].text} instead of {whole[1].text}"
+        note, numbers = (
+            f"a pass then takes {whole[0].text} instead of {whole[1].text}",
+            dict(zip(("pass", "before"), whole, strict=True)),
+        )
         if whole[0].text == whole[1].text:
-            note = f"a pass still takes {whole[0].text}"
+            note, numbers = f"a pass still takes {whole[0].text}", {"pass": whole[0]}
     return Saving(
         name=one.name,
         what=one.what,
@@ -208,6 +266,7 @@ def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
         after=after,
         times=book.ratio("times", key, base, pace.rate),
         note=note,
+        numbers=numbers,
         each=pace.each,
     )
 

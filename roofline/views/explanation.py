@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from roofline.advice.terms import keeps
+from roofline.advice.words import Glossary
 from roofline.records import Analysis, KernelRow
 from roofline.records.explanation import Evidence, Explanation, Part, Saving, Sentence
 from roofline.units import percent, seconds
@@ -18,22 +19,23 @@ ROWS = 5
 
 def render(e: Explanation, paint: Painter = PLAIN, analyses: Mapping[str, Analysis] | None = None) -> str:
     """The explanation; with the analyses of its runs, the kernels under each sentence too."""
-    return "\n".join(_blocks(e, paint, analyses or {}))
+    return "\n".join(_blocks(e, paint, analyses or {}, Glossary(e.words)))
 
 
-def _blocks(e: Explanation, paint: Painter, analyses: Mapping[str, Analysis]) -> Iterator[str]:
-    yield _head("What it takes", paint) + _sentences(e.takes, analyses)
+def _blocks(e: Explanation, paint: Painter, analyses: Mapping[str, Analysis], words: Glossary) -> Iterator[str]:
+    yield _head("What it takes", paint) + _sentences(e.takes, analyses, words)
     if e.classes:
-        yield _head("Where it goes", paint) + _parts("Kind of kernel", e.classes, e, paint)
+        meant = words.of(*(part.name for part in e.classes))
+        yield _head("Where it goes", paint) + _parts("Kind of kernel", e.classes, e, paint) + (wrapped(meant) if meant else "")
     if e.regions:
         yield _parts("Part of the model", e.regions, e, paint)
     if e.why:
-        yield _head("Why", paint) + _sentences(e.why, analyses)
+        yield _head("Why", paint) + _sentences(e.why, analyses, words)
     if e.batches:
-        yield _head("Larger batches", paint) + _sentences(e.batches, analyses)
+        yield _head("Larger batches", paint) + _sentences(e.batches, analyses, words)
     for name, title in e.devices.items():
-        yield _head(f"What would help on {title}", paint) + _savings(e, name)
-    yield _head("What this cannot know", paint) + "".join(_bullet(f"{text}.") for text in e.unknown)
+        yield _head(f"What would help on {title}", paint) + _savings(e, name, words)
+    yield _head("What this cannot know", paint) + "".join(_bullet(f"{text}.", words) for text in e.unknown)
     if e.notes:
         yield "".join(wrapped(f"note: {text}") for text in e.notes)
 
@@ -46,12 +48,13 @@ def wrapped(text: str, first: str = "", rest: str = "") -> str:
     return textwrap.fill(safe(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False) + "\n"
 
 
-def _bullet(text: str) -> str:
-    return wrapped(text, "- ", "  ")
+def _bullet(text: str, words: Glossary) -> str:
+    """A sentence, and what its words mean that are new in it."""
+    return wrapped(text, "- ", "  ") + (wrapped(meant, "  ", "  ") if (meant := words.of(text)) else "")
 
 
-def _sentences(found: Sequence[Sentence], analyses: Mapping[str, Analysis]) -> str:
-    return "".join(_bullet(s.text) + "".join(_evidence(one, analyses) for one in s.evidence) for s in found)
+def _sentences(found: Sequence[Sentence], analyses: Mapping[str, Analysis], words: Glossary) -> str:
+    return "".join(_bullet(s.text, words) + "".join(_evidence(one, analyses) for one in s.evidence) for s in found)
 
 
 def _evidence(evidence: Evidence, analyses: Mapping[str, Analysis]) -> str:
@@ -85,22 +88,34 @@ def _parts(title: str, parts: Sequence[Part], e: Explanation, paint: Painter) ->
     return columns(head, rows, "l" + "r" * (len(head) - 1), paint)
 
 
-def _savings(e: Explanation, name: str) -> str:
+def _savings(e: Explanation, name: str, words: Glossary) -> str:
     found = e.savings[name]
-    lines = [_bullet(_saving(saving)) for saving in found]
+    lines = [_saving(saving) for saving in found]
     if not found:
-        lines.append(_bullet("Nothing that was tried would help much."))
+        lines.append("Nothing that was tried would help much.")
     if together := e.together.get(name):
         after = f"{together.after.text} instead of {together.before.text}"
         note = f" ({together.note})" if together.note else ""
-        lines.append(
-            _bullet(f"Together ({together.name}): {together.times.text} as fast, {after} for each {together.each}{note}.")
-        )
+        lines.append(f"Together ({together.name}): {together.times.text} as fast, {after} for each {together.each}{note}.")
     if e.small[name]:
-        lines.append(_bullet(f"Less than the model can resolve (5 %): {', '.join(e.small[name])}."))
-    if slower := e.slower.get(name):
-        lines.append(_bullet(f"Slower than now: {', '.join(slower)}."))
-    return "".join(lines)
+        lines.append(f"Less than the model can resolve (5 %): {'; '.join(small(e, name))}.")
+    if e.slower.get(name):
+        lines.append(f"Slower than now: {'; '.join(slower(e, name))}.")
+    return "".join(_bullet(line, words) for line in lines)
+
+
+def small(e: Explanation, name: str) -> list[str]:
+    """What was tried on a device and would save less than the model can resolve, with why where parts of the time change."""
+    return [f"{s.name} ({s.note})" if s.note else s.name for s in e.others.get(name, []) if s.name in e.small[name]]
+
+
+def slower(e: Explanation, name: str) -> list[str]:
+    """What was tried there and would take longer, with by how much and why."""
+    return [
+        f"{s.name} ({s.after.text} instead of {s.before.text} for each {s.each}{f': {s.note}' if s.note else ''})"
+        for s in e.others.get(name, [])
+        if s.name in e.slower[name]
+    ]
 
 
 def _saving(saving: Saving) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ from torch import nn
 
 import roofline
 from roofline import cli
-from roofline.advice import brief, explanation
+from roofline.advice import brief, explanation, words
 from roofline.advice.terms import holds
 from roofline.analysis.explain import reason
 from roofline.devices import library
 from roofline.errors import UsageError
 from roofline.records import Analysis
 from roofline.records.explanation import Explanation, Number, Sentence, Term
+from roofline.timemodel import uncertainty
+from roofline.units import seconds
 from roofline.views import explanation as view
 from roofline.views import timeline
 
@@ -75,8 +78,10 @@ def numbers(e: Explanation) -> Iterator[Number]:
         yield from (check.number for check in sentence.when)
     for part in [*e.classes, *e.regions]:
         yield from (part.flops, *part.times.values(), *part.shares.values())
-    for saving in [*(s for found in e.savings.values() for s in found), *e.together.values()]:
-        yield from (saving.before, saving.after, saving.times)
+    tried = [*e.savings.values(), *e.others.values()]
+    for saving in [*(s for found in tried for s in found), *e.together.values()]:
+        yield from (saving.before, saving.after, saving.times, *saving.numbers.values())
+        assert all(number.text in saving.note for number in saving.numbers.values()), saving.note
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -436,6 +441,88 @@ def test_what_is_only_done_together_has_its_doubts_said_and_what_is_slower_is_ca
     cast = roofline.explain("mobilenet_v2", device="t4", batch=1)
     assert cast.slower == {"t4": ["run it under autocast"]}
     assert "Slower than now: run it under autocast" in view.render(cast)
+
+
+def test_what_is_slower_says_by_how_much_and_which_part_of_the_time_grew() -> None:
+    e = roofline.explain("vgg16", device="rtx-4090")
+    tried = {s.what: s for s in e.others["rtx-4090"]}
+    assert {s.name for s in tried.values()} == {*e.small["rtx-4090"], *e.slower["rtx-4090"]}
+    shown = " ".join(view.render(e).split())
+    parts = {dtype: roofline.analyze("vgg16", device="rtx-4090", dtype=dtype).totals for dtype in ("fp32", "tf32", "bf16")}
+    was, tf32, bf16 = (parts[dtype] for dtype in ("fp32", "tf32", "bf16"))
+    more = {bound: tf32.time_by_bound[bound] - was.time_by_bound[bound] for bound in was.time_by_bound}
+    assert max(more, key=lambda bound: more[bound]) == "compute"
+    before, after = (seconds(t.time_by_bound["compute"]) for t in (was, tf32))
+    assert (
+        f"let products run in tf32 ({seconds(tf32.time_s)} instead of {seconds(was.time_s)} for each sample: arithmetic takes "
+        f"{after} instead of {before})" in shown
+    )
+    # the weights' bytes halve, and so does the time that they take; no algorithm spares arithmetic in halves
+    assert bf16.time_by_bound["memory"] == pytest.approx(was.time_by_bound["memory"] / 2, rel=0.05)
+    assert bf16.time_by_bound["compute"] > was.time_by_bound["compute"]
+    halves = tried["bf16"]
+    assert halves.times.value == pytest.approx(was.time_s / bf16.time_s)
+    assert halves.note.startswith("moving bytes takes ")
+    assert ", but arithmetic " in halves.note
+    assert f"run all of it in bf16 ({halves.note})" in shown
+
+
+def test_fewer_threads_are_advised_where_they_are_faster_beyond_doubt() -> None:
+    e = roofline.explain("shufflenet_v2_x1_0", device="epyc-9654")
+    (saving,) = [s for s in e.savings["epyc-9654"] if s.what == "threads"]
+    n = int(re.findall(r"OMP_NUM_THREADS=(\d+),", saving.effort)[0])
+    assert saving.name == f"run it with {n} threads alone"
+    assert e.runs[saving.run].options["device"] == f"epyc-9654@{n}"
+    all_of_them, few = (roofline.analyze("shufflenet_v2_x1_0", device=name).totals for name in ("epyc-9654", f"epyc-9654@{n}"))
+    assert saving.times.value == pytest.approx(all_of_them.time_s / few.time_s)
+    for other in (2 * n, n // 2):
+        assert roofline.analyze("shufflenet_v2_x1_0", device=f"epyc-9654@{other}").totals.time_s > few.time_s
+    assert all_of_them.interval is not None
+    assert few.interval is not None
+    sd = uncertainty.ratio(all_of_them.interval, few.interval, same_device=True)
+    assert saving.times.value > math.exp(1.2816 * sd)
+    # a tenth is not beyond doubt, and who said how many has said so
+    assert roofline.analyze("shufflenet_v2_x1_0", device="i9-10940x@3").totals.time_s < 0.95 * (
+        roofline.analyze("shufflenet_v2_x1_0", device="i9-10940x").totals.time_s
+    )
+    for name in ("i9-10940x", "epyc-9654@48", "rtx-4090"):
+        assert not any(s.what == "threads" for s in roofline.explain("shufflenet_v2_x1_0", device=name).savings[name])
+
+
+def test_words_are_explained_once_where_they_are_said_first() -> None:
+    e = answer("mobilenet")
+    assert {"kernel", "FLOP/B", "CUDA graph", "host", "depthwise convolution", "autocast", "channels-last"} <= set(e.words)
+    # a bullet is a block, and so is a table with what stands around it
+    blocks = [" ".join(block.split()) for block in re.split(r"\n(?=- )|\n\n", view.render(e))]
+    plain = [re.sub(r" \([^():]+: [^()]+\)$", "", block) for block in blocks]
+    for word, meaning in e.words.items():
+        (at,) = [i for i, block in enumerate(blocks) if f"{word}: {meaning}" in block]
+        assert [words.found(block, word) for block in plain[: at + 1]] == [False] * at + [True], word
+    assert "(FLOP: " in blocks[1]
+    assert "; kernel: a program that the device runs" in blocks[1]
+    # nothing that is not said
+    small = explanation.told([roofline.analyze(nn.Linear(8, 8), device="t4", args=[torch.zeros(8, 8)])])
+    assert not {"depthwise convolution", "CUDA graph", "Winograd"} & set(small.words)
+
+
+def test_a_word_is_found_whole_and_in_the_plural() -> None:
+    assert words.found("Kernels of it", "kernel")
+    assert words.found("at 3.3 FLOP/B.", "FLOP/B")
+    assert not words.found("3.3 GFLOP", "FLOP")
+    assert not words.found("a ghost sets", "host")
+    meant = words.Glossary({"kernel": "a program", "L2": "a cache"})
+    assert meant.of("no word") == ""
+    assert meant.of("its kernels", "the L2") == "(kernel: a program; L2: a cache)"
+    assert meant.of("a kernel") == ""
+
+
+def test_where_arithmetic_takes_the_time_of_both_fewer_flops_are_said_to_pay_on_both() -> None:
+    """A T4 reaches a third of its peak in ViT-B/16 and spends nine tenths of its time on arithmetic all the same."""
+    found = [roofline.analyze("vit_b_16", device=device) for device in ("t4", "raspberry-pi-5")]
+    assert all(a.totals.time_by_bound["compute"] > 0.8 * a.totals.time_s for a in found)
+    (text,) = said(explanation.told(found).why, "^The same FLOPs")
+    assert text.endswith("so fewer FLOPs pay on both.")
+    assert "unused" not in text
 
 
 def test_causes_are_called_as_they_are_on_the_kind_of_device() -> None:

@@ -6,9 +6,18 @@ function stack(run, small) {
   return el("div", { class: small ? "small stack" : "stack", role: "img", "aria-label": run.bounds.map(([b, s]) => `${b} ${percent(s, whole)}`).join(", ") || "no time" },
     ...seen(run).map(([bound, s]) => { const [colour, text] = DATA.bounds[bound] || ["#6b7280", "#fff"], div = el("div", { style: `width:${(100 * s / whole).toFixed(3)}%;background:${colour};color:${text}`, title: `${bound} ${percent(s, whole)}` }); if (!small && s > .07 * whole) div.append(percent(s, whole)); return div; }));
 }
+// what words mean that a newcomer may not know, each where it is said first
+function glossary() {
+  const left = new Map(Object.keys(DATA.meanings).map(word => [word, new RegExp(`\\b${word}s?\\b`, "i")]));
+  return (...texts) => {
+    const found = [...left].filter(([, said]) => texts.some(text => said.test(text))).map(([word]) => word);
+    found.forEach(word => left.delete(word));
+    return found.length ? [el("p", { class: "effort" }, `(${found.map(word => `${word}: ${DATA.meanings[word]}`).join("; ")})`)] : [];
+  };
+}
 // a sentence, with what it is about to be looked at in the chart
-function insight(sentence, run) {
-  const card = el("div", { class: "insight" }, el("p", {}, micro(sentence.text)));
+function insight(sentence, run, meant) {
+  const card = el("div", { class: "insight" }, el("p", {}, micro(sentence.text)), ...meant(sentence.text));
   const look = sentence.look.find(([device]) => device === run.device);
   if (look && Object.keys(look[1]).length) {
     const button = el("button", { type: "button", class: "look" }, "Show these kernels");
@@ -23,34 +32,35 @@ const about = (sentences, run) => {
   // what is said of the same two devices again is said once
   return sentences.filter(s => (!s.on.length || s.on.includes(run.device)) && !texts.has(s.text) && texts.add(s.text));
 };
-function saving(s, all = "") {
+function saving(s, meant, all = "") {
   const words = el("p", {}, `${all ? "Together: " : ""}${s.name[0].toUpperCase()}${s.name.slice(1)}`);
   return el("div", { class: all ? "insight all" : "insight" }, el("div", { class: "much" }, `${s.times.replace(" times", "×")} as fast`), words,
-    el("p", {}, micro(`${s.after} instead of ${s.before} for each ${s.each}${s.note ? `; ${s.note}` : ""}.`)), ...(s.effort ? [el("p", { class: "effort" }, s.effort)] : []));
+    el("p", {}, micro(`${s.after} instead of ${s.before} for each ${s.each}${s.note ? `; ${s.note}` : ""}.`)), ...(s.effort ? [el("p", { class: "effort" }, s.effort)] : []), ...meant(s.name, s.effort));
 }
 function answer(run) {
-  const told = DATA.told[run.told], box = $("#answer"), out = [];
+  const told = DATA.told[run.told], box = $("#answer"), out = [], meant = glossary();
   // first what this device takes; what the model needs is the same on another where its bytes are
   const [needs, ...takes] = told.takes, mine = about(takes, run), beside = DATA.runs.find(r => r.told === run.told && needs && needs.on.includes(r.device));
   const first = mine.find(s => s.on.length === 1), needed = needs && (!beside || (beside.totals.bytes === run.totals.bytes && beside.totals.flops === run.totals.flops)) ? [needs] : [];
   const lead = $("#lead");
   lead.replaceChildren(el("p", { class: "facts" }, ...[run.model, run.title, ...DATA.words[run.facts]].map(text => el("span", {}, micro(text)))), ...run.warnings.map(text => el("p", { class: "warn" }, micro(text))),
     ...run.folded.map(text => el("p", { class: "warn" }, `Shortened: ${text}.`)));
-  [first, ...needed, ...mine.filter(s => s !== first)].filter(Boolean).forEach((s, i) => lead.append(el("p", i ? {} : { class: "first" }, micro(s.text))));
+  [first, ...needed, ...mine.filter(s => s !== first)].filter(Boolean).forEach((s, i) => lead.append(el("p", i ? {} : { class: "first" }, micro(s.text)), ...meant(s.text)));
   if (run.bounds.length) lead.append(stack(run), el("div", { class: "legend" }, ...seen(run).map(([bound, s]) => el("span", {}, el("i", { style: `background:${(DATA.bounds[bound] || ["#6b7280"])[0]}` }), `${bound} `, el("b", {}, seconds(s)), `, ${percent(s, run.totals.time_s)}`))));
   lead.append(el("dl", { class: "figures" }, ...run.figures.map(([name, value, what]) => el("div", {}, el("dt", {}, name), el("dd", { class: "value" }, micro(value)), el("dd", { class: "what" }, micro(what))))));
-  const why = about(told.why, run).map(s => insight(s, run)), batches = about(told.batches, run).map(s => insight(s, run));
+  const why = about(told.why, run).map(s => insight(s, run, meant));
   if (why.length) out.push(el("h2", { class: "group" }, "Why"), el("div", { class: "insights" }, ...why));
   const savings = told.savings[run.device] || [], together = told.together[run.device], small = told.small[run.device] || [], slower = (told.slower || {})[run.device] || [];
-  const cards = [...(together ? [saving(together, "all")] : []), ...savings.map(s => saving(s))];
-  if (small.length) cards.push(el("div", { class: "insight" }, el("p", {}, `Less than the model can resolve (5 %): ${small.join(", ")}.`)));
-  if (slower.length) cards.push(el("div", { class: "insight" }, el("p", {}, `Slower than now: ${slower.join(", ")}.`)));
+  const cards = [...(together ? [saving(together, meant, "all")] : []), ...savings.map(s => saving(s, meant))];
+  if (small.length) cards.push(insight({ text: `Less than the model can resolve (5 %): ${small.join("; ")}.`, look: [] }, run, meant));
+  if (slower.length) cards.push(insight({ text: `Slower than now: ${slower.join("; ")}.`, look: [] }, run, meant));
   if (cards.length) out.push(el("h2", { class: "group" }, "What would help, each analysed with that done"), el("div", { class: "insights" }, ...cards));
   if (!cards.length) {
     // in another setting it was looked for
     const other = DATA.runs.find(r => r.model === run.model && r.device === run.device && DATA.told[r.told].savings[r.device].length);
     if (other) out.push(el("p", { class: "hint" }, "What would help was looked for in another setting: ", chooser(other, DATA.words[other.facts].slice(0, 4).join(", "))));
   }
+  const batches = about(told.batches, run).map(s => insight(s, run, meant));
   if (batches.length) out.push(el("h2", { class: "group" }, "Larger batches"), el("div", { class: "insights" }, ...batches));
   if (told.regions.length) out.push(el("div", { class: "card" }, el("h2", {}, "Parts of the model"), regions(told.regions)));
   box.replaceChildren(...out);

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from roofline.advice.report import Missing, Told
+from roofline.advice.words import WORDS
 from roofline.analysis.explain import ceilings, facts, fits, pace, totals
 from roofline.analysis.folded import fold
 from roofline.devices import library
@@ -21,6 +22,7 @@ from roofline.errors import RooflineError
 from roofline.records import Analysis
 from roofline.records.explanation import Explanation, Part, Saving, Sentence
 from roofline.units import binary
+from roofline.views.explanation import slower, small
 from roofline.views.style import BOUND_COLOUR, BOUND_TEXT, class_style, fullest, kept, roof_title, roofs, slopes
 
 # What tells the analyses of a page apart, each a switch where it has several values.
@@ -59,6 +61,7 @@ def document(told: Sequence[Told], missing: Sequence[Missing]) -> dict[str, Any]
         "words": words.items,
         "told": [_told(one) for one in told],
         "missing": _missing(missing),
+        "meanings": WORDS,
         "classes": {k.klass: class_style(k.klass) for a in analyses for k in a.kernels},
         "bounds": {name: [BOUND_COLOUR[name], BOUND_TEXT[name]] for name in BOUND_COLOUR},
     }
@@ -261,8 +264,8 @@ def _told(one: Told) -> dict[str, Any]:
         "regions": [_part(part) for part in e.regions],
         "savings": {name: [_saving(s) for s in found] for name, found in e.savings.items()},
         "together": {name: _saving(s) for name, s in e.together.items()},
-        "small": e.small,
-        "slower": e.slower,
+        "small": {name: small(e, name) for name in e.small},
+        "slower": {name: slower(e, name) for name in e.slower},
         "unknown": e.unknown,
     }
 
