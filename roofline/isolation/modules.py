@@ -25,7 +25,7 @@ from typing import Any
 from roofline.cache.places import beside, kind_of, origin, where
 from roofline.errors import BuildError
 from roofline.isolation.failures import text
-from roofline.isolation.ground import Ground, blamed
+from roofline.isolation.ground import Ground, blamed, noted
 from roofline.isolation.leftovers import State
 
 # Packages that stay in place wherever they were imported from: they register themselves in C++, once in a process.
@@ -118,6 +118,14 @@ def _bytecode_is_later(path: str) -> bool:
         return False
 
 
+class _Ours(SourceFileLoader):
+    """A module of this package that a model is the first to want: it is to stay as its own code makes it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        noted(module)
+
+
 class _Finder:
     """Python's own search of sys.path, with a note of what was looked for."""
 
@@ -136,6 +144,8 @@ class _Finder:
             spec.loader = loader
         elif spec is not None and spec.origin and spec.origin.endswith((".so", ".pyd")) and kind_of(spec.origin) == "own":
             self.loaded.hashes[os.path.abspath(spec.origin)] = sha256(_read(spec.origin)).hexdigest()
+        elif spec is not None and name.startswith("roofline.") and type(spec.loader) is SourceFileLoader:
+            spec.loader = _Ours(name, spec.loader.path)
         return spec
 
 

@@ -329,6 +329,14 @@ GONE = {
     "a mode of torch": ("import torch.utils._python_dispatch as d; d.TorchDispatchMode.__enter__ = None", "__enter__"),
     "a method of modules": ("nn.Module.named_modules = None", "Module.named_modules"),
     "our function": ("import roofline.tracing.trace as t; t.trace = lambda *a, **k: None", "roofline.tracing.trace.trace"),
+    "ours that is not imported yet": ("import roofline.views.timeline as t; t.render = None", "roofline.views.timeline.render"),
+    "a method of ours": (
+        "import roofline.tracing.recorder as r; r.Recorder._run = None",
+        "roofline.tracing.recorder.Recorder._run",
+    ),
+    "our rules": ("import roofline.cost.registry as r; r.RULES.clear()", "roofline.cost.registry.RULES['aten."),
+    "one of our rules": ("import roofline.cost.registry as r; del r.RULES['aten.linear']", "RULES['aten.linear']"),
+    "our table of dtypes": ("import roofline.dtypes as d; d.DTYPE_BITS['float32'] = 64", "DTYPE_BITS['float32']"),
     "torch's names": ("torch.inference_mode = torch.Tensor.shape = None", "torch.inference_mode"),
     "a builtin that fails": ("builtins.isinstance = lambda *a: 1 / 0", "division by zero"),
 }
@@ -345,11 +353,12 @@ def test_what_everything_stands_on_is_back_whatever_a_model_does(tmp_path: Path,
     write(tmp_path, plain="from torch import nn\n\n\ndef make():\n    return nn.Linear(4, 4)\n")
     said = None
     try:
-        roofline.analyze(model, inputs=("1,4",), device="t4", cache=False)
+        done = roofline.analyze(model, inputs=("1,4",), device="t4", cache=False)
     except roofline.RooflineError as error:
         said = str(error)
     assert said is None or "\n" not in said
     assert when != "file" or (said is not None and names in said)
+    assert said is not None or done.totals.macs == 16
     assert roofline.analyze(f"{tmp_path}/plain.py:make", inputs=("1,4",), device="t4", cache=False).totals.macs == 16
 
 
