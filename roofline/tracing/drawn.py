@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -25,11 +26,15 @@ _NAMED = "gather scatter scatter_add scatter_reduce index_select index_add index
 _ALONG = frozenset(f"{name}{end}" for name in _NAMED.split() for end in ("", "_"))
 INTO = {"embedding": 0, "embedding_bag": 0, "_embedding_bag": 0}
 # ... and classes, of which losses leave one out
-CLASSES = frozenset({"nll_loss", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward", "multi_margin_loss"})
+CLASSES = frozenset({
+    "nll_loss", "nll_loss_forward", "nll_loss2d", "nll_loss2d_forward", "multi_margin_loss", "multilabel_margin_loss_forward",
+})  # fmt: skip
 # ... or as x[...]
 PLACES = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
 # ... or into all of its elements, as if they were one row
 FLAT = frozenset({"take", "put", "put_"})
+# ... or into the places that it makes, by the dimensions of an image
+UNPOOLED = {"max_unpool2d": 2, "max_unpool3d": 3}
 # These count from the end too.
 FROM_THE_END = PLACES | FLAT
 
@@ -52,11 +57,14 @@ def indices(spec: OpSpec) -> Iterator[Index]:
     if name in FLAT and len(spec.inputs) > 1:
         yield Index(1, spec.inputs[0].numel, name)
         return
+    if name in UNPOOLED and len(spec.inputs) > 1:
+        yield Index(1, prod(spec.outputs[0].shape[-UNPOOLED[name] :]), name)
+        return
     axes: list[int] = []
     if name in INTO:
         axes = [INTO[name]]
     elif name in CLASSES:
-        axes = [min(1, len(shape) - 1)]
+        axes = [len(shape) - 1 if name.startswith("multilabel") else min(1, len(shape) - 1)]
     elif name in _ALONG and len(spec.args) > 1 and isinstance(spec.args[1], int):
         axes = [spec.args[1]]
     elif name in PLACES and len(spec.args) > 1 and isinstance(spec.args[1], list):
@@ -69,9 +77,9 @@ def indices(spec: OpSpec) -> Iterator[Index]:
 
 
 def _ignored(spec: OpSpec) -> int | None:
-    """nll_loss(self, target, weight, reduction, ignore_index)"""
-    if spec.name.endswith("multi_margin_loss"):
-        return None
+    """nll_loss(self, target, weight, reduction, ignore_index); -1 ends a list of several classes"""
+    if "margin" in spec.name:
+        return -1 if "multilabel" in spec.name else None
     found = spec.kwargs.get("ignore_index", spec.args[4] if len(spec.args) > 4 else -100)
     return found if isinstance(found, int) else None
 
