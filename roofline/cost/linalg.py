@@ -80,10 +80,24 @@ def qr(self: T, *_: Any, out: Out, **__: Any) -> int:
     klass="other",
 )
 def svd(self: T, *_: Any, out: Out, **__: Any) -> int:
-    # [*, m, n], m >= n, with vectors: 4 m n^2 + 22 n^3 (Golub and Van Loan, R-SVD with thin U)
+    # [*, m, n], m >= n, with vectors: 6 m n^2 + 20 n^3 (Golub and Van Loan, R-SVD with thin U)
     b, m, n = _matrices(self)
     m, n = max(m, n), min(m, n)
     return b * (6 * m * n * n + 20 * n**3)
+
+
+@rule("linalg_polar", klass="other")
+def polar(a: T, *_: Any, out: Out, **__: Any) -> int:
+    # [*, m, n], m >= n: A = W S V^H, then U = W V^H (2 m n^2) and H = V S V^H (n^2, 2 n^3)
+    b, m, n = _matrices(a)
+    return svd(a, out=out) + b * (2 * m * n * n + n * n + 2 * n**3)
+
+
+@rule("linalg_matrix_sqrth", klass="other")
+def matrix_sqrth(a: T, *_: Any, out: Out, **__: Any) -> int:
+    # [*, n, n]: A = Q L Q^H (9 n^3), then Q sqrt(L) Q^H (n + n^2, 2 n^3)
+    b, _m, n = _matrices(a)
+    return b * (11 * n**3 + n * n + n)
 
 
 @rule("linalg_svdvals", klass="other")

@@ -30,7 +30,8 @@ special_spherical_bessel_j0 special_chebyshev_polynomial_t special_chebyshev_pol
 special_chebyshev_polynomial_w special_hermite_polynomial_h special_hermite_polynomial_he special_laguerre_polynomial_l
 special_legendre_polynomial_p special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u
 special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_w hardshrink_backward hardtanh_backward
-softshrink_backward _saturate_weight_to_fp16 prims.cbrt prims.shift_left prims.shift_right_arithmetic prims.bessel_i0
+softshrink_backward _saturate_weight_to_fp16 _standard_gamma_grad _dirichlet_grad prims.erfcx
+prims.cbrt prims.shift_left prims.shift_right_arithmetic prims.bessel_i0
 prims.bessel_i1 prims.bessel_j0 prims.bessel_j1 prims.bessel_i0e prims.bessel_i1e prims.erf_inv prims.ndtri
 prims.spherical_bessel_j0 prims.zeta
 """
@@ -96,6 +97,7 @@ WEIGHTS: dict[str, int] = {
     "softplus_backward": 4,  # exp, add, divide, multiply
     "log_sigmoid_backward": 5,  # exp, add, divide, compare, multiply
     "mish_backward": 11,  # softplus 3, tanh, sigmoid 3, dy * (t + x * s * (1 - t * t)): 4 and the square
+    "glu_jvp": 8,  # sigmoid 3; da * s + y * (db - s * db): 5
     "glu_backward": 8,  # sigmoid 3; one multiply for a; 1 - s and three multiplies for b
     "logit_backward": 3,  # 1 - x, multiply, divide
     "infinitely_differentiable_gelu_backward": 11,  # as gelu_backward
@@ -258,6 +260,17 @@ def observed_fake_quantize(self: T, *_: Any, out: Out, **__: Any) -> int:
 )
 def fake_quantize_backward(grad: T, mask: T, *_: Any, out: Out, **__: Any) -> int:
     return grad.numel
+
+
+@rule(
+    "_fake_quantize_learnable_per_tensor_affine_backward",
+    "_fake_quantize_learnable_per_channel_affine_backward",
+    klass="pointwise",
+)
+def learnable_fake_quantize_backward(grad: T, self: T, *_: Any, out: Out, **__: Any) -> int:
+    # the step anew, as fake_quantize: 7; in range 2, times dy 1; of the scale dy * (step - x) / s * factor: 4, summed 1;
+    # of the zero point dy * s * factor: 2, summed 1
+    return 18 * self.numel
 
 
 @rule("_choose_qparams_per_tensor", "choose_qparams_optimized", "quantized_decomposed.choose_qparams", klass="reduction")

@@ -42,6 +42,8 @@ REDUCTIONS: dict[str, tuple[int, int]] = {
     "allclose": (5, 0),
     "histc": (3, 0),
     "histogram": (3, 0),
+    "_histogramdd_from_bin_cts": (3, 0),
+    "_histogramdd_bin_edges": (2, 0),  # least and largest
     "bincount": (1, 0),
     "cumsum": (1, 0),
     "cumprod": (1, 0),

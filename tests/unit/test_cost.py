@@ -139,6 +139,12 @@ FLOPS = [
     (op("_fft_r2c", t(2, 8, 8), [1, 2], 0, True, out=t(2, 8, 5, dtype="complex64")), 2 * 64 * 6 * 5 // 2),
     (op("_fft_c2r", t(2, 8, 5, dtype="complex64"), [1, 2], 2, 8, out=t(2, 8, 8)), 2 * 64 * 6 * 5 // 2),
     (op("linalg_inv_ex", t(5, 6, 6), out=[t(5, 6, 6)]), 5 * 2 * 6**3),
+    # the R-SVD of 8 x 5: 6 m n^2 + 20 n^3, then 8x5 by 5x5, 5 scalings of a column of 5, 5x5 by 5x5
+    (op("linalg_polar", t(3, 8, 5), out=[t(3, 8, 5), t(3, 5, 5)]), 3 * (6 * 200 + 20 * 125 + 2 * 200 + 25 + 2 * 125)),
+    (op("linalg_matrix_sqrth", t(3, 6, 6), out=t(3, 6, 6)), 3 * (9 * 216 + 6 + 36 + 2 * 216)),
+    (op("_standard_gamma_grad", X, X, out=X), 160),
+    (op("_histogramdd_from_bin_cts", t(10, 2), [3, 3], out=t(3, 3)), 3 * 20),
+    (op("_fake_quantize_learnable_per_tensor_affine_backward", X, X, t(1), t(1), 0, 255, out=[X, t(1), t(1)]), 18 * 160),
     (op("scatter_add", X, 1, t(2, 4, 10, dtype="int64"), t(2, 4, 10), out=X), 80),
     (op("cross_entropy_loss", t(4, 10), t(4, dtype="int64"), out=t()), 5 * 40 + 4),
     (op("torchvision.roi_align", t(1, 8, 50, 50), t(10, 5), 0.25, 7, 7, 2, False, out=t(10, 8, 7, 7)), 3920 * (4 * 8 + 1)),
