@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,21 @@ def tracing() -> str:
 
 def constants_digest() -> str:
     """The constants of the time model in use, shipped or not, as a document keeps them."""
-    return digest(paths.CONSTANTS.read_bytes(), constants())[:16]
+    return digest(_shipped(), constants())[:16]
+
+
+@cache
+def _shipped() -> bytes:
+    return paths.CONSTANTS.read_bytes()
 
 
 def device_digest(device: Device) -> str:
     """All numbers of a device; its texts (titles, sources, notes) apart."""
+    return _digest_of(msgspec.json.encode(device))
+
+
+@lru_cache(maxsize=256)
+def _digest_of(encoded: bytes) -> str:
 
     def numbers(value: Any, path: str) -> Iterator[str]:
         if isinstance(value, dict):
@@ -53,7 +63,7 @@ def device_digest(device: Device) -> str:
         elif isinstance(value, int | float):
             yield f"{path}={float(value)!r}"
 
-    known = msgspec.to_builtins(device)
+    known = msgspec.json.decode(encoded)
     known.pop("host", None)  # the machine around it, which is asked for and compared apart
     return digest(*numbers(known, ""))[:16]
 

@@ -69,7 +69,7 @@ def _far(value: float, expected: float) -> bool:
 
 
 def _peaks(device: Device) -> Iterator[str]:
-    rates = power.architectures().get(device.arch, {})
+    rates = power.architecture(device.arch)
     for kind, table in (("tensor", device.tensor), ("vector", device.vector)):
         for key, peak in table.items():
             known = rates.get(kind, {}).get(key, 0.0)

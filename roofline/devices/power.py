@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from typing import Any
 
 from roofline.devices.device import Device
 from roofline.paths import LIBRARY
@@ -46,10 +45,15 @@ def vectors(per_clock: float) -> float:
 
 
 @cache
-def architectures() -> dict[str, dict[str, dict[str, float]]]:
-    """What is known of each architecture: rates by unit and type, and "power", see `kept`."""
-    data: dict[str, Any] = tomllib.loads((LIBRARY / "_architectures.toml").read_text(encoding="utf-8"))
-    return data
+def architecture(name: str) -> dict[str, dict[str, float]]:
+    """What is known of an architecture: rates by unit and type, and "power", see `kept`. Empty for one that nobody described.
+
+    Of the file its table alone is parsed: all of them take longer than everything else about a device.
+    """
+    text = (LIBRARY / "_architectures.toml").read_text(encoding="utf-8") + "\n["
+    at = text.find(f'\n["{name}"]\n')
+    known: dict[str, dict[str, dict[str, float]]] = tomllib.loads(text[at : text.index("\n[", at + 1)]) if at >= 0 else {}
+    return known.get(name, {})
 
 
 def memory(device: Device) -> float | None:
@@ -61,7 +65,7 @@ def memory(device: Device) -> float | None:
 
 def kept(device: Device) -> float | None:
     """Clock under full load, in Hz, by the power for each unit; None where power, memory or architecture are not known."""
-    known, taken = architectures().get(device.arch, {}).get("power"), memory(device)
+    known, taken = architecture(device.arch).get("power"), memory(device)
     if device.kind != "gpu" or known is None or taken is None or device.tdp is None:
         return None
     share = max(device.tdp.value - taken, 0.0) / device.units.value / known["watts"]
@@ -77,7 +81,7 @@ def of_vectors(device: Device) -> float | None:
     An RTX A6000, A40 and PRO 6000 keep in them 0.75 to 0.79 of the clock that halves leave, GeForce boards 0.66. A peak that
     was measured is what it is.
     """
-    known = architectures().get(device.arch, {}).get("products")
+    known = architecture(device.arch).get("products")
     if device.kind != "gpu" or known is None or device.vector["fp32"].status == "measured":
         return None
     clock = device.sustained.value

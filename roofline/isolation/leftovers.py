@@ -17,10 +17,10 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
-from itertools import chain
+from functools import cache, cached_property
+from itertools import chain, islice
 from operator import is_
 from typing import Any
 
@@ -48,11 +48,19 @@ class State:
     """
 
     def __init__(self, own_code: bool = True) -> None:
-        self.values = [(setter, _asked(getter), getter) for getter, setter in (*_python(own_code), *_torch())]
-        self.tables = [(owner, vars(owner).copy()) for owner in (_tables() if own_code else ())]
-        self.flat = _flat([before for _, before in self.tables])
+        self.values = [(setter, _asked(getter), getter) for getter, setter in _settings(own_code)]
+        self.owners = _owners() if own_code else []
+        # not a copy of each table: nearly always all that is asked of them is whether anything is another
+        self.flat = _flat(self.owners)
         tables: list[dict[Any, Any]] = [registry.RULES, registry.BYTES, *_global_hooks()] if own_code else []
         self.dicts = [(table, dict(table)) for table in tables]
+
+    @cached_property
+    def tables(self) -> list[tuple[Any, dict[str, Any]]]:
+        """Each module or class with all that it held."""
+        sizes, names, values = self.flat
+        pairs = zip(names, values, strict=True)
+        return [(owner, dict(islice(pairs, size))) for owner, size in zip(self.owners, sizes, strict=True)]
 
     def since(self, before: State) -> Callable[[], None]:
         """What makes again, on top of whatever is then, all that has changed from `before` to this."""
@@ -91,7 +99,7 @@ class State:
         levels = _levels()
         if any(levels.get(name) != level for s, before, _ in self.values if s is _set_levels for name, level in before.items()):
             return True  # new loggers alone are none
-        return not _same(_flat([vars(owner) for owner, _ in self.tables]), self.flat) and any(
+        return not _same(_flat(self.owners), self.flat) and any(
             next(_replaced(owner, before), None) is not None for owner, before in self.tables
         )
 
@@ -111,7 +119,7 @@ class State:
             if value is not _MISSING and not _equal(_asked(getter), value):
                 with suppress(Exception):
                     setter(value)
-        if not _same(_flat([vars(owner) for owner, _ in self.tables]), self.flat):
+        if not _same(_flat(self.owners), self.flat):
             for owner, before in self.tables:
                 _restore_table(owner, before, own)
         for table, before in self.dicts:
@@ -122,14 +130,18 @@ class State:
                 registry.changed()
 
 
-def _flat(tables: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[Any]]:
-    """Every name in some tables, one after the other, and every value."""
-    return [*chain.from_iterable(tables)], [*chain.from_iterable([table.values() for table in tables])]
+_Flat = tuple[list[int], list[str], list[Any]]
 
 
-def _same(now: tuple[list[str], list[Any]], before: tuple[list[str], list[Any]]) -> bool:
+def _flat(owners: Sequence[Any]) -> _Flat:
+    """How many names each of some modules and classes has, all these names one after the other, and their values."""
+    tables = [*map(vars, owners)]
+    return [*map(len, tables)], [*chain.from_iterable(tables)], [*chain.from_iterable([table.values() for table in tables])]
+
+
+def _same(now: _Flat, before: _Flat) -> bool:
     """Whether these are the very same objects under the same names."""
-    return now[0] == before[0] and all(map(is_, now[1], before[1]))
+    return now[:2] == before[:2] and all(map(is_, now[2], before[2]))
 
 
 def _restore_table(owner: Any, before: dict[str, Any], own: Callable[[Any], bool]) -> None:
@@ -166,7 +178,14 @@ def _equal(a: Any, b: Any) -> bool:
         return False
 
 
-def _python(own_code: bool = True) -> list[Pair]:
+def _settings(own_code: bool) -> list[Pair]:
+    torch: Any = sys.modules.get("torch")
+    main = threading.current_thread() is threading.main_thread()
+    return _python(own_code, main) + (_torch(torch) if hasattr(torch, "nn") else [])
+
+
+@cache
+def _python(own_code: bool, main: bool) -> list[Pair]:
     if not own_code:
         return [(lambda: sys.argv, lambda v: setattr(sys, "argv", v)), (random.getstate, random.setstate)]
     pairs: list[Pair] = [
@@ -189,7 +208,7 @@ def _python(own_code: bool = True) -> list[Pair]:
         (lambda n=name: getattr(sys, n), lambda v, n=name: setattr(sys, n, v))  # type: ignore[misc]  # bound now
         for name in ("stdout", "stderr", "stdin", "excepthook", "displayhook", "unraisablehook")
     ]
-    if threading.current_thread() is threading.main_thread():
+    if main:
         pairs.append((lambda: [*map(_handler, _signals())], _set_handlers))
         if hasattr(signal, "getitimer"):
             pairs.append((lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0, lambda v: v or signal.alarm(0)))
@@ -239,10 +258,8 @@ def _set_levels(before: dict[str, int]) -> None:
             logging.getLogger(name or None).setLevel(level)
 
 
-def _torch() -> list[Pair]:
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "nn"):
-        return []
+@cache
+def _torch(torch: Any) -> list[Pair]:
     pairs: list[Pair] = [
         (lambda: torch.get_default_dtype(), lambda v: torch.set_default_dtype(v)),
         (lambda: torch.get_default_device(), lambda v: torch.set_default_device(None if v.type == "cpu" else v)),
@@ -308,8 +325,12 @@ def chance() -> Callable[[], None]:
 
 def _modes(torch: Any) -> list[Pair]:
     """Modes that a model has entered and not left; torch gives no public way to ask for them."""
-    device: Any = sys.modules.get("torch.utils._device")
-    pairs: list[Pair] = [(lambda: device.CURRENT_DEVICE, lambda v: setattr(device, "CURRENT_DEVICE", v))]
+    pairs: list[Pair] = [
+        (
+            lambda: sys.modules["torch.utils._device"].CURRENT_DEVICE,
+            lambda v: setattr(sys.modules["torch.utils._device"], "CURRENT_DEVICE", v),
+        )
+    ]
     for kind in ("function", "dispatch"):
         size = getattr(torch._C, f"_len_torch_{kind}_stack", None)
         pop = getattr(torch._C, f"_pop_torch_{kind}_stack", None)
@@ -326,11 +347,14 @@ def _popper(size: Callable[[], int], pop: Callable[[], Any]) -> Callable[[int], 
     return restore
 
 
-def _tables() -> list[Any]:
+def _owners() -> list[Any]:
     """Modules and classes in which a model may replace something: Python's own names, torch's, and those of its layers."""
     torch: Any = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "nn"):
-        return [builtins]
+    return _of_torch(torch) if hasattr(torch, "nn") else [builtins]
+
+
+@cache
+def _of_torch(torch: Any) -> list[Any]:
     layers = [v for v in vars(torch.nn).values() if isinstance(v, type) and issubclass(v, torch.nn.Module)]
     return [builtins, torch, torch.nn, torch.nn.functional, torch.nn.init, torch.Tensor, torch.nn.Parameter, *layers]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from roofline import paths
 from roofline.devices import file, library, power
 from roofline.devices.device import Number
 from roofline.devices.library import lookup
@@ -26,6 +28,15 @@ def test_boards_that_it_does_not_rest_on() -> None:
     for name in ("rtx-2080-ti", "rtx-3080", "rtx-3090-ti"):
         board = lookup(name)
         assert board.clock.value <= (power.kept(board) or 0) < 1.1 * board.clock.value
+
+
+def test_one_architecture_is_read_as_the_whole_file_says() -> None:
+    """Its table alone is parsed, which the next one must not leak into."""
+    whole = tomllib.loads((paths.LIBRARY / "_architectures.toml").read_text(encoding="utf-8"))
+    assert len(whole) > 20
+    for name, known in whole.items():
+        assert power.architecture(name) == known
+    assert power.architecture("Ada Lovelace") == power.architecture("") == {}
 
 
 # TFLOP/s of the best half-precision products that owners of boards published (zzc0721/torch-performance-test-data, and an
@@ -69,7 +80,7 @@ def test_a_v100_under_a_power_limit(watts: float, speed: float, monkeypatch: pyt
     v100 = lookup("v100-pcie")
     chip = (222 - 900e9 * 8 * 6e-12) / 80
     known = {v100.arch: {"power": {"watts": chip, "clock": 1380e6}}}
-    monkeypatch.setattr(power, "architectures", lambda: known)
+    monkeypatch.setattr(power, "architecture", known.get)
     assert power.kept(replace(v100, tdp=Number(watts))) == pytest.approx(speed * 1380e6, rel=0.09)
 
 
