@@ -13,8 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from roofline.bench import sampling
-from roofline.tracing.arguments import add_key
-from roofline.tracing.composites import IMPLICIT
+from roofline.tracing.arguments import IMPLICIT, add_key
 from roofline.tracing.expansion import falls_apart
 from roofline.tracing.memo import meta_of
 from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, switched_off

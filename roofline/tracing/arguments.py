@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+# The implementation that torch itself has for every backend. Not `OpOverload.decompose`: once `torch._decomp` is imported
+# that takes Python's substitutes, which choose other kernels (`matmul`).
+IMPLICIT = torch._C.DispatchKey.CompositeImplicitAutograd
 HALVES = getattr(torch, "float4_e2m1fn_x2", None)  # a dtype of two numbers in a byte
 
 

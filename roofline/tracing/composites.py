@@ -14,10 +14,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from roofline.tracing.arguments import IMPLICIT
+
 aten = torch.ops.aten
-# The implementation that torch itself has for every backend. Not `OpOverload.decompose`: once `torch._decomp` is imported
-# that takes Python's substitutes, which choose other kernels (`matmul`).
-IMPLICIT = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 # ------------------------------------------------------------------------------------------------ attention

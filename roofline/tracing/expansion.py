@@ -20,8 +20,7 @@ from torch import nn
 
 from roofline.records import Op, OpSpec
 from roofline.tracing import memo
-from roofline.tracing.arguments import alike, map_tensors
-from roofline.tracing.composites import IMPLICIT, parts_of_attention
+from roofline.tracing.arguments import IMPLICIT, alike, map_tensors
 from roofline.tracing.refusals import broadcast
 
 aten = torch.ops.aten
@@ -114,12 +113,18 @@ def _linear(gpu: bool, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | No
     return folded
 
 
+def _attention(*args: Any, **kwargs: Any) -> Parts | None:
+    from roofline.tracing.composites import parts_of_attention  # the first trace of a model without it does not wait
+
+    return parts_of_attention(*args, **kwargs)
+
+
 EXPANSIONS: dict[str, Callable[..., Parts | None]] = {
     "aten.mse_loss": _loss("mse_loss"),
     "aten.smooth_l1_loss": _loss("smooth_l1_loss"),
     "aten.huber_loss": _loss("huber_loss", kept=False),
     "aten.binary_cross_entropy": _loss("binary_cross_entropy", copied=True),
-    "aten.scaled_dot_product_attention": parts_of_attention,
+    "aten.scaled_dot_product_attention": _attention,
     "aten.linear": _linear,
     "aten.native_dropout_backward": _dropout_backward,
     "aten.softmax": _softmax("softmax"),

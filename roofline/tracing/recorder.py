@@ -24,9 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from roofline.errors import UsageError
 from roofline.records import Op, OpSpec, identity
 from roofline.tracing import built, memo, subclasses, told
-from roofline.tracing.arguments import add_key, is_packed, map_tensors, tensors_in, unpacked
+from roofline.tracing.arguments import IMPLICIT, add_key, is_packed, map_tensors, tensors_in, unpacked
 from roofline.tracing.autocast import LOWER, POLICIES, Casts
-from roofline.tracing.composites import IMPLICIT
 from roofline.tracing.expansion import falls_apart
 from roofline.tracing.memo import Entry, Meta, Store, meta_of
 from roofline.tracing.operators import ONE_ON_GPU, Func, func_of, mutated, pointwise_in_place, switched_off

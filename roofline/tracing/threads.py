@@ -23,7 +23,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from roofline.isolation.accelerator import IDLE
 from roofline.records import identity
 from roofline.tracing.recorder import Recorder
 from roofline.tracing.ways import Way
@@ -368,6 +367,8 @@ class _Torch:
     def __getattr__(self, name: str) -> Any:
         if name != "accelerator" or torch.accelerator.is_available():
             return getattr(torch, name)
+        from roofline.isolation.accelerator import IDLE  # for the few that ask
+
         idle = IDLE["current_stream"]
         found = SimpleNamespace(is_available=lambda: True, current_accelerator=lambda: torch.device(self.kind))
         found.current_stream = found.device_index = lambda *_: idle

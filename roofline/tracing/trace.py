@@ -18,7 +18,7 @@ from roofline.isolation import failures
 from roofline.isolation.ground import FLOOR
 from roofline.records import InputInfo, ModelInfo, Storage, Trace, identity
 from roofline.request import NO_IMAGES, NO_LOOP
-from roofline.tracing import built, lazy, lists, looks, packing, regions, steps, subclasses, threads, unfinished
+from roofline.tracing import built, lazy, lists, looks, packing, regions, subclasses, threads, unfinished
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -107,6 +107,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
         swap = _Swap(None if way.real else META, FLOATS[dtype] if dtype else None, gradients, way.values, channels_last)
         params, buffers = swap.module(modules)
         if found.optimizers:
+            from roofline.tracing import steps  # for the few that hold one
+
             steps.swapped(found.optimizers, swap.tensor)
         recorder.swapped.update(swap.done)  # for a model that holds a parameter in another place too
         packed = [(path, recorder.adopt_packed(p, path)) for path, p in ((modules.paths[i][0], p) for i, p in modules.packed)]

@@ -26,9 +26,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from roofline import compat
 from roofline.errors import UsageError
 from roofline.records import OpSpec, identity
-from roofline.tracing.arguments import tensors_in
+from roofline.tracing.arguments import IMPLICIT, tensors_in
 from roofline.tracing.autocast import POLICIES
-from roofline.tracing.composites import IMPLICIT, attention, recurrent
+from roofline.tracing.composites import attention, recurrent
 from roofline.tracing.given import tensors_of
 from roofline.tracing.memo import Store, meta_of
 from roofline.tracing.operators import switched_off
