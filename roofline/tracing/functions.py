@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import types
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -41,7 +43,7 @@ class Function(nn.Module):
     def rebound(self) -> Callable[[], None]:
         """What puts the variables of its functions back, those of the functions around them and the global ones."""
         cells = [(cell, _content(cell)) for f in self.called for cell in f.__closure__ or ()]
-        names = [(f.__globals__, n) for f in self.called for n in f.__code__.co_names if n in f.__globals__]
+        names = [(f.__globals__, n) for f in self.called for n in _globals(f.__code__) if n in f.__globals__]
         held = [(space, n, space[n]) for space, n in names]
 
         def again() -> None:
@@ -66,6 +68,38 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # not bound yet
         return cell
+
+
+@cache
+def _globals(code: types.CodeType) -> tuple[str, ...]:
+    """Global names that code reads or binds, and the functions within it: `co_names` has those of attributes too."""
+    found = dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname in _NAMED)
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            found.update(dict.fromkeys(_globals(inner)))
+    return tuple(found)
+
+
+@cache
+def _names(code: types.CodeType) -> frozenset[str]:
+    """All names of the code and the functions within it, those of attributes among them."""
+    return frozenset(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+
+
+def _held(spaces: list[Any], names: frozenset[str]) -> Iterator[tuple[str, nn.Module]]:
+    """Modules that classes and Python's modules hold by these names."""
+    for space in spaces:  # grows
+        for name in names & vars(space).keys():
+            value = vars(space)[name]
+            if isinstance(value, nn.Module):
+                yield name, value
+            elif isinstance(value, _SPACES) and len(spaces) < _MOST_SPACES and value not in spaces:
+                spaces.append(value)
+
+
+# What holds others by their names, and how many of these are looked into.
+_SPACES, _MOST_SPACES = (type, types.ModuleType), 100
+_NAMED = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
 
 def _reach(function: Any) -> Iterator[tuple[str, Any]]:
@@ -96,7 +130,9 @@ def _reached(value: Any) -> Iterator[tuple[str, Any]]:
         for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=False):
             if (content := _content(cell)) is not cell:
                 yield name, content
-        yield from ((n, value.__globals__[n]) for n in code.co_names if n in value.__globals__)
+        known = {n: value.__globals__[n] for n in _globals(code) if n in value.__globals__}
+        yield from known.items()
+        yield from _held([v for v in known.values() if isinstance(v, _SPACES)], _names(code))
         yield from (("", v) for v in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()))
         if (inner := getattr(value, "__wrapped__", None)) is not None:
             yield "", inner

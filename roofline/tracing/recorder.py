@@ -91,6 +91,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     # turns of a loop where data decide, as asked; loops of that kind that were met
     turns: int | None = None
     undecided = 0
+    # numbers in parameters that no part of the model holds
+    strangers = 0
     # those that the model starts; see `threads`
     threads: Any = None
 
@@ -135,6 +137,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     def adopt(self, t: torch.Tensor, kind: str, name: str = "") -> None:
         """Take in a tensor that no recorded op made."""
+        if kind == "constant" and isinstance(t, torch.nn.Parameter):
+            self.strangers += t.numel()
         storage = dense(t).untyped_storage()
         store = self.by_storage.get(storage._cdata)
         if store is None:

@@ -35,6 +35,8 @@ REFUSED = "the model went on where an operator failed that had no values: on a d
 GRADIENTS = "the model takes gradients as it runs"
 FROZEN = "a part of it is frozen TorchScript: its weights are constants of its code, and not among the parameters"
 SENT = "processes send each other tensors in it, and the way between devices takes no time here"
+STRANGERS = "its code uses parameters that no part of it holds, {:,} numbers: they are not among its parameters"
+HEARD = "hooks on gradients that are there (register_post_accumulate_grad_hook) were not run"
 _SENT = ("c10d.", "_c10d_functional.", "c10d_functional.")
 _INDICES = ("int64", "int32")
 # as `module.to(memory_format=...)` takes them, by dimensions
@@ -128,6 +130,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
             recorder.adopt(t, "input", path)
         if optimizer or (any(training) and not isinstance(module, Function)):  # a function has its modes as it sets them
             fixed += set_mode(module, bool(optimizer))
+        if swap.unheard:
+            fixed.append(HEARD)
         if optimizer:
             step = learning.Step(recorder, params, optimizer, isinstance(module, Function))
             step.prepare(modules.owners())
@@ -207,6 +211,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
         notes.append(looks.ANSWERED.format("GPU" if gpu else "CPU") if way.place else looks.PLACE)
     if not way.real and not way.place and looks.looks({type(m) for _, m in modules.named}, called):
         notes.append(looks.NOTE)
+    if recorder.strangers:
+        notes.append(STRANGERS.format(recorder.strangers))
     if any(spec.name.startswith(_SENT) for spec in recorder.specs):
         notes.append(SENT)
     notes += dict.fromkeys(recorder.notes)
@@ -284,6 +290,8 @@ class _Swap:
         self.device, self.dtype = device, dtype
         # images and volumes lie channels-last; whether there was any
         self.channels_last, self.turned = channels_last, False
+        # whether there are hooks that are not run
+        self.unheard = False
         # small integers and truths stay real
         self.values = values
         # a pass that writes to parameters and gives them gradients gets stand-ins for all
@@ -309,6 +317,8 @@ class _Swap:
             new = self._copy(t, dtype, form, self.grad or not weights) if real else self._stand_in(t, dtype, form)
             if weights:
                 new = nn.Parameter(new, requires_grad=self.grad and t.requires_grad)
+                if new.requires_grad:
+                    self._hear(t, new)
                 new.__dict__.update(t.__dict__)  # what a library hangs on a parameter, and our own mark
                 if type(t) is not nn.Parameter and issubclass(type(t), nn.Parameter):
                     new.__class__ = type(t)  # type: ignore[assignment]  # a class of the library's own
@@ -317,6 +327,13 @@ class _Swap:
             self.done[identity(t)] = new
             self.originals.append(t)
         return new
+
+    def _hear(self, t: torch.Tensor, new: torch.Tensor) -> None:
+        """What hears of the gradient of a parameter hears of that of its stand-in."""
+        for hook in (t._backward_hooks or {}).values():
+            new.register_hook(hook)  # type: ignore[no-untyped-call]  # torch's own
+        # these get the parameter, which they may know by its identity
+        self.unheard |= bool(getattr(t, "_post_accumulate_grad_hooks", None))
 
     def _form(self, t: torch.Tensor) -> torch.memory_format | None:
         """The form that it takes; None: the one that it has."""

@@ -113,6 +113,23 @@ def test_a_step_takes_the_gradient_of_an_input_that_requires_one() -> None:
     assert [found.totals.macs for found in steps] == [2 * 4 * 16 * 8, 3 * 4 * 16 * 8]
 
 
+def test_hooks_on_the_gradient_of_a_parameter_run_in_a_step() -> None:
+    """[8, 16] by [16, 16] for each gradient of the weight: as torch's own counter sees the step that the caller runs."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = nn.Linear(16, 8)
+    net.weight.register_hook(lambda g: g @ torch.eye(16))  # type: ignore[no-untyped-call]  # torch's own
+    found = roofline.analyze(net, args=(torch.rand(4, 16),), training=True, device="t4")
+    assert found.totals.macs == 2 * 4 * 16 * 8 + 8 * 16 * 16
+    with FlopCounterMode(display=False) as counter:
+        net(torch.rand(4, 16)).sum().backward()
+    assert 2 * found.totals.macs == counter.get_total_flops()
+    assert not any("hooks" in note for note in found.notes)
+    net.weight.register_post_accumulate_grad_hook(lambda p: None)
+    found = roofline.analyze(net, args=(torch.rand(4, 16),), training=True, device="t4")
+    assert any(note.startswith("hooks on gradients that are there") for note in found.notes)
+
+
 def test_who_freezes_takes_no_gradients() -> None:
     net = Net(lambda net, x: net.requires_grad_(False)(x))
     found = roofline.analyze(net, args=(torch.rand(4, 16),), device="t4", cache=False)

@@ -69,3 +69,58 @@ def test_variables_of_functions_are_put_back() -> None:
     assert analyze(step, args=(X,), device="t4").totals.macs == 4 * 8 * 8
     assert count == 0
     assert not state.is_meta
+
+
+# 8 -> 8 with a bias, and another of which only a name is used
+LAYER, OTHER = nn.Linear(8, 8), nn.Linear(3, 5)
+
+
+def optimizer(layer: nn.Module = OTHER) -> nn.Module:
+    return layer
+
+
+class Held:
+    layer = LAYER
+
+
+def nested(x: Tensor) -> Tensor:
+    def inside(y: Tensor) -> Tensor:
+        return LAYER(y)  # type: ignore[no-any-return]  # a layer's
+
+    return inside(x)
+
+
+def names_of_attributes(x: Tensor) -> Tensor:
+    """`optimizer` here is no global name."""
+    found: Tensor = LAYER(x)
+    return Trainer.__dict__.get("x", found) if not hasattr(x, "optimizer") else x.optimizer  # type: ignore[attr-defined]
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
+    "by name": lambda x: LAYER(x),
+    "in a comprehension": lambda x: [LAYER(y) for y in (x,)],
+    "in a function within": nested,
+    "in a lambda within": lambda x: (lambda y: LAYER(y))(x),
+    "held by a class": lambda x: Held.layer(x),
+    "an attribute of a global's name": names_of_attributes,
+}
+
+
+@pytest.mark.parametrize("how", FUNCTIONS)
+def test_the_modules_that_a_function_calls_are_its_parts_and_no_others(how: str) -> None:
+    """4 rows through 8 -> 8: 72 parameters, and each of them ran."""
+    found = analyze(FUNCTIONS[how], args=(X,), device="t4")
+    assert (found.totals.macs, found.model.params) == (4 * 8 * 8, 8 * 8 + 8)
+    assert not found.coverage.never_ran
+
+
+def test_parameters_that_nothing_reaches_are_said() -> None:
+    hidden = {"layer": LAYER}
+
+    class Outside(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return hidden["layer"](x)  # type: ignore[no-any-return]  # a layer's
+
+    found = analyze(Outside(), args=(X,), device="t4")
+    assert (found.totals.macs, found.model.params) == (256, 0)
+    assert "its code uses parameters that no part of it holds, 72 numbers: they are not among its parameters" in found.notes
