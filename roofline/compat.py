@@ -124,9 +124,9 @@ class Asked:
 
 
 @contextmanager
-def asked(traced: bool, idle: Mapping[str, Any]) -> Iterator[Asked]:
+def asked(traced: bool, idle: Mapping[str, Callable[..., Any]]) -> Iterator[Asked]:
     """Note what is asked for. With `traced`, whoever asks whether it is being traced is told so, but for torch itself; with
-    `idle`, the functions of torch.cuda and its like of those names give those values where there is no such device."""
+    `idle`, the functions of torch.cuda and its like of those names are those, where there is no such device."""
     import torch
 
     found, saved = Asked(), list[tuple[Any, str, Any]]()
@@ -158,7 +158,7 @@ def asked(traced: bool, idle: Mapping[str, Any]) -> Iterator[Asked]:
         put(getattr(torch, kind, None), "_lazy_init", noted)
     if idle and not torch.cuda.is_available():
         for kind, name in ((k, n) for k in ("cuda", "xpu", "accelerator") for n in idle):
-            put(getattr(torch, kind, None), name, lambda _, v=idle[name]: lambda *_, **__: v)  # type: ignore[misc]  # default binds
+            put(getattr(torch, kind, None), name, lambda _, v=idle[name]: v)  # type: ignore[misc]  # default binds
     try:
         yield found
     finally:

@@ -16,6 +16,7 @@ from roofline.devices import library
 from roofline.devices.device import Device
 from roofline.errors import UsageError
 from roofline.fingerprints import constants, constants_digest, device_digest, program
+from roofline.isolation import accelerator
 from roofline.records import Analysis, ToolInfo, Trace
 from roofline.request import Pass, Place, Request, check
 from roofline.sources import alone, traced
@@ -190,6 +191,8 @@ def _made(
     from roofline.cache.dependencies import Record
 
     record, trace = msgspec.msgpack.decode(known, type=tuple[Record, Trace])
+    if trace.board and trace.board != accelerator.Board(target).key:  # its code went by what another GPU is
+        return _first(found, target, request, store, key, used, kept)
     result = used(trace)
     return result, None if alone.rules_missing(record) or alone.rules_added() else record
 

@@ -56,6 +56,12 @@ def architecture(name: str) -> dict[str, dict[str, float]]:
     return known.get(name, {})
 
 
+def capability(device: Device) -> tuple[int, int] | None:
+    """NVIDIA's compute capability of a GPU, as (major, minor); None where its architecture has none."""
+    known = architecture(device.arch).get("capability")
+    return None if known is None or device.kind != "gpu" else (int(known["major"]), int(known["minor"]))
+
+
 def memory(device: Device) -> float | None:
     """Watts of its DRAM at full bandwidth; None where nobody knows its type."""
     dram = device.levels[-1]

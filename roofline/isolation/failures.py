@@ -89,7 +89,12 @@ def interrupted(error: BaseException) -> bool:
 def ended(name: str, error: BaseException) -> ModelError | None:
     """The error that stands for `sys.exit()` in a model's code."""
     if isinstance(error, SystemExit):
-        return Ended(f"{name}: its code ended the program (sys.exit({error.code!r:.100})){place(error)}")
+        said = f"{name}: its code ended the program (sys.exit({error.code!r:.100})){place(error)}"
+        if error.code == 2:
+            said += (
+                '\nas a parser of a command line does: what the file does as a program goes below if __name__ == "__main__":'
+            )
+        return Ended(said)
     return None
 
 

@@ -188,3 +188,5 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     built: str = ""
     # nothing in it was asked of the kind of device: it is the same on a GPU and a CPU
     anywhere: bool = False
+    # what the model's code was told of the GPU that was asked for; empty: it did not ask
+    board: str = ""

@@ -19,7 +19,7 @@ from torch import nn
 from roofline import compat, units
 from roofline.errors import BuildError, RooflineError, SourceError, UsageError, nearest
 from roofline.isolation import failures
-from roofline.isolation.accelerator import IDLE
+from roofline.isolation.accelerator import answers, missed
 from roofline.isolation.ground import FLOOR
 from roofline.records import identity
 from roofline.sources.calls import Example, made_by
@@ -27,8 +27,10 @@ from roofline.sources.calls import call_with as call_with
 from roofline.sources.calls import remarks as remarks
 from roofline.sources.inputs import ASSUMED
 from roofline.sources.unfilled import META, OnMeta, Unfilled, layers
+from roofline.tracing import looks
 from roofline.tracing.arguments import is_quantized as is_quantized
 from roofline.tracing.here import Here
+from roofline.tracing.ways import said
 
 if TYPE_CHECKING:
     from roofline.sources.source import Source
@@ -128,7 +130,9 @@ def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.
     unexpected = re.search(r"unexpected keyword argument '(\w+)'", failures.text(first))
     if unexpected and unexpected[1] in source.args:
         raise UsageError(f"{source.name} takes no argument {unexpected[1]!r}") from first
-    words = f"{failures.said(first)}{failures.place(first)}"
+    words = f"{said(first)}{failures.place(first)}"
+    if re.search(r"missing \d+ required", words):
+        words += "\n--set NAME=VALUE gives it what it takes; what has to be made is made by a function that returns the model"
     if large:
         words += f"\nit was not built on real memory, which more than {units.binary(REAL_LIMIT)} of parameters would take"
     if wrong := _wrong_settings(make, source, ways):
@@ -188,13 +192,13 @@ def _check_whole(module: nn.Module, source: Source) -> None:
 
 def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.device | None, hybrid: bool | None) -> Any:
     """What `make` gives; where it asks for an accelerator that is not here, the host stands for that."""
-    with compat.asked(traced=False, idle={}) as asked:
+    with compat.asked(traced=False, idle={}) as asked, looks.presence(missed):
         try:
             return _constructed(make, args, device, hybrid, nullcontext())
         except Exception:
             if not asked.accelerator:
                 raise
-    with compat.asked(traced=False, idle=IDLE):
+    with compat.asked(traced=False, idle=answers()), looks.presence(missed):
         return _constructed(make, args, device, hybrid, Here())
 
 

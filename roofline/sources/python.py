@@ -117,6 +117,12 @@ class Module(Kind):
 
     def find(self, text: str) -> Source | None:
         place, colon, attribute = text.rpartition(":")
+        if colon and place.endswith(".ipynb"):
+            file = place.removesuffix("ipynb") + "py"
+            raise UsageError(
+                f"{place} is a notebook: jupyter nbconvert --to script {place} makes a file of its cells, "
+                f"which is named as {file}:{attribute}"
+            )
         return _undeclared(self, place, attribute) if colon and place else None
 
     def places(self, source: Source) -> list[str]:

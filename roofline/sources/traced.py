@@ -7,9 +7,12 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from roofline import compat
 from roofline.devices.device import Device
 from roofline.errors import ModelError
+from roofline.isolation import accelerator
 from roofline.records import Trace
 from roofline.request import FORWARD, Pass, Request
 from roofline.sources import attempts
@@ -39,6 +42,26 @@ def trace_source(
     """Build the model and trace it; no cache, and nothing undone (see `alone`). `kept` has it from an earlier pass."""
     if not found.kind.torch:
         return found.kind.checked(found, found.kind.trace(found, what, progress))
+    with accelerator.board(target) as board:
+        return _told(_source(found, target, what, progress, kept), board)
+
+
+MISSED = "its code asks while it is built whether there is a GPU, and was told of none: with one it may be built in another way"
+
+
+def _told(result: Trace, board: accelerator.Board) -> Trace:
+    """The trace, with what its model was told of the GPU."""
+    if board.device.kind != "gpu":
+        return result
+    if board.missed:
+        result = noted(result, MISSED)
+    if not board.asked:
+        return result
+    said = noted(result, f"its code asks which GPU it runs on: it was told of the {board.device.title}, by that device's data")
+    return replace(said, board=board.key, anywhere=False)
+
+
+def _source(found: Source, target: Device, what: Pass, progress: Callable[[str], None], kept: Kept | None) -> Trace:
     compat.needs("torch")
     progress("importing torch")
     from roofline.isolation import network
@@ -78,6 +101,11 @@ def trace_source(
 
 
 def trace_module(request: Request, target: Device) -> Trace:
+    with accelerator.board(target) as board:
+        return _told(_module(request, target), board)
+
+
+def _module(request: Request, target: Device) -> Trace:
     import torch
 
     from roofline.tracing import trace

@@ -39,6 +39,8 @@ class _Pass(Struct):
     trace: Trace | None = None
     ready: Ready | None = None
     depends: str = ""
+    # the same of the devices that its trace is not for
+    rest: _Pass | None = None
 
 
 def rows(task: Task, devices: Sequence[Device]) -> list[Row]:
@@ -82,8 +84,9 @@ def _passes(
 
 
 def _traced(task: Task, setting: dict[str, Any], passes: dict[str, _Pass], kept: Kept) -> list[_Pass]:
-    """The passes of one setting, each with its trace: one for all kinds of device, where it does not hang on the kind."""
-    todo = dict(passes)
+    """The passes of one setting, each with its trace: one for all kinds of device, where it does not hang on the kind; one for
+    each device, where the model's code asks which it is."""
+    todo, done = dict(passes), list(passes.values())
     while todo:
         kind = next(iter(todo))
         collects = gc.isenabled()
@@ -102,13 +105,20 @@ def _traced(task: Task, setting: dict[str, Any], passes: dict[str, _Pass], kept:
                 gc.enable()
         depends = plan.depends(record) if plan.own_code(task.model, setting) else ""
         for known in [known for known, one in todo.items() if one.ready]:
-            todo.pop(known).depends = depends
-    return list(passes.values())
+            one = todo.pop(known)
+            one.depends = depends
+            if one.rest is not None:
+                todo[known] = one.rest
+                done.append(one.rest)
+    return done
 
 
 def _ready(todo: dict[str, _Pass], kind: str, asked: request.Request, trace: Trace) -> None:
     """What passes need of a trace while its model's own rules are there: the one it is for, and those that share it."""
     runtime, first = asked.place.runtime, todo[kind]
+    if trace.board and len(first.devices) > 1:
+        first.rest = _Pass(first.blanks[1:], first.devices[1:])
+        first.blanks, first.devices = first.blanks[:1], first.devices[:1]
     kernels = build.build(trace, runtime, kind)
     first.trace, first.ready = trace, Ready.of(trace, kernels, runtime, first.devices, asked.what.dtype)
     for other, one in todo.items():

@@ -79,7 +79,9 @@ def place(asked: Asked, gpu: bool, answered: bool) -> Iterator[None]:
                 put(torch.Tensor, name, property(_answer(asked, name, there if gpu else here, answered)))
         put(torch.Tensor, "get_device", _index(asked, gpu, answered))
         if gpu:
-            put(torch.cuda, "is_available", _available(asked, torch.cuda.is_available, answered))
+            for owner, name, there in _PRESENT:
+                if (real := getattr(owner, name, None)) is not None:
+                    put(owner, name, _present(asked, real, answered, there))
         yield
 
 
@@ -108,15 +110,47 @@ def _index(asked: Asked, gpu: bool, answered: bool) -> Callable[[torch.Tensor], 
     return get_device
 
 
-def _available(asked: Asked, real: Callable[[], bool], answered: bool) -> Callable[[], bool]:
-    def is_available() -> bool:
+# What asks whether there is a GPU, and what one alone answers.
+_PRESENT: list[tuple[Any, str, Any]] = [
+    (torch.cuda, "is_available", True),
+    (torch.cuda, "device_count", 1),
+    (torch.cuda, "is_bf16_supported", True),  # in fp32, where it is an old one
+    (torch.accelerator, "is_available", True),
+    (torch.accelerator, "device_count", 1),
+    (torch.accelerator, "current_accelerator", torch.device("cuda")),
+]
+
+
+def _present(asked: Asked, real: Callable[..., Any], answered: bool, there: Any) -> Callable[..., Any]:
+    def present(*args: Any, **kwargs: Any) -> Any:
         if _by_own(sys._getframe(1).f_code):
             asked.place = True
-            if answered:
-                return True
-        return real()
+            if answered and not args and not kwargs:
+                return there
+        return real(*args, **kwargs)
 
-    return is_available
+    return present
+
+
+@contextmanager
+def presence(hear: Callable[[], None]) -> Iterator[None]:
+    """Hears who asks whether there is a GPU, of a person's own code, unless it only names the one to put its tensors on."""
+
+    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def present(*args: Any, **kwargs: Any) -> Any:
+            code = sys._getframe(1).f_code
+            if _by_own(code) and not _compared(code):
+                hear()
+            return real(*args, **kwargs)
+
+        return present
+
+    with ExitStack() as stack:
+        for owner, name, _ in _PRESENT:
+            if (real := getattr(owner, name, None)) is not None:
+                stack.callback(setattr, owner, name, real)
+                setattr(owner, name, noted(real))
+        yield
 
 
 def _by_own(code: types.CodeType) -> bool:

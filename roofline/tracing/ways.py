@@ -125,9 +125,9 @@ _FOR_OTHERS = ("torch._tensor", "torch.autograd.functional")
 def _asked(way: Way) -> AbstractContextManager[compat.Asked]:
     if not (way.here or way.values or way.place):
         return compat.asked(traced=way.tracers, idle={})
-    from roofline.isolation.accelerator import IDLE  # not for the quick pass
+    from roofline.isolation.accelerator import answers  # not for the quick pass
 
-    return compat.asked(traced=way.tracers, idle=IDLE)
+    return compat.asked(traced=way.tracers, idle=answers())
 
 
 @contextmanager

@@ -73,6 +73,7 @@ FAILS = {
     "raise Loud": "Loud: a",
     "raise KeyError('gone')": "KeyError: gone",
     "sys.exit(0)": "its code ended the program (sys.exit(0))",
+    "sys.exit(2)": 'as a parser of a command line does: what the file does as a program goes below if __name__ == "__main__":',
     "exit()": "its code ended the program (sys.exit(None))",
     "next(iter(()))": "StopIteration",
     "1 / 0": "ZeroDivisionError: division by zero",

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from roofline import RooflineError, analyze
+from roofline import RooflineError, analyze, sweep
 
 X = torch.rand(4, 8)
 LAYER = 4 * 8 * 8
@@ -104,6 +104,9 @@ ASKS: dict[str, Callable[[Tensor, Tensor], bool]] = {
     "number": lambda x, w: number(x),
     "get_device": lambda x, w: x.get_device() >= 0,
     "is_available": lambda x, w: torch.cuda.is_available(),
+    "device_count": lambda x, w: torch.cuda.device_count() > 0,
+    "bf16": lambda x, w: torch.cuda.is_bf16_supported(),
+    "an accelerator": lambda x, w: torch.accelerator.is_available() and torch.accelerator.current_accelerator() is not None,
     "in a function": lambda x, w: on_gpu(x),
     "meta too": lambda x, w: x.device.type not in ("meta", "cpu") and not x.is_meta,
 }
@@ -138,6 +141,79 @@ def test_a_trace_of_one_kind_of_device_does_not_answer_for_another(tmp_path: Any
         analyze(f"{tmp_path}/net.py:Net", inputs=["4,8"], device=d).totals.macs for d in ("t4", "i7-12700h", "t4", "h100-sxm")
     ]
     assert macs == [2 * LAYER, LAYER, 2 * LAYER, 2 * LAYER]
+
+
+BOARD = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        {built}
+        self.lin, self.wide = nn.Linear(8, 8), nn.Linear(8, 16)
+
+    def forward(self, x):
+        return self.wide(x) if {asks} else self.lin(x)
+"""
+# A question: which holds on a T4 (7.5, 16 GiB, 40 SMs), an A100 (8.0, 80 GB, 108), an RTX 3090 (8.6, 24 GiB, 82).
+QUESTIONS = {
+    "torch.cuda.get_device_capability() >= (8, 0)": (False, True, True),
+    "torch.cuda.get_device_capability(x.device)[1] in (5, 6)": (True, False, True),
+    "torch.cuda.get_device_properties(0).multi_processor_count > 100": (False, True, False),
+    "torch.cuda.mem_get_info()[0] > 20 * 2**30": (False, True, True),
+    "'A100' in torch.cuda.get_device_name()": (False, True, False),
+    "torch.cuda.is_available() and torch.cuda.get_device_properties('cuda').major == 7": (True, False, False),
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize(("asks", "built"), [(a, b) for a in QUESTIONS for b in (False, True) if not (b and "is_av" in a)])
+def test_who_asks_which_gpu_it_is_on_is_told_of_the_one_asked_for(
+    tmp_path: Any, monkeypatch: Any, asks: str, built: bool
+) -> None:
+    """From a trace in the cache too, and in a sweep, where each such GPU has a trace of its own."""
+    asked = asks.replace("x.device", "0")
+    text = BOARD.format(built=f"self.new = {asked}", asks="self.new") if built else BOARD.format(built="pass", asks=asks)
+    (tmp_path / "net.py").write_text(text)
+    monkeypatch.setenv("ROOFLINE_CACHE_DIR", str(tmp_path / "cache"))
+    wanted = dict(zip(("t4", "a100-sxm-80gb", "rtx-3090"), ((1 + true) * LAYER for true in QUESTIONS[asks]), strict=True))
+    model, inputs = f"{tmp_path}/net.py:Net", ["4,8"]
+    found = {d: analyze(model, inputs=inputs, device=d) for d in (*wanted, "t4")}
+    assert {d: a.totals.macs for d, a in found.items()} == wanted
+    assert "its code asks which GPU it runs on: it was told of the NVIDIA T4, by that device's data" in found["t4"].notes
+    rows = sweep(model, device=[*wanted], inputs=inputs, workers=0)
+    assert {row.device: row.macs for row in rows} == wanted
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_what_is_not_known_of_a_gpu_is_refused(tmp_path: Any) -> None:
+    asks = "torch.cuda.get_device_capability() > (8, 0)"
+    (tmp_path / "net.py").write_text(BOARD.format(built=f"self.new = {asks}", asks="self.new"))
+    for device, words in (
+        ("mi300x", "the compute capability of the AMD Instinct MI300X is not known here"),
+        ("i7-12700h", "it asks for a CUDA device, and there is none here"),
+    ):
+        with pytest.raises(RooflineError, match=words):
+            analyze(f"{tmp_path}/net.py:Net", inputs=["4,8"], device=device, cache=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_who_asks_for_a_gpu_while_it_is_built_is_named(tmp_path: Any) -> None:
+    """Not who only names what its tensors go to, and not where a CPU was asked for."""
+    (tmp_path / "net.py").write_text(BOARD.format(built="self.new = torch.cuda.is_available()", asks="self.new"))
+    place = "self.to_ = torch.device('cuda' if torch.cuda.is_available() else 'cpu')"
+    (tmp_path / "place.py").write_text(BOARD.format(built=place, asks="False"))
+    said = {
+        (name, device): any(
+            "while it is built whether there is a GPU" in note
+            for note in analyze(f"{tmp_path}/{name}.py:Net", inputs=["4,8"], device=device, cache=False).notes
+        )
+        for name in ("net", "place")
+        for device in ("t4", "i7-12700h")
+    }
+    assert [key for key, noted in said.items() if noted] == [("net", "t4")]
 
 
 def test_what_a_model_makes_on_its_device_goes_with_what_it_has() -> None:

@@ -584,6 +584,7 @@ def test_a_file_alone_is_answered_with_its_models(tmp_path: Path) -> None:
         ("./here", "./here is a folder without a config.json"),
         ("saved.json", "saved.json is no model: an analysis that was saved is for `roofline diff`"),
         ("notes.txt", "notes.txt is no file of a model: one is given as net.py:Net"),
+        ("book.ipynb:net", "book.ipynb is a notebook: jupyter nbconvert --to script book.ipynb makes a file of its cells, "),
     ],
 )
 def test_a_place_that_holds_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
@@ -594,6 +595,12 @@ def test_a_place_that_holds_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError) as refused:
         resolve(Ask(name))
     assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize("text", ["class Net(nn.Linear):\n    pass\n", "def Net(config):\n    return nn.Linear(config, 3)\n"])
+def test_a_model_that_lacks_arguments_says_how_it_gets_them(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SourceError, match=r"missing \d+ required [^\n]*\n--set NAME=VALUE gives it what it takes; "):
+        traced(write(tmp_path, text))
 
 
 def test_a_model_that_fails_names_the_module_and_its_shapes(tmp_path: Path) -> None:

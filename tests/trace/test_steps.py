@@ -92,8 +92,8 @@ def nested(x: Tensor) -> Tensor:
 
 def names_of_attributes(x: Tensor) -> Tensor:
     """`optimizer` here is no global name."""
-    found: Tensor = LAYER(x)
-    return Trainer.__dict__.get("x", found) if not hasattr(x, "optimizer") else x.optimizer  # type: ignore[attr-defined]
+    found: Tensor = LAYER(getattr(x, "optimizer", x) if hasattr(x, "layer") else x)
+    return found if not hasattr(found, "optimizer") else found.optimizer  # type: ignore[attr-defined]  # nobody's
 
 
 FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {

@@ -129,8 +129,11 @@ def test_what_code_for_one_gpu_asks_of_it_on_its_way(what: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_what_only_a_device_knows_is_asked_of_none() -> None:
+    with pytest.raises(ModelError, match="the uuid of a GPU that is not here is not known; what is: name, total_memory, "):
+        analyze(Of(lambda lin, x: lin(x) if torch.cuda.get_device_properties(0).uuid else x), torch.zeros(3, 8))
+    asks = Of(lambda lin, x: lin(x) if torch.cuda.get_device_properties(0).major > 7 else x)
     with pytest.raises(ModelError, match="it asks for a CUDA device, and there is none here"):
-        analyze(Of(lambda lin, x: lin(x) if torch.cuda.get_device_properties(0).major > 7 else x), torch.zeros(3, 8))
+        roofline.analyze(asks, args=(torch.zeros(3, 8),), device="i7-12700h")
 
 
 @pytest.mark.parametrize(
