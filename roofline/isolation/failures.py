@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import signal
 import sys
 import traceback
@@ -42,10 +43,23 @@ def said(error: BaseException) -> str:
             text = error.args[0]
     except BaseException as inner:  # the model's own words may raise anything
         return f"{name} (and its message raises {type(inner).__name__})"
+    if _SCRIPT in text and (found := _RAISED.findall(text)):
+        name, text = found[-1]
     first = next((line for line in text.splitlines() if line.strip()), "")
     line = " ".join("".join(c if c.isprintable() else " " for c in first).split())
     line = line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
     return f"{name}: {line}" if line else f"{name}{_source(error)}"
+
+
+# TorchScript tells what happened in it at the end of a text that begins with these words, and where by the way.
+_SCRIPT = "failed in the TorchScript interpreter"
+_RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.+)", re.MULTILINE)
+_PLACES = re.compile(r'^(?:  File "(.+)", line (\d+), in |(.+\.py)\((\d+)\): )', re.MULTILINE)
+
+
+def wordless(words: str) -> bool:
+    """Whether TorchScript tells that something in it failed, and not what."""
+    return _SCRIPT in words and not _RAISED.search(words)
 
 
 def _source(error: BaseException) -> str:
@@ -69,6 +83,11 @@ def place(error: BaseException) -> str:
         if kind_of(file) == "own":
             found = f" ({shown(file)}:{tb.tb_lineno})"
         tb = tb.tb_next
+    words = text(error)
+    own = [p for p in _PLACES.findall(words) if kind_of(p[0] or p[2]) == "own"] if _SCRIPT in words else []
+    if own:  # within a script the innermost is the last, within a trace the first
+        file, line = own[-1][:2] if own[-1][0] else own[0][2:]
+        return f" ({shown(file)}:{line})"
     return found
 
 

@@ -91,8 +91,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     # turns of a loop where data decide, as asked; loops of that kind that were met
     turns: int | None = None
     undecided = 0
-    # numbers in parameters that no part of the model holds
-    strangers = 0
+    # numbers in parameters that no part of the model holds; what the operator that failed last said
+    strangers, words = 0, ""
     # those that the model starts; see `threads`
     threads: Any = None
 
@@ -349,6 +349,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             gc.collect()
         flat = [result] if isinstance(result, torch.Tensor) else list(tensors_in(result))
         if odd := [t for t in flat if t.layout != torch.strided or t.is_nested]:
+            self.words = f"UsageError: {subclasses.untraced(info.name, odd[0])}"
             raise UsageError(subclasses.untraced(info.name, odd[0]))
         born, out_metas, ids, fresh, aliased = len(self.ops), [], [], bool(flat), bool(flat)
         by_cdata = {t.untyped_storage()._cdata: tag[1] for t, tag in zip(tensors, tags, strict=True)} if flat else {}
@@ -390,7 +391,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if isinstance(error, NotImplementedError) and (zeros := told.on_no_cpu(func, args, kwargs)) is not None:
                 self.notes.append(told.ZEROS.format(func_of(func).name))
                 return zeros
-            self.refused = True
+            self.refused, self.words = True, f"{type(error).__name__}: {error}"
             raise
 
     def _remember(self, key: tuple[Any, ...] | None, entry: Entry) -> Entry:

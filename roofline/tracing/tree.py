@@ -185,8 +185,8 @@ class Modules:
         short = path if len(path) <= _LONGEST else f"{path[: _LONGEST // 2]}...{path[-_LONGEST // 2 :]}"
         where = f"{short} ({type(m).__name__})" if path else type(m).__name__
         way_back = "the backward pass of " if backward else ""
-        line = f"the model failed in {way_back}{where} with input shapes [{shapes or 'none'}]: "
-        line += f"{said(error)}{failures.place(error)}"
+        line = f"the model failed in {way_back}{where}{f' with input shapes [{shapes}]' if shapes else ''}: "
+        line += f"{said(error, recorder.words)}{failures.place(error)}"
         if way.real:
             return ModelError(line)
         words = failures.text(error)

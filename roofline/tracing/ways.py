@@ -64,13 +64,22 @@ _INSIDE = (
         r"(Found no NVIDIA driver|not compiled with CUDA enabled)",
         "it asks for a CUDA device, and there is none here ({}): let it take the device that its tensors are on",
     ),
+    (
+        r"(to_mkldnn|mkldnn_prepacked)",
+        "it is TorchScript that torch.jit.optimize_for_inference packed for the CPU that it ran on ({}): give it as it was "
+        "before that; torch.jit.freeze does no harm",
+    ),
     (r"Tensor\.(\w+)\(\) cannot be called on meta", "it asked for the value of a tensor ({}(), or a condition on it)"),
 )
 
 
-def said(error: BaseException) -> str:
-    """`failures.said`, with the words of torch's inside as what they mean."""
+def said(error: BaseException, operator: str = "") -> str:
+    """`failures.said`, with the words of torch's inside as what they mean. `operator`: what one of them said, which TorchScript
+    does not hand on."""
     words = failures.text(error)
+    if operator and failures.wordless(words):
+        words = operator
+        error = RuntimeError(operator.partition(": ")[2])
     for pattern, ours in _INSIDE:
         if found := re.search(pattern, words):
             return ours.format(*found.groups())

@@ -343,6 +343,52 @@ def test_compiled_and_scripted_modules_are_traced_as_written() -> None:
         assert names(trace(form, (x,))) == expected
 
 
+class OneRow(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] > 1:
+            raise ValueError("only one row")
+        return x
+
+
+SCRIPTS: dict[str, tuple[Callable[[], Any], Tensor, str]] = {
+    "shapes": (
+        lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 8))),
+        torch.rand(3, 5),
+        r"with input shapes \[3x5\]: RuntimeError: mat1 and mat2 shapes cannot be multiplied \(3x5 and 4x8\)",
+    ),
+    "a trace": (
+        lambda: torch.jit.trace(nn.Sequential(nn.Linear(4, 8)), torch.rand(3, 4)),
+        torch.rand(3, 5),
+        r"RuntimeError: mat1 and mat2 shapes cannot be multiplied \(3x5 and 4x8\)",
+    ),
+    "its own": (lambda: torch.jit.script(OneRow()), torch.rand(3, 5), r": ValueError: only one row \(.*test_trace.py:\d+\)$"),
+    "packed": (
+        lambda: torch.jit.optimize_for_inference(torch.jit.script(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval())),
+        torch.rand(1, 3, 8, 8),
+        r"optimize_for_inference packed for the CPU that it ran on \(to_mkldnn\): give it as it was before that",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_torchscript_that_fails_says_what_in_it_did(kind: str) -> None:
+    """Torch's interpreter of scripts drops the words of what fails in it."""
+    make, x, words = SCRIPTS[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = make()
+    with pytest.raises(ModelError, match=words):
+        roofline.analyze(model, args=(x,), device="t4")
+
+
+def test_who_gets_no_tensors_fails_without_shapes() -> None:
+    def forward(n: int) -> Tensor:
+        return torch.zeros(n) @ torch.zeros(4)
+
+    with pytest.raises(ModelError, match=r"^the model failed in Function: RuntimeError: "):
+        roofline.analyze(forward, args=(3,), device="t4")
+
+
 def test_a_lazy_parameter_of_no_lazy_layer_is_refused_with_the_way_out() -> None:
     class Bare(nn.Module):
         def __init__(self) -> None:
