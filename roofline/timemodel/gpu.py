@@ -73,8 +73,27 @@ def _beside(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
         odd = plain & (f.shape.p * f.shape.q * size % LOAD > 0)
         aligned = xp.where(f.shape.p * f.shape.q % 2 > 0, size, xp.minimum(2 * size, 8))
         slower = 2 * f.macs / narrow_rate(aligned, f.bits, c, machine, xp)
-        copies = xp.where(odd, xp.minimum(copies, slower), copies)
+        copies = xp.where(odd, xp.minimum(copies, slower), copies) + _uneven(f, simt, c, machine, xp)
     return copies + biases
+
+
+def _uneven(f: Features, simt: Value, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds that a convolution takes longer where its pixels, channels-last, do not start at multiples of 16 bytes: those of
+    53 channels in halves. A copy pads them (and cuts results), or they are loaded piece by piece, whichever is faster. What
+    brings a row-major image into that order pads it on the way; the first layer's pixels are less than one load.
+    """
+    size, shape = f.bits / 8, f.shape
+    inner, outer = shape.c * size % LOAD > 0, shape.o * size % LOAD > 0
+    uneven = (inner | outer) & (f.access.last > 0) & (simt == 0) & (shape.c * size >= LOAD)
+    if not xp.any(uneven):
+        return 0.0
+    back = f.access.again - f.access.biased
+    padded = xp.where(inner, f.read, 0.0) + xp.where(outer, f.write, 0.0) + back
+    padded = xp.where(uneven, padded, 0.0)
+    copies = _apart(padded / size, 2.0 * padded, 1.0 * inner + 1.0 * outer, c, machine, xp)
+    odd = xp.where((inner & (shape.c % 2 > 0)) | (outer & (shape.o % 2 > 0)), size, xp.minimum(2 * size, 8))
+    slower = 2 * f.macs / narrow_rate(odd, f.bits, c, machine, xp)
+    return xp.where(uneven, xp.minimum(copies, slower), 0.0)
 
 
 def _padded(f: Features, simt: Value, c: Gpu, machine: Machine, xp: Any) -> Value:

@@ -210,6 +210,20 @@ def test_copies_around_a_convolution_find_in_the_last_cache_what_fits() -> None:
     assert copies(1024, large) == pytest.approx(copies(1024, small), rel=0.02)
 
 
+def test_channels_between_two_loads_are_padded_by_copies_channels_last_only(gpu: Device) -> None:
+    """Pixels of 53 halves start anywhere, those of 56 at multiples of 16 bytes; what turns a row-major image pads it too."""
+    odd, even = (work_of(conv_kernel(256, c, c, 56, 3, dtype="float16", last=1), gpu, "amp") for c in (53, 56))
+    once = work_of(stream(2 * 256 * 53 * 56 * 56), gpu)
+    # image and result, each read and written
+    assert even + 1.5 * once < odd < even + 4 * once
+    odd, even = (work_of(conv_kernel(256, c, c, 56, 3, dtype="float16"), gpu, "amp") for c in (53, 56))
+    assert odd < 1.02 * even
+    # little arithmetic: loaded piece by piece
+    odd, even = (work_of(conv_kernel(256, c, c, 56, 1, dtype="float16", last=1), gpu, "amp") for c in (17, 24))
+    once = work_of(stream(2 * 256 * 17 * 56 * 56), gpu)
+    assert odd < even + 1.5 * once
+
+
 def test_winograd_inside_one_kernel_pads_each_image_to_its_blocks() -> None:
     """A block takes 8 x 16 pixels of one image, so 17 x 17 are three times 16 x 16; Pascal has others too."""
 
