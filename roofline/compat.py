@@ -119,8 +119,8 @@ class Asked:
 
     def __init__(self) -> None:
         # for a device other than the host; whether it was traced, compiled or exported; for gradients without autograd; on
-        # which device tensors lie
-        self.accelerator = self.tracing = self.gradients = self.place = False
+        # which device tensors lie; for arrays of numpy
+        self.accelerator = self.tracing = self.gradients = self.place = self.arrays = False
 
 
 @contextmanager

@@ -78,6 +78,8 @@ def place(asked: Asked, gpu: bool, answered: bool) -> Iterator[None]:
             if answered or name != "is_meta":  # asked of every tensor of every operator
                 put(torch.Tensor, name, property(_answer(asked, name, there if gpu else here, answered)))
         put(torch.Tensor, "get_device", _index(asked, gpu, answered))
+        for name in ("numpy", "__array__"):
+            put(torch.Tensor, name, _array(asked, getattr(torch.Tensor, name)))
         if gpu:
             for owner, name, there in _PRESENT:
                 if (real := getattr(owner, name, None)) is not None:
@@ -97,6 +99,18 @@ def _answer(asked: Asked, name: str, says: Any, answered: bool) -> Callable[[tor
         return real.__get__(t)
 
     return answer
+
+
+# a note
+ARRAYS = "its code makes NumPy arrays of tensors: what NumPy computes is not counted"
+
+
+def _array(asked: Asked, real: Callable[..., Any]) -> Callable[..., Any]:
+    def array(*args: Any, **kwargs: Any) -> Any:
+        asked.arrays |= _by_own(sys._getframe(1).f_code)
+        return real(*args, **kwargs)
+
+    return array
 
 
 def _index(asked: Asked, gpu: bool, answered: bool) -> Callable[[torch.Tensor], int]:

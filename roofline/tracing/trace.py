@@ -211,6 +211,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
         notes.append(looks.ANSWERED.format("GPU" if gpu else "CPU") if way.place else looks.PLACE)
     if not way.real and not way.place and looks.looks({type(m) for _, m in modules.named}, called):
         notes.append(looks.NOTE)
+    if asked.arrays:
+        notes.append(looks.ARRAYS)
     if recorder.strangers:
         notes.append(STRANGERS.format(recorder.strangers))
     if any(spec.name.startswith(_SENT) for spec in recorder.specs):

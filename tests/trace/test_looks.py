@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -141,6 +142,19 @@ def test_a_trace_of_one_kind_of_device_does_not_answer_for_another(tmp_path: Any
         analyze(f"{tmp_path}/net.py:Net", inputs=["4,8"], device=d).totals.macs for d in ("t4", "i7-12700h", "t4", "h100-sxm")
     ]
     assert macs == [2 * LAYER, LAYER, 2 * LAYER, 2 * LAYER]
+
+
+def test_what_numpy_computes_is_said_not_to_be_counted() -> None:
+    """Of x x' as an array and once more as a tensor, the second alone: [4, 8] by [8, 4], then [4, 4] by [4, 8]."""
+    calls: dict[str, Callable[[Tensor], Any]] = {
+        "numpy": lambda x: torch.from_numpy(x.numpy() @ x.numpy().T) @ x,
+        "an array": lambda x: torch.as_tensor(np.asarray(x) @ np.asarray(x).T) @ x,
+        "neither": lambda x: (x @ x.T) @ x,
+    }
+    found = {how: analyze(call, args=(X,), device="t4") for how, call in calls.items()}
+    assert {how: a.totals.macs for how, a in found.items()} == {"numpy": 128, "an array": 128, "neither": 256}
+    said = "its code makes NumPy arrays of tensors: what NumPy computes is not counted"
+    assert {how: said in a.notes for how, a in found.items()} == {"numpy": True, "an array": True, "neither": False}
 
 
 BOARD = """
