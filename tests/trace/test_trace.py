@@ -354,12 +354,12 @@ SCRIPTS: dict[str, tuple[Callable[[], Any], Tensor, str]] = {
     "shapes": (
         lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 8))),
         torch.rand(3, 5),
-        r"with input shapes \[3x5\]: RuntimeError: mat1 and mat2 shapes cannot be multiplied \(3x5 and 4x8\)",
+        r"with input shapes \[3x5\]: RuntimeError: .*3x5 and 4x8",
     ),
     "a trace": (
         lambda: torch.jit.trace(nn.Sequential(nn.Linear(4, 8)), torch.rand(3, 4)),
         torch.rand(3, 5),
-        r"RuntimeError: mat1 and mat2 shapes cannot be multiplied \(3x5 and 4x8\)",
+        r"RuntimeError: .*3x5 and 4x8",
     ),
     "its own": (lambda: torch.jit.script(OneRow()), torch.rand(3, 5), r": ValueError: only one row \(.*test_trace.py:\d+\)$"),
     "packed": (
