@@ -199,6 +199,10 @@ class Access(Struct, frozen=True, gc=False):
     copied: int = 0
     # products: bytes, at most 16, that every row of the operands starts at a multiple of
     aligned: int = 0
+    # 1 where rows of the first operand start at multiples of 2,048 bytes, 2 where those of the second do, 3 of both
+    aliased: int = 0
+    # products and convolutions: 1 where their weights were packed before the pass (TorchInductor's freezing)
+    frozen: int = 0
     # attention: bytes of an additive mask; 1 where its rows are misaligned; 1 where no fused kernel takes the operands
     mask: int = 0
     misaligned: int = 0

@@ -75,6 +75,8 @@ _JOINED = frozenset({"cat", "concat", "concatenate", "stack", "hstack", "vstack"
 _MODULO = 3
 # Bytes of the widest load of a thread
 _LOAD = 16
+# Bytes that the row of a matrix should be no multiple of (oneMKL's developer guide, "Coding Techniques").
+_SETS = 2048
 
 
 def single(spec: OpSpec, klass: str) -> int:
@@ -251,6 +253,17 @@ def aligned(spec: OpSpec) -> int:
     return least
 
 
+def aliased(spec: OpSpec) -> int:
+    """1 where rows of a product's first operand start at multiples of 2,048 bytes, 2 where those of the second do, 3 of both.
+    Such rows share two sets of a CPU's nearest cache (64 sets of 64 bytes), so that a few of them side by side do not fit.
+    """
+    matrices = [t for t in spec.inputs if len(t.shape) >= 2 and min(t.shape[-2:]) > 1][-2:]
+    if len(matrices) < 2:
+        return 0
+    first, second = (max(strides(t)[-2:]) * DTYPE_BITS[t.dtype] // 8 % _SETS == 0 for t in matrices)
+    return first + 2 * second
+
+
 def last(spec: OpSpec) -> int:
     """1 where the operator works channels-last: its input is so, or its result."""
     return int(any(channels_last(t) for t in (*spec.inputs[:1], *spec.outputs[:1])))
@@ -411,5 +424,5 @@ _OF: dict[str, Callable[[OpSpec], Access]] = {
     "softmax": _softmax,
     "attention": _attention,
     "reduction": _reduction,
-    "gemm": lambda spec: Access(copied=copied(spec), run=_copied_run(spec), aligned=aligned(spec)),
+    "gemm": lambda spec: Access(copied=copied(spec), run=_copied_run(spec), aligned=aligned(spec), aliased=aliased(spec)),
 }

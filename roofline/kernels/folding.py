@@ -12,15 +12,18 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from roofline import classes
 from roofline.dtypes import DTYPE_BITS
 from roofline.errors import UsageError
-from roofline.records import Op, OpSpec, Storage, TensorSpec, Trace
+from roofline.records import Kernel, Op, OpSpec, Storage, TensorSpec, Trace
 
 # Image or rows, weight and bias are the first arguments of all of them.
 CONVS = frozenset(f"aten.conv{way}{rank}d" for way in ("", "_transpose") for rank in (1, 2, 3))
 LAYERS = CONVS | {"aten.linear"}
 # Input, weight, bias, mean and variance; `batch_norm` says whether it takes statistics of its own.
 NORMS = frozenset({"aten.batch_norm", "aten._native_batch_norm_legit_no_training"})
+# Classes whose weights freezing packs.
+FROZEN = classes.CONVS | {"gemm"}
 # What autocast puts between a parameter and its layer.
 CAST = "aten._to_copy"
 NONE = (
@@ -60,6 +63,17 @@ def folded(trace: Trace) -> Trace:
     for group in groups:
         found.fold(group)
     return replace(found.trace(), notes=(*trace.notes, note))
+
+
+def frozen(launched: Sequence[Kernel]) -> list[Kernel]:
+    """The kernels of code that was compiled under TorchInductor's freezing: weights of products and convolutions lie as their
+    libraries want them before the first call, and no call packs them anew."""
+    return [
+        replace(kernel, access=replace(kernel.access, frozen=1))
+        if kernel.klass in FROZEN and any(o.role == "parameter" and o.producer < 0 for o in kernel.operands)
+        else kernel
+        for kernel in launched
+    ]
 
 
 def pairs(trace: Trace) -> list[tuple[str, str]]:

@@ -234,6 +234,8 @@ class Cpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # rows that a product is padded to; its start-up, in steps of the inner dimension
     gemm_rows: Count
     gemm_depth: Count
+    # of a core: an element of a product's operand whose rows evict each other from the nearest cache
+    aliased: Cycles
     # of a core: one step of a running mean and variance, each waiting for the one before; exp, erf and the like, for a register
     # full of elements
     welford: Cycles

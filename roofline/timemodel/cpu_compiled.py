@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from roofline.classes import CONVS, LIBRARY, PRODUCTS
+from roofline.shapes import Access
 from roofline.timemodel.constants import Cpu
 from roofline.timemodel.features import Features
 from roofline.timemodel.formulas import (
@@ -58,30 +59,42 @@ def _serial(f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
 _GRIDS = (2, 3, 4, 6, 8)
 
 
-def _product(m: Value, n: Value, k: Value, b: Value, rate: Value, c: Cpu, machine: Machine, xp: Any) -> Value:
+def _product(p: GemmSizes, walked: Access | None, rate: Value, c: Cpu, machine: Machine, xp: Any) -> Value:
     """Seconds of b products [m, k] x [k, n]; one row or one column is a matrix-vector product, which pads nothing.
 
-    Cores take products of a batch, or a grid of the rows and columns of one: as many of either as wastes the least.
+    Cores take products of a batch, or a grid of the rows and columns of one: as many of either as takes the least. `walked` is
+    how the operands lie in memory, where they do not lie side by side.
     """
-    cores = xp.maximum(xp.floor(machine.units / xp.maximum(b, 1)), 1.0)
-    piece = _piece(m, n, 1, cores, c, machine.lanes, xp)
+    piece = _piece(p, 1, walked, rate, c, machine, xp)
     for rows in _GRIDS:
-        piece = xp.minimum(piece, _piece(m, n, rows, cores, c, machine.lanes, xp))
-    full = xp.ceil(b / machine.units) * machine.units * piece * (k + c.gemm_depth)
-    return 2 * xp.where((m == 1) | (n == 1), b * m * n * k, full) / (rate * c.gemm)
+        piece = xp.minimum(piece, _piece(p, rows, walked, rate, c, machine, xp))
+    each = xp.ceil(p.b / machine.units) * piece
+    return xp.where((p.m == 1) | (p.n == 1), 2 * p.macs / (rate * c.gemm), each)
 
 
-def _piece(m: Value, n: Value, rows: int, cores: Value, c: Cpu, lanes: float, xp: Any) -> Value:
-    """Results of the largest piece of a product that is cut into so many rows of pieces, padded."""
+def _piece(p: GemmSizes, rows: int, walked: Access | None, rate: Value, c: Cpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of the largest piece of a product that is cut into so many rows of pieces, on one core."""
+    cores = xp.maximum(xp.floor(machine.units / xp.maximum(p.b, 1)), 1.0)
     columns = xp.maximum(xp.floor(cores / rows), 1.0)
-    return up(m / xp.minimum(rows, cores), c.gemm_rows, xp) * up(n / columns, lanes, xp)
+    high, wide = p.m / xp.minimum(rows, cores), p.n / columns
+    full = 2 * up(high, c.gemm_rows, xp) * up(wide, machine.lanes, xp) * (p.k + c.gemm_depth)
+    seconds = full * machine.units / (rate * c.gemm)
+    if walked is None:
+        return seconds
+    # rows that lie so evict each other from the nearest cache while a core reads several side by side, which it does to pack
+    # them; of a few rows it reads each through
+    first = xp.where(walked.aliased % 2 > 0, high, 0.0)
+    second = xp.where((walked.aliased >= 2) & (walked.frozen == 0), wide, 0.0)
+    cycles = xp.where(p.m >= c.gemm_rows, (first + second) * p.k * either(c.aliased, 0.0, machine), 0.0)
+    return seconds + cycles / (machine.clock * machine.sustained)
 
 
 def _blocked(f: Features, c: Cpu, xp: Any) -> Value:
     """Bytes brought into blocks: oneDNN blocks its weights in every call, row-major images and results too."""
     p = f.shape
     images = xp.where(f.access.viewed > 0, c.turned * (p.n * p.c * p.h * p.w + p.n * p.o * p.p * p.q) * f.bits / 8, 0.0)
-    return xp.where(own_conv(p), 0.0, p.o * (p.c / p.g) * p.taps * f.bits / 8 + images)
+    weights = xp.where(f.access.frozen > 0, 0.0, p.o * (p.c / p.g) * p.taps * f.bits / 8)
+    return xp.where(own_conv(p), 0.0, weights + images)
 
 
 def _conv(p: ConvSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
@@ -92,7 +105,7 @@ def _conv(p: ConvSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value
     items = p.n * p.g * one(p.z) * p.p * xp.ceil(outer / (4 * machine.lanes))
     full = 2 * p.g * up(outer, machine.lanes, xp) * pixels * xp.maximum(inner, c.conv_depth) * taps
     seconds = full / (rate * either(c.conv, c.conv_acl, machine) * _shared(items, machine.units, xp))
-    alone = _product(pixels / p.n, p.o, p.c * taps, p.n, rate, c, machine, xp)
+    alone = _product(GemmSizes(p.n, pixels / p.n, p.o, p.c * taps), None, rate, c, machine, xp)
     return xp.where(own_conv(p), alone, seconds)
 
 
@@ -101,7 +114,7 @@ def _depthwise(p: DepthwiseSizes, f: Features, c: Cpu, machine: Machine, xp: Any
 
 
 def _gemm(p: GemmSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
-    return _product(p.m, p.n, p.k, p.b, _multiplying(f, machine, xp), c, machine, xp)
+    return _product(p, f.access, _multiplying(f, machine, xp), c, machine, xp)
 
 
 def _attention(p: AttentionSizes, f: Features, c: Cpu, machine: Machine, xp: Any) -> Value:
@@ -171,8 +184,8 @@ def _parts(klass: str, f: Features, c: Cpu, machine: Machine, xp: Any) -> tuple[
         if klass != "gemm":
             return seconds, 0.0, 1.0
         # from some rows on MKL packs the weights; a bias is written into the result, which is then read
-        packed = f.access.copied + xp.where(f.shape.m >= c.few_rows, f.static, 0.0) + xp.where(_biased(f), f.write, 0.0)
-        return seconds, packed, 1.0
+        weights = xp.where((f.shape.m >= c.few_rows) & (f.access.frozen == 0), f.static, 0.0)
+        return seconds, f.access.copied + weights + xp.where(_biased(f), f.write, 0.0), 1.0
     seconds, busy = _loops(klass, f, c, machine, rate, xp)
     return seconds + faults(f.write, c, xp), 0.0, busy
 

@@ -16,7 +16,6 @@ from msgspec.structs import astuple
 from roofline import classes
 from roofline.analysis import memory
 from roofline.devices.device import Device
-from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace
 from roofline.shapes import Access, Loop
 from roofline.timemodel import cpu_eager, features, models, sizes
@@ -104,9 +103,8 @@ class Table:
 Row = tuple[Any, ...]
 
 
-def rows(trace: Trace, runtime: str, device: Device) -> dict[Row, int]:
-    """Every different kernel of a trace (without its model's number) and how often it runs."""
-    launched = kernels.build(trace, runtime, device.kind)
+def rows(trace: Trace, launched: Sequence[Kernel], device: Device) -> dict[Row, int]:
+    """Every different one of a trace's kernels (without its model's number) and how often it runs."""
     footprint = memory.peak(trace, device).total
     before = list(accumulate((kernel.bytes for kernel in launched), initial=0))
     found: dict[Row, int] = {}

@@ -112,7 +112,9 @@ def _measured(rows: Sequence[model_tables.Row], how: model_tables.Setting, targe
     counted, seconds = [], []
     for number, row in enumerate(rows, 1):
         try:
-            counted.append(arrays.rows(validate.trace(row, validate.asked(row, how, target), store), how.runtime, target))
+            asked = validate.asked(row, how, target)
+            found = validate.trace(row, asked, store)
+            counted.append(arrays.rows(found, validate.launched(found, asked), target))
         except RooflineError:
             continue
         seconds.append(row.seconds)

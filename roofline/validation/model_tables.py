@@ -70,6 +70,8 @@ class Setting(Struct, frozen=True):
     training: bool = False
     # whether its PyTorch had fused attention (from 2.0 on), which timm's models take
     fused: bool = True
+    # whether it was compiled with the weights frozen: batch norms folded, weights packed before the first call
+    frozen: bool = False
 
 
 class Record(dict[str, str]):
@@ -118,13 +120,15 @@ AS_NAMED = Reading()
 def setting(name: str, given: Reading) -> Setting:
     """What the file name says ("...-amp-nhwc-...-dynamo"), where the reading does not."""
     words = set(re.split(r"[-_.]", Path(name).stem.lower()))
+    runtime = given.runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager")
     torch = next((int(found[1]) for word in words if (found := re.fullmatch(r"pt(\d)\d+", word))), 2)
     return Setting(
         given.dtype or next((d for d in SETTINGS if d in words), "fp32"),
         given.layout or ("nhwc" if "nhwc" in words or {"channels", "last"} <= words else "nchw"),
-        given.runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager"),
+        runtime,
         bool(words & {"train", "training"}) if given.training is None else given.training,
         torch >= 2,
+        runtime == "compiled" and bool(words & {"freezing", "frozen"}),
     )
 
 
@@ -137,7 +141,8 @@ def told(record: Record, path: Path, given: Reading) -> Setting:
         for name, among in (("dtype", SETTINGS), ("layout", LAYOUTS), ("runtime", RUNTIMES))
     )
     mode = None if given.training else cell(record, "mode", MODES, path)
-    return Setting(dtype, layout, runtime, named.training if mode is None else mode == "training", named.fused)
+    training = named.training if mode is None else mode == "training"
+    return Setting(dtype, layout, runtime, training, named.fused, named.frozen and runtime == "compiled" and not training)
 
 
 def cell(record: Record, name: str, among: Sequence[str], path: Path, given: str | None = None) -> str | None:

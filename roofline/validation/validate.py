@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,8 @@ from roofline.dtypes import SETTINGS
 from roofline.errors import RooflineError, UsageError
 from roofline.isolation.children import cores
 from roofline.kernels import build as kernels
-from roofline.records import Trace, by_bound, components_of
+from roofline.kernels import folding
+from roofline.records import Kernel, Trace, by_bound, components_of
 from roofline.request import Ask, Pass, Place, Request
 from roofline.sources.alone import alone
 from roofline.sources.resolve import resolve
@@ -43,6 +44,7 @@ class Asked(Struct, frozen=True):
     request: Request
     layout: str
     fused: bool = True
+    frozen: bool = False
 
     @property
     def device(self) -> Device:
@@ -92,9 +94,8 @@ def predict(
 def _predict(job: _Job) -> Prediction | str:
     """One row, from the cache where it is there. A row that cannot be predicted is a sentence that says why."""
     row, request = job.row, job.asked.request
-    what = repr(
-        (row.model, row.size, row.batch, row.millions, request.what, request.place.runtime, job.asked.layout, job.asked.fused)
-    )
+    measured = job.asked.layout, job.asked.fused, job.asked.frozen
+    what = repr((row.model, row.size, row.batch, row.millions, request.what, request.place.runtime, *measured))
     # any other model may be a person's own file, which can change
     store = Cache(enabled=request.cache and TIMM.has(row.model))
     device = msgspec.json.encode(job.asked.device)
@@ -116,7 +117,16 @@ def asked(row: Row, how: Setting, target: Device, *, cache: bool = True) -> Aske
     """What a row of a table that was measured so asks for, on a device."""
     ask = Ask(row.model, batch=row.batch, resolution=row.size or None)
     step = Pass(how.dtype, training=True, optimizer="sgd") if how.training else Pass(how.dtype)
-    return Asked(Request(ask, step, Place(target, how.runtime), cache=cache), how.layout, how.fused)
+    return Asked(Request(ask, step, Place(target, how.runtime), cache=cache), how.layout, how.fused, how.frozen)
+
+
+def launched(t: Trace, asked: Asked) -> Sequence[Kernel]:
+    """The kernels of a row's trace on its device."""
+    if not asked.frozen:
+        return kernels.build(t, asked.request.place.runtime, asked.device.kind)
+    with suppress(UsageError):  # a model without norms that can be folded
+        t = folding.folded(t)
+    return folding.frozen(kernels.build(t, asked.request.place.runtime, asked.device.kind))
 
 
 def trace(row: Row, asked: Asked, store: Cache) -> Trace:
@@ -168,24 +178,24 @@ def _size(t: Trace) -> int:
 
 def _place(t: Trace, job: _Job, row: Row) -> Prediction:
     target, dtype, runtime = job.asked.device, job.asked.request.what.dtype or "fp32", job.asked.request.place.runtime
-    launched = kernels.build(t, runtime, target.kind)
+    found = launched(t, job.asked)
     footprint = memory.peak(t, target).total
-    points = roof.place(launched, target, setting=dtype, runtime=runtime, footprint=footprint, constants=job.constants)
-    ideal = roof.place(launched, target, setting=dtype, runtime="ideal")
+    points = roof.place(found, target, setting=dtype, runtime=runtime, footprint=footprint, constants=job.constants)
+    ideal = roof.place(found, target, setting=dtype, runtime="ideal")
     total = sum(p.time_s for p in points)
     if not total > 0:
         raise UsageError(f"{row.model} launches no kernel at batch {row.batch}, so there is no time to compare")
     shares: dict[str, float] = {}
     rests = components_of(points)
     bounds = by_bound(rests)
-    for kernel, point in zip(launched, points, strict=True):
+    for kernel, point in zip(found, points, strict=True):
         shares[kernel.klass] = shares.get(kernel.klass, 0.0) + point.time_s / total
     single = sum(p.time_s**2 for p in points) / total**2
     low = high = 0.0
     if runtime != "ideal":
         sure = uncertainty.Sure.of(target, runtime, job.asked.request.what.training)
-        found = sure.interval(total, rests, uncertainty.Mix(shares, single))
-        low, high = found.low_s, found.high_s
+        around = sure.interval(total, rests, uncertainty.Mix(shares, single))
+        low, high = around.low_s, around.high_s
     ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
     return Prediction(
         row.model,

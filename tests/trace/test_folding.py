@@ -17,7 +17,9 @@ import roofline
 from roofline import cli
 from roofline.bench.measure import fold
 from roofline.errors import UsageError
+from roofline.kernels import build, folding
 from roofline.records import Analysis
+from roofline.tracing.trace import trace
 
 X = torch.zeros(2, 3, 16, 16)
 
@@ -243,3 +245,32 @@ def test_a_module_whose_norms_are_folded_computes_what_it_did(case: type[nn.Modu
         after = net(x)
     assert not any(isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)) for m in net.modules())
     torch.testing.assert_close(after, before)
+
+
+class Products(nn.Module):
+    """Rows of 4,096 bytes against such rows, against rows of 4,160, and against themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.even, self.odd = nn.Linear(1024, 1040), nn.Linear(1040, 24)
+        self.across = nn.Parameter(torch.zeros(24, 512))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = self.odd(self.even(x))
+        return y @ self.across, x.double()[:, :256] @ x.double()[:256, :768], x @ x.T
+
+
+def test_rows_of_products_that_start_at_multiples_of_2_kib_are_told() -> None:
+    """float32 rows of 512 elements and float64 rows of 256 are 2 KiB; of a view the rows of what it is a view of."""
+    found = trace(Products(), (torch.zeros(300, 1024, device="meta"),))
+    flags = [k.access.aliased for k in build.build(found, "eager", "cpu") if k.klass == "gemm"]
+    assert flags == [3, 0, 2, 3, 3]
+
+
+@pytest.mark.parametrize("runtime", ["eager", "compiled"])
+def test_freezing_packs_parameters_and_nothing_else(runtime: str) -> None:
+    launched = build.build(trace(Products(), (torch.zeros(300, 1024, device="meta"),)), runtime, "cpu")
+    frozen = folding.frozen(launched)
+    assert [k.access.frozen for k in frozen if k.klass == "gemm"] == [1, 1, 1, 0, 0]
+    assert not any(k.access.frozen for k in frozen if k.klass != "gemm")
+    assert [k.operands for k in frozen] == [k.operands for k in launched]

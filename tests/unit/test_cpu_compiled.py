@@ -198,3 +198,41 @@ def test_halves_are_multiplied_by_what_the_device_has_for_them() -> None:
 
     assert seconds("xeon-8480", full, "fp32") / seconds("xeon-8480", short, "bf16") == pytest.approx(16, rel=0.01)
     assert seconds("xeon-8480", replace(loop(1 << 20), dtype="bfloat16"), "bf16") == seconds("xeon-8480", loop(1 << 20), "fp32")
+
+
+def product(m: int, n: int, k: int, **of: int) -> Kernel:
+    sizes = (4 * m * k, "activation", False), (4 * n * k, "parameter", False), (4 * m * n, "activation", True)
+    operands = tuple(Operand(nbytes, i, role, write, 0 if i == 0 else -1) for i, (nbytes, role, write) in enumerate(sizes))
+    macs = m * n * k
+    return Kernel(
+        0, "linear", "gemm", (0,), "float32", (m, n), 2 * macs, macs, operands, Access(**of), products=(Gemm(1, m, n, k),)
+    )
+
+
+def test_rows_that_share_a_set_of_the_nearest_cache_are_packed_element_by_element(cpu: Device) -> None:
+    """On one core a product is one piece, which packs all elements of both operands: so many cycles longer, to the digit."""
+    alone = working(cpu, 1)
+    m, n, k = 192, 1024, 1024
+    plain, first, second, both = (compiled(product(m, n, k, aliased=flag), alone).compute_s for flag in range(4))
+    cycle = shipped().cpu.aliased / alone.clock.value / alone.sustained.value
+    assert first - plain == pytest.approx(m * k * cycle)
+    assert second - plain == pytest.approx(n * k * cycle)
+    assert both - plain == pytest.approx((m + n) * k * cycle)
+    # frozen weights lie packed, the activations do not
+    assert compiled(product(m, n, k, aliased=3, frozen=1), alone).compute_s == pytest.approx(first)
+    # all cores share it, and the library of an Arm board is another one
+    assert plain * alone.units.value < both < 2 * plain
+    assert compiled(product(m, n, k, aliased=3), cpu).compute_s > compiled(product(m, n, k), cpu).compute_s
+    arm = lookup("raspberry-pi-5")
+    assert compiled(product(m, n, k, aliased=3), arm).compute_s == compiled(product(m, n, k), arm).compute_s
+
+
+def test_a_vector_is_read_through_however_rows_lie(cpu: Device) -> None:
+    assert compiled(product(1, 1024, 1024, aliased=3), cpu).compute_s == compiled(product(1, 1024, 1024), cpu).compute_s
+
+
+def test_frozen_weights_are_not_packed_in_a_call(cpu: Device) -> None:
+    for kernel in (product(196, 3072, 768), conv(1024, 7)):
+        frozen = replace(kernel, access=Access(frozen=1))
+        assert compiled(frozen, cpu).memory_s < compiled(kernel, cpu).memory_s
+        assert compiled(frozen, cpu).compute_s == compiled(kernel, cpu).compute_s

@@ -34,6 +34,22 @@ def test_a_file_name_tells_the_setting(name: str, expected: tuple[str, str, str]
     assert (how.dtype, how.layout, how.runtime) == expected
 
 
+def test_frozen_weights_are_told_by_a_word_of_the_name_and_are_of_compiled_forwards_alone(tmp_path: Path) -> None:
+    frozen = [
+        model_tables.setting(name, reading).frozen
+        for name, reading in (
+            ("xeon-dynamo-freezing.csv", model_tables.Reading()),
+            ("xeon-inductor-frozen.csv", model_tables.Reading()),
+            ("xeon-dynamo.csv", model_tables.Reading()),
+            ("xeon-freezing.csv", model_tables.Reading()),
+            ("xeon-dynamo-freezing.csv", model_tables.Reading(runtime="eager")),
+        )
+    ]
+    assert frozen == [True, True, False, False, False]
+    path = write(tmp_path, "model,mode,runtime,ms\na,,,1\nb,train,,2\nc,,eager,3\n", "xeon-dynamo-freezing.csv")
+    assert [part.how.frozen for part in model_tables.parts(path, model_tables.Reading())] == [True, False, False]
+
+
 def test_options_override_the_file_name() -> None:
     how = model_tables.setting("x-amp-nhwc-dynamo.csv", model_tables.Reading("fp32", "nchw", "eager"))
     assert (how.dtype, how.layout, how.runtime) == ("fp32", "nchw", "eager")
