@@ -416,10 +416,16 @@ def _loop(klass: str) -> Callable[[OpSpec], Access]:
     return lambda spec: Access(run=run(spec), single=single(spec, klass))
 
 
+def _gather(spec: OpSpec) -> Access:
+    """A nearest neighbour is a whole pixel channels-last; the others look things up."""
+    return Access(last=last(spec)) if "upsample_nearest" in spec.name else Access()
+
+
 _OF: dict[str, Callable[[OpSpec], Access]] = {
     **dict.fromkeys(CONVS, _conv),
     **{klass: _loop(klass) for klass in ("pointwise", "layout")},
     "pool": _pool,
+    "gather": _gather,
     "norm": _norm,
     "softmax": _softmax,
     "attention": _attention,

@@ -27,13 +27,27 @@ from roofline.timemodel.sizes import (
     one,
 )
 
+_MAXIMA = [f"{way}max_pool{rank}d" for way in ("", "adaptive_") for rank in (1, 2, 3)]
+_NEAREST = [f"{name}{rank}d" for name in ("upsample_nearest", "_upsample_nearest_exact") for rank in (1, 2, 3)]
 # Operators whose rate is not that of their class -> whose it is: names that `roofline calibrate` measures.
 KINDS = {
     "layer_norm": "layer_norm", "native_layer_norm": "layer_norm", "group_norm": "layer_norm", "rms_norm": "layer_norm",
     "gelu": "gelu", "erf": "gelu", "mish": "gelu", "hardswish": "hardswish", "silu": "hardswish", "sigmoid": "hardswish",
-    "tanh": "hardswish", "exp": "hardswish", "elu": "hardswish", "adaptive_avg_pool2d": "adaptive_avg_pool2d", "cat": "cat",
-    "max_pool2d": "max_pool2d", "torchvision.roi_align": "sampled", "torchvision.ps_roi_align": "sampled",
-    "grid_sampler": "sampled", "grid_sampler_2d": "sampled", "grid_sampler_3d": "sampled",
+    "exp": "hardswish", "elu": "hardswish", "adaptive_avg_pool2d": "adaptive_avg_pool2d", "cat": "cat",
+    "tanh": "gelu", "sin": "gelu", "cos": "gelu",
+    "embedding_bag": "summed", "_embedding_bag": "summed", "_embedding_bag_forward_only": "summed",
+    **dict.fromkeys((f"{name}{more}" for name in _MAXIMA for more in ("", "_with_indices")), "max_pool2d"),
+    **dict.fromkeys((
+        "torchvision.roi_align", "torchvision.ps_roi_align", "torchvision.nms",
+        "grid_sampler", "grid_sampler_2d", "grid_sampler_3d",
+        "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d",
+    ), "sampled"),
+    **dict.fromkeys(_NEAREST, "nearest"),
+    **dict.fromkeys(("argmax", "argmin", "max", "min"), "placed"),
+    **dict.fromkeys((
+        "im2col", "col2im", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+        "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp",
+    ), "walked"),
 }  # fmt: skip
 # channels of a oneDNN block, on any vector width
 BLOCK = 16
@@ -178,6 +192,46 @@ def _tap(c: CpuEager, machine: Machine) -> float:
     return 20.0 / rate("", "pool", c, machine) / (9 + c.window)
 
 
+def _vectors(f: Features, c: CpuEager, machine: Machine) -> Value:
+    """Seconds of FLOPs that are vectors side by side, channels or columns of a table."""
+    return f.flops * f.bits / 8 / rate("", "pointwise", c, machine)
+
+
+def _sampled(f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
+    """A tap is a multiply and an add at a place that is worked out once for all channels (torchvision's roi_align_kernel.cpp,
+    UpSampleKernel.cpp); channels-last a vector of them.
+    """
+    return xp.where(f.access.last > 0, _vectors(f, c, machine), f.flops / 2 * _tap(c, machine) * c.average)
+
+
+def _nearest(f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
+    """One tap a result, each copied by itself; channels-last a whole pixel is."""
+    return xp.where(f.access.last > 0, 0.0, f.write * 8 / f.bits * _tap(c, machine) * c.average)
+
+
+def _placed(f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
+    """A maximum whose place is asked for branches on each element, as a pool's does; the one maximum of all goes by vectors
+    (aten/native/cpu/TensorCompareKernel.cpp, ReduceAllOpsKernel.cpp)."""
+    return xp.where(f.write * 8 <= f.bits, _vectors(f, c, machine), f.flops * _tap(c, machine))
+
+
+def _walked(f: Features, c: CpuEager, machine: Machine, xp: Any) -> Value:
+    """Element by element, each with an address of its own on either side, or after the one before
+    (aten/native/im2col.h, cpu/PixelShuffleKernel.cpp, cpu/ReduceOpsKernel.cpp)."""
+    return xp.maximum(f.read, f.write) * 8 / f.bits * _tap(c, machine)
+
+
+# Seconds of a kind of operator that runs by the tap and not by the byte: of an average pool's taps, which branch on nothing,
+# or of a maximum's.
+_TAPS: dict[str, Callable[..., Value]] = {
+    "sampled": _sampled,
+    "nearest": _nearest,
+    "summed": lambda f, c, machine, xp: _vectors(f, c, machine),
+    "placed": _placed,
+    "walked": _walked,
+}
+
+
 def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> tuple[Value, Value, Value]:
     """(seconds, bytes written to fresh memory, bytes read back from there), on top of the operands."""
     if klass in PRODUCTS:
@@ -196,18 +250,20 @@ def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine
             packed = f.static * xp.maximum(1 - f.shape.m / c.few_rows, 0.0) * 2 / copying(c, machine)
             return seconds + xp.where(f.shape.m > 1, packed, 0.0), f.access.copied, f.access.copied
         return seconds, 0.0, 0.0
-    if kind == "sampled":
-        # interpolated at places that are worked out once for all channels (torchvision's roi_align_kernel.cpp)
-        return f.flops * _tap(c, machine) * c.average, 0.0, 0.0
-    if klass == "pool" and kind != "adaptive_avg_pool2d":
-        # what a window costs beside its taps; a maximum takes branches that no one can foresee, an average none; interpolations
-        # and gradients have no window to find the ends of
+    if kind in _TAPS:
+        return _TAPS[kind](f, c, machine, xp), 0.0, 0.0
+    if klass == "pool":
+        # what a window costs beside its taps; a maximum takes branches that no one can foresee, an average none; gradients have
+        # no window to find the ends of
         size = f.shape.r * f.shape.s
         ends = xp.where(size > 0, c.window / xp.maximum(size, 1), 0.0)
-        # channels-last a tap is a vector of channels (aten/native/cpu/*Pool*.cpp, UpSampleKernel.cpp)
-        vectors = f.flops * f.bits / 8 / rate("", "pointwise", c, machine)
-        taps = f.flops * _tap(c, machine) * (1.0 if kind else c.average)
-        return xp.where(f.access.last > 0, vectors, taps * (1 + ends)), 0.0, 0.0
+        # channels-last a tap is a vector of channels (aten/native/cpu/*Pool*.cpp)
+        taps = f.flops * _tap(c, machine) * (1.0 if kind == "max_pool2d" else c.average) * (1 + ends)
+        windows = xp.where(f.access.last > 0, _vectors(f, c, machine), taps)
+        if kind != "adaptive_avg_pool2d":
+            return windows, 0.0, 0.0
+        # one window is a mean
+        return xp.where(f.access.whole > 0, (f.read + f.write) / rate(kind, klass, c, machine), windows), 0.0, 0.0
     if klass in ("gather", "sort", "fft", "other"):
         return f.flops / (kept(machine) * c.scalar), 0.0, 0.0
     moved = f.read + f.write
