@@ -17,7 +17,7 @@ VOLUME, ROWS, SCORES = torch.zeros(1, 16, 16, 28, 28), torch.zeros(8, 197, 768),
 PLANES = 64 * 56 * 56
 Operator = Callable[[Tensor], Tensor]
 
-# Nanoseconds of each result (of the last five, each element) on one thread of an EPYC of Zen 4 at 2.6 GHz and more, PyTorch 2.14,
+# Nanoseconds of each result (of the last five, each element) on one thread of an EPYC of Zen 4 at 2.6 GHz, PyTorch 2.14,
 # the least of 18 runs in one process, processor time: what each is called with, how many results, ns.
 MEASURED: dict[str, tuple[Operator, Tensor, int, float]] = {
     "max 2x2": (lambda x: F.max_pool2d(x, 2), IMAGE, PLANES // 4, 20.6),
