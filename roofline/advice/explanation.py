@@ -180,7 +180,8 @@ def _advice(asker: Asker, device: Device) -> _Advice:
 
 
 def _with_reason(book: Book, saving: Saving) -> Saving:
-    """Why it does not pay: the part of the time that grows, and where it saves about nothing the one that shrinks as well."""
+    """Why it does not pay: the part of the time that grows, and where it saves about nothing the one that shrinks as well; both
+    for each sample or token, as the times beside them."""
     a, b = book.runs[saving.run].totals, book.runs[saving.base].totals
     bounds = b.time_by_bound | a.time_by_bound
     more = {bound: a.time_by_bound.get(bound, 0.0) - b.time_by_bound.get(bound, 0.0) for bound in bounds}
@@ -188,11 +189,12 @@ def _with_reason(book: Book, saving: Saving) -> Saving:
     least = RESOLVED * b.time_s
     if not more or more[up] < least or not (_slower(saving) or more[down] <= -least):
         return saving
+    pace = pace_of(book.runs[saving.base]).number
     shown = [down, up] if more[down] <= -least else [up]
     numbers: dict[str, Number] = {}
     parts = []
     for i, bound in enumerate(shown):
-        after, before = (book.of(run, "s", f"totals.time_by_bound.{bound}") for run in (saving.run, saving.base))
+        after, before = (book.of(run, "s", f"totals.time_by_bound.{bound}", pace) for run in (saving.run, saving.base))
         numbers |= {f"after{i}": after, f"before{i}": before}
         parts.append(f"{sentences.BOUND[bound]} {'' if i else 'takes '}{after.text} instead of {before.text}")
     return replace(saving, note=", but ".join(parts), numbers=numbers)

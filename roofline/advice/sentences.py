@@ -13,6 +13,8 @@ from roofline.records.explanation import Evidence, Number, Sentence, Term
 NAMED = 0.20
 # A device whose peak is used to this share computes; with less, something else sets the time.
 USED = 0.15
+# A class of kernel with this share of the time of one of two devices is among those that are set side by side.
+PART = 0.05
 # Of the time, what is most of it.
 MOSTLY = 0.50
 # An intensity is on one side of the ridge where they differ by this factor.
@@ -278,8 +280,12 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
     for i, run in enumerate((fast, slow)):
         for k in book.runs[run].kernels:
             times.setdefault(k.klass, [0.0, 0.0])[i] += k.time_s
-    slower = book.runs[slow].totals.time_s
-    gains = {klass: t[1] / t[0] for klass, t in times.items() if t[0] and t[1] >= 0.05 * slower}
+    wholes = [book.runs[run].totals.time_s for run in (fast, slow)]
+    gains = {
+        klass: t[1] / t[0]
+        for klass, t in times.items()
+        if all(t) and any(part >= PART * whole for part, whole in zip(t, wholes, strict=True))
+    }
     if len(gains) < 2:
         return []
     most, least = max(gains, key=lambda c: gains[c]), min(gains, key=lambda c: gains[c])
@@ -287,7 +293,8 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
         return []
     little = "least" if gains[least] >= 1 else "lose"
     return say(
-        f"From {{slow}} to {{fast}} {{most}} gain most ({{up}} as fast) and {{least}} {little} ({{down}} as fast).",
+        f"From {{slow}} to {{fast}} {{most}} gain most ({{up}} as fast) and {{least}} {little} ({{down}} as fast), "
+        "of what takes 5 % of the time on either.",
         slow=book.runs[slow].device.name,
         fast=book.runs[fast].device.name,
         most=inside(most),

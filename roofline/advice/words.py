@@ -16,6 +16,7 @@ WORDS: dict[str, str] = {
     "DRAM": "the main memory of a device",
     "L2": "memory on the chip, small and faster than DRAM",
     "L3": "memory on the chip, small and faster than DRAM",
+    "SLC": "memory on the chip, small and faster than DRAM",
     "depthwise convolution": "one in which each channel has a filter of its own, little arithmetic for each byte",
     "grouped convolution": "one of groups of channels, each apart from the others",
     "element-wise kernel": "one that works on each element by itself, such as an addition or an activation",
