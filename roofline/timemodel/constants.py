@@ -267,7 +267,7 @@ class CpuEager(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # --- caches and DRAM
     # share of a cache in which the next kernel still finds what one wrote
     residency: Fraction
-    # of a cache's bandwidth that is reached, of the DRAM bandwidth that a copy reaches, where they were not measured
+    # of a cache's bandwidth, of the DRAM bandwidth that is reached, where they were not measured
     cache: Fraction
     stream: Fraction
     # at which pages of buffers above 32 MiB are faulted in

@@ -14,7 +14,20 @@ from typing import Any
 from roofline.classes import CONVS, LIBRARY, PRODUCTS
 from roofline.timemodel.constants import CpuEager
 from roofline.timemodel.features import Features
-from roofline.timemodel.formulas import Machine, Overhead, Work, attended, either, faults, join, missed, own_conv, resident, up
+from roofline.timemodel.formulas import (
+    Machine,
+    Overhead,
+    Work,
+    attended,
+    either,
+    faults,
+    join,
+    missed,
+    own_conv,
+    resident,
+    streamed,
+    up,
+)
 from roofline.timemodel.sizes import (
     AttentionSizes,
     ConvSizes,
@@ -51,8 +64,11 @@ KINDS = {
 }  # fmt: skip
 # channels of a oneDNN block, on any vector width
 BLOCK = 16
-# elements that PyTorch gives to one thread before it starts another
+# elements that PyTorch gives to one thread before it starts another (ATen/TensorIterator.cpp)
 GRAIN = 32768
+# classes whose loops it shares among cores however short they are: over channels, rows or results
+# (ATen/native/cpu/batch_norm_kernel.cpp, layer_norm_kernel.cpp, *Pool*.cpp)
+SHARED = frozenset({"norm", "pool"})
 
 
 def kind(op: str) -> str:
@@ -61,7 +77,7 @@ def kind(op: str) -> str:
 
 
 def overhead(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) -> Overhead:
-    """A call on next to nothing: measured, else in dispatch steps and with a parallel region.
+    """A call on next to nothing: measured, else in dispatch steps, and of what is always shared with a parallel region.
 
     On top come the model's own Python, and the parallel region of a loop that is long enough for one.
     """
@@ -70,8 +86,13 @@ def overhead(klass: str, f: Features, c: CpuEager, machine: Machine, xp: Any) ->
         each = xp.where(own_conv(f.shape), _call(name, "conv_small", c, machine), _call(name, "conv", c, machine))
     else:
         each = _call(name, klass, c, machine)
-    split = machine.fixed and klass not in CONVS and klass not in LIBRARY
-    return Overhead(0.0, each + xp.where(f.write > GRAIN * f.bits / 8, machine.launch, 0.0) if split else each)
+    if klass in CONVS or klass in LIBRARY or (klass in SHARED and not machine.fixed):
+        # what was measured holds its region
+        return Overhead(0.0, each if machine.fixed else each + machine.launch * c.region)
+    region = machine.launch * (1.0 if machine.fixed else c.region)
+    # a reduction goes over what it reads
+    worked = f.read if klass == "reduction" else f.write
+    return Overhead(0.0, each + xp.where(worked > GRAIN * f.bits / 8, region, 0.0))
 
 
 def _call(kind: str, name: str, c: CpuEager, machine: Machine) -> float:
@@ -81,7 +102,7 @@ def _call(kind: str, name: str, c: CpuEager, machine: Machine) -> float:
     else:
         conv = either(c.call_conv, c.call_conv_acl, machine)
         steps = conv if name in CONVS else getattr(c, "call_" + name, c.call_library if name in LIBRARY else 1.0)
-        own = machine.host * steps + machine.launch * c.region
+        own = machine.host * steps
     return own + machine.host * c.between
 
 
@@ -280,8 +301,8 @@ def arithmetic(klass: str, kind: str, f: Features, c: CpuEager, machine: Machine
 
 
 def copying(c: CpuEager, machine: Machine) -> float:
-    """B/s, read and written, of a copy in DRAM."""
-    return machine.levels[-1][1] * (1.0 if machine.measured else c.stream)
+    """B/s, read and written, of a copy in DRAM: two thirds of what crosses the bus."""
+    return machine.levels[-1][1] * (1.0 if machine.measured else streamed(c, machine) / 1.5)
 
 
 def levels(f: Features, fresh: Value, again: Value, c: CpuEager, machine: Machine, xp: Any) -> list[Value]:
@@ -322,5 +343,5 @@ def reached(top: float, levels: list[float], c: CpuEager, machine: Machine) -> t
 
     A copy that is timed at B read and written moves 1.5 B.
     """
-    cache, dram = (1.0, 1.5) if machine.measured else (c.cache, 1.5 * c.stream)
+    cache, dram = (1.0, 1.5) if machine.measured else (c.cache, streamed(c, machine))
     return top * machine.sustained, [*(b * cache for b in levels[:-1]), levels[-1] * dram]

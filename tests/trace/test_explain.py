@@ -526,7 +526,7 @@ def test_where_arithmetic_takes_the_time_of_both_fewer_flops_are_said_to_pay_on_
 
 
 def test_causes_are_called_as_they_are_on_the_kind_of_device() -> None:
-    found = {"cpu": roofline.explain("squeezenet1_1", device="i9-10940x"), "gpu": answer("mobilenet")}
+    found = {"cpu": roofline.explain("mobilenet_v3_small", device="i9-10940x"), "gpu": answer("mobilenet")}
     for kind, e in found.items():
         text = " ".join(s.text for s in e.batches if "raspberry" not in s.text)
         assert "takes the largest part" in text
@@ -560,12 +560,12 @@ def test_a_model_that_has_to_run_is_not_run_for_large_batches_nor_put_into_a_gra
 
 
 def test_what_gains_least_is_looked_for_in_what_takes_time_on_either_device() -> None:
-    """VGG-16's products take 4 % of a Raspberry Pi's time and a quarter of a T4's: beside the convolutions they gain least."""
-    found = [roofline.analyze("vgg16", device=device) for device in ("t4", "raspberry-pi-5")]
+    """VGG-16's products take 3 % of a Raspberry Pi 4's time and a quarter of a T4's: they gain less than convolutions."""
+    found = [roofline.analyze("vgg16", device=device) for device in ("t4", "raspberry-pi-4")]
     times = [{c: sum(k.time_s for k in a.kernels if k.klass == c) for c in {k.klass for k in a.kernels}} for a in found]
     kept = [c for c in times[0] if any(t[c] >= 0.05 * a.totals.time_s for t, a in zip(times, found, strict=True))]
     gains = {c: times[1][c] / times[0][c] for c in kept}
     assert min(gains, key=lambda c: gains[c]) == "gemm"
     assert times[1]["gemm"] < 0.05 * found[1].totals.time_s
-    (text,) = said(explanation.told(found).why, "^From raspberry-pi-5 to t4")
+    (text,) = said(explanation.told(found).why, "^From raspberry-pi-4 to t4")
     assert f"and matrix multiplies least ({gains['gemm']:.2g} times as fast), of what takes 5 % of the time on either." in text

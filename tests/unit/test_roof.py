@@ -9,7 +9,7 @@ from opspecs import shape_of
 
 from roofline.classes import PRODUCTS
 from roofline.devices.device import Device, Number
-from roofline.devices.library import lookup
+from roofline.devices.library import everything, lookup
 from roofline.records import Kernel, Operand, Point
 from roofline.shapes import Access, Conv, Gemm, Loop
 from roofline.timemodel import features, formulas, gpu_products, roof
@@ -107,9 +107,34 @@ def test_dispatch_adds_up_on_a_cpu(cpu: Device) -> None:
     assert all(p.overhead_s >= cpu.host.value for p in points)
 
 
-def test_compiled_code_skips_the_dispatcher(cpu: Device) -> None:
-    eager, compiled = (roof.place([stream(1024)], cpu, runtime=r)[0].overhead_s for r in ("eager", "compiled"))
-    assert compiled < eager
+@pytest.mark.parametrize("runtime", ["eager", "compiled"])
+def test_a_short_loop_of_a_cpu_starts_no_threads(cpu: Device, runtime: str) -> None:
+    """TensorIterator's loops stay on one thread up to 32,768 elements, Inductor's up to some thousands a core."""
+
+    def started(kernel: Kernel) -> float:
+        (found,) = roof.place([kernel], cpu, runtime=runtime)
+        return found.components.get("launch", 0.0)
+
+    assert started(stream(2 * 1024)) == 0
+    assert started(stream(2 * 10**6)) > 0
+    # a norm's channels and a pool's results are shared in eager mode however few they are
+    norm = replace(stream(2 * 1024), op="batch_norm", klass="norm")
+    assert (started(norm) > 0) == (runtime == "eager")
+
+
+@pytest.mark.parametrize("runtime", ["eager", "compiled"])
+def test_no_cpu_draws_more_from_dram_than_it_has(runtime: str) -> None:
+    """Of bandwidths from data sheets: a matrix that is read once for a row, and a stream of fresh results."""
+    seen = 0
+    for device in everything():
+        if device.kind != "cpu" or device.levels[-1].status == "measured":
+            continue
+        row = gemm(1, 4096, 1 << 16, "float32")
+        for kernel in (row, stream(2**30)):
+            (found,) = roof.place([kernel], device, runtime=runtime, footprint=2**33)
+            assert sum(o.bytes for o in kernel.operands) / found.memory_s <= device.bandwidth, (device.name, kernel.op)
+            seen += 1
+    assert seen > 60
 
 
 def point(kernel: Kernel, device: Device) -> Point:
