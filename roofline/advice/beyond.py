@@ -19,7 +19,7 @@ def batches(book: Book, name: str, keys: Sequence[str]) -> list[Sentence]:
         return []
     first, last = keys[0], keys[-1]
     decode = (language := book.runs[first].language) is not None and language.mode == "decode"
-    each = "token" if decode else "sample"
+    each = "token" if decode else "sequence" if language else "sample"
     a, b = book.runs[first], book.runs[last]
     one, many = (book.of(key, "s", "totals.time_s", "setting.batch") for key in (first, last))
     # where caches hold what a middle batch passes on, a larger one is no faster

@@ -196,8 +196,10 @@ def _with_reason(book: Book, saving: Saving) -> Saving:
     for i, bound in enumerate(shown):
         after, before = (book.of(run, "s", f"totals.time_by_bound.{bound}", pace) for run in (saving.run, saving.base))
         numbers |= {f"after{i}": after, f"before{i}": before}
-        parts.append(f"{sentences.BOUND[bound]} {'' if i else 'takes '}{after.text} instead of {before.text}")
-    return replace(saving, note=", but ".join(parts), numbers=numbers)
+        takes = "" if i else sentences.TAKES.get(bound, "takes") + " "
+        parts.append(f"{sentences.BOUND[bound]} {takes}{after.text} instead of {before.text}")
+    notes = [", but ".join(parts), *([saving.note] if saving.note else [])]
+    return replace(saving, note="; ".join(notes), numbers=numbers)
 
 
 def _key(one: Alternative) -> str:
@@ -258,6 +260,11 @@ def _saving(asker: Asker, base: str, key: str, one: Alternative) -> Saving:
         )
         if whole[0].text == whole[1].text:
             note, numbers = f"a pass still takes {whole[0].text}", {"pass": whole[0]}
+    if a.totals.fits is False or b.totals.fits is False:
+        fit = (
+            "it then fits" if a.totals.fits else "it does not fit even so" if b.totals.fits is False else "it then does not fit"
+        )
+        note = f"{note}; {fit}" if note else fit
     return Saving(
         name=one.name,
         what=one.what,

@@ -88,9 +88,14 @@ def share_of(book: Book, run: str, what: str) -> Number:
     return book.of(run, "share", what, "totals.time_s")
 
 
+def _host(book: Book, run: str) -> Number:
+    """The share of the time for which the host sets the pace."""
+    return share_of(book, run, "totals.time_by_component.host")
+
+
 def _waiting(book: Book, run: str) -> list[Sentence]:
     a = book.runs[run]
-    share = share_of(book, run, "totals.time_by_component.host")
+    share = _host(book, run)
     if a.device.kind != "gpu":
         return []
     return _floor(book, run, share) + say(
@@ -135,7 +140,7 @@ def _dispatching(book: Book, run: str) -> list[Sentence]:
     a = book.runs[run]
     if a.device.kind == "gpu":
         share = share_of(book, run, "totals.time_by_bound.overhead")
-        host = share_of(book, run, "totals.time_by_component.host")
+        host = _host(book, run)
         what = f"{{kernels}} {'kernels, most of them' if a.totals.kernels > 1 else 'kernel,'} too short to fill the GPU"
         if stepped(a):
             what = "kernels that are too short to fill the GPU, several for each step of a recurrent layer"
@@ -245,6 +250,8 @@ BOUND = {
     "instructions": "instructions that are no FLOPs",
     "overhead": "overhead",
 }
+# those of which several take
+TAKES = {"instructions": "take"}
 
 
 def _plain(book: Book, run: str) -> list[Sentence]:
@@ -261,7 +268,7 @@ def _plain(book: Book, run: str) -> list[Sentence]:
     word = {"memory": "memory", "compute": "the arithmetic"}[says]
     return say(
         "A roofline of the whole model would blame {word} on {device} ({intensity}, {side} the ridge of {ridge}, from where on "
-        "arithmetic is the limit); kernel by kernel, {bound} takes the largest part, {share}.",
+        f"arithmetic is the limit); kernel by kernel, {{bound}} {TAKES.get(largest, 'takes')} the largest part, {{share}}.",
         word=word,
         device=a.device.name,
         intensity=intensity,
@@ -286,7 +293,9 @@ def _difference(book: Book, one: str, other: str) -> list[Sentence]:
         for klass, t in times.items()
         if all(t) and any(part >= PART * whole for part, whole in zip(t, wholes, strict=True))
     }
-    if len(gains) < 2:
+    # where the host sets the pace of both, a kind of kernel takes what issuing it does
+    paced = [r for r in (one, other) if book.runs[r].device.kind == "gpu" and _host(book, r).value >= MOSTLY]
+    if len(gains) < 2 or len(paced) == 2:
         return []
     most, least = max(gains, key=lambda c: gains[c]), min(gains, key=lambda c: gains[c])
     if gains[most] < 1.5 * gains[least]:

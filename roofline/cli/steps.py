@@ -48,7 +48,7 @@ def devices_named(names: Iterable[str], host: str | float | None = None, runtime
     for name in names:
         device = lookup(name)
         if device.name in found:
-            raise UsageError(f"-d {name}: given twice ({device.name})")
+            raise UsageError(f"-d {name}: given twice ({device.name}): leave one out")
         found[device.name] = device
     return with_host(list(found.values()), host, runtime)
 
