@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -22,12 +23,14 @@ HOST, MODULES, DEVICE = 1, 2, 3
 
 def render(analyses: Sequence[Analysis]) -> bytes:
     """One document; several analyses start at the same time."""
-    events = [event for i, a in enumerate(analyses, 1) for event in _events(a, i)]
+    # Perfetto takes numbers for flows, and knows each once
+    flows = count(1)
+    events = [event for i, a in enumerate(analyses, 1) for event in _events(a, i, flows)]
     about = {"displayTimeUnit": "ms", "otherData": {"predicted": "by roofline, not recorded"}, "traceEvents": events}
     return msgspec.json.encode(about) + b"\n"
 
 
-def _events(a: Analysis, pid: int) -> Iterator[dict[str, Any]]:
+def _events(a: Analysis, pid: int, flows: Iterator[int]) -> Iterator[dict[str, Any]]:
     title = f"{a.model.name} on {a.device.title or a.device.name}, {', '.join(facts(a)[:-1])} (predicted)"
     gpu = a.device.kind == "gpu"
     host = a.setting.host_s if gpu and a.setting.runtime == "eager" else None
@@ -37,7 +40,7 @@ def _events(a: Analysis, pid: int) -> Iterator[dict[str, Any]]:
         yield _meta("thread_name", pid, tid, name=name)
         yield _meta("thread_sort_index", pid, tid, sort_index=tid)
     at, issued, spans = 0.0, 0.0, []
-    for i, k in enumerate(a.kernels):
+    for k in a.kernels:
         # a GPU stands idle while it waits for its host; a CPU's overhead is its own work
         start = at + (k.overhead_s if gpu else 0.0)
         at += k.time_s
@@ -46,7 +49,7 @@ def _events(a: Analysis, pid: int) -> Iterator[dict[str, Any]]:
             # a document of an older version does not say what each takes
             called, issued = issued, issued + (k.issue_s or host)
             yield _slice(k.op, pid, HOST, called, issued, {"module": k.layer})
-            link = {"cat": "launch", "name": "launch", "id": f"{pid}.{i}", "pid": pid}
+            link = {"cat": "launch", "name": "launch", "id": next(flows), "pid": pid}
             yield {"ph": "s", "tid": HOST, "ts": _us(called)} | link
             yield {"ph": "f", "bp": "e", "tid": DEVICE, "ts": _us(start)} | link
         spans.append((k.layer, start, at))

@@ -5,11 +5,13 @@ No test here asserts how fast this machine is.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from oracles import trace_events
 from torch import nn
 
 from roofline import pipeline
@@ -297,3 +299,15 @@ def test_the_recorders_composites_are_taken_apart_alike() -> None:
         seen = [name for name, _, _ in clock.ops()]
     assert "aten.relu6" in seen
     assert "aten.reshape" not in seen
+
+
+def test_what_torch_records_meets_the_format_that_our_timelines_are_held_to(tmp_path: Path) -> None:
+    """Or the schema would say of our files alone what it was written for."""
+    jsonschema = pytest.importorskip("jsonschema", reason="check-jsonschema is not installed")
+    net = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        net(torch.zeros(2, 8))
+    recorded.export_chrome_trace(str(tmp_path / "recorded.json"))
+    document = json.loads((tmp_path / "recorded.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(trace_events.SCHEMA).validate(document)
+    assert any(e["ph"] == "X" and e["name"] == "aten::relu" for e in document["traceEvents"])

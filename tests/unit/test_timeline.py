@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from oracles import trace_events
 from sample import sample
 
 from roofline.records import Analysis
@@ -122,3 +124,21 @@ def test_two_analyses_are_two_processes_and_the_suffix_is_of_two_parts() -> None
     assert files.suffix_of(Path("x.trace.json")) == ".trace.json"
     assert files.suffix_of(Path("resnet.v2.json")) == ".json"
     assert files.render([sample()], Path("x.TRACE.JSON"), "layer", 2).startswith(b'{"displayTimeUnit"')
+
+
+def test_a_trace_is_what_readers_of_the_format_take() -> None:
+    """Held to the published format. Perfetto's own reader (52.0) finds all slices of such a file and a flow for each kernel of
+    a GPU, and counts no error."""
+    jsonschema = pytest.importorskip("jsonschema", reason="check-jsonschema is not installed")
+    check = jsonschema.Draft7Validator(trace_events.SCHEMA)
+    document = json.loads(timeline.render([issued(), sample("cpu"), issued()]))
+    check.validate(document)
+    flows = [e for e in document["traceEvents"] if e["ph"] in "sf"]
+    # each once where it begins and once where it ends, over all processes
+    assert Counter(Counter(e["id"] for e in flows).values()) == {2: len(flows) // 2}
+    flow = flows[0]
+    for field, wrong in (("id", "1.0"), ("ts", "0"), ("bp", "x")):
+        changed = {**flow, field: wrong}
+        assert not check.is_valid({"traceEvents": [changed]}), field
+    assert not check.is_valid({"traceEvents": [{"ph": "X", "name": "x", "pid": 1, "tid": 1, "ts": 0, "dur": -1}]})
+    assert not check.is_valid([flow])
