@@ -106,7 +106,8 @@ def run(  # long: an option each
         raise problem
     files.make_folder(folder)
     files.write_all(_contents(page, found))
-    out(f"{page}: {len(found.analyses)} analyses of {len({a.model.name for a in found.analyses})} models\n")
+    analyses, named = len(found.analyses), len({a.model.name for a in found.analyses})
+    out(f"{page}: {analyses} {'analysis' if analyses == 1 else 'analyses'} of {named} model{'s' * (named > 1)}\n")
     if problem:
         note(f"{len(found.missing)} of {found.asked} are missing, which the page says")
         raise problem
