@@ -26,6 +26,8 @@ def content(path: str | Path, limit: int) -> bytes:
     """What stands in a file of at most `limit` bytes. Raises OSError, also for what is no file."""
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "no file has a zero byte in its name", str(path))
     # a pipe that nobody writes to is opened too, instead of waited for
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from hostile import damaged, refusal_of, refused_or_fine, wrong, wrong_graph
+from hostile import damaged, edited, refusal_of, refused_or_fine, rewritten, wrong, wrong_graph
 
 import roofline
 from roofline import paths
@@ -168,6 +168,40 @@ def onnx(model: Any) -> Target:
             changed.CopyFrom(model)
             wrong_graph(changed, random)
             path.write_bytes(changed.SerializeToString())
+        return path
+
+    return Target(write, lambda path: refused_or_fine(str(path), path))
+
+
+def program(archive: Path) -> Target:
+    """A .pt2 of torch.export, its bytes, its graph as text or as a document: read as a trace and analysed."""
+
+    def write(folder: Path, random: Random) -> Path:
+        path, deed = folder / "damaged.pt2", random.random()
+        if deed < 0.2:
+            path.write_bytes(damaged(archive.read_bytes(), random))
+        elif deed < 0.5:
+            rewritten(archive, path, lambda name, data: damaged(data, random) if name.endswith("models/model.json") else data)
+        else:
+            member = random.choice(["models/model.json"] * 4 + ["model_weights_config.json"])
+            edited(archive, path, lambda document: wrong(document, random), member)
+        return path
+
+    return Target(write, lambda path: refused_or_fine(str(path), path))
+
+
+def weights(whole: Mapping[str, bytes]) -> Target:
+    """Files of weights and pickles, by the name of each: never a model by themselves, so all are refused, in words."""
+
+    def write(folder: Path, random: Random) -> Path:
+        name = random.choice(sorted(whole))
+        path, data = folder / name, whole[name]
+        if name.endswith(".safetensors") and random.random() < 0.5:
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            wrong(header, random)
+            text = json.dumps(header).encode("utf-8", "surrogatepass")
+            data = len(text).to_bytes(8, "little") + text
+        path.write_bytes(damaged(data, random) if data == whole[name] else data)
         return path
 
     return Target(write, lambda path: refused_or_fine(str(path), path))

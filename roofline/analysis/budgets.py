@@ -91,7 +91,7 @@ def budget_file(named: Path | None = None) -> Path:
 
 def budget_files(named: Path | None = None) -> list[Path]:
     """The same; of a folder those in it and in the folders below it, hidden ones and environments apart."""
-    if named is None or not named.is_dir():
+    if named is None or not os.path.isdir(named):  # which, unlike pathlib's, takes a name that no folder can have
         return [budget_file(named)]
     found = []
     for place, folders, _ in os.walk(named):

@@ -16,6 +16,9 @@ from roofline.views.listing import Painter
 # What writing to stdout may raise; files are written elsewhere, and their errors are RooflineErrors by then.
 _CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF, errno.EINVAL)
 
+# Characters of a line on stderr.
+_LONGEST = 990
+
 # Whether this process is the command line's own, started for it, and not that of somebody who calls `main`.
 OWN_PROCESS = False
 
@@ -35,9 +38,11 @@ def out_json(value: object) -> None:
 
 
 def note(text: str) -> None:
-    """A line about the work, on stderr."""
+    """A line about the work, on stderr: what names and files bring into it moves no cursor, and no line is endless."""
     if sys.stderr:
-        print(f"roofline: {text}", file=sys.stderr)
+        for line in f"roofline: {text}".split("\n"):
+            shown = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in line)
+            print(shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}...", file=sys.stderr)
 
 
 def painter() -> Painter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -203,13 +204,25 @@ def load(stored: Stored) -> Any:
     except UsageError:
         raise
     except Exception as error:  # a stranger's file: numpy and torch raise what they meet
-        raise UsageError(f"{stored.file} cannot be read as tensors: {failures.said(error)}") from error
+        raise UsageError(f"{stored.file} cannot be read as tensors: {_why(path, error)}") from error
     if not stored.key:
         return next(iter(found.values())) if path.suffix.lower() == ".npz" and len(found) == 1 else found
     if not isinstance(found, Mapping) or stored.key not in found:
         names = ", ".join(map(str, found)) if isinstance(found, Mapping) else "one value and no names"
         raise UsageError(f"{stored.file} holds no {stored.key!r}: it has {names}")
     return found[stored.key]
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Of what numpy and torch say the first sentence: the others advise to run the file's code."""
+    from roofline.sources.checkpoints import headers
+
+    what = headers.pickled(path)
+    if what.startswith("a pickled"):
+        return f"it holds {what}, and no code of a file is run\nsave the tensors alone: torch.save(tensor, FILE)"
+    if isinstance(error, (pickle.UnpicklingError, EOFError)):
+        return "it is no whole file that torch.save or numpy.save wrote"
+    return failures.said(error).partition(". ")[0]
 
 
 def _read(path: Path) -> Any:

@@ -9,9 +9,11 @@ import ast
 import os
 import re
 from collections.abc import Callable, Mapping
+from importlib.util import decode_source
 from pathlib import Path
 from typing import Any
 
+from roofline import files
 from roofline.cache.places import package_of
 from roofline.errors import SourceError, UsageError
 from roofline.sources.inputs import ASSUMED, DEFAULT_INPUT, parsed
@@ -23,9 +25,17 @@ _BLOCK = re.compile(r"^ROOFLINE\b[^=\n]*= (\{.*?^\})", re.MULTILINE | re.DOTALL)
 def declared(path: Path) -> dict[str, dict[str, Any]]:
     """Name -> entry, read as a literal: the file is not run. Empty where it has no table."""
     try:
-        block = _BLOCK.search(path.read_text(encoding="utf-8"))
+        text = decode_source(files.content(path, files.CONFIG))  # in the encoding that its first lines may name
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, SyntaxError) as error:
+        raise SourceError(
+            f"{path} is no Python source: {error}\nsave it as UTF-8, or name its encoding in its first line"
+        ) from error
+    try:
+        block = _BLOCK.search(text)
         return ast.literal_eval(block.group(1)) if block else {}
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError) as error:
         raise SourceError(f"{path}: its ROOFLINE table cannot be read as a literal: {error}") from error
 
 

@@ -6,6 +6,7 @@ Nothing outside those files asks which kind a source is of; it asks the kind wha
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -210,8 +211,12 @@ def installed(kind: Kind) -> str:
     return f"{kind.package} {compat.version(kind.package)}"
 
 
+# What stands in the place of a large file in a checkout without Git LFS.
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
 def file_at(file: str) -> Path:
-    """Where a file is. Raises UsageError where there is none, or something that may have no end (a pipe, a device)."""
+    """Where a file is. Raises UsageError where there is none, or what has no end (a pipe, a device) or stands for a file."""
     try:
         path = Path(file).expanduser().resolve()
         kind = "" if path.is_file() else "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "no file"
@@ -219,4 +224,7 @@ def file_at(file: str) -> Path:
         kind = "no file"
     if kind:
         raise UsageError(f"no such file: {file}" if kind == "no file" else f"{file} is {kind}, not a file")
+    with suppress(OSError), path.open("rb") as opened:  # one that cannot be read says so where it is read
+        if opened.read(len(_POINTER)) == _POINTER:
+            raise UsageError(f"{file} is a pointer of Git LFS and not the file itself\nfetch it: git lfs pull")
     return path

@@ -76,7 +76,13 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(call(Net(), "@two.npz")[1]) == {"x", "t"}
     assert call(Net(), "@batch.pt")[1]["t"] == 7
     assert call(Net(), "x=@batch.pt:x")[1]["x"].shape == (2, 2)
-    for file, words in (("code.pt", "cannot be read as tensors"), ("none.npy", "cannot be read"), ("no.pt", "no such file")):
+    Path("junk.pt").write_bytes(b"\xff" * 99)
+    for file, words in (
+        ("code.pt", "it holds a pickled torch.nn.modules.linear.Linear, and no code of a file is run\nsave the tensors alone"),
+        ("junk.pt", "cannot be read as tensors: it is no whole file that torch.save or numpy.save wrote$"),
+        ("none.npy", "cannot be read"),
+        ("no.pt", "no such file"),
+    ):
         with pytest.raises(UsageError, match=words):
             load(Stored(file))
     with pytest.raises(UsageError, match="holds no 'y': it has x, t"):

@@ -6,10 +6,10 @@ import json
 import random
 import struct
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from checkpoints import gguf, safetensors
 from hostile import damaged, traced
 from torch import nn
 
@@ -26,34 +26,6 @@ LLAMA = {
     "num_key_value_heads": 4,
     "vocab_size": 100,
 }
-
-
-def safetensors(path: Path) -> Path:
-    """[4, 8] in bf16 and [3] in fp32: 35 numbers, 76 bytes."""
-    table: dict[str, Any] = {
-        "__metadata__": {"format": "pt"},
-        "a": {"dtype": "BF16", "shape": [4, 8], "data_offsets": [0, 64]},
-        "b": {"dtype": "F32", "shape": [3], "data_offsets": [64, 76]},
-    }
-    header = json.dumps(table).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 76)
-    return path
-
-
-def gguf(path: Path) -> Path:
-    """[64, 2] in Q4_0, 18 bytes for each 32 numbers, and [4] in F32: 132 numbers, 88 bytes."""
-
-    def text(value: str) -> bytes:
-        return struct.pack("<Q", len(value)) + value.encode()
-
-    fields = [
-        text("general.architecture") + struct.pack("<I", 8) + text("llama"),
-        text("tokens") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("b"),
-        text("scores") + struct.pack("<IIQ", 9, 6, 2) + struct.pack("<2f", 1, 2),
-    ]
-    tensors = [text("w") + struct.pack("<IQQIQ", 2, 64, 2, 2, 0), text("b") + struct.pack("<IQIQ", 1, 4, 0, 72)]
-    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(fields)) + b"".join(fields + tensors) + b"\0" * 88)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -73,6 +45,21 @@ def test_headers(tmp_path: Path, name: str, words: str) -> None:
     assert trace.model.params == 2 * 100 * 32 + 4 * 32 * 32 + 3 * 32 * 64 + 3 * 32
     said = words.replace("\\", "")
     assert f"{name} stores {said}; the model is the config.json beside it" in trace.notes
+
+
+def test_headers_that_do_not_fit_their_file(tmp_path: Path) -> None:
+    """A download that broke off, and bytes that are not those of the shape: 76 and 88 bytes of weights stand in whole ones."""
+    for name, whole in (("w.safetensors", safetensors(tmp_path / "w.safetensors")), ("w.gguf", gguf(tmp_path / "w.gguf"))):
+        data = whole.read_bytes()
+        whole.write_bytes(data[:-1])
+        with pytest.raises(
+            SourceError, match=f"{name} is not a whole .*: its tensors end at byte {len(data)} of {len(data) - 1}"
+        ):
+            headers.read(whole)
+    path = safetensors(tmp_path / "w.safetensors")
+    path.write_bytes(path.read_bytes().replace(b"[64, 76]", b"[64, 99]") + b"\0" * 99)
+    with pytest.raises(SourceError, match="'b' is 12 bytes by its shape and 35 by its place"):
+        headers.read(path)
 
 
 def test_an_index_of_several_files(tmp_path: Path) -> None:
@@ -96,6 +83,7 @@ def test_pickles_are_named_and_not_opened(tmp_path: Path) -> None:
         ("model.pth", "holds a pickled torch.nn.modules.linear.Linear; to open a pickle is to run it"),
         ("script.pt", "is a program of TorchScript, which runs code when it is loaded"),
         ("junk.bin", "a pickled model runs code when it is loaded"),
+        ("absent.pt", "no such file: .*absent.pt"),
     ):
         with pytest.raises(UsageError, match=words):
             traced(str(tmp_path / name))

@@ -560,6 +560,18 @@ def test_a_syntax_error_is_shown_with_its_line(tmp_path: Path) -> None:
         traced(write(tmp_path, "class Net(:\n"))
 
 
+def test_a_file_in_the_encoding_that_its_first_line_names(tmp_path: Path) -> None:
+    """As Python reads it; what is none is called so, and not a table that the file does not have."""
+    path = tmp_path / "net.py"
+    text = "# -*- coding: latin-1 -*-\n# caf\xe9\nfrom torch import nn\ndef Net():\n    return nn.Linear(4, 5)\n"
+    path.write_bytes(text.encode("latin-1"))
+    assert traced(f"{path}:Net", inputs=("1,4",)).model.params == 4 * 5 + 5
+    for data in (text.encode("utf-16"), b"\x1f\x8b\x08\x00", b"caf\xe9 = 1\n"):
+        path.write_bytes(data)
+        with pytest.raises(SourceError, match=r"net\.py is no Python source: .*\nsave it as UTF-8"):
+            traced(f"{path}:Net")
+
+
 def test_a_name_that_the_file_has_not(tmp_path: Path) -> None:
     path = write(tmp_path, "class Net(nn.Module):\n    pass\n").replace(":Net", ":Nett")
     with pytest.raises(SourceError, match="has no 'Nett': did you mean Net"):

@@ -15,6 +15,7 @@ import pytest
 
 from roofline import files
 from roofline.analysis import budgets, diff, document
+from roofline.cli import terminal
 from roofline.devices import file as device_file
 from roofline.errors import RooflineError
 from roofline.sources.source import file_at
@@ -150,3 +151,28 @@ def test_the_library_has_no_other_way_to_run_what_it_reads() -> None:
                 if not constant and name != "re.compile":
                     found.setdefault(path.relative_to(here).as_posix(), set()).add(name)
     assert found == RUNS
+
+
+@pytest.mark.parametrize(("name", "read"), READERS, ids=[r[0] for r in READERS])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:
+    for odd in (f"a\0{name}", f"{'x' * 300}{name}"):
+        with pytest.raises(RooflineError):
+            read(tmp_path / odd)
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.pt2", "net.py", "model.safetensors", "model.pt"])
+def test_a_pointer_of_git_lfs_is_not_the_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(RooflineError, match=f"{name} is a pointer of Git LFS and not the file itself\nfetch it: git lfs pull"):
+        file_at(str(path))
+
+
+def test_what_a_name_brings_into_a_line_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escapes, carriage returns and bells of a stranger's file name or budget are shown as signs; no line is endless."""
+    terminal.note("error: no such file: a\x1b[31m\rb\x07\u202e.pt2\nwhat to do\t" + "y" * 5000)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "roofline: error: no such file: a?[31m b??.pt2"
+    assert second.startswith("what to do yyy")
+    assert second.endswith("...")
+    assert len(second) < 1000

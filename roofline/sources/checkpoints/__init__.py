@@ -44,6 +44,7 @@ class Checkpoint(Kind):
                 "\ngive the PyTorch model that it was made from (net.py:Net), or an export of it (.pt2, .onnx)"
             )
         if suffix in PICKLES:
+            file_at(text)
             raise UsageError(_pickled(text))
         from roofline.sources.checkpoints import headers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickletools
 import struct
 import zipfile
@@ -85,9 +86,25 @@ def _safetensors(file: BinaryIO) -> str:
     data = file.read(length)
     if len(data) < length:
         raise ValueError("its header is cut")
-    table = json.loads(data)
-    entries = [entry for name, entry in table.items() if name != "__metadata__"]
-    return _said((str(e["dtype"])[:12], n := _numel(e["shape"]), n * _BITS[e["dtype"]] // 8) for e in entries)
+    table, tensors, last = json.loads(data), [], 0
+    for name, entry in table.items():
+        if name == "__metadata__":
+            continue
+        numbers = _numel(entry["shape"])
+        nbytes = numbers * _BITS[entry["dtype"]] // 8
+        begin, end = entry["data_offsets"]
+        if end - begin != nbytes:
+            raise ValueError(f"{name[:80]!r} is {nbytes:,} bytes by its shape and {end - begin:,} by its place")
+        tensors.append((entry["dtype"], numbers, nbytes))
+        last = max(last, end)
+    _reaches(file, 8 + length + last)
+    return _said(tensors)
+
+
+def _reaches(file: BinaryIO, end: int) -> None:
+    """A file that is shorter than what its header says is one that was not fetched whole."""
+    if (size := os.fstat(file.fileno()).st_size) < end:
+        raise ValueError(f"its tensors end at byte {end:,} of {size:,}")
 
 
 class _Reader:
@@ -134,13 +151,14 @@ def _gguf(file: BinaryIO) -> str:
     if max(count, pairs) > COUNT:
         raise ValueError("more tensors than any model has")
     fields = {reader.text(): reader.value(reader.number("I")) for _ in range(pairs)}
-    tensors = []
+    tensors, last = [], 0
     for _ in range(count):
         reader.text()
         dims = [reader.number("Q") for _ in range(min(reader.number("I"), 65))]
         name, block, nbytes = _GGML[reader.number("I")]
-        reader.number("Q")
-        tensors.append((name, n := _numel(dims), -(-n // block) * nbytes))
+        tensors.append((name, n := _numel(dims), size := -(-n // block) * nbytes))
+        last = max(last, reader.number("Q") + size)
+    _reaches(file, file.tell() + last)
     family = fields.get("general.architecture")
     return _said(tensors) + (f", of a {family[:40]!r}" if isinstance(family, str) else "")
 
