@@ -170,6 +170,22 @@ def test_an_open_size_written_as_a_number(write: Any, size: int) -> None:
     assert traced(path, batch=5).model.inputs[0].shape == (5, 3)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        (["n", 7, 5], "its size in n is not fixed\ngive its batch with --batch 1, or its shape, as in --input x=1,7,5$"),
+        (["n", "t"], "its size in n, t is not fixed\ngive its shape, as in --input x=1,128$"),
+        (["n", 3, "h", "w"], "its size in n, h, w is not fixed\ngive its shape, as in --input x=1,3,224,224$"),
+        ([2, "t"], "its size in t is not fixed\ngive its shape, as in --input x=2,128$"),
+    ],
+)
+def test_an_open_size_is_answered_with_a_shape_that_fits_the_file(write: Any, sizes: list[Any], words: str) -> None:
+    path = write([("Relu", ["x"], ["y"], {})], {"x": sizes}, "y")
+    with pytest.raises(UsageError, match=words) as found:
+        traced(path)
+    assert traced(path, inputs=(str(found.value).rpartition("--input ")[2],)).specs
+
+
 def test_lists_of_tensors(write: Any) -> None:
     """Split into a list, one taken, two joined, an item's length; and a list among the results."""
     nodes = [

@@ -430,7 +430,7 @@ CNN_WEIGHTS = {"w": [6, 2, 3, 3], "b": [6], "s": [6], "t": [6], "m": [6], "v": [
 def test_an_onnx_graph_by_hand(graph: Any) -> None:
     path = graph(CNN, {"x": ["n", 4, 8, 8]}, CNN_WEIGHTS, {"rest": [-1]})
     with pytest.raises(
-        UsageError, match=r"input x is n,4,8,8: its size in n is not fixed\ngive its shape, as in --input x=1,3,224,224"
+        UsageError, match=r"input x is n,4,8,8: its size in n is not fixed\ngive its batch with --batch 1, or its shape"
     ):
         traced(path)
     trace = traced(path, inputs=("x=3,4,8,8",))

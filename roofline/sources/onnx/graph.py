@@ -120,9 +120,14 @@ class Graph:
             open_axes = [str(s) for s in filled if not isinstance(s, int)]
             if open_axes:
                 text = ",".join(str(s) for s in sizes)
+                # an image's height and width, or a length
+                usual = [1, *[224 if len(sizes) == 4 else 128] * len(sizes)]
+                shape = ",".join(str(s if isinstance(s, int) else usual[i]) for i, s in enumerate(filled))
+                said = f"--input {name if name.isidentifier() else names.index(name)}={shape}"
+                only_batch = batch is None and open_axes == [str(sizes[0])] and not isinstance(sizes[0], int)
                 raise UsageError(
                     f"{where}: input {name} is {text}: its size in {', '.join(open_axes)} is not fixed"
-                    f"\ngive its shape, as in --input {name if name.isidentifier() else names.index(name)}=1,3,224,224"
+                    f"\ngive {'its batch with --batch 1, or its shape' if only_batch else 'its shape'}, as in {said}"
                 )
         if len(want) != len(sizes) or any(isinstance(s, int) and s != w for s, w in zip(sizes, want, strict=True)):
             raise UsageError(
