@@ -54,6 +54,17 @@ def text(path: str | Path, limit: int) -> str:
     return content(path, limit).decode("utf-8-sig").replace("\r\n", "\n")
 
 
+def controls(value: Any) -> str:
+    """The first text in a document, key or value, with a line end or another control character in it, or nothing."""
+    level: list[Any] = [value]
+    while level:
+        held = level.pop()
+        if isinstance(held, str) and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in held):
+            return held
+        level += [*held, *held.values()] if isinstance(held, dict) else held if isinstance(held, list) else []
+    return ""
+
+
 def toml(source: str) -> dict[str, Any]:
     """A TOML document. Raises tomllib.TOMLDecodeError (a ValueError), also for one without end in its depth."""
     import tomllib

@@ -184,6 +184,8 @@ def _parsed(path: Path) -> tuple[dict[str, Any], Place, str]:
     prefix = "".join(f"{name}." for name in inside)
     for name in inside:
         data = data.get(name, {})
+    if odd := files.controls(data):  # names are shown in terminals and logs, which would obey it
+        raise BudgetFileError(f"{path}: a line end or another control character in {odd[:80]!r}\nleave it out")
     lines = Place(path, source, inside)
     for key, value in data.items():
         if key not in TOP or (key == "budgets" and isinstance(value, list)):
@@ -390,7 +392,7 @@ def beside(name: str, folder: Path) -> str:
     file, colon, attribute = name.partition(":")
     if not file.endswith((".py", ".toml", ".onnx", ".pt2", ".json")) or Path(file).is_absolute():
         return name
-    return f"{folder / file}{colon}{attribute}" if (folder / file).is_file() or "*" in file else name
+    return f"{folder / file}{colon}{attribute}" if os.path.isfile(folder / file) or "*" in file else name
 
 
 # ------------------------------------------------------------------------------------------------ deciding

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from roofline.errors import CheckFailed, OutputError, RooflineError
+from roofline.errors import CheckFailed, OutputError, RooflineError, UsageError
 from roofline.views.listing import Painter
 
 # What writing to stdout may raise; files are written elsewhere, and their errors are RooflineErrors by then.
@@ -93,6 +93,10 @@ def guard(run: Callable[[], int], debug: bool = False) -> int:
         _trace(debug)
         return e.exit_code
     except OSError as e:
+        if e.errno == errno.ENAMETOOLONG:
+            note(f"error: no file can have a name so long: {str(e.filename)[:80]}...")
+            _trace(debug)
+            return UsageError.exit_code
         if e.errno not in _CANNOT_WRITE or e.filename is not None:
             return _fault(e, debug)
         _silence()

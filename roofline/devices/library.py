@@ -102,7 +102,7 @@ def lookup(name: str | Path) -> Device:
     if key == "gpu":
         return _first_gpu()
     by_name = LIBRARY / f"{text}.toml"
-    if not text.startswith(("_", ".")) and by_name.is_file():
+    if not text.startswith(("_", ".")) and os.path.isfile(by_name):
         return _shipped(by_name)
     index = _index()
     # "NVIDIA B200 SXM (HGX)": what stands in brackets only explains

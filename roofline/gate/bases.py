@@ -61,7 +61,7 @@ def _whole(request: Request) -> Request:
 
     def whole(text: str) -> str:
         file, colon, rest = text.partition(":")
-        return f"{os.path.abspath(file)}{colon}{rest}" if Path(file).is_file() else text
+        return f"{os.path.abspath(file)}{colon}{rest}" if os.path.isfile(file) else text
 
     device = request.place.device
     place = replace(request.place, device=whole(device)) if isinstance(device, str) else request.place

@@ -6,6 +6,7 @@ where it is what is computed, to the digits that it prints.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -73,12 +74,14 @@ def pages(named: Sequence[Path]) -> list[Path]:
     """The files, and those of folders (`*.md`, in order). Raises UsageError."""
     found: list[Path] = []
     for path in named:
-        inside = [p for p in sorted(path.rglob("*.md")) if not any(part.startswith(".") for part in p.parts[len(path.parts) :])]
-        if path.is_dir() and not inside:
+        folder = os.path.isdir(path)
+        below = sorted(path.rglob("*.md")) if folder else []
+        inside = [p for p in below if not any(part.startswith(".") for part in p.parts[len(path.parts) :])]
+        if folder and not inside:
             raise UsageError(f"{path}: no .md file in it or below it")
         if path.suffix.lower() in (".toml", ".json"):
             raise UsageError(f"{path}: --docs reads Markdown; budgets are checked by another call without --docs")
-        found += inside if path.is_dir() else [path]
+        found += inside if folder else [path]
     return list(dict.fromkeys(found))
 
 

@@ -44,12 +44,12 @@ class Revision(Struct, frozen=True):
 
 def is_range(text: str) -> bool:
     """`main...HEAD`, `v1.2..`: two revisions, and no file or model."""
-    return bool(_RANGE.fullmatch(text)) and not text.lower().endswith(_SUFFIXES) and not Path(text).exists()
+    return bool(_RANGE.fullmatch(text)) and not text.lower().endswith(_SUFFIXES) and not os.path.exists(text)
 
 
 def is_revision(text: str) -> bool:
     """`HEAD`, `v1.2`: one revision of the repository here, and no file, model with a prefix or saved analysis."""
-    if not re.fullmatch(r"[^-:\s][^:\s]*", text) or text.lower().endswith(_SUFFIXES) or Path(text).exists():
+    if not re.fullmatch(r"[^-:\s][^:\s]*", text) or text.lower().endswith(_SUFFIXES) or os.path.exists(text):
         return False
     try:
         revision(text)

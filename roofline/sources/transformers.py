@@ -4,6 +4,7 @@ no weights are read, and a configuration that brings its own code (`auto_map`) i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ class Transformers(Kind):
 
     def named(self, name: str) -> Source:
         path = Path(name).expanduser()
-        if path.is_dir():
+        if os.path.isdir(path):
             path = path / "config.json"
         if path.suffix == ".json" or "/" in name:
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise UsageError(
                     f"hf:{name}: no such file; nothing is downloaded, so give a local config.json "
                     "or a class name (hf:LlamaForCausalLM)"

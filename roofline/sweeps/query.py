@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def _read(paths: Sequence[Path]) -> dict[str, list[Any]]:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.exists() and not path.with_name(f"{path.name}.parts").is_dir():
+    if not os.path.exists(path) and not os.path.isdir(path.with_name(f"{path.name}.parts")):
         raise UsageError(f"no such file or folder: {path}")
     if path.is_file() and path.suffix not in FORMATS:
         raise UsageError(

@@ -56,10 +56,16 @@ def test_headers_that_do_not_fit_their_file(tmp_path: Path) -> None:
             SourceError, match=f"{name} is not a whole .*: its tensors end at byte {len(data)} of {len(data) - 1}"
         ):
             headers.read(whole)
-    path = safetensors(tmp_path / "w.safetensors")
-    path.write_bytes(path.read_bytes().replace(b"[64, 76]", b"[64, 99]") + b"\0" * 99)
-    with pytest.raises(SourceError, match="'b' is 12 bytes by its shape and 35 by its place"):
-        headers.read(path)
+    for place, words in (
+        (b"[64, 99]", "'b' is 12 bytes by its shape and 35 by its place"),
+        (b"[-9, -1]", "'b' lies at no place of a file"),
+        (b'["a",""]', "'b' lies at no place of a file"),
+        (b"[64,  7,", "its header is not as the format has it|Expecting value"),
+    ):
+        path = safetensors(tmp_path / "w.safetensors")
+        path.write_bytes(path.read_bytes().replace(b"[64, 76]", place) + b"\0" * 99)
+        with pytest.raises(SourceError, match=words):
+            headers.read(path)
 
 
 def test_an_index_of_several_files(tmp_path: Path) -> None:

@@ -184,8 +184,8 @@ BAD_NAMES = [
     ("hf:meta-llama/Llama-3-8B", "nothing is downloaded"),
     ("hf:pipeline", "is no model class of transformers"),
     ("no_such_net", "unknown model 'no_such_net'"),
-    ("weights.pt", "a pickled model runs code when it is loaded"),
-    ("weights.pth", "a pickled model runs code"),
+    ("weights.pt", "no such file: weights.pt"),
+    ("weights.pth", "no such file: weights.pth"),
     ("gone.onnx", "no such file: gone.onnx"),
     ("gone.pt2", "no such file: gone.pt2"),
 ]

@@ -9,6 +9,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,13 @@ from roofline import files
 from roofline.analysis import budgets, diff, document
 from roofline.cli import terminal
 from roofline.devices import file as device_file
-from roofline.errors import RooflineError
+from roofline.devices.library import lookup
+from roofline.errors import BudgetFileError, RooflineError
+from roofline.gate import published, revisions
+from roofline.request import Ask
+from roofline.sources.resolve import resolve
 from roofline.sources.source import file_at
+from roofline.sweeps import query
 from roofline.timemodel import constants
 from roofline.validation import model_tables
 
@@ -158,6 +164,42 @@ def test_names_that_no_file_can_have(tmp_path: Path, name: str, read: Callable[[
     for odd in (f"a\0{name}", f"{'x' * 300}{name}"):
         with pytest.raises(RooflineError):
             read(tmp_path / odd)
+
+
+LONG = "x" * 300
+NAMES: list[Callable[[], object]] = [
+    lambda: lookup(LONG),
+    lambda: resolve(Ask(f"hf:{LONG}")),
+    lambda: resolve(Ask(f"hf:{LONG}/config.json")),
+    lambda: resolve(Ask(LONG)),
+    lambda: published.pages([Path(f"{LONG}.md")]),
+    lambda: query._files(Path(LONG)),
+    lambda: revisions.is_revision(LONG),
+    lambda: budgets.beside(f"{LONG}.py:Net", Path()),
+]
+
+
+@pytest.mark.parametrize("ask", NAMES)
+def test_names_longer_than_a_file_system_takes(ask: Callable[[], object]) -> None:
+    """Refused as any name that is none, or left to whoever reads it; never the system's error."""
+    with suppress(RooflineError):
+        ask()
+
+
+def test_what_the_system_says_of_a_long_name_is_an_error_of_the_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert terminal.guard(lambda: len(os.listdir(LONG))) == 2
+    assert capsys.readouterr().err.startswith("roofline: error: no file can have a name so long: xxxx")
+
+
+@pytest.mark.parametrize(
+    "text", ['model = "a\\n::error::b.pt2"', 'model = "a\\u001b[2Jb"', 'device = "a\\u0000.toml"', '"a\\tb" = 1']
+)
+def test_a_budget_names_nothing_that_a_log_or_terminal_obeys(tmp_path: Path, text: str) -> None:
+    """A line of its own that begins with `::error::` is an annotation where GitHub shows the log."""
+    path = tmp_path / "roofline.toml"
+    path.write_text(f'[[budget]]\nname = "n"\n{text}\nmax_params = "1 M"\n')
+    with pytest.raises(BudgetFileError, match="a line end or another control character in '"):
+        budgets.load_budgets(path)
 
 
 @pytest.mark.parametrize("name", ["net.onnx", "net.pt2", "net.py", "model.safetensors", "model.pt"])

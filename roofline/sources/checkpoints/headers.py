@@ -41,7 +41,9 @@ def read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return _gguf(file) if path.suffix.lower() == ".gguf" else _safetensors(file)
-    except (ValueError, LookupError, TypeError, AttributeError, struct.error, RecursionError, OverflowError) as error:
+    except (LookupError, TypeError, AttributeError, struct.error, RecursionError, OverflowError) as error:
+        raise SourceError(f"{path} is not a whole {path.suffix[1:]} file: its header is not as the format has it") from error
+    except ValueError as error:
         raise SourceError(f"{path} is not a whole {path.suffix[1:]} file: {' '.join(str(error).split())[:200]}") from error
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
@@ -93,6 +95,8 @@ def _safetensors(file: BinaryIO) -> str:
         numbers = _numel(entry["shape"])
         nbytes = numbers * _BITS[entry["dtype"]] // 8
         begin, end = entry["data_offsets"]
+        if not (type(begin) is type(end) is int and 0 <= begin <= end):
+            raise ValueError(f"{name[:80]!r} lies at no place of a file")
         if end - begin != nbytes:
             raise ValueError(f"{name[:80]!r} is {nbytes:,} bytes by its shape and {end - begin:,} by its place")
         tensors.append((entry["dtype"], numbers, nbytes))
