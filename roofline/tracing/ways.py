@@ -55,11 +55,16 @@ class NeedsValues(Stopped):
     """The pass depends on the values of tensors, which meta tensors do not have: trace it with `real=True`."""
 
 
-# Torch's words, which are about its own inside, and what they mean to whoever wrote the model.
-_INSIDE = (
+# Torch's words, which are about its own inside, and what they mean to whoever wrote the model: of values, and of all else.
+_OF_VALUES = (
     (r"torch\.(\w+)\(\) raises unimplemented", "{}(): how much it finds depends on values"),
+    (r"::(\w+) .*You're trying to run this operator with meta Tensors", "{}(): how much it finds depends on values"),
     (r"(repeat_interleave) a meta tensor without output_size", "{}(): how long its result is depends on values"),
     (r"Cannot copy out of meta tensor", "it asked for the values of a tensor, as tolist(), numpy() or a copy to the CPU do"),
+    (r"Tensor\.(\w+)\(\) cannot be called on meta", "it asked for the value of a tensor ({}(), or a condition on it)"),
+)
+_INSIDE = (
+    *_OF_VALUES,
     (
         r"(Found no NVIDIA driver|not compiled with CUDA enabled)",
         "it asks for a CUDA device, and there is none here ({}): let it take the device that its tensors are on",
@@ -69,7 +74,6 @@ _INSIDE = (
         "it is TorchScript that torch.jit.optimize_for_inference packed for the CPU that it ran on ({}): give it as it was "
         "before that; torch.jit.freeze does no harm",
     ),
-    (r"Tensor\.(\w+)\(\) cannot be called on meta", "it asked for the value of a tensor ({}(), or a condition on it)"),
 )
 
 
@@ -80,10 +84,19 @@ def said(error: BaseException, operator: str = "") -> str:
     if operator and failures.wordless(words):
         words = operator
         error = RuntimeError(operator.partition(": ")[2])
-    for pattern, ours in _INSIDE:
+    return _meaning(words, _INSIDE) or failures.said(error)
+
+
+def of_values(error: BaseException) -> str:
+    """The same where they are about values that a tensor does not have, nothing for others."""
+    return _meaning(failures.text(error), _OF_VALUES)
+
+
+def _meaning(words: str, table: tuple[tuple[str, str], ...]) -> str:
+    for pattern, ours in table:
         if found := re.search(pattern, words):
             return ours.format(*found.groups())
-    return failures.said(error)
+    return ""
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
 import sys
 import time
 import warnings
@@ -351,3 +352,51 @@ def test_damage(archive: Path, tmp_path: Path, way: str) -> None:
             rewritten(archive, path, lambda n, d: damaged(d, r) if n.endswith("models/model.json") else d)
 
     assert damage(path, write) > 30
+
+
+class Kept(nn.Module):
+    """Boxes of a detector's, as many as do not overlap."""
+
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return boxes[torch.ops.torchvision.nms(boxes, scores, 0.5)] * 2
+
+
+class Pooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 4, 5)
+
+    def forward(self, x: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.ops.torchvision.roi_align(x, boxes, 1.0, 2, 2, 2, False).flatten(1))
+
+
+class Found(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[x > 0.5] * 2
+
+
+def exported(net: nn.Module, path: Path, *args: torch.Tensor) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(net, args), path)
+    return str(path)
+
+
+def test_operators_of_torchvision_are_known_to_who_did_not_import_it(tmp_path: Path) -> None:
+    """7 boxes: 7 x 5 x 12 MACs of the head; in a process that has torch alone."""
+    pytest.importorskip("torchvision")
+    model = exported(Pooled(), tmp_path / "pooled.pt2", torch.rand(1, 3, 8, 8), torch.rand(7, 5))
+    code = f"import roofline; print(roofline.analyze({model!r}, device='t4', cache=False).totals.macs)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{7 * 5 * 12}\n", done.stderr
+
+
+def test_what_depends_on_values_is_said_in_our_words(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    found = exported(Found(), tmp_path / "found.pt2", torch.rand(3, 4))
+    kept = exported(Kept(), tmp_path / "kept.pt2", torch.rand(6, 4), torch.rand(6))
+    for model, words in ((found, r"index.Tensor: nonzero\(\)"), (kept, r"nms.default: nms\(\)")):
+        with pytest.raises(
+            SourceError, match=f"{words}: how much it finds depends on values, which a file does not hold\nname the"
+        ):
+            traced(model)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from roofline import compat
 from roofline.errors import SourceError
 
 # Namespaces of operators that only compute: torch's own, those that quantized programs are exported with, torchvision's.
@@ -133,6 +134,8 @@ def operator_of(target: str, where: str) -> Any:
         )
     if match and (match[2] in REFUSED or match[2].startswith(("_test", "inductor_"))):
         raise SourceError(f"{refused}: it does more than compute, and a file never runs code")
+    if match and match[1] == "torchvision":
+        compat.load("torchvision", f"{where}: {target}")  # it registers them when it is imported
     packet = getattr(getattr(torch.ops, match[1]), match[2], None) if match else None
     name = (match[3] or "default") if match else ""
     # a namespace and a packet have methods of their own, and TorchScript's operators are no kernels

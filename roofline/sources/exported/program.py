@@ -20,6 +20,7 @@ from torch import nn
 
 from roofline.errors import RooflineError, SourceError, UsageError
 from roofline.sources.exported import operators
+from roofline.tracing import ways
 
 # Major version of the graph's schema that is understood (torch 2.6 to 2.15 and on).
 SCHEMA = 8
@@ -173,6 +174,10 @@ class Program(nn.Module):
             try:
                 result = operators.call(target, args, kwargs, device, self._where)
             except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError, AttributeError) as error:
+                if meant := ways.of_values(error):
+                    raise SourceError(
+                        f"{self._where}: {target}: {meant}, which a file does not hold\nname the model's Python source instead"
+                    ) from error
                 raise SourceError(f"{self._where}: {target} cannot be called as the graph says: {_line(error)}") from error
         if len(outputs) == 1 and "as_tensors" not in outputs[0]:
             result = [result]
