@@ -18,7 +18,7 @@ from roofline.isolation import failures
 from roofline.isolation.ground import FLOOR
 from roofline.records import InputInfo, ModelInfo, Storage, Trace, identity
 from roofline.request import NO_IMAGES, NO_LOOP
-from roofline.tracing import built, lazy, lists, looks, packing, regions, subclasses, threads, unfinished
+from roofline.tracing import built, lazy, looks, packing, regions, subclasses, threads, unfinished
 from roofline.tracing.as_found import AsFound, interpreted, set_mode
 from roofline.tracing.functions import Function
 from roofline.tracing.given import Call, kept
@@ -141,8 +141,6 @@ def trace(  # long: one context inside the other, and what was recorded in them
         stack.enter_context(_uncompiled())
         stack.enter_context(regions.honoured(recorder, way.real))
         stack.enter_context(subclasses.made(recorder))
-        if not way.real:
-            stack.enter_context(lists.as_tensors())
         asked = stack.enter_context(surroundings(way, device_kind == "gpu"))
         if compat.functions_imported():
             from roofline.tracing import higher  # for the models that may use it

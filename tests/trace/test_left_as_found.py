@@ -422,3 +422,15 @@ def test_layers_that_a_model_makes_as_it_runs_are_named() -> None:
     found = analyze(model, args=[x], device="t4")
     assert (found.totals.macs, found.model.params) == (2 * 32, 40)
     assert not any("made as it ran" in n for n in found.notes)
+
+
+def test_tensors_of_tensors_are_made_in_a_pass_and_after_it() -> None:
+    """A tensor with a length of Python's own making would be taken for a sequence, here and for the rest of the process."""
+    lin = nn.Linear(4, 4)
+
+    def first(x: torch.Tensor, n: torch.Tensor) -> Any:
+        return lin(x[: int(torch.tensor([n.max(), n.min()]).max())])
+
+    found = analyze(first, args=[torch.rand(5, 4), torch.tensor([3, 2])], device="t4")
+    assert found.totals.macs == 3 * 4 * 4
+    assert torch.tensor([torch.tensor(1), torch.tensor(2)]).tolist() == [1, 2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -211,21 +210,9 @@ POSITIONS = {
     "a class": lambda m, x: torch.nn.functional.cross_entropy(m.lin(x), torch.tensor([0, 16])),
     "take": lambda m, x: m.lin(x.take(torch.full((2, 8), 16))),
     "put": lambda m, x: m.lin(x.put(torch.tensor([16]), torch.ones(1))),
-    "a list": lambda m, x: m.lin(x)[:, [16]],
-    "a list of rows": lambda m, x: m.lin(x[[0, -3]]),
-    "lists side by side": lambda m, x: m.lin(x)[[0, 1], [3, 16]],
-    "a list in a tuple": lambda m, x: m.lin(x)[..., (0, 16)],
-    "a range": lambda m, x: m.lin(x)[:, range(17)],
-    "an array": lambda m, x: m.lin(x)[:, np.array([[3], [16]])],
-    "written by a list": lambda m, x: written(m.lin(x), [2]),
     "several classes": lambda m, x: F.multilabel_margin_loss(m.lin(x), torch.full((2, 16), 16)),
     "unpooled": lambda m, x: F.max_unpool1d(m.lin(x)[None], torch.full((1, 2, 16), 32), 2),
 }
-
-
-def written(x: Tensor, rows: list[int]) -> Tensor:
-    x[rows] = 0.0
-    return x
 
 
 @pytest.mark.parametrize("name", POSITIONS)
@@ -248,7 +235,6 @@ def test_indices_of_a_model_in_range_are_left_alone() -> None:
         seen = m.table(torch.arange(5)).sum() + m.table(many[:5]).sum() + m.table(changed).sum()
         ends = x.gather(1, torch.full((2, 1), 7)).sum() + x.take(torch.tensor([-16, 15])).sum()
         left_out = F.cross_entropy(x, torch.tensor([0, 255]), ignore_index=255)
-        ends += x[[-2, 1], [7, -8]].sum() + x[..., range(8)].sum() + x[:, np.arange(8)].sum() + x[[]].sum()
         ends += F.multilabel_margin_loss(x, torch.tensor([[7, -1] * 4] * 2))
         ends += F.max_unpool1d(x[None], torch.full((1, 2, 8), 15), 2).sum()
         return m.lin(x[torch.tensor([-2])]) + seen + ends + left_out
@@ -256,19 +242,6 @@ def test_indices_of_a_model_in_range_are_left_alone() -> None:
     module = Of(forward)
     module(torch.rand(2, 8))
     assert roofline.analyze(module, inputs=("2,8",), device="t4", cache=False).totals.macs == 8 * 16
-
-
-def test_a_mask_that_is_written_as_a_list_needs_no_real_run() -> None:
-    """3 of 5 rows of 8 -> 16, and torch's own words where a list fits nothing."""
-    lin = nn.Linear(8, 16)
-    picked = roofline.analyze(
-        lambda x: lin(x[[True, False, True, True, False]]), args=(torch.rand(5, 8),), device="t4", cache=False
-    )
-    assert picked.totals.macs == 3 * 8 * 16
-    assert not any("real tensors" in note for note in picked.notes)
-    with pytest.raises(ModelError, match=r"too many indices|expected sequence|could not be broadcast"):
-        roofline.analyze(lambda x: lin(x[[0], [1], [2]]), args=(torch.rand(5, 8),), device="t4", cache=False)
-    assert "__getitem__" not in vars(torch.Tensor)
 
 
 def test_a_buffer_of_positions_past_the_table_is_found() -> None:
