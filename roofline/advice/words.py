@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from roofline.classes import title
+
 # A word as sentences have it (in the plural too), and what it means; the page finds them in the same way.
 WORDS: dict[str, str] = {
     "FLOP": "a floating-point operation, such as an addition or a multiplication",
@@ -17,10 +19,10 @@ WORDS: dict[str, str] = {
     "L2": "memory on the chip, small and faster than DRAM",
     "L3": "memory on the chip, small and faster than DRAM",
     "SLC": "memory on the chip, small and faster than DRAM",
-    "depthwise convolution": "one in which each channel has a filter of its own, little arithmetic for each byte",
-    "grouped convolution": "one of groups of channels, each apart from the others",
-    "element-wise kernel": "one that works on each element by itself, such as an addition or an activation",
-    "normalisation": "a batch norm, a layer norm or the like",
+    title("depthwise_conv"): "one in which each channel has a filter of its own, little arithmetic for each byte",
+    title("grouped_conv"): "one of groups of channels, each apart from the others",
+    f"{title('pointwise')} kernel": "one that works on each element by itself, such as an addition or an activation",
+    title("norm"): "a batch norm, a layer norm or the like",
     "gather": "a look-up by an index, such as that of an embedding",
     "Winograd": "a way to do 3 x 3 convolutions with fewer multiplications",
     "CUDA graph": "all kernels of a pass, recorded once and then issued as one",
