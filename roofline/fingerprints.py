@@ -51,7 +51,6 @@ def device_digest(device: Device) -> str:
 
 @lru_cache(maxsize=256)
 def _digest_of(encoded: bytes) -> str:
-
     def numbers(value: Any, path: str) -> Iterator[str]:
         if isinstance(value, dict):
             for key, inner in sorted(value.items()):

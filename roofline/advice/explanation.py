@@ -78,7 +78,7 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
     names = [device.name for device in devices]
     advice = {device.name: _advice(asker, device) for device in devices}
     book = asker.book
-    e = replace(
+    return _worded(
         _plain(book, names, asker.options, sentences.why(book, names)),
         savings={name: advice[name].savings for name in names},
         together={name: both for name in names if (both := advice[name].together)},
@@ -88,7 +88,6 @@ def explain(asker: Asker, devices: Sequence[Device]) -> Explanation:
         batches=[said for name in names for said in beyond.batches(book, name, _sweep(asker, name))],
         unknown=beyond.unknown(book, names, [what for name in names for what in advice[name].advised]),
     )
-    return replace(e, words=words.among(_texts(e)))
 
 
 def told(analyses: Sequence[Analysis]) -> Explanation:
@@ -98,7 +97,12 @@ def told(analyses: Sequence[Analysis]) -> Explanation:
     book.runs = {a.device.name: a for a in analyses}
     names = list(book.runs)
     ran = all(a.kernels and a.totals.time_s > 0 for a in analyses)
-    e = _plain(book, names, {name: {} for name in names}, sentences.why(book, names) if ran else [])
+    return _worded(_plain(book, names, {name: {} for name in names}, sentences.why(book, names) if ran else []))
+
+
+def _worded(plain: Explanation, **more: Any) -> Explanation:
+    """With what else it says, and what the words of all of it mean."""
+    e = replace(plain, **more)
     return replace(e, words=words.among(_texts(e)))
 
 

@@ -71,8 +71,7 @@ def _beside(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
         copies = copies + _padded(f, simt, c, machine, xp)
     if klass == "conv":
         odd = plain & (f.shape.p * f.shape.q * size % LOAD > 0)
-        aligned = xp.where(f.shape.p * f.shape.q % 2 > 0, size, xp.minimum(2 * size, 8))
-        slower = 2 * f.macs / narrow_rate(aligned, f.bits, c, machine, xp)
+        slower = _piecemeal(f.shape.p * f.shape.q % 2 > 0, f, c, machine, xp)
         copies = xp.where(odd, xp.minimum(copies, slower), copies) + _uneven(f, simt, c, machine, xp)
     return copies + biases
 
@@ -91,9 +90,15 @@ def _uneven(f: Features, simt: Value, c: Gpu, machine: Machine, xp: Any) -> Valu
     padded = xp.where(inner, f.read, 0.0) + xp.where(outer, f.write, 0.0) + back
     padded = xp.where(uneven, padded, 0.0)
     copies = _apart(padded / size, 2.0 * padded, 1.0 * inner + 1.0 * outer, c, machine, xp)
-    odd = xp.where((inner & (shape.c % 2 > 0)) | (outer & (shape.o % 2 > 0)), size, xp.minimum(2 * size, 8))
-    slower = 2 * f.macs / narrow_rate(odd, f.bits, c, machine, xp)
+    slower = _piecemeal((inner & (shape.c % 2 > 0)) | (outer & (shape.o % 2 > 0)), f, c, machine, xp)
     return xp.where(uneven, xp.minimum(copies, slower), 0.0)
+
+
+def _piecemeal(odd: Value, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of a product whose rows are loaded piece by piece: an element where their lengths are odd, else two, at most 8
+    bytes."""
+    size = f.bits / 8
+    return 2 * f.macs / narrow_rate(xp.where(odd, size, xp.minimum(2 * size, 8)), f.bits, c, machine, xp)
 
 
 def _padded(f: Features, simt: Value, c: Gpu, machine: Machine, xp: Any) -> Value:

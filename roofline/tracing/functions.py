@@ -6,7 +6,6 @@ import dis
 import functools
 import types
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -70,7 +69,7 @@ def _content(cell: types.CellType) -> Any:
         return cell
 
 
-@cache
+@functools.cache
 def _globals(code: types.CodeType) -> tuple[str, ...]:
     """Global names that code reads or binds, and the functions within it: `co_names` has those of attributes too."""
     found = dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname in _NAMED)
@@ -80,7 +79,7 @@ def _globals(code: types.CodeType) -> tuple[str, ...]:
     return tuple(found)
 
 
-@cache
+@functools.cache
 def _names(code: types.CodeType) -> frozenset[str]:
     """All names of the code and the functions within it, those of attributes among them."""
     return frozenset(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, types.CodeType)))

@@ -349,8 +349,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             gc.collect()
         flat = [result] if isinstance(result, torch.Tensor) else list(tensors_in(result))
         if odd := [t for t in flat if t.layout != torch.strided or t.is_nested]:
-            self.words = f"UsageError: {subclasses.untraced(info.name, odd[0])}"
-            raise UsageError(subclasses.untraced(info.name, odd[0]))
+            words = subclasses.untraced(info.name, odd[0])
+            self.words = f"UsageError: {words}"
+            raise UsageError(words)
         born, out_metas, ids, fresh, aliased = len(self.ops), [], [], bool(flat), bool(flat)
         by_cdata = {t.untyped_storage()._cdata: tag[1] for t, tag in zip(tensors, tags, strict=True)} if flat else {}
         for t in flat:

@@ -122,11 +122,11 @@ def asked(row: Row, how: Setting, target: Device, *, cache: bool = True) -> Aske
 
 def launched(t: Trace, asked: Asked) -> Sequence[Kernel]:
     """The kernels of a row's trace on its device."""
-    if not asked.frozen:
-        return kernels.build(t, asked.request.place.runtime, asked.device.kind)
-    with suppress(UsageError):  # a model without norms that can be folded
-        t = folding.folded(t)
-    return folding.frozen(kernels.build(t, asked.request.place.runtime, asked.device.kind))
+    if asked.frozen:
+        with suppress(UsageError):  # a model without norms that can be folded
+            t = folding.folded(t)
+    found = kernels.build(t, asked.request.place.runtime, asked.device.kind)
+    return folding.frozen(found) if asked.frozen else found
 
 
 def trace(row: Row, asked: Asked, store: Cache) -> Trace:
