@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class Names(NamedTuple):
+class Names(Struct, frozen=True):
     """A class as a table calls one kernel of it, and as a sentence begins with several."""
 
     title: str

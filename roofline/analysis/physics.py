@@ -8,7 +8,8 @@ and `--strict` fails.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from roofline.classes import PRODUCTS
 from roofline.devices.device import Device
@@ -20,7 +21,7 @@ TOLERANCE = 1.03
 _END = "the prediction is not to be trusted"
 
 
-class Fault(NamedTuple):
+class Fault(Struct, frozen=True):
     """A kernel above a roof: by how many times, infinity where it takes no time at all."""
 
     kernel: Kernel

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from roofline.cost import access
@@ -133,7 +133,7 @@ _PRODUCTS = frozenset({"aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm"})
 _INDEXED = frozenset({"aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d", "aten.adaptive_max_pool1d"})
 
 
-class _Cpu(NamedTuple):
+class _Cpu(Struct, frozen=True):
     """What the kernels of a convolution go by: threads, how many of them keep a buffer, floats of a block."""
 
     threads: int
@@ -174,7 +174,7 @@ def _attention(spec: OpSpec, buffers: int) -> int:
     return buffers * (rows * (columns + 2 + e) * wide + half) + kept
 
 
-class _Conv(NamedTuple):
+class _Conv(Struct, frozen=True):
     """A convolution: input, weight, result (or its gradient), and how the window moves."""
 
     x: TensorSpec
@@ -335,7 +335,7 @@ def _backward(call: _Conv, cpu: _Cpu, mask: Sequence[object]) -> int:
     if call.groups > 1 and len(x.shape) == 4 and _own(call, cpu):
         dy = replace(dy, stride=())  # group by group, each is copied anyway
     elif dy.stride and not _channels_last(dy) and _row_major(dy):  # an expanded gradient
-        return _backward(call._replace(y=replace(dy, stride=())), cpu, mask) + _row_major(dy)
+        return _backward(replace(call, y=replace(dy, stride=())), cpu, mask) + _row_major(dy)
     results = (x.nbytes if mask[0] else 0) + (w.nbytes if mask[1] else 0)
     if _own(call, cpu):
         each = call.windows(1 if call.transposed or call.dilated else x.shape[0])
@@ -351,7 +351,7 @@ def _backward(call: _Conv, cpu: _Cpu, mask: Sequence[object]) -> int:
     if _channels_last(x):
         return _clone(w) + 2 * w.nbytes
     if not call.plain_layout:
-        return _backward(call._replace(x=replace(x, stride=())), cpu, mask) + x.nbytes
+        return _backward(replace(call, x=replace(x, stride=())), cpu, mask) + x.nbytes
     gradient, weight, source = _blocked(dy, cpu.block, 1), _weight(w, call.groups, cpu.block), _blocked(x, cpu.block, 1)
     volume = len(x.shape) == 5
     narrow = call.groups > 1 and not call.depthwise and bool(w.shape[1] % 8)  # odd groups: row-major

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from roofline.timemodel.constants import Gpu
 from roofline.timemodel.features import Features
 from roofline.timemodel.formulas import Machine, once, streamed, up
@@ -25,7 +27,7 @@ from roofline.timemodel.sizes import (
 Tiles = tuple[tuple[int, int], ...]
 
 
-class Products(NamedTuple):
+class Products(Struct, frozen=True):
     """(rows, columns) of the fp32 kernels that the libraries have for vector units."""
 
     # cuBLAS for a single product, for a batch; cuDNN: implicit products, those of Winograd's transform
@@ -99,7 +101,8 @@ def _gemm(p: GemmSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value
         work = 2 * p.b * up(p.m, 64, xp) * up(p.n, 64, xp) * (up(p.k, 8, xp) + c.start_k)
         seconds = xp.where(narrow, xp.maximum(seconds, work / rate), seconds)
     if xp.any(simt):
-        alone, many = (_simt(p.m, p.n, p.k, p.b, tiles, c, peak, machine, xp) for tiles in _products(machine)[:2])
+        of = _products(machine)
+        alone, many = (_simt(p.m, p.n, p.k, p.b, tiles, c, peak, machine, xp) for tiles in (of.one, of.many))
         seconds = xp.where(simt, xp.where(p.b > 1, many, alone), seconds)
     # it streams the matrix past the vector units, which use each element once: nothing is padded
     vector = 2 * p.b * p.m * p.n * p.k / (vector_of(f, machine, xp) * c.gemv)

@@ -25,6 +25,8 @@ _WIDTHS = ("bits", "nbits", "num_bits", "w_bit", "w_bits", "wbits", "weight_bits
 _IN_A_WORD = (2, 4, 8, 16)
 # ... and how a tensor of words that is a weight is called
 _WEIGHTS = ("weight", "packed")
+# What holds a number, or a truth, in each element.
+_WIDE = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128, torch.bool})
 # What holds words or bytes of a weight; indices are int64.
 _WORDS = (torch.int32, torch.int16, torch.uint8, torch.int8)
 
@@ -37,8 +39,19 @@ def stands_for(m: nn.Module) -> dict[str, int]:
 
 def looked_at(m: nn.Module) -> tuple[dict[str, int], list[str]]:
     """What `stands_for` says, and the tensors of which nothing tells how many numbers an element holds."""
+    if not _may_be_packed(m):
+        return {}, []
     numbers = _numbers(m)
     return (_with_names(m, numbers), []) if numbers else _without_names(m)
+
+
+def _may_be_packed(m: nn.Module) -> bool:
+    """Whether a layer has any tensor but those of wide numbers and single ones: nearly none has, and is done with."""
+    for table in (m.__dict__.get("_parameters"), m.__dict__.get("_buffers")):
+        for t in table.values() if table else ():
+            if t is not None and t.dtype not in _WIDE and t.dim():
+                return True
+    return False
 
 
 def _with_names(m: nn.Module, numbers: int) -> dict[str, int]:
