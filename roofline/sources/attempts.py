@@ -31,7 +31,7 @@ REAL = "traced on real tensors"
 # Why it did, where another run may have other shapes.
 DATA = "shapes depend on data"
 TRACERS = "traced as torch.compile and torch.export do: parts that look at values are skipped, as the model has it"
-GRADIENTS = "it takes gradients as it runs: traced with autograd on, and what that keeps is in the peak memory"
+GRADIENTS = "it takes gradients as it runs, or hooks to them: traced with autograd on, and what it keeps is in the peak memory"
 HERE = "the accelerator that the model's code asks for is the host here: moves to it cost nothing"
 
 

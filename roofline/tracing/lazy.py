@@ -1,4 +1,4 @@
-"""Layers that learn their sizes from their first input: a copy of the module that has seen one."""
+"""Layers and parameters that learn their sizes from a first input: a copy of the module that has seen one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
 from roofline.errors import ModelError
 from roofline.isolation import failures
 from roofline.tracing.given import Call
-from roofline.tracing.ways import Stopped, Way
+from roofline.tracing.ways import Stopped, Way, said
 
 META = torch.device("meta")
 
@@ -22,9 +21,10 @@ class Unknown(Exception):
     """A layer has no sizes yet."""
 
 
-def is_unknown(m: nn.Module) -> bool:
-    """Whether a layer waits for its first input."""
-    return isinstance(m, LazyModuleMixin) and m.has_uninitialized_params()
+def noted(shapeless: list[str]) -> list[str]:
+    """A note on parameters and buffers, by their names, that such a call left as they were."""
+    names = ", ".join(shapeless[:5]) + (" ..." if len(shapeless) > 5 else "")
+    return [f"without a shape even after a first call, so not counted: {names}"] if names else []
 
 
 def woken(module: nn.Module, call: Call, way: Way) -> nn.Module:
@@ -40,7 +40,7 @@ def woken(module: nn.Module, call: Call, way: Way) -> nn.Module:
     except BaseException as error:
         if failures.interrupted(error):
             raise
-        words = f"{failures.said(error)}{failures.place(error)}"
+        words = f"{said(error)}{failures.place(error)}"
         kind = ModelError if way.real else Stopped
         raise kind(f"the model failed in its first call, which tells its lazy layers their sizes: {words}") from error
     for m, mode in zip(found.modules(), modes, strict=True):

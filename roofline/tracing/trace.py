@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from roofline import compat
 from roofline.dtypes import SETTINGS, TORCH
@@ -93,7 +94,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
         modules = Modules(module, recorder)
     except lazy.Unknown:
         module = lazy.woken(module, Call(module, args, kwargs or {}), way)
-        modules = Modules(module, recorder)
+        modules = Modules(module, recorder, woken=True)
     training = [getattr(m, "training", None) for _, m in modules.named]
     # what torch.jit.freeze made has no modes
     fixed: list[str] = [FROZEN] if None in training else []
@@ -132,6 +133,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             fixed += set_mode(module, bool(optimizer))
         if swap.unheard:
             fixed.append(HEARD)
+        fixed += lazy.noted(modules.shapeless)
         if optimizer:
             step = learning.Step(recorder, params, optimizer, isinstance(module, Function))
             step.prepare(modules.owners())
@@ -378,7 +380,7 @@ class _Swap:
             tables = [(weights, found[0]), (others, found[0] if identity(m) in modules.in_words else found[1])]
             for table, out in tables:
                 for key, t in table.items():
-                    if t is None or (table is others and t.layout != torch.strided):  # see `subclasses.left_out`
+                    if t is None or is_lazy(t) or (table is others and t.layout != torch.strided):  # see `subclasses.left_out`
                         continue
                     new = self.tensor(t)
                     if new is not t:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from roofline import compat
-from roofline.errors import ModelError, UsageError
+from roofline.errors import ModelError
 from roofline.isolation import failures
 from roofline.records import Layer, Op, TensorSpec, around, identity
 from roofline.tracing import lazy, packing
@@ -33,6 +34,11 @@ _NO_VALUE = (
     "data-dependent",
     "no fake impl or Meta kernel",
 )
+# Torch's words where autograd is off and the code asks for its work, or Python's of a `grad_fn` that is None then.
+_NO_AUTOGRAD = re.compile(
+    r"nference tensor|(not|n't) require grad|can't retain_grad"
+    r"|'NoneType' object has no attribute '(name|next_functions|register_(pre)?hook|metadata)'"
+)
 
 
 def table_of(m: nn.Module, name: str) -> dict[str, Any]:
@@ -45,7 +51,8 @@ def table_of(m: nn.Module, name: str) -> dict[str, Any]:
 class Modules:
     """The module tree: who is running, and what to say when it fails."""
 
-    def __init__(self, root: nn.Module, recorder: Recorder) -> None:
+    def __init__(self, root: nn.Module, recorder: Recorder, woken: bool = False) -> None:
+        """Raises lazy.Unknown where a parameter or buffer has no shape yet, unless the module had its first call."""
         self.recorder = recorder
         # each module once, and every path that leads to one: a shared module has several
         self.named: list[tuple[str, nn.Module]] = list(root.named_modules())
@@ -76,6 +83,10 @@ class Modules:
         }
         # own parameters, and those of them that require a gradient
         self.trainable = [0] * len(self.paths)
+        # names of parameters and buffers without a shape
+        self.shapeless = [f"{path}.{name}".lstrip(".") for path, m in self.named for name in _shapeless(m)]
+        if self.shapeless and not woken:
+            raise lazy.Unknown
         self.owned = self._own_params()
         self.parents = self._parents()
         self.held = _held(self.named)
@@ -83,15 +94,10 @@ class Modules:
     def _own_params(self) -> list[int]:
         seen: set[int] = set()
         owned = [0] * len(self.paths)
-        for path, m in self.named:
+        for _, m in self.named:
             own = 0
-            if lazy.is_unknown(m):
-                raise lazy.Unknown
-            for key, p in table_of(m, "_parameters").items():
-                if is_lazy(p):
-                    name = f"{path}.{key}" if path else key
-                    raise UsageError(f"the lazy parameter {name} has no shape yet; call the model once on an example first")
-                if p is not None and identity(p) not in seen:
+            for p in table_of(m, "_parameters").values():
+                if p is not None and not is_lazy(p) and identity(p) not in seen:
                     seen.add(identity(p))
                     own += 0 if identity(m) in self.in_words else elements(p)
                     self.trainable[self.index[identity(m)][0]] += p.numel() if p.requires_grad else 0
@@ -193,7 +199,7 @@ class Modules:
         from roofline.tracing import drawn  # a first trace that goes through need not wait for it
 
         stopped = (NeedsValues if any(w in words for w in _NO_VALUE) else Stopped)(line)
-        asked.gradients |= "nference tensor" in words or "does not require grad" in words
+        asked.gradients |= bool(_NO_AUTOGRAD.search(words))
         stopped.asked = asked
         stopped.made = sum(nbytes for nbytes, kind, _, _ in recorder.storages if kind == "activation")
         stores = [recorder.known[identity(t)][1].id for _, t in inputs]
@@ -247,6 +253,11 @@ def _shown(tensors: Iterable[torch.Tensor | TensorSpec]) -> str:
 def _held(named: Sequence[tuple[str, nn.Module]]) -> int:
     """Modules in modules, as they are now."""
     return sum(len(m.__dict__.get("_modules") or ()) for _, m in named)
+
+
+def _shapeless(m: nn.Module) -> list[str]:
+    tables = table_of(m, "_parameters"), table_of(m, "_buffers")
+    return [name for table in tables for name, t in table.items() if is_lazy(t)]
 
 
 def _kernel(m: nn.Module) -> tuple[int, ...]:

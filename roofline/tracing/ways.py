@@ -66,6 +66,11 @@ _OF_VALUES = (
 _INSIDE = (
     *_OF_VALUES,
     (
+        r"Attempted to use an uninitialized parameter",
+        "it computes with a parameter or buffer that has no shape yet (torch.nn.UninitializedParameter) and gives it none: "
+        "call materialize() on it before",
+    ),
+    (
         r"(Found no NVIDIA driver|not compiled with CUDA enabled)",
         "it asks for a CUDA device, and there is none here ({}): let it take the device that its tensors are on",
     ),

@@ -75,6 +75,25 @@ def of_the_callers(net: nn.Module, x: Tensor) -> Any:
     return torch.autograd.grad(net(x).sum(), x)[0]
 
 
+def heard(net: nn.Module, x: Tensor) -> Any:
+    """Grad-CAM: a function that a later backward would call."""
+    y = net(x)
+    y.register_hook(lambda g: g @ g.T)
+    return y
+
+
+def held(net: nn.Module, x: Tensor) -> Any:
+    y = net(x)
+    y.retain_grad()
+    return y
+
+
+def followed(net: nn.Module, x: Tensor) -> Any:
+    y = net(x)
+    y.grad_fn.register_hook(lambda *g: None)  # type: ignore[union-attr]  # of a pass without autograd it is None
+    return y
+
+
 # a gradient of the input costs what the pass does, one of the weights too; of the second, the products beside those of a pass
 # are the gradient's own (two), and the first layer's for the input
 CASES = [
@@ -84,6 +103,9 @@ CASES = [
     (curvature, 2 * PASS),
     (careful, 2 * PASS),
     (of_the_callers, 2 * PASS),
+    (heard, PASS),
+    (held, PASS),
+    (followed, PASS),
 ]
 
 

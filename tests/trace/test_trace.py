@@ -389,14 +389,54 @@ def test_who_gets_no_tensors_fails_without_shapes() -> None:
         roofline.analyze(forward, args=(3,), device="t4")
 
 
-def test_a_lazy_parameter_of_no_lazy_layer_is_refused_with_the_way_out() -> None:
+def test_a_parameter_without_a_shape_gets_it_from_a_first_call_and_loses_it_again() -> None:
+    class Late(nn.Module):
+        def __init__(self, buffer: bool) -> None:
+            super().__init__()
+            if buffer:
+                self.register_buffer("weight", nn.UninitializedBuffer())
+            else:
+                self.weight = nn.UninitializedParameter()
+
+        def forward(self, x: Tensor) -> Tensor:
+            if nn.parameter.is_lazy(self.weight):
+                self.weight.materialize((5, x.shape[-1]))
+            return F.linear(x, self.weight)
+
+    for buffer in (False, True):
+        net = Late(buffer)
+        found = roofline.analyze(net, args=(torch.empty(3, 4),), device="t4", cache=False)
+        assert found.totals.macs == 3 * 4 * 5
+        assert (found.model.params, found.model.buffers) == ((0, 20) if buffer else (20, 0))
+        assert nn.parameter.is_lazy(net.weight)
+
+
+def test_what_a_first_call_leaves_without_a_shape_is_named_and_not_counted() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.LazyLinear(5), nn.LazyLinear(6)
+            self.extra = nn.UninitializedParameter()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    found = roofline.analyze(Two(), args=(torch.rand(3, 4),), device="t4", cache=False)
+    assert (found.totals.macs, found.model.params) == (3 * 4 * 5, 4 * 5 + 5)
+    assert "without a shape even after a first call, so not counted: extra, idle.weight, idle.bias" in found.notes
+
+
+def test_a_parameter_that_never_gets_a_shape_is_refused_with_the_way_out() -> None:
     class Bare(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.weight = nn.UninitializedParameter()
 
-    with pytest.raises(UsageError, match="call the model once on an example first"):
-        trace(Bare(), (torch.empty(3, 4),))
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(x, self.weight)
+
+    with pytest.raises(ModelError, match=r"has no shape yet .* call materialize\(\) on it before"):
+        roofline.analyze(Bare(), args=(torch.empty(3, 4),), device="t4", cache=False)
 
 
 def test_parameters_held_in_a_list_as_well_stay_parameters() -> None:
