@@ -23,6 +23,11 @@ def _short(line: str) -> str:
     return line if len(line) <= LINE else f"{line[: LINE - 300]} [...] {line[-250:]}"
 
 
+def safe(name: str) -> str:
+    """A name cannot move the cursor, colour the terminal or break the line."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
 class UsageError(RooflineError):
     """A flag, an argument, a shape or a path that cannot be used."""
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from roofline import compat
-from roofline.errors import RooflineError
+from roofline.errors import RooflineError, safe
 from roofline.isolation import failures
 
 # Python's audit events that mean the network -> where its address, or the name of a host, stands among their arguments
@@ -58,7 +58,7 @@ def _heard(event: str, arguments: tuple[Any, ...]) -> None:
         return  # connected before
     where = address[0] if isinstance(address, tuple) and address else address
     host = where.decode("ascii", "replace") if isinstance(where, bytes) else str(where or "another machine")
-    host = "".join(c if c.isprintable() else "?" for c in host)[:100]
+    host = safe(host)[:100]
     if host not in _state.asked:
         _state.asked.append(host)
     if _state.hub is None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from roofline import units
 from roofline.analysis.limits import raised, summary, words
 from roofline.analysis.metrics import BY_NAME, percent, text
-from roofline.views.listing import PLAIN, Painter, columns, safe
+from roofline.errors import safe
+from roofline.views.listing import PLAIN, Painter, columns
 
 if TYPE_CHECKING:
     from roofline.analysis.changes import LayerChange

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from roofline import units
-from roofline.views.listing import PLAIN, Painter, columns, safe
+from roofline.errors import safe
+from roofline.views.listing import PLAIN, Painter, columns
 
 if TYPE_CHECKING:
     from roofline.validation.crosscheck import Crosscheck, Published, Row

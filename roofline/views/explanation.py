@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from roofline.advice.terms import keeps
 from roofline.advice.words import Glossary
+from roofline.errors import safe
 from roofline.records import Analysis, KernelRow
 from roofline.records.explanation import Evidence, Explanation, Part, Saving, Sentence
 from roofline.units import percent, seconds
-from roofline.views.listing import PLAIN, Painter, columns, safe
+from roofline.views.listing import PLAIN, Painter, columns
 
 WIDTH = 80
 # Kernels that are shown as evidence of one sentence.

@@ -11,10 +11,10 @@ import msgspec
 
 from roofline.analysis.limits import Finding, Verdict, exit_code, raised, summary, words
 from roofline.analysis.metrics import BY_NAME, text
+from roofline.errors import safe
 from roofline.gate import mark
 from roofline.views import files, reports
 from roofline.views.checked import notes
-from roofline.views.listing import safe
 from roofline.views.text import to_json
 
 

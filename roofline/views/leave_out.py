@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from roofline import units
-from roofline.views.listing import columns, safe
+from roofline.errors import safe
+from roofline.views.listing import columns
 
 if TYPE_CHECKING:
     from roofline.validation.leave_out import LeftOut, Report

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from roofline import units
 from roofline.devices.device import Declared, numbers
+from roofline.errors import safe
 
 if TYPE_CHECKING:
     from roofline.bench.calibration import Calibration
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from roofline.validation.known import Fitted
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
-
-
-def safe(name: str) -> str:
-    """A name cannot move the cursor, colour the terminal or break the line."""
-    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 class Painter:

@@ -6,9 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 
+from roofline.errors import safe
 from roofline.records import Analysis
 from roofline.units import percent, seconds, si
-from roofline.views.listing import safe
 from roofline.views.points import Frame, bubbles, frame, silent, time_of
 from roofline.views.style import class_style, kept, roofs, slopes
 

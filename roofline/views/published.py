@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from roofline.errors import safe
 from roofline.gate.published import Checked, exit_code
 from roofline.views import reports
 from roofline.views.checked import annotation
 from roofline.views.gate import cell
-from roofline.views.listing import PLAIN, Painter, safe
+from roofline.views.listing import PLAIN, Painter
 from roofline.views.text import to_json
 
 

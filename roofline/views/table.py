@@ -17,6 +17,7 @@ from rich.text import Text
 
 from roofline.advice import brief
 from roofline.analysis.explain import facts, totals
+from roofline.errors import safe
 from roofline.records import Analysis, KernelRow, OpRow, above
 from roofline.units import percent, seconds
 from roofline.views.columns import (
@@ -62,7 +63,7 @@ _KEPT = (FLOPS, TRAFFIC)
 _EXTRA: dict[By, tuple[Column, ...]] = {
     "layer": (OUTPUT, KERNEL, PARAMS, MEMORY),
     "op": (CLASS._replace(text=lambda klass: class_style(klass).title, need=104, words=False), KERNELS),
-    "kernel": (OP._replace(text=lambda op: _safe(op), words=False), SHAPE),
+    "kernel": (OP._replace(text=safe, words=False), SHAPE),
 }
 # where the model was run: predicted and measured side by side, and their ratio
 _BESIDE = (
@@ -133,13 +134,13 @@ def _render(
 
 def heading(analysis: Analysis, console: Console, glyphs: Glyphs = _UNICODE) -> None:
     """Title, verdict and totals."""
-    title = Text(_safe(analysis.model.name), style="bold", overflow="fold")
-    title.append(f" on {_safe(analysis.device.title or analysis.device.name)}")
+    title = Text(safe(analysis.model.name), style="bold", overflow="fold")
+    title.append(f" on {safe(analysis.device.title or analysis.device.name)}")
     console.print(title)
     console.print(Text(f" {glyphs.dot} ".join(facts(analysis)), style="dim"))
     console.print()
     for sentence in brief.said(analysis):
-        console.print(Text(_safe(sentence)), soft_wrap=False)
+        console.print(Text(safe(sentence)), soft_wrap=False)
     console.print()
     _totals(analysis, console)
     _bounds(analysis, console, glyphs)
@@ -173,14 +174,9 @@ def footer(analysis: Analysis, console: Console) -> None:
     """What the reader must know to trust the numbers."""
     for u in analysis.coverage.unknown_ops:
         layers = ", ".join(u.layers[:2]) + (" ..." if len(u.layers) > 2 else "")
-        console.print(Text(_safe(f"FLOPs unknown: {u.op} x{u.count} in {layers}"), style="yellow"))
+        console.print(Text(safe(f"FLOPs unknown: {u.op} x{u.count} in {layers}"), style="yellow"))
     for note in [*analysis.notes, *analysis.device.notes]:
-        console.print(Text(_safe(f"note: {note}"), style="dim"))
-
-
-def _safe(text: str) -> str:
-    """A name cannot move the cursor or break the line."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+        console.print(Text(safe(f"note: {note}"), style="dim"))
 
 
 def _totals(analysis: Analysis, console: Console) -> None:
@@ -265,7 +261,7 @@ def _chosen(
 ) -> tuple[Table, str]:
     """The same with the columns that were asked for, all of them: wider than the console where it must be."""
     labelled, hidden = _rows(analysis, console, glyphs, by, depth, top)
-    cells = [[_safe(column.cell(row, analysis)) for column in columns] for _, row in labelled]
+    cells = [[safe(column.cell(row, analysis)) for column in columns] for _, row in labelled]
     widest = [max(len(c.title), *(len(line[i]) for line in cells)) + 1 for i, c in enumerate(columns)]
     table = _headed(by, columns, max(console.width, _NAME + sum(widest)))
     for (name, _), line in zip(labelled, cells, strict=True):
@@ -304,12 +300,12 @@ def _rows(
 
 def _op_name(r: OpRow, ambiguous: bool) -> Text:
     """The operator, and its class where another row has the same operator and no column tells them apart."""
-    name = Text(_safe(r.op))
+    name = Text(safe(r.op))
     return name.append(f" {r.klass}", style="dim") if ambiguous else name
 
 
 def _kernel_name(r: KernelRow, known: bool) -> Text:
-    return Text(_safe(r.layer or "(root)") + ("" if known else " ?"))
+    return Text(safe(r.layer or "(root)") + ("" if known else " ?"))
 
 
 def _more(hidden: int, what: str) -> str:
@@ -344,8 +340,8 @@ def _layer_rows(
     labels = _tree([r.path for r in kept], glyphs)
     rows: list[tuple[Text, Row]] = []
     for r, (guide, name) in zip(kept, labels, strict=True):
-        label = Text().append(guide, style="dim").append(_safe(name or analysis.model.name), style="" if r.path else "bold")
-        rows.append((label.append(f" {_safe(r.type)}", style="dim") if r.type else label, r))
+        label = Text().append(guide, style="dim").append(safe(name or analysis.model.name), style="" if r.path else "bold")
+        rows.append((label.append(f" {safe(r.type)}", style="dim") if r.type else label, r))
     return rows, _more(len(ran) - len(kept), "layers") + (
         f"{' and ' if len(ran) > len(kept) else ''}{len(analysis.layers) - len(deep):,} deeper layers not shown"
         if len(deep) < len(analysis.layers)

@@ -12,6 +12,7 @@ import msgspec
 
 from roofline.advice import brief
 from roofline.analysis.explain import ceilings, totals
+from roofline.errors import safe
 from roofline.records import BOUNDS, Analysis, KernelRow, LayerRow, OpRow
 from roofline.units import count, percent, seconds, si
 from roofline.views.columns import NAMES, By, Column, Row
@@ -187,4 +188,4 @@ def _code(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return safe(" ".join(text.split()))
