@@ -96,7 +96,7 @@ def measure(
             fold(module, folding.pairs(pipeline.with_trace(found, unfolded)[0]))
         timed = run(
             module,
-            build.inputs(found),
+            build.inputs(found, module),
             trace,
             target,
             request.what.dtype,

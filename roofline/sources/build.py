@@ -22,13 +22,14 @@ from roofline.isolation import failures
 from roofline.isolation.accelerator import answers, missed
 from roofline.isolation.ground import FLOOR
 from roofline.records import identity
-from roofline.sources.calls import Example, made_by
+from roofline.sources.calls import Example, made_by, takes_nothing
 from roofline.sources.calls import call_with as call_with
 from roofline.sources.calls import remarks as remarks
 from roofline.sources.inputs import ASSUMED
 from roofline.sources.unfilled import META, OnMeta, Unfilled, layers
 from roofline.tracing import looks
 from roofline.tracing.arguments import is_quantized as is_quantized
+from roofline.tracing.as_found import set_mode
 from roofline.tracing.here import Here
 from roofline.tracing.ways import said
 
@@ -89,7 +90,7 @@ class Builder:
         if isinstance(self.make, nn.Module):
             if self.source.args:
                 raise UsageError(f"{self.source.name} is a finished module: --set cannot change it")
-            return self.make.eval()
+            return _evaluated(self.make)
         _check_arguments(self.make, self.source)
         if not real:
             return _built(self.make, self.source, ((META, False), (None, True), (None, None)))
@@ -125,7 +126,7 @@ def _built(make: Callable[..., Any], source: Source, ways: Sequence[tuple[torch.
             where = failures.shown(source.where)
             raise SourceError(f"{where}:{source.attribute} gave a {type(module).__name__}, not an nn.Module")
         _check_whole(module, source)
-        return module.eval()
+        return _evaluated(module)
     assert first is not None
     unexpected = re.search(r"unexpected keyword argument '(\w+)'", failures.text(first))
     if unexpected and unexpected[1] in source.args:
@@ -190,6 +191,11 @@ def _check_whole(module: nn.Module, source: Source) -> None:
     visit("", module)
 
 
+def _evaluated(module: nn.Module) -> nn.Module:
+    set_mode(module, False)
+    return module
+
+
 def _construct(make: Callable[..., Any], args: dict[str, Any], device: torch.device | None, hybrid: bool | None) -> Any:
     """What `make` gives; where it asks for an accelerator that is not here, the host stands for that."""
     with compat.asked(traced=False, idle={}) as asked, looks.presence(missed):
@@ -245,9 +251,12 @@ def _meant(name: str, names: Iterable[str], lead: str = "") -> str:
 # ------------------------------------------------------------------------------------------------ inputs
 
 
-def inputs(source: Source) -> Sequence[Input] | Example:
-    """What the model is called with: as resolved, or the kind's own, sized as asked; what the example() beside it gives, where
-    nobody said anything."""
+def inputs(source: Source, module: nn.Module | None = None) -> Sequence[Input] | Example:
+    """What the model is called with: as resolved, or the kind's own, sized as asked; where nobody said anything, what the
+    example() beside it gives, or nothing where the module's forward() takes nothing."""
     if ASSUMED in source.notes and (example := source.kind.example(source)) is not None:
         return made_by(example, source)
+    sized = source.asked.batch is not None or source.asked.resolution is not None
+    if module is not None and ASSUMED in source.notes and not sized and takes_nothing(module.forward):
+        return ()
     return source.kind.inputs(source) if source.inputs is None else source.inputs

@@ -95,6 +95,14 @@ def call_with(module: nn.Module, inputs: Sequence[Input] | Example) -> tuple[lis
     return args, kwargs
 
 
+def takes_nothing(called: Callable[..., Any]) -> bool:
+    """Whether a forward() or a function is called without arguments."""
+    try:
+        return not inspect.signature(called).parameters
+    except (TypeError, ValueError):  # TorchScript's and C's tell nothing
+        return False
+
+
 def remarks(inputs: Sequence[Input] | Example) -> tuple[str, ...]:
     """What a person should know of how their inputs were read."""
     if isinstance(inputs, Example):

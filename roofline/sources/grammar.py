@@ -48,8 +48,11 @@ def tensor(text: str) -> Input:
 
 def _wrong(text: str) -> UsageError:
     shown = text if len(text) <= 200 else text[:200] + "..."
+    found = _NAME.fullmatch(text)
+    word = found[2].strip() if found else ""
+    meant = f"; a text is in quotes, within the shell's: '{found[1]}=\"{word}\"'" if found and word.isidentifier() else ""
     return UsageError(
-        f"--input {shown!r} is not a shape; write 1,3,224,224 or x=1,3,224,224 or ids=1,128:int64\nor values: {EXAMPLES}"
+        f"--input {shown!r} is not a shape{meant}; write 1,3,224,224 or x=1,3,224,224 or ids=1,128:int64\nor values: {EXAMPLES}"
     )
 
 

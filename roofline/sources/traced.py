@@ -77,7 +77,7 @@ def _source(found: Source, target: Device, what: Pass, progress: Callable[[str],
     guessed = guesses and not found.asked.inputs
     try:
         calls = found.kind.calls(found, module) if guesses else iter(())
-        inputs: Sequence[Input] | Example = next(calls) if guesses else build.inputs(found)
+        inputs: Sequence[Input] | Example = next(calls) if guesses else build.inputs(found, module)
         more = chain([inputs], calls) if isinstance(inputs, tuple) and found.kind.guesses else ()
         real = partial(builder, real=True) if kept is None else kept.real(builder)
         result = _traced(module, inputs, found.name, found.label, target, what, progress, real, more)
@@ -95,7 +95,7 @@ def _source(found: Source, target: Device, what: Pass, progress: Callable[[str],
         result = noted(result, f"inputs assumed: {shapes}; give others with --input NAME=SHAPE")
     result = found.kind.checked(found, result)
     notes = [note for note in found.notes if note != ASSUMED]
-    if ASSUMED in found.notes and isinstance(inputs, Sequence):
+    if ASSUMED in found.notes and isinstance(inputs, Sequence) and inputs:
         notes.append(assumed(inputs))
     return noted(result, *notes, *builder.notes, *also_known(found), *network.notes())
 
@@ -123,9 +123,12 @@ def _module(request: Request, target: Device) -> Trace:
         module = Function(ask.model)
         name, source = module.title, str(getattr(ask.model, "__module__", ""))
     if ask.args is None and ask.kwargs is None:
-        from roofline.sources.inputs import default_image  # not where the call was given
+        from roofline.sources.calls import takes_nothing  # not where the call was given
+        from roofline.sources.inputs import default_image
 
-        return _traced(module, default_image(ask), name, "", target, what, request.progress, lambda: module)
+        nothing = ask.batch is None and ask.resolution is None and not ask.inputs and takes_nothing(module.forward)
+        inputs = () if nothing else default_image(ask)
+        return _traced(module, inputs, name, "", target, what, request.progress, lambda: module)
     args, kwargs = list(ask.args or ()), dict(ask.kwargs or {})
     tensors = [dense(t) for _, t in tensors_of((args, kwargs))]
     batch = next((t.shape[0] for t in tensors if t.dim()), 1)

@@ -140,7 +140,7 @@ def _traced(
     progress(f"building {found.name}")
     builder = build.Builder(found)
     module = builder()
-    inputs = build.inputs(found)
+    inputs = build.inputs(found, module)
     args, kwargs = build.call_with(module, inputs)
     try:
         trace = tracing.trace(module, args, kwargs, name=found.name, source=found.label, real=build.is_quantized(module))

@@ -108,3 +108,52 @@ def test_a_file_of_values_is_a_part_of_the_cache_key(tmp_path: Path, monkeypatch
 def test_a_key_that_the_model_looks_for_is_asked_for() -> None:
     with pytest.raises(ModelError, match=r"KeyError: image.*\n'image' is not among the inputs .* add --input image="):
         roofline.analyze(Batch(), device="t4", cache=False, inputs=["picture=2,3,8,8", "scale=0.5"])
+
+
+CLOSED = """
+import torch
+from torch import nn
+
+
+class Closed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+    def forward(self):
+        return self.head(self.table.weight)
+
+
+class Holds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = torch.export.export(nn.Linear(4, 3), (torch.rand(7, 4),)).module()
+
+    def forward(self, x):
+        return self.part(x)
+"""
+
+
+def test_who_takes_nothing_is_called_with_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+        def forward(self) -> Any:
+            return self.head(self.table.weight)
+
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(CLOSED, encoding="utf-8")
+    for model in (Closed(), "net.py:Closed"):
+        found = roofline.analyze(model, device="t4", cache=False)
+        assert (found.totals.macs, found.model.inputs) == (7 * 4 * 3, ())
+        assert not any("assumed" in note for note in found.notes)
+
+
+def test_a_model_by_name_that_holds_an_exported_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(CLOSED, encoding="utf-8")
+    found = roofline.analyze("net.py:Holds", inputs=["7,4"], device="t4", cache=False)
+    assert (found.totals.macs, found.model.params) == (7 * 4 * 3, 4 * 3 + 3)
+    assert "a part of it is an exported program, which runs in the mode that it was exported in" in found.notes

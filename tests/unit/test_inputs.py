@@ -58,7 +58,8 @@ def test_a_text_means(text: str, means: Input) -> None:
     ("text", "words"),
     [
         ("x=[1,2", "brackets do not close"),
-        ("a-b=3", "is not a shape"),
+        ("a-b=3", "is not a shape; write"),
+        ("mode=bilinear", """is not a shape; a text is in quotes, within the shell's: 'mode="bilinear"'; write 1,3,"""),
         ("x=1,,2", "is not a shape"),
         ("x=1,-3", "is not a shape"),
         ("x=1:int63", "unknown dtype 'int63'; did you mean int64?"),
