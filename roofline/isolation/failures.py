@@ -43,7 +43,7 @@ def said(error: BaseException) -> str:
             text = error.args[0]
     except BaseException as inner:  # the model's own words may raise anything
         return f"{name} (and its message raises {type(inner).__name__})"
-    if _SCRIPT in text and (found := _RAISED.findall(text)):
+    if _SCRIPT in text and (found := re.findall(_RAISED, text)):
         name, text = found[-1]
     first = next((line for line in text.splitlines() if line.strip()), "")
     line = " ".join("".join(c if c.isprintable() else " " for c in first).split())
@@ -53,13 +53,14 @@ def said(error: BaseException) -> str:
 
 # TorchScript tells what happened in it at the end of a text that begins with these words, and where by the way.
 _SCRIPT = "failed in the TorchScript interpreter"
-_RAISED = re.compile(r"^(?:\w+\.)*(\w+): (.+)", re.MULTILINE)
-_PLACES = re.compile(r'^(?:  File "(.+)", line (\d+), in |(.+\.py)\((\d+)\): )', re.MULTILINE)
+# patterns, which are compiled where something failed
+_RAISED = r"(?m)^(?:\w+\.)*(\w+): (.+)"
+_PLACES = r'(?m)^(?:  File "(.+)", line (\d+), in |(.+\.py)\((\d+)\): )'
 
 
 def wordless(words: str) -> bool:
     """Whether TorchScript tells that something in it failed, and not what."""
-    return _SCRIPT in words and not _RAISED.search(words)
+    return _SCRIPT in words and not re.search(_RAISED, words)
 
 
 def _source(error: BaseException) -> str:
@@ -84,7 +85,7 @@ def place(error: BaseException) -> str:
             found = f" ({shown(file)}:{tb.tb_lineno})"
         tb = tb.tb_next
     words = text(error)
-    own = [p for p in _PLACES.findall(words) if kind_of(p[0] or p[2]) == "own"] if _SCRIPT in words else []
+    own = [p for p in re.findall(_PLACES, words) if kind_of(p[0] or p[2]) == "own"] if _SCRIPT in words else []
     if own:  # within a script the innermost is the last, within a trace the first
         file, line = own[-1][:2] if own[-1][0] else own[0][2:]
         return f" ({shown(file)}:{line})"

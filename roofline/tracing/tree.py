@@ -35,7 +35,7 @@ _NO_VALUE = (
     "no fake impl or Meta kernel",
 )
 # Torch's words where autograd is off and the code asks for its work, or Python's of a `grad_fn` that is None then.
-_NO_AUTOGRAD = re.compile(
+_NO_AUTOGRAD = (  # a pattern, which is compiled where a pass failed
     r"nference tensor|(not|n't) require grad|can't retain_grad"
     r"|'NoneType' object has no attribute '(name|next_functions|register_(pre)?hook|metadata)'"
 )
@@ -199,7 +199,7 @@ class Modules:
         from roofline.tracing import drawn  # a first trace that goes through need not wait for it
 
         stopped = (NeedsValues if any(w in words for w in _NO_VALUE) else Stopped)(line)
-        asked.gradients |= bool(_NO_AUTOGRAD.search(words))
+        asked.gradients |= bool(re.search(_NO_AUTOGRAD, words))
         stopped.asked = asked
         stopped.made = sum(nbytes for nbytes, kind, _, _ in recorder.storages if kind == "activation")
         stores = [recorder.known[identity(t)][1].id for _, t in inputs]
