@@ -8,9 +8,13 @@ from typing import NamedTuple
 import torch
 
 from roofline.errors import ModelError
-from roofline.records import Layer, Op, OpSpec, Trace
+from roofline.records import Layer, Op, OpSpec, Storage, Trace
 from roofline.tracing.drawn import FROM_THE_END, Index, indices, uses
 from roofline.tracing.given import kept
+
+
+class OutOfRange(ModelError):
+    """Indices of a model's own making lie past what they index."""
 
 
 def in_range(found: Trace, given: Mapping[str, torch.Tensor]) -> Trace:
@@ -74,11 +78,22 @@ def own(ops: Sequence[Op], specs: Sequence[OpSpec], layers: Sequence[Layer], int
                 if known is not None and whole and there.numel and (bad := _outside(known, index)) is not None:
                     layer = layers[op.layer]
                     where = f"{layer.path} ({layer.type})" if layer.path else layer.type
-                    raise ModelError(
+                    raise OutOfRange(
                         f"the model fails on a device, in {where}: it makes the index {bad:,}, and {_takes(index)}"
                     )
         elif len(op.outputs) == 1 and op.outputs[0] not in op.inputs and (values := _made(spec, op, held)) is not None:
             held[op.outputs[0]] = values
+
+
+def unseen(
+    ops: Sequence[Op], specs: Sequence[OpSpec], storages: Sequence[Storage], integers: Mapping[int, torch.Tensor]
+) -> bool:
+    """Whether something is indexed by whole numbers that came from nowhere: torch made them of a list, without values."""
+    asking = {id(spec): [index.place for index in indices(spec)] for spec in specs}
+    if not any(asking.values()):
+        return False
+    used = {op.inputs[place] for op in ops for place in asking[id(specs[op.spec])]}
+    return any(storages[store].kind == "constant" and store not in integers for store in used)
 
 
 # Operators in place that leave the values as they are.

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from msgspec.structs import replace
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -179,6 +180,8 @@ def trace(  # long: one context inside the other, and what was recorded in them
             found_there = [
                 (t, recorder.known.get(identity(swap.done[identity(t)]))) for t in swap.originals if not t.is_floating_point()
             ]
+            # constants on the CPU, which may have gone to meta in one piece
+            found_there += [(t, recorder.known.get(identity(t))) for t in recorder.kept if type(t) is torch.Tensor and kept(t)]
             integers = recorder.contents | {tag[1].id: t for t, tag in found_there if tag is not None}
             given = {recorder.known[identity(t)][1].id for _, t in inputs}  # of which the caller is told by their names
     del output, loss
@@ -222,6 +225,17 @@ def trace(  # long: one context inside the other, and what was recorded in them
     layers, ops = modules.layers(recorder.ops)
     if indexed:
         ranges.own(ops, recorder.specs, layers, {store: t for store, t in integers.items() if store not in given})
+        if not way.lists and ranges.unseen(ops, recorder.specs, storages, integers):
+            options: dict[str, Any] = {
+                "dtype": dtype, "floats": floats, "device_kind": device_kind, "optimizer": optimizer, "before": before,
+                "turns": turns, "channels_last": channels_last,
+            }  # fmt: skip
+            try:
+                trace(module, args, kwargs, way=replace(way, lists=True), **options)
+            except ranges.OutOfRange:
+                raise
+            except RooflineError:
+                pass  # it went through without them
     anywhere = not (recorder.kind_asked or asked.place)
     return Trace(info, layers, tuple(recorder.specs), ops, storages, batch, used, mode, tuple(notes), own, anywhere)
 

@@ -33,6 +33,8 @@ class Way(Struct, frozen=True):
     gradients: bool = False
     # who asks on which device tensors lie is told the one that was asked for
     place: bool = False
+    # indices that the code writes as lists keep their values: see `lists`
+    lists: bool = False
     # position of an input -> how large the values may be that are drawn for it; see `drawn.limits`
     limits: Mapping[int, int] = {}
 
@@ -112,6 +114,10 @@ def surroundings(way: Way, gpu: bool = False) -> Iterator[compat.Asked]:
             from roofline.tracing.here import Here
 
             stack.enter_context(Here())
+        if way.lists:
+            from roofline.tracing.lists import Kept
+
+            stack.enter_context(Kept())
         # in a file that a model writes and reads again, tensors of the pass bring our mark along
         stack.enter_context(torch.serialization.safe_globals([memo.Nobody]))
         stack.enter_context(_seeded(way.real))

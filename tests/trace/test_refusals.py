@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -210,16 +211,34 @@ POSITIONS = {
     "a class": lambda m, x: torch.nn.functional.cross_entropy(m.lin(x), torch.tensor([0, 16])),
     "take": lambda m, x: m.lin(x.take(torch.full((2, 8), 16))),
     "put": lambda m, x: m.lin(x.put(torch.tensor([16]), torch.ones(1))),
+    "a list": lambda m, x: m.lin(x)[:, [16]],
+    "a list of rows": lambda m, x: m.lin(x[[0, -3]]),
+    "lists side by side": lambda m, x: m.lin(x)[[0, 1], [3, 16]],
+    "a list in a tuple": lambda m, x: m.lin(x)[..., (0, 16)],
+    "a list of tensors": lambda m, x: m.lin(x)[:, [torch.tensor(16)]],
+    "a range": lambda m, x: m.lin(x)[:, range(17)],
+    "an array": lambda m, x: m.lin(x)[:, np.array([[3], [16]])],
+    "written by a list": lambda m, x: written(m.lin(x), [2]),
+    "made where the tensor is": lambda m, x: m.lin(x)[:, torch.tensor([16], device=x.device)],
+    "... of a class": lambda m, x: F.cross_entropy(m.lin(x), torch.tensor([0, 16], device=x.device)),
+    "... in a table": lambda m, x: m.table(torch.as_tensor([5], device=x.device)),
+    "... by the tensor": lambda m, x: m.lin(x).index_select(1, x.new_tensor([16], dtype=torch.long)),
+    "moved to where it is": lambda m, x: m.lin(x).gather(1, torch.tensor([[16]]).to(x.device)),
     "several classes": lambda m, x: F.multilabel_margin_loss(m.lin(x), torch.full((2, 16), 16)),
     "unpooled": lambda m, x: F.max_unpool1d(m.lin(x)[None], torch.full((1, 2, 16), 32), 2),
 }
+
+
+def written(x: Tensor, rows: list[int]) -> Tensor:
+    x[rows] = 0.0
+    return x
 
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_indices_that_a_model_makes_itself_lie_in_what_they_index(name: str) -> None:
     """Torch refuses each of them on a CPU, and metadata do not show it."""
     forward = Of(POSITIONS[name])
-    with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)|invalid max index"):
+    with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds|DATA bounds)|invalid max index"):
         forward(torch.rand(2, 8))
     with pytest.raises(ModelError, match=r"fails on a device, in .*it makes the index -?\d+, and \w+ takes 0 to \d+$"):
         roofline.analyze(forward, inputs=("2,8",), device="t4", cache=False)
@@ -235,6 +254,8 @@ def test_indices_of_a_model_in_range_are_left_alone() -> None:
         seen = m.table(torch.arange(5)).sum() + m.table(many[:5]).sum() + m.table(changed).sum()
         ends = x.gather(1, torch.full((2, 1), 7)).sum() + x.take(torch.tensor([-16, 15])).sum()
         left_out = F.cross_entropy(x, torch.tensor([0, 255]), ignore_index=255)
+        ends += x[[-2, 1], [7, -8]].sum() + x[..., range(8)].sum() + x[:, np.arange(8)].sum() + x[[]].sum()
+        ends += x[:, torch.tensor([7, -8], device=x.device)].sum() + x[torch.tensor([True, False], device=x.device)].sum()
         ends += F.multilabel_margin_loss(x, torch.tensor([[7, -1] * 4] * 2))
         ends += F.max_unpool1d(x[None], torch.full((1, 2, 8), 15), 2).sum()
         return m.lin(x[torch.tensor([-2])]) + seen + ends + left_out
@@ -242,6 +263,30 @@ def test_indices_of_a_model_in_range_are_left_alone() -> None:
     module = Of(forward)
     module(torch.rand(2, 8))
     assert roofline.analyze(module, inputs=("2,8",), device="t4", cache=False).totals.macs == 8 * 16
+
+
+def test_a_look_at_lists_changes_nothing_that_is_counted() -> None:
+    """The pass that looks at them is another one than the one that is counted, and leaves torch as it was."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.calls = nn.Linear(8, 16), 0
+
+        def forward(self, x: Tensor, columns: Any) -> Tensor:
+            self.calls += 1
+            return self.lin(x)[:, columns] + self.calls
+
+    net, x = Net(), torch.rand(5, 8)
+    by_list, by_tensor = (
+        roofline.analyze(net, args=(x, columns), device="t4", cache=False) for columns in ([3, -16], torch.tensor([3, -16]))
+    )
+    assert [k.op for k in by_list.kernels] == [k.op for k in by_tensor.kernels]
+    assert by_list.totals.macs == by_tensor.totals.macs == 5 * 8 * 16
+    assert net.calls == 0
+    assert "__getitem__" not in vars(torch.Tensor)
+    with pytest.raises(ModelError, match=r"too many indices|expected sequence|could not be broadcast"):
+        roofline.analyze(lambda x: net.lin(x[[0], [1], [2]]), args=(x,), device="t4", cache=False)
 
 
 def test_a_buffer_of_positions_past_the_table_is_found() -> None:
