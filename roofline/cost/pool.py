@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
@@ -218,14 +219,27 @@ def im2col(self: T, *_: Any, out: Out, **__: Any) -> int:
 
 # Of a bilinear sample: three interpolations, 7, and its sum, 1; of its gradient four products and four sums.
 SAMPLE = 8
+# Of a count that follows boxes of which nobody knows the values.
+AS_LARGE = "boxes whose values are not there are taken as large as the image"
 
 
-def _sampled(result: T, ratio: int, samples: int | None) -> Count:
-    """Of each number of the result [k, c, ph, pw] the samples, ratio^2, and the division by them. A ratio of 0 takes as many as
-    the box is large: `samples` in a channel of all boxes, where somebody knows them."""
+def _sampled(result: T, rois: T, ratio: int, samples: int | None, image: Sequence[int], bins: Sequence[int]) -> int:
+    """Of each number of the result [k, c, ph, pw] the samples, ratio^2, and the division by them. A ratio of 0 takes as many
+    in a bin as it has pixels: `samples` in a channel of all boxes, or those of boxes as large as the image."""
     if ratio > 0:
         return result.numel * (ratio**2 * SAMPLE + 1)
-    return None if samples is None else result.shape[1] * samples * SAMPLE + result.numel
+    if samples is None:
+        samples = rois.shape[0] * prod(n * ceil(size / n) for size, n in zip(image, bins, strict=True))
+    return result.shape[1] * samples * SAMPLE + result.numel
+
+
+def _seen(result: T, rois: T, pixels: int | None, image: Sequence[int]) -> int:
+    """Pixels of the windows of all boxes, in all channels: `pixels` in one, or those of boxes as large as the image, whose bins
+    share a row or a column where they meet."""
+    if pixels is None:
+        sides = zip(image, result.shape[-2:], strict=True)
+        pixels = rois.shape[0] * prod(sum(-(-(i + 1) * size // n) - i * size // n for i in range(n)) for size, n in sides)
+    return result.shape[1] * pixels
 
 
 @rule("torchvision.roi_align", "torchvision.qroi_align", "torchvision.ps_roi_align", klass="gather")
@@ -240,34 +254,35 @@ def roi_align(
     out: Out,
     samples: int | None = None,
     **__: Any,
-) -> Count:
+) -> int:
     # [n, c, h, w] (ps: [n, c ph pw, h, w]), [k, 5] -> [k, c, ph, pw]
-    return _sampled(first(out), sampling_ratio, samples)
+    return _sampled(first(out), rois, sampling_ratio, samples, input.shape[-2:], (pooled_height, pooled_width))
 
 
 @rule("torchvision._roi_align_backward", klass="gather")
-def roi_align_backward(grad: T, rois: T, *args: Any, out: Out, **_: Any) -> Count:
+def roi_align_backward(grad: T, rois: T, *args: Any, out: Out, samples: int | None = None, **_: Any) -> int:
     # d[k, c, ph, pw] -> d[n, c, h, w]: scale, sizes of bins and image, ratio, whether aligned
-    return _sampled(grad, args[7], None)
+    return _sampled(grad, rois, args[7], samples, args[5:7], args[1:3])
 
 
 @rule("torchvision._ps_roi_align_backward", klass="gather")
-def ps_roi_align_backward(grad: T, rois: T, channel_mapping: T, *args: Any, out: Out, **_: Any) -> Count:
+def ps_roi_align_backward(
+    grad: T, rois: T, channel_mapping: T, *args: Any, out: Out, samples: int | None = None, **_: Any
+) -> int:
     # scale, sizes of bins, ratio, sizes of the image
-    return _sampled(grad, args[3], None)
+    return _sampled(grad, rois, args[3], samples, args[6:8], args[1:3])
 
 
 @rule("torchvision.roi_pool", klass="gather")
-def roi_pool(input: T, *_: Any, out: Out, pixels: int | None = None, **__: Any) -> Count:
-    # [n, c, h, w] -> [k, c, ph, pw]: each pixel of a window is compared; the windows follow the boxes, and `pixels` are those
-    # of all in a channel, where somebody knows them
-    return None if pixels is None else first(out).shape[1] * pixels
+def roi_pool(input: T, rois: T, *_: Any, out: Out, pixels: int | None = None, **__: Any) -> int:
+    # [n, c, h, w] -> [k, c, ph, pw]: each pixel of a window is compared
+    return _seen(first(out), rois, pixels, input.shape[-2:])
 
 
 @rule("torchvision.ps_roi_pool", klass="gather")
-def ps_roi_pool(input: T, *_: Any, out: Out, pixels: int | None = None, **__: Any) -> Count:
+def ps_roi_pool(input: T, rois: T, *_: Any, out: Out, pixels: int | None = None, **__: Any) -> int:
     # [n, c ph pw, h, w] -> [k, c, ph, pw]: each pixel of a window is added, and the sum divided
-    return None if pixels is None else first(out).shape[1] * pixels + first(out).numel
+    return _seen(first(out), rois, pixels, input.shape[-2:]) + first(out).numel
 
 
 @rule("torchvision._ps_roi_pool_backward", klass="gather")

@@ -1,8 +1,8 @@
 """What only the values of small tensors tell of an operator's work: how long packed sequences are, how large boxes.
 
 A rule of `cost` sees shapes. Where the values are there, what they mean goes along as a further keyword argument of the call;
-where they are not, the count is unknown, and the model is run in another way if it can be. And what an operator gives that runs
-on no CPU.
+where they are not, the model is run in another way if it can be. Where it cannot, boxes are as large as the image, and of
+anything else the count is unknown. And what an operator gives that runs on no CPU.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from roofline.cost.pool import AS_LARGE
 from roofline.tracing.arguments import map_tensors
 
 # of a tensor: its values, None where nobody knows them
@@ -60,6 +61,19 @@ def _adaptive_by_position(
     return _adaptive(values, x, rois, scale, height, width, ratio, True)
 
 
+def _adaptive_backward(
+    values: Values, grad: Any, rois: torch.Tensor, scale: float, height: int, width: int, *rest: Any
+) -> dict[str, Any] | None:
+    """Of the gradient of `roi_align`; the rest: batch, channels and sizes of the image, ratio, whether aligned."""
+    return _adaptive(values, grad, rois, scale, height, width, *rest[4:6])
+
+
+def _adaptive_by_position_backward(
+    values: Values, grad: Any, rois: torch.Tensor, channels: Any, scale: float, height: int, width: int, ratio: int, *_: Any
+) -> dict[str, Any] | None:
+    return _adaptive(values, grad, rois, scale, height, width, ratio, True)
+
+
 def _windows(
     values: Values, x: torch.Tensor, rois: torch.Tensor, scale: float, height: int, width: int, by_position: bool = False
 ) -> dict[str, Any] | None:
@@ -103,7 +117,7 @@ def asked(recorder: Any, ask: Callable[..., dict[str, Any] | None], args: Any, k
 
     found = ask(values, *args, **kwargs)
     if found is None:
-        recorder.notes.append(NOTE)
+        recorder.notes += [NOTE] if ask in (_lengths, _lengths_backward) else [NOTE, AS_LARGE]
     return found or {}
 
 
@@ -132,6 +146,8 @@ TOLD: dict[str, Callable[..., dict[str, Any] | None]] = {
     "torch_attn._varlen_attn_backward": _lengths_backward,
     "torchvision.roi_align": _adaptive,
     "torchvision.ps_roi_align": _adaptive_by_position,
+    "torchvision._roi_align_backward": _adaptive_backward,
+    "torchvision._ps_roi_align_backward": _adaptive_by_position_backward,
     "torchvision.roi_pool": _windows,
     "torchvision.ps_roi_pool": _windows_by_position,
 }

@@ -483,6 +483,16 @@ def test_onnx_that_cannot_be_traced(graph: Any, tmp_path: Path) -> None:
         traced(path, {"a": "1"})
 
 
+def test_boxes_of_a_graph_are_as_large_as_the_image(graph: Any) -> None:
+    """ONNX's own default is as many samples as a box is large: of 12 x 12 in 5 x 5 bins 3 a side of a bin."""
+    sizes = {"output_height": 5, "output_width": 5}
+    path = graph([("RoiAlign", ["x", "b", "i"], ["y"], sizes)], {"x": [1, 4, 12, 12], "b": [2, 4]}, {}, {"i": [0, 0]})
+    trace = traced(path)
+    assert sum(k.flops or 0 for k in kernels.build(trace)) == 2 * 4 * 5 * 5 * (8 * 3**2 + 1)
+    assert not unknown(trace)
+    assert "boxes whose values are not there are taken as large as the image" in trace.notes
+
+
 def test_onnx_files_that_are_damaged(graph: Any, tmp_path: Path) -> None:
     whole = Path(graph(CNN, {"x": [1, 4, 8, 8]}, CNN_WEIGHTS, {"rest": [-1]})).read_bytes()
     for name, data in {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"\xff\xfe not protobuf"}.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +120,54 @@ def test_boxes_that_are_made_of_what_has_no_values_are_taken_in_a_real_run() -> 
     (op,) = (o for o in found.ops if o.op == "torchvision.roi_align")
     assert op.flops == 2 * 4 * 4 * (8 * 16 + 1)
     assert any("how much an operator does depends on values" in note for note in found.notes)
+
+
+WHOLE = (0.0, 0.0, 12.0, 12.0)
+
+
+def test_boxes_that_nobody_knows_are_as_large_as_the_image(tmp_path: Path) -> None:
+    """A file of torch.export's holds no values: torchvision's own samples, and pixels, of a box over the whole of 12 x 12."""
+
+    def align(x: Tensor, boxes: Tensor, n: int) -> Tensor:
+        found: Tensor = vision.roi_align(x, boxes, 5, 1.0, n)
+        return found
+
+    def pool(x: Tensor, boxes: Tensor) -> Tensor:
+        found: Tensor = vision.roi_pool(x, boxes, 5, 1.0)
+        return found
+
+    samples = 4 * 5 * 5 * (8 * ratio(align, torch.tensor([[0, *WHOLE]])) ** 2 + 1)
+    pixels = seen(pool, torch.tensor([[0, 0.0, 0.0, 11.0, 11.0]]))
+    image, boxes = torch.rand(IMAGE), torch.tensor(BOXES)
+    for call, of_one in ((lambda x, b: align(x, b, 0), samples), (pool, pixels)):
+        path = str(tmp_path / f"{of_one}.pt2")
+        torch.export.save(torch.export.export(Of(call), (image, boxes)), path)
+        found = roofline.analyze(path, device="t4", cache=False)
+        assert not found.coverage.unknown_ops
+        assert found.totals.flops == len(BOXES) * of_one
+        assert "boxes whose values are not there are taken as large as the image" in found.notes
+
+
+@pytest.mark.parametrize("by_position", [False, True])
+def test_the_gradient_of_a_box_has_the_samples_of_the_box(by_position: bool) -> None:
+    box = torch.tensor([[0, 0.5, 0.25, 8.0, 7.75]])
+
+    def align(x: Tensor, boxes: Tensor, n: int) -> Tensor:
+        found: Tensor = vision.ps_roi_align(x, boxes, 2, 1.0, n) if by_position else vision.roi_align(x, boxes, 2, 1.0, n)
+        return found
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Any:
+            return align(self.conv(x), box, 0)
+
+    found = roofline.analyze(Net(), args=(torch.rand(IMAGE),), device="t4", training=True)
+    assert not found.coverage.unknown_ops
+    (op,) = (o for o in found.ops if "align_backward" in o.op)
+    assert op.flops == 4 * (1 if by_position else 4) * (8 * ratio(align, box) ** 2 + 1)
 
 
 def test_gradients_of_samples_are_four_products_and_four_sums() -> None:

@@ -13,6 +13,7 @@ import onnx
 from msgspec import msgpack, structs
 from onnx import TensorProto
 
+from roofline.cost.pool import AS_LARGE
 from roofline.dtypes import SETTINGS, SHORT
 from roofline.errors import SourceError, UsageError
 from roofline.records import InputInfo, Layer, ModelInfo, Op, OpSpec, Storage, TensorSpec, Trace
@@ -88,6 +89,8 @@ class _Builder:
         )
         first: tuple[int, ...] = next(iter(shapes.values()), (1,))
         dtype = next((t.dtype for t in self.known.specs.values() if "float" in t.dtype), "float32")
+        # ratio of samples
+        boxes = [AS_LARGE] if any(spec.name == "torchvision.roi_align" and not spec.args[5] for spec in self.table) else []
         return Trace(
             info,
             layers,
@@ -96,7 +99,7 @@ class _Builder:
             tuple(Storage(*s[:5]) for s in self.storages),
             first[0] if first else 1,
             SHORT[dtype] if SHORT.get(dtype) in SETTINGS else "fp32",
-            notes=("ONNX graph: one kernel for each node, before any runtime optimises it", *self.known.notes),
+            notes=("ONNX graph: one kernel for each node, before any runtime optimises it", *self.known.notes, *boxes),
         )
 
     def _kind(self, weight: Weight) -> str:
