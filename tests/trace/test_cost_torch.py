@@ -69,6 +69,7 @@ NEWER = {
     "aten._foreach_clone", "aten._foreach_mm", "aten._foreach_powsum", "aten._philox_normal", "aten._philox_randint",
     "aten._philox_uniform", "aten._scaled_grouped_mm_v2", "aten._scaled_mm_v2", "aten._upsample_lanczos2d_aa",
     "aten._upsample_lanczos2d_aa_backward", "aten._use_miopen_ctc_loss", "aten.broadcast_shapes", "aten.linalg__powsum",
+    "aten.linalg_matrix_sqrth", "aten.linalg_polar",
     "torchvision.qnms", "torchvision.qroi_align",
 }  # fmt: skip
 
