@@ -40,9 +40,8 @@ def version(package: str) -> str:
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for file in ("version.py", "_version.py", "__init__.py"):
             path = Path(place) / file
-            if path.is_file() and (
-                found := re.search(r"^_*version_*\b[^=\n]*=\s*['\"]([^'\"]+)", path.read_text(encoding="utf-8"), re.M)
-            ):
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+            if found := re.search(r"^_*version_*\b[^=\n]*=\s*['\"]([^'\"]+)", text, re.M):
                 return found.group(1)
     return "unknown" if spec else ""
 
@@ -112,6 +111,7 @@ def holders(t: Any) -> tuple[int, int] | None:
 # How a model takes gradients and tangents itself; `hessian` and the like call the last, and give zeros where there are none.
 _OF = "torch.autograd"
 TAKEN = ((_OF, "grad"), (_OF, "backward"), (f"{_OF}.forward_ad", "make_dual"), (f"{_OF}.functional", "_autograd_grad"))
+NESTED = tuple(("torch._functorch.eager_transforms", f"{kind}_increment_nesting") for kind in ("grad", "jvp"))
 
 
 class Asked:

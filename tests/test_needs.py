@@ -71,7 +71,8 @@ def test_a_test_of_a_unit_gets_no_torch_and_the_next_test_has_it(first: str, tmp
     (tmp_path / "unit" / "test_tries.py").write_text(TRIES.format(first=first), encoding="utf-8")
     (tmp_path / "test_after.py").write_text(AFTER, encoding="utf-8")
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(tmp_path)]
-    done = subprocess.run([*tests, str(tmp_path / "unit"), str(tmp_path)], capture_output=True, text=True, check=False)
+    files = [str(tmp_path / "unit" / "test_tries.py"), str(tmp_path / "test_after.py")]
+    done = subprocess.run([*tests, *files], capture_output=True, text=True, check=False)
     assert "5 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -13,7 +13,11 @@ from roofline.devices.device import Device
 
 
 class _Stream:
-    """A stream, an event or a device that does nothing: a context, and every method is one."""
+    """A stream, an event or a device that does nothing: a context, and every method is one. Code may ask whether something is
+    of that class (torch itself does), so that it stands where the class stood."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -47,8 +51,8 @@ IDLE: dict[str, Any] = {
     "set_per_process_memory_fraction": None,
     **dict.fromkeys(("set_device_index", "set_device_idx")),
     **dict.fromkeys(("current_device_index", "current_device_idx"), 0),
-    **dict.fromkeys(("Stream", "Event", "stream", "current_stream", "default_stream"), _Stream()),
-    **dict.fromkeys(("device", "device_index"), _Stream()),
+    **dict.fromkeys(("Stream", "Event", "stream", "current_stream", "default_stream"), _Stream),
+    **dict.fromkeys(("device", "device_index"), _Stream),
 }
 
 
@@ -140,7 +144,7 @@ def answers() -> dict[str, Callable[..., Any]]:
         "get_memory_info": now.memory,
         "is_bf16_supported": now.halves,
     }  # fmt: skip
-    return {name: partial(_given, value) for name, value in IDLE.items()} | told
+    return {name: value if value is _Stream else partial(_given, value) for name, value in IDLE.items()} | told
 
 
 def _given(value: Any, *_: Any, **__: Any) -> Any:

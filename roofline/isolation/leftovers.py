@@ -262,11 +262,11 @@ def _set_levels(before: dict[str, int]) -> None:
 def _torch(torch: Any) -> list[Pair]:
     pairs: list[Pair] = [
         (lambda: torch.get_default_dtype(), lambda v: torch.set_default_dtype(v)),
-        (lambda: torch.get_default_device(), lambda v: torch.set_default_device(None if v.type == "cpu" else v)),
+        (lambda: torch.get_default_device(), lambda v: _set_default_device(torch, v)),
         *_modes(torch),
         (lambda: torch.is_grad_enabled(), lambda v: torch.set_grad_enabled(v)),
         (lambda: torch.get_num_threads(), lambda v: torch.set_num_threads(v)),
-        (lambda: torch.get_float32_matmul_precision(), lambda v: torch.set_float32_matmul_precision(v)),
+        (lambda: _precision(torch), lambda v: torch.set_float32_matmul_precision(v)),
         (lambda: torch.is_anomaly_enabled(), lambda v: torch.set_anomaly_enabled(v)),
         (
             lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
@@ -289,6 +289,18 @@ def _torch(torch: Any) -> list[Pair]:
         if ask and tell:
             pairs.append((ask, tell))
     return pairs
+
+
+def _set_default_device(torch: Any, device: Any) -> None:
+    torch.set_default_device(None if device.type == "cpu" else device)
+    if device.type == "cpu":  # torch 2.9 cannot tell its default device once it was told that there is none
+        vars(torch._GLOBAL_DEVICE_CONTEXT).pop("device_context", None)
+
+
+def _precision(torch: Any) -> str:
+    with warnings.catch_warnings():  # torch 2.9 finds every asking out of date
+        warnings.simplefilter("ignore")
+        return str(torch.get_float32_matmul_precision())
 
 
 class _Random:
@@ -411,7 +423,7 @@ def defaults(own_code: bool = True) -> None:
     torch: Any = sys.modules["torch"]
     torch.set_default_dtype(torch.float32)
     if _asked(torch.get_default_device) not in (_MISSING, torch.device("cpu")):
-        torch.set_default_device(None)
+        _set_default_device(torch, torch.device("cpu"))
     torch.set_grad_enabled(True)
     for kind in ("cpu", "cuda"):
         with suppress(Exception):

@@ -369,7 +369,7 @@ class _Torch:
             return getattr(torch, name)
         from roofline.isolation.accelerator import IDLE  # for the few that ask
 
-        idle = IDLE["current_stream"]
+        idle = IDLE["current_stream"]()
         found = SimpleNamespace(is_available=lambda: True, current_accelerator=lambda: torch.device(self.kind))
         found.current_stream = found.device_index = lambda *_: idle
         return found

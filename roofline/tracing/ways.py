@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -132,6 +133,11 @@ def surroundings(way: Way, gpu: bool = False) -> Iterator[compat.Asked]:
             if (real := getattr(owner, function, None)) is not None:
                 stack.callback(setattr, owner, function, real)
                 setattr(owner, function, _noted(real, asked))
+        for module, function in compat.NESTED:
+            owner = sys.modules.get(module)
+            if (real := getattr(owner, function, None)) is not None:
+                stack.callback(setattr, owner, function, real)
+                setattr(owner, function, _nested(real, asked))
         if "requires_grad_" not in vars(torch.Tensor):
             real = _noted(torch.Tensor.requires_grad_, asked, lambda t, requires=True: bool(requires))
             stack.callback(delattr, torch.Tensor, "requires_grad_")
@@ -149,6 +155,25 @@ def _noted(real: Any, asked: compat.Asked, takes: Callable[..., bool] = lambda *
         return real(*args, **kwargs)
 
     return taken
+
+
+def _nested(real: Any, asked: compat.Asked) -> Any:
+    """What begins a gradient or tangent of torch.func."""
+
+    def begun(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_inference_mode_enabled() and not asked.gradients:
+            asked.gradients = True  # while it is found out, which begins one too
+            asked.gradients = not _functional()
+        return real(*args, **kwargs)
+
+    return begun
+
+
+@cache
+def _functional() -> bool:
+    """Whether torch.func takes gradients in inference mode; old releases give zeros there (torch 2.9)."""
+    with torch.utils._python_dispatch._disable_current_modes():
+        return bool(torch.func.grad(torch.square)(torch.ones(())))
 
 
 # Modules of torch's that take gradients because a model's own code asks them to.

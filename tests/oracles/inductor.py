@@ -90,13 +90,15 @@ def _bytes(graph: GraphLowering, node: scheduler.BaseSchedulerNode) -> int:
         if dep.name not in own or {user.node for user in graph.scheduler.name_to_buf[dep.name].users} - inside:
             accesses.setdefault(dep.name, set()).add(dep.normalize() if hasattr(dep, "normalize") else dep)
     total = 0
+    sizes: Any = graph.sizevars
+    hint = getattr(sizes, "optimization_hint", None) or sizes.size_hint  # torch 2.9 calls it so
     for name, deps in accesses.items():
         touched = sum(graph.get_dep_size_hint(dep) for dep in deps)
         buffer: Any = graph.name_to_buffer.get(name) or graph.graph_inputs.get(name) or graph.constants.get(name)
         if isinstance(buffer, torch.Tensor):
             touched = min(touched, buffer.numel() * buffer.itemsize)
         elif buffer is not None:
-            touched = min(touched, int(graph.sizevars.optimization_hint(buffer.get_numel())) * buffer.get_dtype().itemsize)
+            touched = min(touched, int(hint(buffer.get_numel())) * buffer.get_dtype().itemsize)
         total += touched
     return total
 

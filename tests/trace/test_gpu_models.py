@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_models
+from roofline import compat
 from roofline.validation import model_tables
 
 ROWS = gpu_models.measured()
@@ -34,7 +35,13 @@ def test_kernels_of_a_model_take_what_they_took_on_an_h200(case: tuple[str, ...]
     row = next(row for row in ROWS if tuple(row[name] for name in names) == case)
     asked = gpu_models.Case(row["model"], int(row["size"]), int(row["batch"]), *(row[n] for n in gpu_models.COLUMNS[3:7]))
     low, high = CASES[case]
-    assert low < gpu_models.predicted(asked).busy_s * 1e3 / float(row["busy_ms"]) < high
+    try:
+        found = gpu_models.predicted(asked)
+    except (NotImplementedError, RuntimeError) as error:
+        if not compat.older(compat.version("timm"), "1.0.31"):
+            raise
+        pytest.skip(f"timm {compat.version('timm')} makes this model from values: {str(error)[:80]}")
+    assert low < found.busy_s * 1e3 / float(row["busy_ms"]) < high
 
 
 def test_the_rows_are_the_benchmarks_own() -> None:

@@ -124,7 +124,10 @@ def test_gradients_of_torch_func_need_no_autograd() -> None:
     net = Net(lambda net, x: torch.func.grad(lambda x: net(x).sum())(x))
     found = roofline.analyze(net, args=(torch.rand(4, 16),), device="t4", cache=False)
     assert found.totals.macs == 2 * PASS
-    assert not any("takes gradients" in note for note in found.notes)
+    # torch 2.9 gives zeros in inference mode
+    with torch.inference_mode():
+        finds = bool(torch.func.grad(torch.square)(torch.ones(())))
+    assert any("takes gradients" in note for note in found.notes) is not finds
 
 
 def test_a_step_takes_the_gradient_of_an_input_that_requires_one() -> None:

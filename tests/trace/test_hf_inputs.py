@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import roofline
+from roofline import compat
 from roofline.errors import BuildError, ModelError
 from roofline.sources import build
 
@@ -116,7 +117,9 @@ def test_an_image_becomes_tokens_of_the_text(tmp_path: Path) -> None:
 def test_a_batch_has_as_many_images(tmp_path: Path) -> None:
     one, four = (roofline.analyze(saved(LLAVA, tmp_path), device="t4", cache=False, batch=b) for b in (1, 4))
     assert shapes(four) == {"input_ids": (4, 134), "pixel_values": (4, 3, 28, 28)}
-    assert four.totals.macs == 4 * one.totals.macs
+    # transformers below 5.19 makes the angles of 134 positions by a product, of 4 numbers each, once for all
+    shared = 134 * 4 if compat.older(compat.version("transformers"), "5.19") else 0
+    assert four.totals.macs - shared == 4 * (one.totals.macs - shared)
 
 
 def test_what_a_person_says_stays(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from roofline import Analysis, analyze
+from roofline import Analysis, analyze, compat
 from roofline.analysis.explain import facts
 from roofline.errors import SourceError
 
 pytest.importorskip("transformers")
 
+# transformers below 5.19 makes the angles of its positions by a product, of 32 numbers a token here, in fp32
+OLD_ANGLES = compat.older(compat.version("transformers"), "5.19")
 LLAMA = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
@@ -72,10 +74,11 @@ def test_bytes_are_those_that_the_format_stores(name: str, tmp_path: Path) -> No
     assert any(n.startswith("7 weights are stored quantised") for n in found.notes)
     # the same products as without, attention (4 heads of 64, 64 x 64 twice) and the output layer
     attention = 2 * 4 * 64 * 64 * 64
-    assert found.totals.macs == 64 * (sum(o * i for o, i in LAYERS) + 1000 * 256) + attention
+    angles = 64 * 32 if OLD_ANGLES else 0
+    assert found.totals.macs == 64 * (sum(o * i for o, i in LAYERS) + 1000 * 256) + attention + angles
     assert not found.coverage.unknown_ops
     assert sum(k.op == "roofline.dequantize" for k in found.kernels) == (0 if once else 7)
-    assert {k.dtype for k in found.kernels if k.klass == "gemm"} == {"bfloat16"}
+    assert {k.dtype for k in found.kernels if k.klass == "gemm"} - {"float32" if OLD_ANGLES else ""} == {"bfloat16"}
 
 
 @pytest.mark.parametrize("name", ["gptq", "awq", "nested", "fp8"])
@@ -96,7 +99,7 @@ def test_a_training_step_goes_back_through_the_weights_and_leaves_them(tmp_path:
 
 def test_a_dtype_that_is_asked_for_is_that_of_the_products(tmp_path: Path) -> None:
     found = on(tmp_path, FORMATS["nested"][0], "1,64:int64", dtype="fp16")
-    assert {k.dtype for k in found.kernels if k.klass == "gemm"} == {"float16"}
+    assert {k.dtype for k in found.kernels if k.klass == "gemm"} - {"float32" if OLD_ANGLES else ""} == {"float16"}
 
 
 def test_what_is_left_out_stays_as_it_was(tmp_path: Path) -> None:

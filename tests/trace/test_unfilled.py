@@ -104,8 +104,8 @@ def test_no_operator_of_torchs_own_layers_is_looked_at(monkeypatch: pytest.Monke
     seen: list[str] = []
 
     def noted(self: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # torch 2.15 asks it of a number that becomes a tensor
-        if func._schema.name != "aten::lift_fresh":
+        # torch 2.15 asks it of a number that becomes a tensor; torch 2.9 cuts a truncated normal distribution by an operator
+        if func._schema.name not in ("aten::lift_fresh", "aten::clamp_"):
             seen.append(func._schema.name)
         return func(*args, **(kwargs or {}))
 
