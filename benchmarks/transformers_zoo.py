@@ -3,12 +3,14 @@
     python benchmarks/transformers_zoo.py                     the class without a head of every architecture, about 600
     python benchmarks/transformers_zoo.py --heads             every class of every list of the installed release, about 1,500
     python benchmarks/transformers_zoo.py --only 'Llava*'     some classes again; the rest is kept from the state file
-    python benchmarks/transformers_zoo.py --write             the page's part alone, from the state file
+    python benchmarks/transformers_zoo.py --heads --every 3   a third of them
+    python benchmarks/transformers_zoo.py --write             the page's part alone, from the state file; with --heads theirs
 
 Each class is analysed in a process of its own, forked from one that has imported everything, with a limit of 4 GiB and 30 s of
 processor time. What came of it is one of: `whole` (every part with parameters ran), `part` (a note names what did not run),
 `refused` (one sentence), and what must not be: `failed` (no sentence of ours), `limit`. The state (one JSON line a class)
-lies in build/transformers_zoo.jsonl, so an interrupted sweep goes on where it stopped.
+lies in build/transformers_zoo.jsonl, that of all classes in build/transformers_heads.jsonl, so an interrupted sweep goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -35,9 +37,12 @@ import roofline
 from roofline import compat
 
 REPO = Path(__file__).resolve().parent.parent
-STATE = REPO / "build" / "transformers_zoo.jsonl"
+STATE = {False: REPO / "build" / "transformers_zoo.jsonl", True: REPO / "build" / "transformers_heads.jsonl"}
 PAGE = REPO / "docs" / "conformance.md"
-BEGIN, END = "<!-- transformers -->", "<!-- end transformers -->"
+MARKS = {
+    False: ("<!-- transformers -->", "<!-- end transformers -->"),
+    True: ("<!-- transformers with heads -->", "<!-- end transformers with heads -->"),
+}
 SECONDS, MEMORY = 30, 4 * 2**30
 
 
@@ -187,18 +192,22 @@ def sweep(todo: Iterable[str], file: Path) -> None:
             )
 
 
-def page(rows: dict[str, dict[str, Any]], total: int) -> str:
+def page(rows: dict[str, dict[str, Any]], total: int, heads: bool) -> str:
     """The table of what is not whole, below the counts."""
+    begin, end = MARKS[heads]
+    which = "classes of every list, heads and all" if heads else "classes without a head"
+    title = "classes with heads" if heads else "classes by name"
+    sample = f" --every {round(total / len(rows))}" if len(rows) < total - len(rows) else ""
     found = Counter(verdict(row) for row in rows.values())
     met = ", ".join(f"{p} {compat.version(p)}" for p in ("transformers", "torch"))
     seconds = max((row.get("seconds", 0.0) for row in rows.values()), default=0.0)
     peak = max((row.get("peak", 0) for row in rows.values()), default=0) / 2**30
     kinds = ("whole", "part", "refused", "limit", "failed")
     lines = [
-        BEGIN,
-        "## transformers: classes by name, with their default configurations",
+        begin,
+        f"## transformers: {title}, with their default configurations",
         "",
-        f"`python benchmarks/transformers_zoo.py`: {len(rows)} of the {total} classes without a head ({met}),",
+        f"`python benchmarks/transformers_zoo.py{' --heads' * heads}{sample}`: {len(rows)} of the {total} {which} ({met}),",
         f"each in a process of its own. At most {seconds:.0f} s of processor time and {peak:.1f} GiB. `whole`: every part with",
         "parameters ran, but for those under a thousandth of them; `part`: a note names what never ran; `refused`: in one",
         "sentence, most often",
@@ -219,7 +228,7 @@ def page(rows: dict[str, dict[str, Any]], total: int) -> str:
             )
             text = " ".join(text.replace("the model failed", "failed").split("\n")[0].split()).replace("|", "/")
             lines.append(f"| {name} | {what} | {text[:200]} |")
-    return "\n".join([*lines, END, ""])
+    return "\n".join([*lines, end, ""])
 
 
 def main() -> int:
@@ -228,22 +237,24 @@ def main() -> int:
     parser.add_argument("--heads", action="store_true", help="every class of every list")
     parser.add_argument("--only", metavar="PATTERN", help="these again")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="a sample: each N-th class")
-    parser.add_argument("--state", type=Path, default=STATE)
+    parser.add_argument("--state", type=Path)
     parser.add_argument("--write", action="store_true", help="the page alone")
     asked = parser.parse_args()
+    file = asked.state or STATE[asked.heads]
     if not asked.write:
-        known = state(asked.state)
+        known = state(file)
         todo = asked.names or names(asked.heads)[:: asked.every]
         if asked.only:
             todo = [name for name in todo if fnmatch(name, asked.only)]
         elif not asked.names:
             todo = [name for name in todo if name not in known]
-        sweep(todo, asked.state)
-    rows = state(asked.state)
+        sweep(todo, file)
+    rows = state(file)
     if asked.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2].lstrip()
-        parts = [before.rstrip(), page(rows, len(names(asked.heads))).rstrip(), after.rstrip()]
+        begin, end = MARKS[asked.heads]
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+        after = rest.partition(end)[2].lstrip()
+        parts = [before.rstrip(), page(rows, len(names(asked.heads)), asked.heads).rstrip(), after.rstrip()]
         PAGE.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     print(Counter(verdict(row) for row in rows.values()))
     return 0

@@ -110,8 +110,9 @@ def _with_values(module: nn.Module, first: Stopped, swallowed: bool, with_values
         raise ModelError(f"{first}\n{why}") if needs else first
     try:
         real = with_values()
-    except SourceError:
-        raise first from None
+    except SourceError as error:
+        why = f"its shapes depend on data, and it was not run for real: {str(error).splitlines()[-1]}"
+        raise (ModelError(f"{first}\n{why}") if needs else first) from None
     if any(t.is_meta for t in real.parameters()):
         why = "its shapes depend on data, so it needs real weights: give a module that is not on meta"
         raise ModelError(f"{first}\n{why}") if needs else first

@@ -26,7 +26,9 @@ TEXT = ("input_ids",)
 IMAGE = ("pixel_values", "image_pixel_values", "flattened_patches", "image", "images")
 VIDEO = ("pixel_values_videos",)
 SOUND = ("input_features", "input_values", "audio_values", "audio_input_features", "audio_mel")
-_KINDS = {"text": TEXT, "image": IMAGE, "video": VIDEO, "audio": SOUND}
+# an image as what a detector found in it
+REGIONS = ("visual_feats", "visual_embeds")
+_KINDS = {"text": TEXT, "image": IMAGE + REGIONS, "video": VIDEO, "audio": SOUND}
 # What of an inner configuration's name says that it is about such an input.
 _NEAR = {
     "text": ("text", "decoder", "llm"),
@@ -140,6 +142,8 @@ def called_with(cls: Any, sizes: Sizes) -> list[Layout]:
     for i, layouts in enumerate(choices.values()):  # another layout of one input at a time
         ways += [[*likeliest[:i], other, *likeliest[i + 1 :]] for other in layouts[1:]]
     found = [{name: given for layout in way for name, given in layout.items()} for way in ways]
+    if "inputs" in names and any(n in names for n in IMAGE):  # two names for one thing
+        found += [{n: given for n, given in way.items() if n != "inputs"} for way in found]
     ids = next((n for n in TEXT if n in names), "")
     if len(names) > 1 and ids and not set(names[1:]) <= {"decoder_input_ids"}:
         found = [way for way in found if len(way[ids].shape) == 2]
@@ -177,6 +181,8 @@ def layouts_of(name: str, known: Iterable[str], sizes: Sizes) -> Iterator[Layout
     """The ways to give one parameter, with those of its companions that the model takes too."""
     if name in IMAGE or (name == "hidden_states" and "grid_thw" in known):
         yield from _images(name, frozenset(known), sizes)
+    elif name in REGIONS:
+        yield _regions(name, frozenset(known), sizes)
     elif name in VIDEO:
         yield from _videos(name, frozenset(known), sizes)
     elif name in SOUND:
@@ -310,6 +316,15 @@ def _mask(name: str, shape: tuple[int, ...], known: frozenset[str]) -> Layout:
     return {name: Given(shape, "bool" if hides else "int64", 0 if hides else 1)}
 
 
+def _regions(name: str, known: frozenset[str], sizes: Sizes) -> Layout:
+    """Features of 36 regions, as the detector of these models' papers gives them, and where they lie."""
+    b, regions = sizes.batch, 36
+    found: Layout = {name: Given((b, regions, sizes.find("visual_feat_dim", "visual_embedding_dim", default=2048)))}
+    if "visual_pos" in known:
+        found["visual_pos"] = Given((b, regions, sizes.find("visual_pos_dim", default=4)))
+    return found | _mask("visual_attention_mask", (b, regions), known)
+
+
 # ------------------------------------------------------------------------------------------------ everything else
 
 
@@ -317,6 +332,7 @@ def _others(name: str, sizes: Sizes) -> Iterator[Given]:
     b, tokens = sizes.batch, sizes.tokens
     if name == "inputs":
         yield Given((b, tokens, sizes.find("d_model", "hidden_size", default=768)))
+        yield Given((b, tokens), "int64")
     elif name in ("past_values", "past_observed_mask", "past_values_padding", "past_time_features"):
         yield from _series(name, sizes)
     elif name in ("freq", "speaker_id"):
@@ -335,6 +351,9 @@ def _others(name: str, sizes: Sizes) -> Iterator[Given]:
     elif name.endswith("ids"):
         yield Given((b, tokens), "int64")
         yield Given((b, 2, tokens), "int64")  # of two choices
+        if books := sizes.find("num_codebooks", default=0):  # of sound: in rows of their own, or beside a token of text
+            yield Given((b * books, tokens), "int64")
+            yield Given((b, tokens, books + 1), "int64")
     elif name == "latents":
         yield Given((b, sizes.find("hidden_size", "latent_dim", "dimension", default=512), tokens))
         yield Given((b, tokens, sizes.find("hidden_size", "latent_dim", "dimension", default=512)))

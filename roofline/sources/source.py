@@ -182,7 +182,7 @@ class Kind:
     def assumed(self, source: Source) -> str:
         """Of a kind that `guesses`: a line on what was assumed of a model that failed, and what to say instead."""
         shapes = ", ".join(f"{i.name} {'x'.join(map(str, i.shape)) or 'of values'}" for i in self.inputs(source))
-        return f"its inputs were assumed ({shapes}): give others with --input NAME=SHAPE"
+        return f"its inputs were assumed ({shapes or 'none'}): give others with --input NAME=SHAPE"
 
     def example(self, source: Source) -> Callable[..., Any] | None:
         """The function beside the model that gives its arguments; None where there is none."""

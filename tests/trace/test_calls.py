@@ -12,6 +12,7 @@ from torch import nn
 
 import roofline
 from roofline.errors import ModelError, UsageError
+from roofline.sources import build
 from roofline.sources.calls import call_with, load, remarks
 from roofline.sources.inputs import given
 from roofline.sources.values import Stored
@@ -157,3 +158,27 @@ def test_a_model_by_name_that_holds_an_exported_program(tmp_path: Path, monkeypa
     found = roofline.analyze("net.py:Holds", inputs=["7,4"], device="t4", cache=False)
     assert (found.totals.macs, found.model.params) == (7 * 4 * 3, 4 * 3 + 3)
     assert "a part of it is an exported program, which runs in the mode that it was exported in" in found.notes
+
+
+ASKS = """
+from torch import nn
+
+
+class Asks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(64, 64)
+
+    def forward(self, x):
+        return self.lin(x) if x.sum() > 0 else x
+"""
+
+
+def test_why_a_model_that_asks_for_values_was_not_run_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build, "REAL_LIMIT", 1_000)
+    Path("net.py").write_text(ASKS, encoding="utf-8")
+    with pytest.raises(
+        ModelError, match=r"asked for the value .*\nits shapes depend on data, and it was not run for real: it was "
+    ):
+        roofline.analyze("net.py:Asks", inputs=["2,64"], device="t4", cache=False)

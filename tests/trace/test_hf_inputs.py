@@ -162,6 +162,29 @@ def test_an_image_that_does_not_fit_the_text_leaves_its_tower_idle(tmp_path: Pat
     assert shapes(a)["image_grid_thw"] == (1, 3)
 
 
+CALLS: dict[str, tuple[dict[str, int], dict[str, tuple[int, ...]]]] = {
+    "LxmertModel": (
+        {"l_layers": 1, "x_layers": 1, "r_layers": 1, "visual_feat_dim": 20},
+        {"visual_feats": (1, 36, 20), "visual_pos": (1, 36, 4)},
+    ),
+    "VisualBertModel": ({"num_hidden_layers": 1, "visual_embedding_dim": 20}, {"visual_embeds": (1, 36, 20)}),
+    "MusicgenMelodyForCausalLM": ({"num_hidden_layers": 1, "num_codebooks": 3}, {"input_ids": (3, 128)}),
+    "KyutaiSpeechToTextModel": ({"num_hidden_layers": 1}, {"input_ids": (1, 128, 33)}),
+    "PerceiverForImageClassificationLearned": ({"num_self_attends_per_block": 1}, {"pixel_values": (1, 3, 56, 56)}),
+    "PerceiverForMaskedLM": ({"num_self_attends_per_block": 1}, {"inputs": (1, 128)}),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_regions_codebooks_and_two_names_for_one_thing(name: str) -> None:
+    """Each reaches the whole of the model."""
+    settings, call = CALLS[name]
+    a = roofline.analyze(f"hf:{name}", device="t4", cache=False, settings=settings)
+    assert call.items() <= shapes(a).items()
+    assert "inputs" in call or "inputs" not in shapes(a)
+    assert not a.coverage.never_ran
+
+
 def test_a_failure_names_the_inputs_that_were_assumed(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as failed:
         roofline.analyze("hf:DeepseekV2Model", device="t4", cache=False, settings={"num_hidden_layers": 1})
