@@ -83,8 +83,9 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # of the peak at the sustained clock
     gemm: Fraction
     conv: Fraction
-    # start-up of a tile, in steps of the inner dimension
+    # start-up of a tile, in steps of the inner dimension; what an SM waits for it at least
     start_k: Count
+    tile_wait: LoopTime
     # rows and columns that a tile is padded to
     tile_m: Count
     tile_n: Count
@@ -112,6 +113,8 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attention_mask: Fraction
     # vector operations for one exponential, in sixteens
     attention_exp: Count
+    # that an SM waits for a block of queries to start and to end
+    block_wait: LoopTime
 
     # --- fp32 products and convolutions on vector units
     # of the fp32 peak: products in tiles of 128 x 128
@@ -141,8 +144,9 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # --- the pace of loops, in an SM
     # an element whose address is worked out by itself
     element: Cycles
-    # one of a loop that torch.compile generates
+    # one of a loop that torch.compile generates; of its reductions, which add up what each thread found
     generated: Cycles
+    generated_sum: Cycles
     # times that of `element`, where it lies in a sector of its own
     sectors: Ratio
     # one that is loaded 16 bytes at a time, in LayerNorm

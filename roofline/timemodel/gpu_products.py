@@ -57,6 +57,8 @@ PASCAL = Products(
 
 # bytes of the widest load of a thread
 LOAD = 16
+# rows that a block of fused attention takes
+QUERIES = 128
 # FLOP of half precision in an SM's cycle from which on kernels run apart what is no product (Hopper)
 APART = 3000
 
@@ -124,13 +126,22 @@ def _tiles(m: Value, n: Value, k: Value, b: Value, c: Gpu, rate: Value, machine:
 
     Tiles of 16 rows (or columns) are there for thin products. They load more for each product: half the rate.
     """
-    k = up(k, 8, xp) + c.start_k
+    k = up(k, 8, xp)
     rows, columns = up(m, c.tile_m, xp), up(n, c.tile_n, xp)
     rows = xp.where(b == 1, xp.minimum(rows, 2 * up(m, 16, xp)), rows)
     columns = xp.where(b == 1, xp.minimum(columns, 2 * up(n, 16, xp)), columns)
     # where the tiles are too few to fill the device, the inner dimension is split among its units
-    depth = xp.minimum(xp.minimum(k, LONG), xp.maximum(256.0, k * b * rows * columns / (128 * 128 * machine.units)))
-    return 2 * b * rows * columns * k / rate + _tail(depth, rate, c.tail, machine.units)
+    deep = k + c.start_k
+    depth = xp.minimum(xp.minimum(deep, LONG), xp.maximum(256.0, deep * b * rows * columns / (128 * 128 * machine.units)))
+    return _steps(b * rows * columns, k, c, rate, machine, xp) + _tail(depth, rate, c.tail, machine.units)
+
+
+def _steps(area: Value, k: Value, c: Gpu, rate: Value, machine: Machine, xp: Any) -> Value:
+    """Seconds of so many elements of results, each a sum of k. A tile starts by loading and ends by storing: some steps of the
+    inner dimension, but where matrix units are fast no less than it waits for memory.
+    """
+    start = xp.maximum(2 * c.start_k / rate, c.tile_wait * 1e-6 / (128 * 128 * machine.units))
+    return area * (2 * k / rate + start)
 
 
 # steps of the inner dimension: libraries split longer sums among units, so that no tile at the end takes longer
@@ -183,13 +194,15 @@ def _on_matrix_units(p: ConvSizes, f: Features, peak: Value, c: Gpu, machine: Ma
     first, known = p.c * f.bits < 8 * LOAD, (p.r == 7) & (p.stride == 2) & (p.c <= 4)
     pixel = xp.where(known & (f.bits <= 16), 8, 2)
     rate = xp.where(first & (p.gradient == 0), xp.minimum(rate, narrow_rate(pixel, f.bits, c, machine, xp)), rate)
-    k = up(p.c, xp.where(first & (known | (f.bits > 16)), 4, 8), xp) * taps + c.start_k
-    matrix = 2 * pixels * up(p.o, xp.where(first, 32, c.tile_n), xp) * k / rate + _tail(k, rate, c.tail, machine.units)
+    k = up(p.c, xp.where(first & (known | (f.bits > 16)), 4, 8), xp) * taps
+    area = pixels * up(p.o, xp.where(first, 32, c.tile_n), xp)
+    matrix = _steps(area, k, c, rate, machine, xp) + _tail(k + c.start_k, rate, c.tail, machine.units)
     if not xp.any(p.gradient == 2):
         return matrix
-    area, depth = _summed(p.o, p.c * taps, xp), up(pixels, 8, xp) + c.start_k
-    split = xp.minimum(xp.minimum(depth, LONG), xp.maximum(256.0, depth * area / (128 * 128 * machine.units)))
-    summed = 2 * area * depth / rate + _tail(split, rate, c.tail, machine.units)
+    area, depth = _summed(p.o, p.c * taps, xp), up(pixels, 8, xp)
+    deep = depth + c.start_k
+    split = xp.minimum(xp.minimum(deep, LONG), xp.maximum(256.0, deep * area / (128 * 128 * machine.units)))
+    summed = _steps(area, depth, c, rate, machine, xp) + _tail(split, rate, c.tail, machine.units)
     return xp.where(p.gradient == 2, summed, matrix)
 
 
@@ -302,12 +315,17 @@ def _attention(p: AttentionSizes, f: Features, c: Gpu, machine: Machine, xp: Any
     vector rate).
     """
     scores = p.b * p.h * up(p.l, BLOCK, xp) * up(p.s, BLOCK, xp) * xp.where(f.access.math > 0, 1.0, p.met(xp))
-    rate = peak_of(f, machine, xp).peak * xp.where(f.access.mask > 0, c.attention_mask, c.attention)
+    # fp32 keeps its digits by three products of TF32 each (CUTLASS's fast fp32), whether TF32 is allowed or not
+    peak = xp.where(f.bits == 32, machine.vector * machine.sustained_vector, peak_of(f, machine, xp).peak)
+    rate = peak * xp.where(f.access.mask > 0, c.attention_mask, c.attention)
     widths = one(p.products_e) * up(p.e, 32, xp) + one(p.products_v) * up(p.v, 32, xp)
     products, rest = 2 * scores * widths / rate, scores * 16 * c.attention_exp / vector_of(f, machine, xp)
+    # a block of queries waits for its first keys, and at the end for its sums
+    blocks = one(p.products_e) * p.b * p.h * xp.ceil(p.l / QUERIES)
+    waits = xp.where(f.access.math > 0, 0.0, blocks / machine.units) * (c.block_wait * 1e-6)
     # a forward's kernel lets some warps take exponentials while others multiply
     beside = (rate / (machine.units * machine.clock) > APART * 0.5) & (f.bits <= 16) & (p.products_e <= 1)
-    return xp.where(beside, (products**c.overlap + rest**c.overlap) ** (1 / c.overlap), products + rest)
+    return xp.where(beside, (products**c.overlap + rest**c.overlap) ** (1 / c.overlap), products + rest) + waits
 
 
 def _rnn(p: RecurrentSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:

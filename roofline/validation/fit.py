@@ -1,10 +1,10 @@
 """Fit the constants of the time model to tables of measured times: `roofline validate --fit`.
 
-Coordinate descent in factors, from the shipped constants. The loss is the mean over tables of the mean absolute error in
-log time, damped so that single models that are timed as something else do not lead, and a little for every constant that goes
-far from where it started: what the tables do not tell stays (what a large cache holds, where all devices have small ones). A
-constant stays in its declared range: a fraction of a peak or a bandwidth at or below 1, so that a wrong count cannot hide
-behind it.
+Coordinate descent in factors, from the shipped constants. The loss is the mean over tables (small ones by their rows) of the
+mean absolute error in log time, damped so that single models that are timed as something else do not lead, and a little for
+every constant that goes far from where it started: what the tables do not tell stays (what a large cache holds, where all
+devices have small ones). A constant stays in its declared range: a fraction of a peak or a bandwidth at or below 1, so that a
+wrong count cannot hide behind it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ ROUNDS = 8
 _STEP = 0.2
 # what a table of single operators counts beside one of models: it is one class of kernel
 _OPERATORS = 0.2
+# rows of models that make a whole table; eight tell less
+_WHOLE = 40
 # loss for a constant that is e times where it started, by the square of the logarithm
 _PULL = 0.004
 
@@ -144,7 +146,7 @@ def loss(data: Sequence[Measured], numbers: Family) -> float:
     total = weights = 0.0
     for m in data:
         off = np.abs(np.log(predicted(m, numbers) / m.seconds))
-        weight = _OPERATORS if m.alone else 1.0
+        weight = _OPERATORS if m.alone else min(len(m.seconds) / _WHOLE, 1.0)
         total += weight * float(np.mean(off / (1 + 0.3 * off)))
         weights += weight
     return total / weights

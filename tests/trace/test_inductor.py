@@ -18,10 +18,12 @@ from torch import nn
 from benchmarks.inductor import ours
 from roofline import compat
 from roofline.devices.library import lookup
+from roofline.kernels import build as kernels
 from roofline.records import Kernel
 from roofline.shapes import Loop
 from roofline.timemodel import cpu_compiled, features, formulas
 from roofline.timemodel.constants import shipped
+from roofline.tracing.trace import trace
 
 # of the generated kernels and of their bytes; and that many kernels at least, since two of a dozen are no tenth
 KERNELS, BYTES, FEW = 0.10, 0.05, 1
@@ -133,6 +135,39 @@ def test_kernels_and_bytes_are_those_of_inductor(name: str) -> None:
     few = 7 if name == "windows of attention" and compat.older(compat.version("torch"), "2.14") else FEW
     assert len(predicted.generated) == pytest.approx(len(theirs.generated), rel=KERNELS, abs=few)
     assert predicted.nbytes == pytest.approx(theirs.nbytes, rel=BYTES)
+
+
+class Gated(nn.Module):
+    """A squeeze-and-excitation gate behind an activation."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.activation, self.gate = activation, nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.activation(self.norm(self.conv(x)))
+        return y * torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True)))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.Hardswish, nn.GELU])
+def test_halves_that_an_activation_names_twice_are_kept_as_their_cast(activation: Callable[[], nn.Module]) -> None:
+    """x * sigmoid(x) and its like compute in fp32: what is stored for both uses of x is the cast, of twice the bytes."""
+    net, image = Gated(activation()).eval().bfloat16(), torch.zeros(8, 16, 32, 32, dtype=torch.bfloat16)
+    predicted, theirs = ours(net, [image]), inductor(net, [image])
+    assert len(predicted.generated) == len(theirs.generated)
+    assert predicted.nbytes == pytest.approx(theirs.nbytes, rel=0.01)
+
+
+@pytest.mark.parametrize(("activation", "written"), [(nn.ReLU, 2), (nn.SiLU, 4)])
+def test_the_cast_of_a_norm_goes_through_memory_on_a_gpu(activation: Callable[[], nn.Module], written: int) -> None:
+    """The kernel of norm and mean reads halves and writes what the gate's reads: 2 bytes an element, or 4 of the cast."""
+    net, image = Gated(activation()).eval(), torch.zeros(8, 16, 32, 32)
+    found = kernels.build(trace(net, [image], {}, dtype="amp", device_kind="gpu"), "compiled", "gpu")
+    mean, gate = (next(k for k in found if name in k.op) for name in ("mean", "sigmoid"))
+    elements = image.numel()
+    assert mean.bytes == pytest.approx((2 + written) * elements, rel=0.02)
+    assert gate.bytes == pytest.approx((written + 2) * elements, rel=0.02)
 
 
 @pytest.mark.parametrize("threads", [2, 14, 16, 28, 56])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import log
 from pathlib import Path
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -33,3 +34,12 @@ def test_a_device_left_out_learns_from_forwards_alone(tmp_path: Path) -> None:
     pairs = [(forward, card), (step, card)]
     assert leave_out._learnt(pairs, AS_NAMED) == [(forward, card)]
     assert leave_out._learnt(pairs[1:], AS_NAMED) == pairs[1:], "where there is nothing else"
+
+
+def test_a_table_of_few_rows_counts_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight rows that are off by e beside forty that are right: (1 / 1.3 * 8 / 40) / (1 + 8 / 40)."""
+    monkeypatch.setattr(fit, "predicted", lambda m, numbers: np.ones(len(m.seconds)))
+    few, many = (fit.Measured(None, seconds, lookup("t4"), None) for seconds in (np.full(8, np.e), np.ones(40)))  # type: ignore[arg-type]  # no kernels
+    found = fit.loss([few, many], shipped().gpu)
+    assert found == pytest.approx(0.2 / 1.3 / 1.2)
+    assert fit.loss([few, many._replace(seconds=np.ones(115))], shipped().gpu) == pytest.approx(found), "a whole table is one"

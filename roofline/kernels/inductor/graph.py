@@ -71,7 +71,8 @@ class Graph:
         size = self.trace.storages[s].nbytes
         whole = nbytes >= size
         if value is None or value.stored:
-            yield Read(self.buffer(s), -1 if whole else number, nbytes, steps, taps, moved)
+            times = value.wide if value else 1
+            yield Read(self.buffer(s), -1 if whole else number, nbytes * times, steps, taps, moved)
             return
         # its steps here by those in the expression, whose reads are mostly of a few kinds
         along: dict[tuple[int, ...] | None, tuple[int, ...] | None] = {None: None, value.strides: steps}
@@ -204,7 +205,7 @@ class Graph:
             return
         value.stored = True
         node = self.generated(value.ops[-1], value.reads, value.dims, value.strides, (), value.ops)
-        self.add_write(node, value.buffer, value.nbytes)
+        self.add_write(node, value.buffer, value.nbytes * value.wide)
 
     def express(self, number: int, value: Value, reads: Iterable[Read], window: int = 1) -> None:
         """The result is an expression of these reads, stored if that is worth it (graph.py, run_node)."""
@@ -225,6 +226,8 @@ class Graph:
         # a user that needs it stored lets the others read it too
         wanted = value.users > 1 and taps > 1 and any(is_library(self.launched[u].facts) for u in self.users_of(value))
         if reused or wanted or taps > _READS[self.kind] or long:
+            if reused and self.is_cast(value) and taps <= _READS[self.kind] and not long:
+                value.wide = 2
             if (reused or taps > _READS[self.kind] or long) and len(value.dims) == 4 and number < self.final:
                 self.turn(value)  # graph.py, maybe_apply_channels_last_stride_order
             self.store(value.buffer.storage)
@@ -248,6 +251,12 @@ class Graph:
 
     def is_long(self, value: Value) -> bool:
         return value.length > _LENGTH[self.kind]
+
+    def is_cast(self, value: Value) -> bool:
+        """Whether it is halves whose only user names them twice: that computes in fp32, so the cast is used twice and gets a
+        buffer (torch/_decomp/decompositions.py, pw_cast_for_opmath).
+        """
+        return 2 * prod(value.dims) == value.nbytes and len(set(self.users_of(value))) == 1
 
     def is_dear(self, value: Value) -> bool:
         return value.heavy and self.kind == "cpu"

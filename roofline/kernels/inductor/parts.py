@@ -56,7 +56,7 @@ class Access(NamedTuple):
 class Value:
     """The newest version of a storage: an expression, or a buffer once a kernel makes it (or it came from outside)."""
 
-    __slots__ = ("buffer", "dims", "heavy", "length", "nbytes", "ops", "reads", "stored", "strides", "users")
+    __slots__ = ("buffer", "dims", "heavy", "length", "nbytes", "ops", "reads", "stored", "strides", "users", "wide")
 
     def __init__(self, buffer: Buffer, dims: tuple[int, ...], strides: tuple[int, ...], nbytes: int) -> None:
         self.buffer, self.dims, self.strides, self.nbytes = buffer, dims, strides, nbytes
@@ -64,6 +64,8 @@ class Value:
         # what it is made by: indices into the list of launched ops
         self.ops: list[int] = []
         self.length, self.heavy, self.stored, self.users = 0, False, False, 0
+        # what is stored is a cast of it, of so many times its bytes
+        self.wide = 1
 
 
 class Node:
