@@ -163,8 +163,9 @@ def parts(path: Path, given: Reading) -> list[Part]:
     table's order. Rows of a setting that is not known here are in `skipped`, as are steps of another optimizer than the SGD of
     timm's benchmark. Raises UsageError as `read` does.
     """
-    table = read(path, given.columns, given.own)
-    records = {record.line: record for record in lines(path)}
+    listed = lines(path)
+    table = _table(path, listed, given.columns, given.own)
+    records = {record.line: record for record in listed}
     ways: dict[int, Setting] = {}
     skipped = [*table.skipped]
     for row in table.rows:
@@ -223,8 +224,12 @@ def read(path: Path, columns: Mapping[str, str] | None = None, own: bool = False
     `columns` maps model, size, batch, params and one of s, ms, us to the table's own names. Raises UsageError where a
     column that is needed is missing, with the nearest one that there is.
     """
-    records = lines(path)
-    names = _mapping(dict(columns or {}), list(records[0]), path)
+    return _table(path, lines(path), columns or {}, own)
+
+
+def _table(path: Path, records: Sequence[Record], columns: Mapping[str, str], own: bool) -> Table:
+    """The same of the table's records."""
+    names = _mapping(dict(columns), list(records[0]), path)
     unit = next(u for u in _UNITS if u in names)
     rows, skipped = [], []
     for record in records:

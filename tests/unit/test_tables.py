@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from roofline import files
 from roofline.devices import library
 from roofline.errors import UsageError
 from roofline.validation import model_tables, operator_tables
@@ -100,6 +101,15 @@ def test_words_of_other_people_mean_the_same(tmp_path: Path) -> None:
     path = write(tmp_path, "model,dtype,layout,runtime,mode,ms\na,amp_fp16,channels_last,inductor,train,1\n", "times.csv")
     (part,) = model_tables.parts(path, model_tables.Reading())
     assert part.how == model_tables.Setting("amp", "nhwc", "compiled", True)
+
+
+def test_a_table_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written to it meanwhile does not put its lines beside other settings."""
+    path, asked, once = write(tmp_path, "model,ms\nresnet18,2\n"), [], files.text
+    monkeypatch.setattr(files, "text", lambda path, limit: asked.append(path) or once(path, limit))
+    (part,) = model_tables.parts(path, model_tables.AS_NAMED)
+    assert [row.model for row in part.table.rows] == ["resnet18"]
+    assert asked == [path]
 
 
 def test_rows_in_seconds(tmp_path: Path) -> None:
