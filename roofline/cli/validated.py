@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from roofline.cli.options import pairs
 from roofline.cli.steps import paper
@@ -17,9 +20,28 @@ from roofline.validation.model_tables import Reading
 from roofline.views import files, validation
 
 
+class Measured(NamedTuple):
+    """A table and a device it was measured on; `called`: how those rows name it that were, none for all of them."""
+
+    path: Path
+    device: Device
+    called: frozenset[str] | None = None
+
+
+def paired(paths: Sequence[Path], devices: Sequence[Device], more: FileOptions) -> list[Measured]:
+    """The tables with their devices: as given, or as their rows say. Raises UsageError."""
+    if not devices:
+        if more.fit is not None or more.leave_out:
+            raise UsageError("--fit and --leave-out take a table of each device: give -d once for each table in their order")
+        return [Measured(path, *found) for path in paths for found in model_tables.devices(path)]
+    if len(devices) not in (1, len(paths)):
+        raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
+    every = [*devices] * (len(paths) if len(devices) == 1 else 1)
+    return [Measured(path, device) for path, device in zip(paths, every, strict=True)]
+
+
 def command(
-    paths: Sequence[Path],
-    devices: Sequence[Device],
+    tables: Sequence[Measured],
     table: TableOptions,
     sample: SampleOptions,
     more: FileOptions,
@@ -30,25 +52,20 @@ def command(
     """What the command line asks for."""
     fit, plot, limit, seed, jobs = more.fit, more.plot, sample.limit, sample.seed, sample.jobs
     how = reading(table, limit, seed or 0)
-    if len(devices) not in (1, len(paths)):
-        raise UsageError(f"{len(paths)} tables and {len(devices)} devices: give -d once, or once for each table in their order")
     if seed is not None and limit is None and fit is None:
         raise UsageError("--seed draws a sample, and without --limit all rows are taken: give --limit, or leave --seed out")
     if jobs is not None and fit is not None:
         raise UsageError("--jobs is for predicting, and --fit works in one process: leave one of them out")
     look = paper(None, more.dark, {plot.suffix.lower()} if plot else set())
-    both = list(zip(paths, [*devices] * (len(paths) if len(devices) == 1 else 1), strict=True))
+    both = [(one.path, one.device) for one in tables]
     if more.leave_out:
         _left_out(both, how, more, sample, json=json, cache=cache)
         return
     if more.uncertainty is not None:
         raise UsageError("--uncertainty is told by devices that are left out: give --leave-out too")
-    _check_files(plot, fit, len(paths), json)
-    if plot is not None and operator_tables.recognise(paths[0]) is None and len(ways := model_tables.parts(paths[0], how)) > 1:
-        named = "; ".join(part.table.name for part in ways)
-        raise UsageError(
-            f"-o draws rows that were measured in one way, and there are {len(ways)} ({named}): give a table of each"
-        )
+    _check_files(plot, fit, len(tables), json)
+    if plot is not None:
+        _check_one_way(tables[0], how)
     numbers = constants.asked() if more.constants is None else constants.read(more.constants)
     with progress() as show:
         if fit is not None:
@@ -59,7 +76,7 @@ def command(
             note(f"wrote {fit}: use it with --constants {fit}")
             return
         results = []
-        for path, target in both:
+        for path, target, called in tables:
             single = operator_tables.recognise(path)
             if single is not None:
                 _check_operators(path, how, jobs)
@@ -67,7 +84,9 @@ def command(
                     operator_tables.run(path.name, single, target, limit=how.limit, seed=how.seed, constants=numbers)
                 )
             else:
-                results += validate.run(path, target, how, cache=cache, jobs=jobs, progress=show, constants=numbers)
+                results += validate.run(
+                    path, target, replace(how, called=called), cache=cache, jobs=jobs, progress=show, constants=numbers
+                )
     if plot is not None:
         chart = validation.scatter(results[0][0], results[0][1], plot, dark=look.dark)
         files.write_all({plot: chart})
@@ -122,6 +141,18 @@ def reading(table: TableOptions, limit: int | None = None, seed: int = 0) -> Rea
         limit=limit,
         seed=seed,
     )
+
+
+def _check_one_way(first: Measured, how: Reading) -> None:
+    """Raises UsageError where the rows that are to be drawn were measured in several."""
+    if operator_tables.recognise(first.path) is not None:
+        return
+    ways = model_tables.parts(first.path, replace(how, called=first.called))
+    if len(ways) > 1:
+        named = "; ".join(part.table.name for part in ways)
+        raise UsageError(
+            f"-o draws rows that were measured in one way, and there are {len(ways)} ({named}): give a table of each"
+        )
 
 
 def _check_files(plot: Path | None, fit: Path | None, tables: int, json: bool) -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from roofline import files
+from roofline.devices import library
+from roofline.devices.device import Device
 from roofline.dtypes import SETTINGS, SHORT
-from roofline.errors import UsageError, close, nearest
+from roofline.errors import DeviceFileError, RooflineError, UsageError, close, nearest
 from roofline.records import RUNTIMES
 
 # what we call a column -> timm's names for it
@@ -35,6 +37,8 @@ _NEEDED = ("model", "ms")
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 LAYOUTS = ("nchw", "nhwc")
+# the column of what a row was measured on
+DEVICE = "device"
 MODES = ("inference", "training")
 # other words for the same in columns of tables
 _ALSO = {
@@ -112,6 +116,8 @@ class Reading(Struct, frozen=True):
     # rows drawn with the seed; none: all
     limit: int | None = None
     seed: int = 0
+    # of a table whose rows name their devices, how those that are wanted are called (`devices`); none: all rows
+    called: frozenset[str] | None = None
 
 
 AS_NAMED = Reading()
@@ -169,12 +175,17 @@ def parts(path: Path, given: Reading) -> list[Part]:
     ways: dict[int, Setting] = {}
     skipped = [*table.skipped]
     for row in table.rows:
+        name = records[row.line].get(DEVICE, "")
+        if given.called is not None and name not in given.called:
+            continue
         try:
+            if given.called is not None:
+                _device(name)
             ways[row.line] = how = told(records[row.line], path, given)
             if how.training:
                 cell(records[row.line], "optimizer", ("sgd",), path)
-        except UsageError as error:
-            skipped.append((row.model, str(error).removeprefix(f"{path.name}: ")))
+        except (UsageError, DeviceFileError) as error:
+            skipped.append((row.model, str(error).splitlines()[0].removeprefix(f"{path.name}: ")))
             ways.pop(row.line, None)
     found: dict[Setting, list[Row]] = {}
     for row in sample([row for row in table.rows if row.line in ways], given.limit, given.seed):
@@ -188,6 +199,35 @@ def parts(path: Path, given: Reading) -> list[Part]:
         # rows that belong to no part are said once
         out.append(Part(how, Table(name, tuple(found.get(how, ())), () if out else tuple(skipped), table.notes)))
     return out
+
+
+def devices(path: Path) -> list[tuple[Device, frozenset[str]]]:
+    """The devices that the rows of a table name, in their order, each with what the table calls it (`Reading.called`); what is
+    no device goes with the first, where `parts` says why those rows are skipped. Raises UsageError where none is named.
+    """
+    records = lines(path)
+    if DEVICE not in records[0]:
+        raise UsageError(f"{path.name} has no column {DEVICE!r} that says what its rows were measured on: give -d DEVICE")
+    found: dict[str, tuple[Device, set[str]]] = {}
+    strange: dict[str, RooflineError] = {}
+    for name in dict.fromkeys(record.get(DEVICE, "") for record in records):
+        try:
+            device = _device(name)
+        except (UsageError, DeviceFileError) as error:
+            strange[name] = error
+        else:
+            found.setdefault(device.name, (device, set()))[1].add(name)
+    if not found:
+        raise UsageError(f"{path.name}: no row names a device that is known: {next(iter(strange.values()))}")
+    next(iter(found.values()))[1].update(strange)
+    return [(device, frozenset(names)) for device, names in found.values()]
+
+
+def _device(name: str) -> Device:
+    """Raises UsageError or DeviceFileError."""
+    if not name:
+        raise UsageError("the row names no device")
+    return library.lookup(name)
 
 
 def _words(how: Setting) -> tuple[str, str, str, str]:

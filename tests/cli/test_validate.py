@@ -239,11 +239,35 @@ class TestSetting:
         assert words in refused(capsys, table, "-d", "t4", *options)
 
     def test_a_device_is_needed_and_known(self, table: Path, capsys: Capture) -> None:
-        assert "--device" in refused(capsys, table)
+        assert "has no column 'device'" in refused(capsys, table)
         assert "rtx-4090" in refused(capsys, table, "-d", "rtx-4091")
 
 
 class TestRows:
+    def test_each_names_its_device(self, tmp_path: Path, capsys: Capture) -> None:
+        """By name or alias; what is no device is skipped once, with the nearest name."""
+        row = ("resnet10t", 64, 64)
+        seconds = {
+            name: predictions(name, Setting("fp32", "nchw", "eager"), [row])[0].predicted_s for name in ("t4", "rtx-3090")
+        }
+        named = [("t4", "t4"), ("Tesla T4", "t4"), ("RTX 3090", "rtx-3090"), ("rtx-3091", "t4"), ("", "t4")]
+        rows = [(*row, repr(seconds[name] * 1e3), called) for called, name in named]
+        mine = write(tmp_path / "mine.csv", rows, ("model", "size", "batch", "ms", "device"))
+        one, other = document(capsys, mine)["validations"]
+        assert [(v["device"], v["rows"]) for v in (one, other)] == [("t4", 2), ("rtx-3090", 1)]
+        assert one["mean_ape"] == pytest.approx(0, abs=1e-9)
+        assert other["mean_ape"] == pytest.approx(0, abs=1e-9)
+        assert "unknown device 'rtx-3091'" in str(one["skipped"])
+        assert "rtx-3090" in str(one["skipped"])
+        assert "the row names no device" in str(one["skipped"])
+        assert (len(one["skipped"]), other["skipped"]) == (2, [])
+        assert document(capsys, mine, "-d", "t4")["rows"] == 5, "an option holds for all rows"
+        assert "give -d once for each table" in refused(capsys, mine, "--fit", tmp_path / "fit.toml")
+
+    def test_none_of_them_known(self, tmp_path: Path, capsys: Capture) -> None:
+        mine = write(tmp_path / "mine.csv", [("resnet18", 1, "rtx-4091")], ("model", "ms", "device"))
+        assert "rtx-4090" in refused(capsys, mine)
+
     def test_a_sample_is_repeatable(self, table: Path, capsys: Capture) -> None:
         def sample(seed: int) -> list[tuple[str, int, int]]:
             v = document(capsys, table, "-d", "t4", "--limit", 3, "--seed", seed)

@@ -24,9 +24,15 @@ def run(
     ],
     *,
     device: Annotated[
-        list[str],
-        typer.Option("-d", "--device", metavar="DEVICE", help="Measured on. Repeat, one for each table.", show_default=False),
-    ],
+        list[str] | None,
+        typer.Option(
+            "-d",
+            "--device",
+            metavar="DEVICE",
+            help="Measured on. Repeat, one for each table.  [default: the rows' column device]",
+            show_default=False,
+        ),
+    ] = None,
     host: Host = None,
     table: TableOptions,
     sample: SampleOptions,
@@ -48,5 +54,7 @@ def run(
     from roofline.cli import validated
     from roofline.devices.library import with_host
 
-    devices = with_host([devices_named([d])[0] for d in device], host, table.runtime.value if table.runtime else "eager")
-    validated.command(paths, devices, table, sample, more, json=json, cache=not no_cache)
+    pairs = validated.paired(paths, [devices_named([d])[0] for d in device or ()], more)
+    devices = with_host([one.device for one in pairs], host, table.runtime.value if table.runtime else "eager")
+    pairs = [one._replace(device=d) for one, d in zip(pairs, devices, strict=True)]
+    validated.command(pairs, table, sample, more, json=json, cache=not no_cache)
