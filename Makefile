@@ -24,7 +24,7 @@ help:
 	@echo "make demo    analyse MobileNetV3-Large on this machine's CPU; chart and page in $(DEMO)/"
 	@echo "make test    the whole test suite        make lint    ruff and mypy"
 	@echo "make bench   beside other counters       make wheel   build dist/*.whl"
-	@echo "make matrix  a part of the tests on the oldest, the locked and the newest packages: docs/compatibility.md"
+	@echo "make matrix  the tests on the oldest packages, a part on the locked and the newest: docs/compatibility.md"
 	@echo "make lock    resolve the locked packages anew (locks/)"
 	@echo "make conformance   every model of torchvision and timm, half an hour: docs/conformance.md"
 
