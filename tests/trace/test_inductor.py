@@ -131,10 +131,10 @@ def test_kernels_and_bytes_are_those_of_inductor(name: str) -> None:
     predicted = ours(net, [image])
     theirs = inductor(net, [image])
     assert len(predicted.library) == len(theirs.library)
-    # torch 2.9 makes seven kernels fewer around windows that are shifted
-    few = 7 if name == "windows of attention" and compat.older(compat.version("torch"), "2.14") else FEW
-    assert len(predicted.generated) == pytest.approx(len(theirs.generated), rel=KERNELS, abs=few)
-    assert predicted.nbytes == pytest.approx(theirs.nbytes, rel=BYTES)
+    # torch 2.9 makes seven kernels fewer around windows that are shifted, which move a tenth less
+    before = name == "windows of attention" and compat.older(compat.version("torch"), "2.14")
+    assert len(predicted.generated) == pytest.approx(len(theirs.generated), rel=KERNELS, abs=7 if before else FEW)
+    assert predicted.nbytes == pytest.approx(theirs.nbytes, rel=0.1 if before else BYTES)
 
 
 class Gated(nn.Module):

@@ -148,6 +148,9 @@ FLOPS = [
     (op("scatter_add", X, 1, t(2, 4, 10, dtype="int64"), t(2, 4, 10), out=X), 80),
     (op("cross_entropy_loss", t(4, 10), t(4, dtype="int64"), out=t()), 5 * 40 + 4),
     (op("torchvision.roi_align", t(1, 8, 50, 50), t(10, 5), 0.25, 7, 7, 2, False, out=t(10, 8, 7, 7)), 3920 * (4 * 8 + 1)),
+    # boxes that nobody knows are as large as the image: 8 samples a bin along a side, 7 bins; windows of 8 that share rows
+    (op("torchvision.roi_align", t(1, 8, 50, 50), t(10, 5), 0.25, 7, 7, -1, False, out=t(10, 8, 7, 7)), 80 * 56**2 * 8 + 3920),
+    (op("torchvision.roi_pool", t(1, 8, 50, 50), t(10, 5), 0.25, 7, 7, out=[t(10, 8, 7, 7)]), 80 * 56**2),
     (op("torchvision.nms", t(10, 4), t(10), 0.5, out=t(3, dtype="int64")), 13 * 45),
     (op("_foreach_add_", [X, X], [X, X], alpha=-0.1, out=[], mutates=(0, 1)), 2 * 320),
     (op("_foreach_mul", [X, X], 0.9, out=[X, X]), 320),
@@ -354,10 +357,6 @@ def test_fused_encoder_layer_equals_its_parts() -> None:
 
 UNKNOWN = [
     op("mylib.fused_thing", X, out=X),
-    op(
-        "torchvision.roi_align", t(1, 8, 50, 50), t(10, 5), 0.25, 7, 7, -1, False, out=t(10, 8, 7, 7)
-    ),  # samples follow the boxes
-    op("torchvision.roi_pool", t(1, 8, 50, 50), t(10, 5), 0.25, 7, 7, out=[t(10, 8, 7, 7)]),
     op("quantized.conv2d", t(1, 4, 8, 8), None, 0.1, 0, out=t(1, 6, 6, 6), overload="new"),  # packed weight not seen
     op(
         "_flash_attention_forward",
