@@ -111,7 +111,7 @@ def holders(t: Any) -> tuple[int, int] | None:
 # How a model takes gradients and tangents itself; `hessian` and the like call the last, and give zeros where there are none.
 _OF = "torch.autograd"
 TAKEN = ((_OF, "grad"), (_OF, "backward"), (f"{_OF}.forward_ad", "make_dual"), (f"{_OF}.functional", "_autograd_grad"))
-NESTED = tuple(("torch._functorch.eager_transforms", f"{kind}_increment_nesting") for kind in ("grad", "jvp"))
+NESTED = tuple(("torch._functorch.eager_transforms", f"{kind}_increment_nesting") for kind in ("grad", "jvp"))  # torch.func's
 
 
 class Asked:

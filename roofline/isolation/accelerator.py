@@ -6,18 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from roofline.devices import power
 from roofline.devices.device import Device
 
 
 class _Stream:
-    """A stream, an event or a device that does nothing: a context, and every method is one. Code may ask whether something is
-    of that class (torch itself does), so that it stands where the class stood."""
+    """A stream, an event or a device that does nothing: a context, and every method is one. It stands where a class stood,
+    since code may ask whether something is of that class (torch itself does); whoever makes one gets the same."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
+    _one: ClassVar[Any] = None
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        cls._one = cls._one or super().__new__(cls)
+        return cls._one
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -51,8 +54,7 @@ IDLE: dict[str, Any] = {
     "set_per_process_memory_fraction": None,
     **dict.fromkeys(("set_device_index", "set_device_idx")),
     **dict.fromkeys(("current_device_index", "current_device_idx"), 0),
-    **dict.fromkeys(("Stream", "Event", "stream", "current_stream", "default_stream"), _Stream),
-    **dict.fromkeys(("device", "device_index"), _Stream),
+    **dict.fromkeys(("Stream", "Event", "stream", "current_stream", "default_stream", "device", "device_index"), _Stream),
 }
 
 

@@ -130,10 +130,13 @@ def _tiles(m: Value, n: Value, k: Value, b: Value, c: Gpu, rate: Value, machine:
     rows, columns = up(m, c.tile_m, xp), up(n, c.tile_n, xp)
     rows = xp.where(b == 1, xp.minimum(rows, 2 * up(m, 16, xp)), rows)
     columns = xp.where(b == 1, xp.minimum(columns, 2 * up(n, 16, xp)), columns)
-    # where the tiles are too few to fill the device, the inner dimension is split among its units
-    deep = k + c.start_k
-    depth = xp.minimum(xp.minimum(deep, LONG), xp.maximum(256.0, deep * b * rows * columns / (128 * 128 * machine.units)))
-    return _steps(b * rows * columns, k, c, rate, machine, xp) + _tail(depth, rate, c.tail, machine.units)
+    area = b * rows * columns
+    return _steps(area, k, c, rate, machine, xp) + _tail(_split(k + c.start_k, area, machine, xp), rate, c.tail, machine.units)
+
+
+def _split(depth: Value, area: Value, machine: Machine, xp: Any) -> Value:
+    """Steps of the inner dimension in a tile: it is split among the units where the tiles are too few to fill the device."""
+    return xp.minimum(xp.minimum(depth, LONG), xp.maximum(256.0, depth * area / (128 * 128 * machine.units)))
 
 
 def _steps(area: Value, k: Value, c: Gpu, rate: Value, machine: Machine, xp: Any) -> Value:
@@ -200,8 +203,7 @@ def _on_matrix_units(p: ConvSizes, f: Features, peak: Value, c: Gpu, machine: Ma
     if not xp.any(p.gradient == 2):
         return matrix
     area, depth = _summed(p.o, p.c * taps, xp), up(pixels, 8, xp)
-    deep = depth + c.start_k
-    split = xp.minimum(xp.minimum(deep, LONG), xp.maximum(256.0, deep * area / (128 * 128 * machine.units)))
+    split = _split(depth + c.start_k, area, machine, xp)
     summed = _steps(area, depth, c, rate, machine, xp) + _tail(split, rate, c.tail, machine.units)
     return xp.where(p.gradient == 2, summed, matrix)
 

@@ -128,16 +128,12 @@ def surroundings(way: Way, gpu: bool = False) -> Iterator[compat.Asked]:
             torch.backends.mha.set_fastpath_enabled(False)
         asked = stack.enter_context(_asked(way))
         stack.enter_context(looks.place(asked, gpu, way.place))
-        for module, function in compat.TAKEN:
+        wrapped = dict.fromkeys(compat.TAKEN, _noted) | dict.fromkeys(compat.NESTED, _nested)
+        for (module, function), around in wrapped.items():
             owner = sys.modules.get(module)
             if (real := getattr(owner, function, None)) is not None:
                 stack.callback(setattr, owner, function, real)
-                setattr(owner, function, _noted(real, asked))
-        for module, function in compat.NESTED:
-            owner = sys.modules.get(module)
-            if (real := getattr(owner, function, None)) is not None:
-                stack.callback(setattr, owner, function, real)
-                setattr(owner, function, _nested(real, asked))
+                setattr(owner, function, around(real, asked))
         if "requires_grad_" not in vars(torch.Tensor):
             real = _noted(torch.Tensor.requires_grad_, asked, lambda t, requires=True: bool(requires))
             stack.callback(delattr, torch.Tensor, "requires_grad_")
