@@ -73,8 +73,8 @@ _ONE_BY_ONE = frozenset({
 _JOINED = frozenset({"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"})
 # `roll` divides by the size of each dimension that it turns.
 _MODULO = 3
-# Bytes of the widest load of a thread
-_LOAD = 16
+# Bytes of the widest load of a thread, and of a sector of memory
+_LOAD, _SECTOR = 16, 32
 # Bytes that the row of a matrix should be no multiple of (oneMKL's developer guide, "Coding Techniques").
 _SETS = 2048
 
@@ -118,6 +118,9 @@ _HALVES = frozenset({"float16", "bfloat16"})
 _FLOATS = _HALVES | {"float32", "float64"}
 # loads and stores for an element of BatchNorm in training: x, x, y; and of its gradient: x, dy, x, dy, dx
 _LOADS, _LOADS_BACK = 3, 5
+# cuDNN's kernels for it channels-last (`nhwc_semiPersist`): a block takes 64 channels, 32 where there are no more. Pixels that
+# do not start at sectors take two for one at each edge. An element in hundredths of one whose address is worked out by itself
+_WIDE, _NARROW, _IN_STEP, _IN_STEP_BACK, _OUT_OF_STEP = 64, 32, 80, 100, 1.4
 # Bytes of a channel that cuDNN's block keeps from statistics to result (`1C11_singleread`): 192 planes of 14 x 14 halves are
 # kept on an H200, 192 of 16 x 16 are not.
 _KEPT = 80 * 1024
@@ -145,6 +148,8 @@ def _norm(spec: OpSpec) -> Access:
     backward = name.endswith("backward")
     # a row of channels at each place, as also [n, c] is (Normalization.cu, batch_norm_use_channels_last_kernels)
     if channels_last(x) or strides(x)[1] == 1:
+        if trains and not own:
+            return replace(found, single=_persistent(x, backward))
         elements = x.numel * (1 + own if trains else 1)
         return replace(found, single=elements * _LOADS_BACK // _LOADS if backward and trains else elements)
     if trains and not own:
@@ -155,6 +160,15 @@ def _norm(spec: OpSpec) -> Access:
     if trains:
         return replace(found, single=x.numel, planes=planes, channel=2 * x.numel // max(channels, 1), channels=channels)
     return replace(found, single=x.numel, planes=planes)
+
+
+def _persistent(x: TensorSpec, backward: bool) -> int:
+    """BatchNorm in training channels-last, in cuDNN's kernels: elements whose address is worked out by itself."""
+    channels = max(x.shape[1], 1)
+    width = _WIDE if channels > _NARROW else _NARROW
+    apart = _OUT_OF_STEP if channels * DTYPE_BITS[x.dtype] // 8 % _SECTOR else 1
+    elements = x.numel // channels * -(-channels // width) * width
+    return int(elements * (_IN_STEP_BACK if backward else _IN_STEP) * apart) // 100
 
 
 # rows that a block of the kernel for the gradients of LayerNorm's weights adds in a turn, and the loads of one that wait for

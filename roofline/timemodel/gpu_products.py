@@ -208,8 +208,9 @@ def _on_matrix_units(p: ConvSizes, f: Features, peak: Value, c: Gpu, machine: Ma
     return xp.where(p.gradient == 2, summed, matrix)
 
 
-# (rows, columns) of the kernels that sum over pixels: cuDNN has no smaller ones
+# (rows, columns) of the kernels that sum over pixels: cuDNN has no smaller ones; of those that do it a group at a time
 _SUMMED = ((128, 128), (256, 64), (64, 256))
+_GROUP_SUMMED = (128, 64)
 
 
 def _summed(rows: Value, columns: Value, xp: Any) -> Value:
@@ -287,7 +288,11 @@ def _grouped(p: GroupedSizes, f: Features, c: Gpu, machine: Machine, xp: Any) ->
     inner, outer = p.c / p.g, p.o / p.g
     special = (inner == outer) & ((inner == 4) | (inner == 8) | (inner == 16) | (inner % 32 == 0))
     direct = 2 * _met(p, xp) * p.o * inner * p.taps / (vector_of(f, machine, xp) * c.simt_gemm)
-    return xp.where((p.gradient > 0) & (special == 0) & (simt == 0), xp.maximum(direct, tiled), tiled)
+    # for the gradient of the weight each group is a sum over all pixels, in a tile that is wider than most groups
+    area = p.g * up(outer, _GROUP_SUMMED[0], xp) * up(inner * p.taps, _GROUP_SUMMED[1], xp)
+    summed = tiled * xp.maximum(p.pixels * area / xp.maximum(_met(p, xp) * n * k, 1), 1.0)
+    wide = xp.where((p.gradient == 2) & special, summed, tiled)
+    return xp.where((p.gradient == 0) | simt, tiled, xp.where(special, wide, xp.maximum(direct, tiled)))
 
 
 def _depthwise(p: DepthwiseSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
@@ -298,8 +303,9 @@ def _depthwise(p: DepthwiseSizes, f: Features, c: Gpu, machine: Machine, xp: Any
     unrolled = (p.r == p.s) & (p.r <= 5)
     last = xp.where(xp.maximum(p.r, p.s) > 7, c.depthwise_wide, c.depthwise_last)
     rate = xp.where(f.access.last > 0, last, xp.where(unrolled, c.depthwise_conv, c.depthwise_loop))
-    # PyTorch's kernel for the gradient of an image asks every tap of every pixel of it
-    met = xp.where(f.access.last > 0, p.pixels, _met(p, xp)) / xp.maximum(p.pixels, 1)
+    # the kernel for the gradient of an image under a stride asks every tap of every pixel of it, PyTorch's and cuDNN's alike
+    met = _met(p, xp) / xp.maximum(p.pixels, 1)
+    rate = xp.where((f.access.last > 0) & (met > 1), xp.minimum(rate, c.depthwise_conv), rate)
     seconds = 2 * p.macs * met / (vector_of(f, machine, xp) * rate)
     if not xp.any(f.access.own):
         return seconds

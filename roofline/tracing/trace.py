@@ -136,7 +136,7 @@ def trace(  # long: one context inside the other, and what was recorded in them
             fixed.append(HEARD)
         fixed += lazy.noted(modules.shapeless)
         if optimizer:
-            step = learning.Step(recorder, params, optimizer, isinstance(module, Function))
+            step = learning.Step(recorder, params, optimizer, isinstance(module, Function), way.early)
             step.prepare(modules.owners())
         if gradients:
             stack.enter_context(learning.whole(recorder))

@@ -213,9 +213,16 @@ class Step:
     """What surrounds the forward pass: the optimizer's state before it, backward and the update after it."""
 
     def __init__(
-        self, recorder: TrainingRecorder, params: Sequence[tuple[str, torch.Tensor]], optimizer: str, loss: bool = False
+        self,
+        recorder: TrainingRecorder,
+        params: Sequence[tuple[str, torch.Tensor]],
+        optimizer: str,
+        loss: bool = False,
+        early: bool = False,
     ) -> None:
         self.recorder, self.optimizer = recorder, optimizer
+        # see Way.early
+        self.early = early
         # whether what is returned may be the loss itself
         self.loss = loss
         self.note = NOTE.format(optimizer)
@@ -228,7 +235,8 @@ class Step:
         """Make the optimizer's state, as it stands after earlier steps; `owners` says which layer has a parameter."""
         recorder = self.recorder
         recorder.param_layer = owners
-        for key in ("momentum_buffer",) if self.optimizer == "sgd" else ("exp_avg", "exp_avg_sq"):
+        kept = ("gradient",) if self.early else ()
+        for key in ("momentum_buffer", *kept) if self.optimizer == "sgd" else ("exp_avg", "exp_avg_sq"):
             self.state[key] = []
             for path, p in self.params:
                 t = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device)
@@ -284,17 +292,19 @@ class Step:
         grads = [p.grad for p in params if p.grad is not None]
         state = {key: [tensors[i] for i in at] for key, tensors in self.state.items()}
         if self.optimizer == "sgd":
+            if self.early:
+                grads = [kept.add_(grad) for kept, grad in zip(state["gradient"], grads, strict=True)]
             sgd(
                 params,
                 grads,
                 [*state["momentum_buffer"]],
-                foreach=self.recorder.gpu,
+                foreach=self.recorder.gpu and not self.early,
                 fused=False,
                 weight_decay=0.0,
                 momentum=0.9,
                 lr=0.1,
                 dampening=0.0,
-                nesterov=False,
+                nesterov=self.early,
                 maximize=False,
             )
             return

@@ -36,6 +36,9 @@ class Way(Struct, frozen=True):
     place: bool = False
     # indices that the code writes as lists keep their values: see `lists`
     lists: bool = False
+    # a step of SGD is that of timm's benchmark on a PyTorch before 2.0: Nesterov's momentum, a kernel for each parameter and
+    # operation, gradients added to those that zero_grad() left in place as zeros
+    early: bool = False
     # position of an input -> how large the values may be that are drawn for it; see `drawn.limits`
     limits: Mapping[int, int] = {}
 

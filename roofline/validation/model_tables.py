@@ -72,7 +72,7 @@ class Setting(Struct, frozen=True):
     runtime: str
     # steps of SGD with momentum, as timm's benchmark trains; else forwards
     training: bool = False
-    # whether its PyTorch had fused attention (from 2.0 on), which timm's models take
+    # whether its PyTorch had fused attention, which timm's models take, and multi-tensor optimizers: from 2.0 on
     fused: bool = True
     # whether it was compiled with the weights frozen: batch norms folded, weights packed before the first call
     frozen: bool = False

@@ -22,6 +22,7 @@ from roofline.sources.timm import TIMM
 from roofline.sources.timm import size as image_size
 from roofline.tracing import trace
 from roofline.tracing.recorder import Recorder
+from roofline.tracing.ways import Way
 
 
 def make(name: str, size: int, millions: float | None = None, training: bool = False) -> nn.Module:
@@ -56,11 +57,21 @@ def _millions(module: nn.Module) -> float:
 
 
 def record(
-    module: nn.Module, name: str, size: int, batch: int, *, dtype: str, kind: str, layout: str, training: bool = False
+    module: nn.Module,
+    name: str,
+    size: int,
+    batch: int,
+    *,
+    dtype: str,
+    kind: str,
+    layout: str,
+    training: bool = False,
+    early: bool = False,
 ) -> Trace:
     """Trace one batch. `kind` is the device's ("gpu", "cpu"), `layout` "nchw" or "nhwc" (channels last).
 
-    A training step is one of SGD, without the fast norms, which the benchmark takes for inference alone.
+    A training step is one of SGD, without the fast norms, which the benchmark takes for inference alone; `early`: on a PyTorch
+    before 2.0, which has no multi-tensor optimizers (Way.early).
     """
     channels = getattr(module, "in_chans", None) or 3
     x = torch.empty((batch, channels, size, size), device="meta")
@@ -75,6 +86,7 @@ def record(
             device_kind=kind,
             batch=batch,
             optimizer=step,
+            way=Way(early=training and early),
             channels_last=layout == "nhwc",
         )
 

@@ -148,9 +148,8 @@ def trace(row: Row, asked: Asked, store: Cache) -> Trace:
     size = row.size or timm_benchmark.default_size(name)
     with compat.fused_attention(asked.fused):
         module = timm_benchmark.make(name, size, row.millions or None, training)
-    result = timm_benchmark.record(
-        module, name, size, row.batch, dtype=dtype, kind=kind, layout=asked.layout, training=training
-    )
+    how = {"dtype": dtype, "kind": kind, "layout": asked.layout}
+    result = timm_benchmark.record(module, name, size, row.batch, **how, training=training, early=not asked.fused)
     store.store("table-trace", key, zlib.compress(msgspec.msgpack.encode(result), 1))
     return result
 

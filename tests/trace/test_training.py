@@ -22,6 +22,7 @@ from roofline.errors import ModelError, UsageError
 from roofline.kernels import build as kernels
 from roofline.records import Kernel, Trace
 from roofline.tracing.trace import trace
+from roofline.tracing.ways import Way
 
 
 def recorded(t: Trace, *phases: str) -> list[str]:
@@ -132,6 +133,26 @@ def test_optimizer_is_torchs_own_second_step(name: str, make: Callable[[Any], to
     with Log() as log:
         optimizer.step()
     assert recorded(trace(module, [image(3, 4)], optimizer=name), "optimizer") == log.seen
+
+
+def test_before_pytorch_2_a_step_of_sgd_has_a_kernel_for_each_parameter_and_operation() -> None:
+    """As torch still does where it is told: no multi-tensor kernels, and gradients that stay are added to."""
+    module = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, nesterov=True, foreach=False)
+    x = torch.rand(3, 4)
+    for _ in range(2):
+        optimizer.zero_grad(set_to_none=False)
+        module(x).sum().backward()
+        optimizer.step()
+    with Log() as log:
+        for p in module.parameters():
+            assert p.grad is not None
+            p.grad.add_(torch.ones_like(p))
+        optimizer.step()
+    ours = trace(module, [image(3, 4)], optimizer="sgd", way=Way(early=True), device_kind="gpu")
+    found = recorded(ours, "optimizer")
+    assert found == [op for op in log.seen if not op.startswith("ones_like")]
+    assert len(found) == 5 * len(list(module.parameters()))
 
 
 def launched(module: nn.Module, *inputs: Tensor, **kwargs: Any) -> tuple[Kernel, ...]:
