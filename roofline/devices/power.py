@@ -22,6 +22,9 @@ FLOOR = 0.45
 # J for a bit that memory and its controller move at full bandwidth: DRAM as its makers and O'Connor et al.
 # (MICRO 2017) say, and about 2 pJ for the chip's side
 ENERGY = {"HBM": 6e-12, "GDDR5": 14e-12, "GDDR6": 10e-12, "GDDR7": 8e-12, "LPDDR": 6e-12}
+# ns that a load waits for DRAM: cycles of a pointer chase on a V100, RTX 4090, RTX 5090 and PRO 6000, and GH200
+# (markdewing/AI_kernels, latency/README.md: 460, 636, 936 and 864, 690) over the clocks that the boards boost to
+LATENCY = {"HBM2": 301.0, "GDDR6X": 252.0, "GDDR7": 360.0, "HBM3": 348.0}
 SOURCE = "Board power less its memory's, beside a board of the same process at its full power (roofline/devices/power.py)"
 VECTOR_SOURCE = "Large fp32 products without TF32 of zzc0721/torch-performance-test-data, by architecture (_architectures.toml)"
 
@@ -67,6 +70,12 @@ def memory(device: Device) -> float | None:
     dram = device.levels[-1]
     energy = next((e for kind, e in ENERGY.items() if dram.type.startswith(kind)), None)
     return None if energy is None else dram.bandwidth * 8 * energy
+
+
+def waited(device: Device) -> float:
+    """How long a load waits for a device's DRAM, in times that it waits on an H100 or H200; 1 where nobody told of its type."""
+    dram = device.levels[-1].type
+    return next((ns for kind, ns in LATENCY.items() if dram.startswith(kind)), LATENCY["HBM3"]) / LATENCY["HBM3"]
 
 
 def kept(device: Device) -> float | None:

@@ -163,9 +163,10 @@ class Gpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reduced: Cycles
     # an element of BatchNorm's statistics, one block for a channel
     channel: Cycles
-    # an element of cuDNN's BatchNorm in training, whose blocks take a channel each, row-major: for a block alone on its SM, and
-    # for each of several (both as an H200 ran them, benchmarks/measured/h200-kernels.csv)
-    taken: Cycles
+    # cuDNN's BatchNorm in training, whose blocks take a channel each, row-major: a thousand elements for a block alone on its
+    # SM, which waits for DRAM (of other types: devices/power.py, LATENCY); an element for each of several (both as an H200 ran
+    # them, benchmarks/measured/h200-kernels.csv)
+    taken: LoopTime
     crowded: Cycles
     # a result of a pool; an element of its window; both, times so much, channels-last
     window: Cycles

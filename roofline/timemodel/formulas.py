@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from roofline.devices import power
 from roofline.timemodel.features import Features
 from roofline.timemodel.shares import Shared, rate, seconds
 from roofline.timemodel.sizes import AttentionSizes, ConvSizes, Value
@@ -100,6 +101,8 @@ class Machine(Struct, frozen=True):
     tf32: bool = False
     # 1 where a CPU's convolutions are those of the Arm Compute Library: in PyTorch for Arm, but for Apple's
     acl: float = 0.0
+    # how long a load waits for DRAM, in times that it does on an H100 or H200
+    waits: float = 1.0
 
     @classmethod
     def of(cls, device: Device, setting: str = "amp", runtime: str = "eager") -> Machine:
@@ -134,6 +137,7 @@ class Machine(Struct, frozen=True):
             rates=_values(device.bytes),
             tf32=setting == "tf32" and device.has("tf32"),
             acl=float(device.isa == "aarch64" and device.vendor != "Apple"),
+            waits=power.waited(device),
         )
 
     def shared(self, names: Sequence[str]) -> Machine:

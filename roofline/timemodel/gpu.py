@@ -300,8 +300,8 @@ def _pace(klass: str, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
     waits: Value = 0.0
     if xp.any(a.taken):
         # one that takes a channel waits for what it reads, two tensors in a backward; several on one SM fill each other's waits
-        each = xp.maximum(c.taken * a.tensors, c.crowded * xp.ceil(a.channels / machine.units))
-        waits = a.taken * each * machine.units / unhurried(machine, xp)
+        beside = c.crowded * xp.ceil(a.channels / machine.units) * machine.units / unhurried(machine, xp)
+        waits = a.taken * xp.maximum(c.taken * 1e-9 * machine.waits * a.tensors, beside)
     generated = c.generated_sum if klass == "reduction" else c.generated
     cycles = xp.where(f.generated > 0, f.loop.total * generated, cycles)
     return cycles / (machine.units * machine.clock * machine.sustained) + waits
