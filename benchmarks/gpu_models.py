@@ -548,7 +548,7 @@ def tables(out: Path) -> None:
     for row in measured():
         if row["model"] not in TEXT and int(row["batch"]) >= 16 and row["dtype"] != "fp32":
             compiled = "-dynamo" if row["runtime"] == "compiled" else ""
-            name = f"benchmark-{row['mode']}-{row['dtype']}-{row['layout']}-pt211-cu130-h200{compiled}.csv"
+            name = f"benchmark-{row['mode']}-{row['dtype']}-{row['layout']}-pt2110-cu130-h200{compiled}.csv"
             files.setdefault(name, []).append(row)
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in files.items():

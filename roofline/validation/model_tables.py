@@ -21,6 +21,7 @@ from roofline.devices.device import Device
 from roofline.dtypes import SETTINGS, SHORT
 from roofline.errors import DeviceFileError, RooflineError, UsageError, close, nearest
 from roofline.records import RUNTIMES
+from roofline.validation.older import LATEST
 
 # what we call a column -> timm's names for it
 _TIMM = {
@@ -72,8 +73,8 @@ class Setting(Struct, frozen=True):
     runtime: str
     # steps of SGD with momentum, as timm's benchmark trains; else forwards
     training: bool = False
-    # whether its PyTorch had fused attention, which timm's models take, and multi-tensor optimizers: from 2.0 on
-    fused: bool = True
+    # the version of its PyTorch, (major, minor), where that is told: older ones launch otherwise (older.py)
+    torch: tuple[int, int] = LATEST
     # whether it was compiled with the weights frozen: batch norms folded, weights packed before the first call
     frozen: bool = False
 
@@ -127,15 +128,20 @@ def setting(name: str, given: Reading) -> Setting:
     """What the file name says ("...-amp-nhwc-...-dynamo"), where the reading does not."""
     words = set(re.split(r"[-_.]", Path(name).stem.lower()))
     runtime = given.runtime or ("compiled" if words & {"dynamo", "inductor", "compile", "compiled"} else "eager")
-    torch = next((int(found[1]) for word in words if (found := re.fullmatch(r"pt(\d)\d+", word))), 2)
     return Setting(
         given.dtype or next((d for d in SETTINGS if d in words), "fp32"),
         given.layout or ("nhwc" if "nhwc" in words or {"channels", "last"} <= words else "nchw"),
         runtime,
         bool(words & {"train", "training"}) if given.training is None else given.training,
-        torch >= 2,
+        next((version for word in words if (version := _version(word))), LATEST),
         runtime == "compiled" and bool(words & {"freezing", "frozen"}),
     )
+
+
+def _version(word: str) -> tuple[int, int] | None:
+    """What a word of a file's name says of PyTorch, as timm writes it: pt112 is 1.12, pt240 is 2.4.0, pt2110 is 2.11.0."""
+    found = re.fullmatch(r"pt(?:(1)(\d{1,2})|([2-9])(\d{1,2})\d)", word)
+    return (int(found[1] or found[3]), int(found[2] or found[4])) if found else None
 
 
 def told(record: Record, path: Path, given: Reading) -> Setting:
@@ -148,7 +154,7 @@ def told(record: Record, path: Path, given: Reading) -> Setting:
     )
     mode = None if given.training else cell(record, "mode", MODES, path)
     training = named.training if mode is None else mode == "training"
-    return Setting(dtype, layout, runtime, training, named.fused, named.frozen and runtime == "compiled" and not training)
+    return Setting(dtype, layout, runtime, training, named.torch, named.frozen and runtime == "compiled" and not training)
 
 
 def cell(record: Record, name: str, among: Sequence[str], path: Path, given: str | None = None) -> str | None:

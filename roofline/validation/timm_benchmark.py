@@ -6,12 +6,13 @@ The published tables were measured so: branches of RepVGG-like nets are fused, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from roofline import compat
@@ -66,17 +67,18 @@ def record(
     kind: str,
     layout: str,
     training: bool = False,
-    early: bool = False,
+    whole_attention: bool = True,
+    fused: bool = True,
 ) -> Trace:
     """Trace one batch. `kind` is the device's ("gpu", "cpu"), `layout` "nchw" or "nhwc" (channels last).
 
-    A training step is one of SGD, without the fast norms, which the benchmark takes for inference alone; `early`: on a PyTorch
-    before 2.0, which has no multi-tensor optimizers (Way.early).
+    A training step is one of SGD, without the fast norms, which the benchmark takes for inference alone. `whole_attention` is
+    False for a PyTorch that takes attention of five dimensions apart in its own dtype (`older.ATTENTION_IN_FP32`).
     """
     channels = getattr(module, "in_chans", None) or 3
     x = torch.empty((batch, channels, size, size), device="meta")
     step = "sgd" if training else ""
-    with nullcontext() if training else compat.fast_norms(_half):
+    with nullcontext() if training else compat.fast_norms(_half), nullcontext() if whole_attention else _attention_apart():
         return trace.trace(
             module,
             [x],
@@ -86,7 +88,7 @@ def record(
             device_kind=kind,
             batch=batch,
             optimizer=step,
-            way=Way(early=training and early),
+            way=Way(early=training and not fused),
             channels_last=layout == "nhwc",
         )
 
@@ -101,6 +103,28 @@ def _build(name: str, size: int, real: bool = False) -> nn.Module:
         except RooflineError as error:
             failure = error
     raise SourceError(str(failure))
+
+
+@contextmanager
+def _attention_apart() -> Iterator[None]:
+    """Attention that no fused kernel takes as PyTorch took it apart until 2.4: in its own dtype, with a plain softmax."""
+    whole = functional.scaled_dot_product_attention
+
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if q.dim() == 4 or args or any(kwargs.values()):
+            return whole(q, k, v, *args, **kwargs)
+        return _half(apart)(q, k, v)
+
+    def apart(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        # each operand takes the root of the scale, so that no product of halves is too large
+        root = q.shape[-1] ** -0.25
+        return torch.softmax((q * root) @ (k.transpose(-2, -1) * root), -1) @ v
+
+    functional.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = whole
 
 
 def _half(plain: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -33,7 +33,7 @@ from roofline.sources.timm import TIMM
 from roofline.sources.traced import trace_source
 from roofline.timemodel import roof, uncertainty
 from roofline.timemodel.constants import Constants, shipped
-from roofline.validation import model_tables
+from roofline.validation import model_tables, older
 from roofline.validation.accuracy import Prediction, Validation, summarise
 from roofline.validation.model_tables import AS_NAMED, Reading, Row, Setting
 
@@ -43,7 +43,7 @@ class Asked(Struct, frozen=True):
 
     request: Request
     layout: str
-    fused: bool = True
+    torch: tuple[int, int] = older.LATEST
     frozen: bool = False
 
     @property
@@ -94,7 +94,7 @@ def predict(
 def _predict(job: _Job) -> Prediction | str:
     """One row, from the cache where it is there. A row that cannot be predicted is a sentence that says why."""
     row, request = job.row, job.asked.request
-    measured = job.asked.layout, job.asked.fused, job.asked.frozen
+    measured = job.asked.layout, job.asked.torch, job.asked.frozen
     what = repr((row.model, row.size, row.batch, row.millions, request.what, request.place.runtime, *measured))
     # any other model may be a person's own file, which can change
     store = Cache(enabled=request.cache and TIMM.has(row.model))
@@ -117,7 +117,7 @@ def asked(row: Row, how: Setting, target: Device, *, cache: bool = True) -> Aske
     """What a row of a table that was measured so asks for, on a device."""
     ask = Ask(row.model, batch=row.batch, resolution=row.size or None)
     step = Pass(how.dtype, training=True, optimizer="sgd") if how.training else Pass(how.dtype)
-    return Asked(Request(ask, step, Place(target, how.runtime), cache=cache), how.layout, how.fused, how.frozen)
+    return Asked(Request(ask, step, Place(target, how.runtime), cache=cache), how.layout, how.torch, how.frozen)
 
 
 def launched(t: Trace, asked: Asked) -> Sequence[Kernel]:
@@ -126,6 +126,8 @@ def launched(t: Trace, asked: Asked) -> Sequence[Kernel]:
         with suppress(UsageError):  # a model without norms that can be folded
             t = folding.folded(t)
     found = kernels.build(t, asked.request.place.runtime, asked.device.kind)
+    if asked.device.kind == "gpu":
+        found = older.launched(found, asked.torch)
     return folding.frozen(found) if asked.frozen else found
 
 
@@ -138,7 +140,7 @@ def trace(row: Row, asked: Asked, store: Cache) -> Trace:
         return _trace_other(row, asked)
     dtype, kind = asked.request.what.dtype or "fp32", asked.device.kind
     training = asked.request.what.training
-    what = repr((name, row.size, row.batch, row.millions, dtype, asked.layout, kind, training, asked.fused))
+    what = repr((name, row.size, row.batch, row.millions, dtype, asked.layout, kind, training, asked.torch))
     key = digest(fingerprints.tracing(), what, compat.version("timm"), compat.place("timm"))
     saved = store.load("table-trace", key)
     if saved is not None:
@@ -146,10 +148,20 @@ def trace(row: Row, asked: Asked, store: Cache) -> Trace:
     from roofline.validation import timm_benchmark
 
     size = row.size or timm_benchmark.default_size(name)
-    with compat.fused_attention(asked.fused):
+    with compat.fused_attention(asked.torch >= older.FUSED_ATTENTION):
         module = timm_benchmark.make(name, size, row.millions or None, training)
-    how = {"dtype": dtype, "kind": kind, "layout": asked.layout}
-    result = timm_benchmark.record(module, name, size, row.batch, **how, training=training, early=not asked.fused)
+    result = timm_benchmark.record(
+        module,
+        name,
+        size,
+        row.batch,
+        dtype=dtype,
+        kind=kind,
+        layout=asked.layout,
+        training=training,
+        whole_attention=asked.torch >= older.ATTENTION_IN_FP32,
+        fused=asked.torch >= older.FUSED_ATTENTION,
+    )
     store.store("table-trace", key, zlib.compress(msgspec.msgpack.encode(result), 1))
     return result
 

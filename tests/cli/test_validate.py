@@ -659,8 +659,21 @@ class TestTraining:
 
     def test_an_old_pytorch_has_no_fused_attention(self, tmp_path: Path, capsys: Capture) -> None:
         row = ("vit_tiny_patch16_224", 224, 16)
-        (apart,) = predictions("t4", Setting("fp16", "nchw", "eager", fused=False), [row])
+        (apart,) = predictions("t4", Setting("fp16", "nchw", "eager", torch=(1, 12)), [row])
         (fused,) = predictions("t4", Setting("fp16", "nchw", "eager"), [row])
         assert ("attention" in apart.shares, "attention" in fused.shares) == (False, True)
         path = write(tmp_path / "times-fp16-nchw-pt112-cu113.csv", lines([apart], [1.0]))
         assert document(capsys, path, "-d", "t4")["mean_ape"] == pytest.approx(0, abs=1e-9)
+
+    def test_attention_that_no_fused_kernel_takes_was_in_halves_until_2_4(self, tmp_path: Path, capsys: Capture) -> None:
+        """NesT's has five dimensions: halves move half the bytes, and no masked rows are looked for."""
+        row = ("nest_tiny", 224, 64)
+        (new,) = predictions("rtx-3090", Setting("amp", "nchw", "eager"), [row])
+        (old,) = predictions("rtx-3090", Setting("amp", "nchw", "eager", torch=(2, 4)), [row])
+        assert 1.5 < new.predicted_s / old.predicted_s < 2.2
+        path = write(tmp_path / "times-amp-nchw-pt240-cu124.csv", lines([old], [1.0]))
+        assert document(capsys, path, "-d", "rtx-3090")["mean_ape"] == pytest.approx(0, abs=1e-9)
+        # ... and attention of four dimensions is whole in both
+        (new,) = predictions("rtx-3090", Setting("amp", "nchw", "eager"), [("vit_tiny_patch16_224", 224, 16)])
+        (old,) = predictions("rtx-3090", Setting("amp", "nchw", "eager", torch=(2, 4)), [("vit_tiny_patch16_224", 224, 16)])
+        assert new.predicted_s == old.predicted_s

@@ -62,8 +62,8 @@ def test_rows_tell_their_own_setting(tmp_path: Path) -> None:
     path = write(tmp_path, text)
     first, other, third = model_tables.parts(path, model_tables.Reading())
     assert [row.model for part in (first, other, third) for row in part.table.rows] == ["a", "d", "b", "c"]
-    assert first.how == model_tables.Setting("fp32", "nhwc", "eager")
-    assert other.how == model_tables.Setting("amp", "nhwc", "compiled")
+    assert first.how == model_tables.Setting("fp32", "nhwc", "eager", torch=(2, 4))
+    assert other.how == model_tables.Setting("amp", "nhwc", "compiled", torch=(2, 4))
     assert [part.table.name.partition(" ")[2] for part in (first, other, third)] == [
         "(fp32, eager)",
         "(amp, compiled)",

@@ -1,0 +1,56 @@
+"""What older versions of PyTorch launch otherwise than today's, as far as published tables show it. No torch.
+
+A version is (major, minor). Since 2.0 there is fused attention. Attention that no fused kernel takes (five dimensions) is taken
+apart; until 2.4 in the dtype of its operands with a plain softmax, since then in fp32 with one that looks for masked rows
+(ATen/native/transformers/attention.cpp, pytorch/pytorch#128922 and #131863).
+
+From 2.0 to 2.6 PyTorch calls cuDNN 9.1 and older by the interface that does not cut large batches, and that cuDNN has no fast
+kernel for a channels-last depthwise convolution of 2^31 elements or more (9.3 brought kernels with indices of 64 bits:
+pytorch/pytorch#134890). What it takes in its place was seen in no profile. Times of an RTX 3090 and 4090 are those of bytes: image
+and result brought into row-major order and back, and four bytes for each tap of each result written and read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from msgspec.structs import replace
+
+from roofline.records import Kernel, Operand
+from roofline.shapes import Conv
+
+LATEST = (99, 0)
+FUSED_ATTENTION = (2, 0)
+ATTENTION_IN_FP32 = (2, 5)
+_UNCUT, _WIDE_INDICES = (2, 0), (2, 7)
+_FIRST_TOO_LARGE = 2**31
+_BYTES_A_TAP = 8
+
+
+def launched(kernels: Sequence[Kernel], torch: tuple[int, int]) -> Sequence[Kernel]:
+    """The kernels of a pass on a GPU as that version launches them."""
+    if not _UNCUT <= torch < _WIDE_INDICES:
+        return kernels
+    return [_laid_out(kernel) if _too_large(kernel) else kernel for kernel in kernels]
+
+
+def _too_large(kernel: Kernel) -> bool:
+    conv = kernel.whole
+    if kernel.klass != "depthwise_conv" or not isinstance(conv, Conv) or not kernel.access.last:
+        return False
+    return max(_elements(conv)) >= _FIRST_TOO_LARGE
+
+
+def _elements(conv: Conv) -> tuple[int, int]:
+    """Of the image and of the result."""
+    return conv.n * conv.c * prod(conv.image), conv.n * conv.o * prod(conv.out)
+
+
+def _laid_out(kernel: Kernel) -> Kernel:
+    """With the bytes that its windows take, laid out."""
+    conv = kernel.whole
+    assert isinstance(conv, Conv)
+    turned = 2 * sum(o.bytes for o in kernel.operands if o.role not in ("parameter", "buffer", "weight"))
+    moved = turned + _BYTES_A_TAP * prod(conv.kernel) * _elements(conv)[1]
+    return replace(kernel, operands=(*kernel.operands, Operand(moved, -1, "activation")))
