@@ -10,7 +10,7 @@ from roofline.timemodel.constants import Gpu
 from roofline.timemodel.features import Features
 from roofline.timemodel.formulas import Machine, Overhead, Work, attended, join, missed, resident, streamed
 from roofline.timemodel.gpu_products import FORMULAS, LOAD, narrow_rate, peak_of, unhurried, vector_of
-from roofline.timemodel.sizes import DepthwiseSizes, Value, one
+from roofline.timemodel.sizes import DepthwiseSizes, GemmSizes, Value, one
 
 # the constant that is a class' fraction of the peak, where it is not named like the class
 _FRACTION = {"rnn": "gemm"}
@@ -117,9 +117,20 @@ def _padded(f: Features, simt: Value, c: Gpu, machine: Machine, xp: Any) -> Valu
 
 def _gathered(klass: str, f: Features, xp: Any) -> Value:
     """Bytes that the nearest cache delivers on top: PyTorch's kernel for the gradient of a depthwise weight has a block of
-    threads for each element of the weight, which goes through all images and gradients (ATen/native/cuda/DepthwiseConv2d.cu).
+    threads for each element of the weight, which goes through all images and gradients (ATen/native/cuda/DepthwiseConv2d.cu);
+    a weight that all products of a batch share, since `matmul` cannot lay their rows one after the other, is loaded for each.
     """
+    if klass == "gemm":
+        return f.total(lambda p, f: _shared(p, f, xp))
     return f.total(lambda p, f: _by_tap(p, f, xp)) if klass == "depthwise_conv" else 0.0
+
+
+def _shared(p: Any, f: Features, xp: Any) -> Value:
+    """The same of one product: what the products of a batch load beyond what is read of memory."""
+    if not isinstance(p, GemmSizes):
+        return 0.0 * f.bits
+    loaded = p.b * (p.m * p.k + p.k * p.n) * f.bits / 8
+    return xp.where(p.b > 1, xp.maximum(loaded - f.read, 0.0), 0.0)
 
 
 def _by_tap(p: Any, f: Features, xp: Any) -> Value:

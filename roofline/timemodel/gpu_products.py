@@ -124,14 +124,19 @@ def narrow_rate(aligned: Value, bits: Value, c: Gpu, machine: Machine, xp: Any) 
 def _tiles(m: Value, n: Value, k: Value, b: Value, c: Gpu, rate: Value, machine: Machine, xp: Any) -> Value:
     """Seconds on matrix units: padded to tiles, a start-up per tile, one tile's time at the end.
 
-    Tiles of 16 rows (or columns) are there for thin products. They load more for each product: half the rate.
+    Tiles of 16 rows (or columns) are there for thin products, and for batches of the thinnest. They load more for each
+    product: half the rate.
     """
     k = up(k, 8, xp)
     rows, columns = up(m, c.tile_m, xp), up(n, c.tile_n, xp)
-    rows = xp.where(b == 1, xp.minimum(rows, 2 * up(m, 16, xp)), rows)
-    columns = xp.where(b == 1, xp.minimum(columns, 2 * up(n, 16, xp)), columns)
+    whole = b * rows * columns
+    rows = xp.where((b == 1) | (m <= 16), xp.minimum(rows, 2 * up(m, 16, xp)), rows)
+    columns = xp.where((b == 1) | (n <= 16), xp.minimum(columns, 2 * up(n, 16, xp)), columns)
     area = b * rows * columns
-    return _steps(area, k, c, rate, machine, xp) + _tail(_split(k + c.start_k, area, machine, xp), rate, c.tail, machine.units)
+    # each product of a batch starts by itself, however little of its tile it fills
+    starts = xp.where(b == 1, area, whole) * _start(c, rate, machine, xp)
+    tail = _tail(_split(k + c.start_k, area, machine, xp), rate, c.tail, machine.units)
+    return area * 2 * k / rate + starts + tail
 
 
 def _split(depth: Value, area: Value, machine: Machine, xp: Any) -> Value:
@@ -140,11 +145,15 @@ def _split(depth: Value, area: Value, machine: Machine, xp: Any) -> Value:
 
 
 def _steps(area: Value, k: Value, c: Gpu, rate: Value, machine: Machine, xp: Any) -> Value:
-    """Seconds of so many elements of results, each a sum of k. A tile starts by loading and ends by storing: some steps of the
-    inner dimension, but where matrix units are fast no less than it waits for memory.
+    """Seconds of so many elements of results, each a sum of k."""
+    return area * (2 * k / rate + _start(c, rate, machine, xp))
+
+
+def _start(c: Gpu, rate: Value, machine: Machine, xp: Any) -> Value:
+    """Seconds of an element of a tile that starts by loading and ends by storing: some steps of the inner dimension, but where
+    matrix units are fast no less than it waits for memory.
     """
-    start = xp.maximum(2 * c.start_k / rate, c.tile_wait * 1e-6 / (128 * 128 * machine.units))
-    return area * (2 * k / rate + start)
+    return xp.maximum(2 * c.start_k / rate, c.tile_wait * 1e-6 / (128 * 128 * machine.units))
 
 
 # steps of the inner dimension: libraries split longer sums among units, so that no tile at the end takes longer
