@@ -130,7 +130,8 @@ def _shared(p: Any, f: Features, xp: Any) -> Value:
     if not isinstance(p, GemmSizes):
         return 0.0 * f.bits
     loaded = p.b * (p.m * p.k + p.k * p.n) * f.bits / 8
-    return xp.where(p.b > 1, xp.maximum(loaded - f.read, 0.0), 0.0)
+    # one over numbers of two parts meets the same operands several times
+    return xp.where(p.b > 1, xp.maximum(loaded - f.read, 0.0) / xp.maximum(p.times, 1), 0.0)
 
 
 def _by_tap(p: Any, f: Features, xp: Any) -> Value:

@@ -120,9 +120,11 @@ def fused(
         return False
     rows = all(t.stride(-1) == 1 for t in (q, k, v))
     same = q.shape[-1] == k.shape[-1] == v.shape[-1]
+    # heads of keys that are fewer are taken where they were asked to be (enable_gqa); else they, and batches, are broadcast
+    heads = q.shape[1] == k.shape[1] == v.shape[1] or (gqa and q.shape[1] % k.shape[1] == 0 and k.shape[1] == v.shape[1])
     if gpu:
-        return _flash(q, k, v, mask) or _efficient(q, k, v, mask, causal)
-    heads = q.shape[1] == k.shape[1] == v.shape[1] or (gqa and q.shape[1] % k.shape[1] == 0)
+        batches = q.shape[0] == k.shape[0] == v.shape[0]
+        return batches and ((heads and _flash(q, k, v, mask)) or _efficient(q, k, v, mask, causal))
     masked = mask is not None and (causal or mask.requires_grad or mask.dim() not in (2, 4))
     return heads and same and rows and not dropout_p and not masked
 

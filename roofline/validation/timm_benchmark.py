@@ -21,9 +21,13 @@ from roofline.records import Trace
 from roofline.sources import build
 from roofline.sources.timm import TIMM
 from roofline.sources.timm import size as image_size
-from roofline.tracing import trace
+from roofline.tracing import composites, trace
+from roofline.tracing.arguments import IMPLICIT
 from roofline.tracing.recorder import Recorder
 from roofline.tracing.ways import Way
+from roofline.validation import older
+
+aten = torch.ops.aten
 
 
 def make(name: str, size: int, millions: float | None = None, training: bool = False) -> nn.Module:
@@ -67,18 +71,18 @@ def record(
     kind: str,
     layout: str,
     training: bool = False,
-    whole_attention: bool = True,
-    fused: bool = True,
+    version: tuple[int, int] = older.LATEST,
 ) -> Trace:
     """Trace one batch. `kind` is the device's ("gpu", "cpu"), `layout` "nchw" or "nhwc" (channels last).
 
-    A training step is one of SGD, without the fast norms, which the benchmark takes for inference alone. `whole_attention` is
-    False for a PyTorch that takes attention of five dimensions apart in its own dtype (`older.ATTENTION_IN_FP32`).
+    A training step is one of SGD, without the fast norms, which the benchmark takes for inference alone. `version` is that of
+    the PyTorch that ran it.
     """
     channels = getattr(module, "in_chans", None) or 3
     x = torch.empty((batch, channels, size, size), device="meta")
     step = "sgd" if training else ""
-    with nullcontext() if training else compat.fast_norms(_half), nullcontext() if whole_attention else _attention_apart():
+    norms = nullcontext() if training else compat.fast_norms(_half)
+    with norms, _attention(version, kind == "gpu") if version < older.THREE_DIMENSIONS else nullcontext():
         return trace.trace(
             module,
             [x],
@@ -88,7 +92,7 @@ def record(
             device_kind=kind,
             batch=batch,
             optimizer=step,
-            way=Way(early=training and not fused),
+            way=Way(early=training and version < older.FUSED_ATTENTION),
             channels_last=layout == "nhwc",
         )
 
@@ -106,21 +110,31 @@ def _build(name: str, size: int, real: bool = False) -> nn.Module:
 
 
 @contextmanager
-def _attention_apart() -> Iterator[None]:
-    """Attention that no fused kernel takes as PyTorch took it apart until 2.4: in its own dtype, with a plain softmax."""
+def _attention(version: tuple[int, int], gpu: bool) -> Iterator[None]:
+    """Attention as that PyTorch runs it: where no fused kernel takes it, in its own dtype with a plain softmax until 2.4, and
+    three dimensions are no image of a batch until 2.9."""
     whole = functional.scaled_dot_product_attention
 
+    def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if composites.fused(gpu, q, k, v, mask, 0.0, False, False):
+            return whole(q, k, v, mask)
+        if version < older.ATTENTION_IN_FP32:
+            # each operand takes the root of the scale, so that no product of halves is too large
+            root = q.shape[-1] ** -0.25
+            scores = (q * root) @ (k.transpose(-2, -1) * root)
+            return torch.softmax(scores if mask is None else scores.add_(mask), -1) @ v
+        parts: torch.Tensor = aten._scaled_dot_product_attention_math.default._op_dk(IMPLICIT, q, k, v, mask)[0]
+        return parts
+
     def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if q.dim() == 4 or args or any(kwargs.values()):
+        mask = kwargs.get("attn_mask")
+        other = version < older.ATTENTION_IN_FP32 or q.dim() == 3
+        more = args or any(value for name, value in kwargs.items() if name != "attn_mask")
+        if not other or more or (mask is not None and mask.dtype == torch.bool):
             return whole(q, k, v, *args, **kwargs)
-        return _half(apart)(q, k, v)
+        return _half(run)(q, k, v, mask)
 
-    def apart(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        # each operand takes the root of the scale, so that no product of halves is too large
-        root = q.shape[-1] ** -0.25
-        return torch.softmax((q * root) @ (k.transpose(-2, -1) * root), -1) @ v
-
-    functional.scaled_dot_product_attention = attention
+    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]  # whatever it is called with
     try:
         yield
     finally:

@@ -125,7 +125,7 @@ def launched(t: Trace, asked: Asked) -> Sequence[Kernel]:
     if asked.frozen:
         with suppress(UsageError):  # a model without norms that can be folded
             t = folding.folded(t)
-    found = kernels.build(t, asked.request.place.runtime, asked.device.kind)
+    found: Sequence[Kernel] = kernels.build(t, asked.request.place.runtime, asked.device.kind)
     if asked.device.kind == "gpu":
         found = older.launched(found, asked.torch)
     return folding.frozen(found) if asked.frozen else found
@@ -159,8 +159,7 @@ def trace(row: Row, asked: Asked, store: Cache) -> Trace:
         kind=kind,
         layout=asked.layout,
         training=training,
-        whole_attention=asked.torch >= older.ATTENTION_IN_FP32,
-        fused=asked.torch >= older.FUSED_ATTENTION,
+        version=asked.torch,
     )
     store.store("table-trace", key, zlib.compress(msgspec.msgpack.encode(result), 1))
     return result

@@ -208,6 +208,26 @@ def test_a_gpu_runs_other_kernels_than_a_cpu() -> None:
     assert names(wide, half) == ["_to_copy", "_to_copy", "_softmax"]
 
 
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_fewer_heads_of_keys_are_one_kernel_only_where_they_were_asked_for(kind: str) -> None:
+    """Multi-query attention that leaves the heads to broadcasting (MobileNetV4) is taken apart: ATen/native/transformers/
+    sdp_utils_cpp.h, check_batch_size_and_num_heads_dense. The products are the same."""
+    q, k = torch.empty(2, 4, 16, 32), torch.empty(2, 1, 16, 32)
+
+    def attention(q: Tensor, k: Tensor, gqa: bool, autocast: str) -> Trace:
+        call = Call(lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=gqa), [])
+        return trace(call, (q, k), dtype=autocast, device_kind=kind)
+
+    for dtype in ("fp32", "amp") if kind == "gpu" else ("fp32",):
+        apart = [kernel.op for kernel in kernels.build(attention(q, k, False, dtype), "eager", kind)]
+        assert apart.count("bmm") == 2
+        assert "scaled_dot_product_attention" not in apart
+    asked = kernels.build(attention(q, k, True, "amp" if kind == "gpu" else "fp32"), "eager", kind)
+    assert [kernel.op for kernel in asked if kernel.klass == "attention"] != []
+    broadcast = kernels.build(attention(q, k, False, "fp32"), "eager", kind)
+    assert sum(kernel.macs for kernel in broadcast) == sum(kernel.macs for kernel in asked) == 2 * 2 * 4 * 16 * 16 * 32
+
+
 def test_what_was_imported_before_changes_nothing() -> None:
     # torch._decomp registers Python's substitutes for composites, which choose other kernels
     importlib.import_module("torch._decomp")

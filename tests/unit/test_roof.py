@@ -32,6 +32,17 @@ def gemm(m: int, n: int, k: int, dtype: str = "float16") -> Kernel:
     )
 
 
+def batched(b: int, m: int, n: int, k: int, shared: bool) -> Kernel:
+    """Products of halves whose second operand is one for all, or each has its own."""
+    operands = (
+        Operand(2 * b * m * k, 0, "activation", False, 0),
+        Operand(2 * k * n * (1 if shared else b), 1, "parameter"),
+        Operand(2 * b * m * n, 2, "activation", True),
+    )
+    shape = Gemm(b, m, n, k)
+    return Kernel(0, "bmm", "gemm", (0,), "float16", (b, m, n), 2 * shape.macs, shape.macs, operands, products=(shape,))
+
+
 def stream(nbytes: int, producer: int = -1) -> Kernel:
     operands = (Operand(nbytes, 0, "activation", False, producer), Operand(nbytes, 1, "activation", True))
     return Kernel(0, "relu", "pointwise", (0,), "float16", (nbytes // 2,), nbytes // 2, 0, operands)
@@ -200,6 +211,18 @@ def conv_kernel(n: int, c: int, o: int, size: int, taps: int, groups: int = 1, d
     )
     result, access = (n, o, size, size), Access(last=last)
     return Kernel(0, "conv2d", shape.klass, (0,), dtype, result, 2 * macs, macs, operands, access, products=(shape,))
+
+
+def test_a_weight_that_a_batch_shares_is_loaded_for_each(gpu: Device) -> None:
+    """Linear layers on windows that lie scattered (Twins): matmul makes a batch of them, whose products load the weight."""
+    b, m, n, k = 28672, 7, 768, 256
+    thin = work_of(batched(b, m, n, k, shared=True), gpu, "fp16")
+    assert thin > 2 * b * k * n / gpu.levels[0].bandwidth
+    # ... which takes less than to bring them from memory, and more than one product of all rows
+    assert thin < work_of(batched(b, m, n, k, shared=False), gpu, "fp16")
+    assert thin > 2 * work_of(gemm(b * m, n, k), gpu, "fp16")
+    # tiles of 16 rows are there for the thinnest of a batch: not a whole tile of 128
+    assert thin < 0.6 * work_of(batched(b, 17, n, k, shared=True), gpu, "fp16")
 
 
 def test_fp32_products_take_whole_waves_of_tiles(gpu: Device) -> None:
