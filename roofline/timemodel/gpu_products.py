@@ -307,10 +307,11 @@ def _grouped(p: GroupedSizes, f: Features, c: Gpu, machine: Machine, xp: Any) ->
 def _depthwise(p: DepthwiseSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:
     """Each tap is a load and a multiply-add on the vector units; kernels of 1, 3 and 5 are unrolled, others loop.
 
-    Channels-last they are cuDNN's (ATen/native/Convolution.cpp, use_cudnn_depthwise), which has fast ones to 7 x 7.
+    Channels-last they are cuDNN's (ATen/native/Convolution.cpp, use_cudnn_depthwise), which has fast ones to 7 x 7 where a
+    channel has one result (conv2d_c1_k1_nhwc).
     """
     unrolled = (p.r == p.s) & (p.r <= 5)
-    last = xp.where(xp.maximum(p.r, p.s) > 7, c.depthwise_wide, c.depthwise_last)
+    last = xp.where((xp.maximum(p.r, p.s) > 7) | (p.o != p.c), c.depthwise_wide, c.depthwise_last)
     rate = xp.where(f.access.last > 0, last, xp.where(unrolled, c.depthwise_conv, c.depthwise_loop))
     # the kernel for the gradient of an image under a stride asks every tap of every pixel of it, PyTorch's and cuDNN's alike
     met = _met(p, xp) / xp.maximum(p.pixels, 1)

@@ -170,6 +170,30 @@ def test_the_cast_of_a_norm_goes_through_memory_on_a_gpu(activation: Callable[[]
     assert gate.bytes == pytest.approx((written + 2) * elements, rel=0.02)
 
 
+class Pooling(nn.Module):
+    """A block of PoolFormer: the element itself is read beside its window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.pool = nn.GroupNorm(1, 16), nn.AvgPool2d(3, 1, 1, count_include_pad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(x)
+        return x + self.pool(y) - y
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_a_window_is_not_read_of_a_kernel_that_is_still_writing(kind: str) -> None:
+    """No kernel can read neighbours of what it has not written yet (scheduler.py, can_fuse_vertical)."""
+    net, image = Pooling().eval(), torch.zeros(8, 16, 32, 32)
+    found = [k.op for k in kernels.build(trace(net, [image], {}, device_kind=kind), "compiled", kind)]
+    assert [op for op in found if "group_norm" in op and "avg_pool2d" in op] == []
+    assert "avg_pool2d" in found[-1]
+    assert "sub" in found[-1]
+    if kind == "cpu":
+        assert len(inductor(net, [image]).generated) == len(found)
+
+
 @pytest.mark.parametrize("threads", [2, 14, 16, 28, 56])
 @pytest.mark.parametrize("elements", [1, 4096, 14 * 4096 - 1, 14 * 4096, 28 * 4096 - 1, 28 * 4096, 10**6])
 def test_a_loop_stays_serial_by_inductors_own_rule(monkeypatch: pytest.MonkeyPatch, elements: int, threads: int) -> None:

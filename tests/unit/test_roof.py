@@ -318,6 +318,14 @@ def test_wide_depthwise_kernels_are_slow_channels_last_only(gpu: Device) -> None
     assert nine < 2 * seven
 
 
+def test_two_results_a_channel_have_no_depthwise_kernel_channels_last(gpu: Device) -> None:
+    """cuDNN's is for one channel in and one out of a group (conv2d_c1_k1_nhwc): FastViT patches have two out."""
+    one, two = (work_of(conv_kernel(64, 256, o, 28, 7, 256, "float16", last=1), gpu, "amp") for o in (256, 512))
+    assert two > 5 * one
+    one, two = (work_of(conv_kernel(64, 256, o, 28, 7, 256, "float16"), gpu, "amp") for o in (256, 512))
+    assert two < 2.5 * one
+
+
 def upsample(n: int, c: int, out: int, loop: Loop | None = None) -> Kernel:
     size = 4 * n * c * out**2
     operands = (Operand(size // 4, 0, "activation", False, 0), Operand(size, 1, "activation", True))

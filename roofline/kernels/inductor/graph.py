@@ -156,7 +156,7 @@ class Graph:
         key = (r.buffer, r.part)
         known = r.steps is not None or r.moved
         walks = frozenset([(r.steps, r.moved)]) if known else frozenset()
-        access, before = Access(r.nbytes, dense, walks), node.reads.get(key)
+        access, before = Access(r.nbytes, dense, walks, bool(r.moved)), node.reads.get(key)
         node.reads[key] = before | access if before else access
         node.sources.add(r.buffer)
         node.needs.update(self.made.get(r.buffer, ()))

@@ -48,9 +48,16 @@ class Access(NamedTuple):
     nbytes: int = 0
     dense: bool = False
     walks: frozenset[tuple[tuple[int, ...] | None, int]] = frozenset()
+    # whether some of it is taken from elsewhere than is written
+    elsewhere: bool = False
 
     def __or__(self, other: Access) -> Access:
-        return Access(max(self.nbytes, other.nbytes), self.dense or other.dense, self.walks | other.walks)
+        return Access(
+            max(self.nbytes, other.nbytes),
+            self.dense or other.dense,
+            self.walks | other.walks,
+            self.elsewhere or other.elsewhere,
+        )
 
 
 class Value:

@@ -73,7 +73,8 @@ def _shared(a: Node, b: Node) -> int:
     if not a.writes.keys().isdisjoint(b.sources):
         for (buffer, _), access in b.reads.items():
             if buffer in a.writes:
-                if not access.dense:
+                # one read at another place, of a window beside the element itself, is enough (can_fuse_vertical)
+                if not access.dense or access.elsewhere:
                     return 0
                 found += access.nbytes
     for key in a.reads.keys() & b.reads.keys():
