@@ -1,9 +1,9 @@
 """What older versions of PyTorch launch otherwise than today's, as far as published tables show it. No torch.
 
-A version is (major, minor). Since 2.0 there is fused attention. Attention that no fused kernel takes (five dimensions, fewer
-heads of keys than of queries) is taken apart; until 2.4 in the dtype of its operands with a plain softmax, since then in fp32
-with one that looks for masked rows (pytorch/pytorch#135964 and #141756). [heads, length, width] was taken apart too until 2.9
-at least, and is one image of a batch in 2.14.
+A version is (major, minor). Since 2.0 there are fused attention and multi-tensor optimizers. Attention that no fused kernel
+takes (five dimensions, fewer heads of keys than of queries) is taken apart; until 2.4 in the dtype of its operands with a
+plain softmax, since then in fp32 with one that looks for masked rows (pytorch/pytorch#135964 and #141756). [heads, length,
+width] was taken apart too until 2.9 at least, and is one image of a batch in 2.14.
 
 From 2.0 to 2.6 PyTorch calls cuDNN 9.1 and older by the interface that does not cut large batches, and that cuDNN has no fast
 kernel for a channels-last depthwise convolution of 2^31 elements or more (9.3 brought kernels with indices of 64 bits:
