@@ -543,7 +543,10 @@ def measured() -> list[dict[str, str]]:
 
 
 def tables(out: Path) -> None:
-    """The measured rows of images, in files whose names say the setting as those of timm's tables do."""
+    """The measured rows of images, in files whose names say the setting as those of timm's tables do.
+
+    Forwards are of models as `analyze` takes them (timm:NAME): not fused, without the fast norms of timm's own benchmark.
+    """
     files: dict[str, list[dict[str, str]]] = {}
     for row in measured():
         if row["model"] not in TEXT and int(row["batch"]) >= 16 and row["dtype"] != "fp32":
@@ -555,7 +558,8 @@ def tables(out: Path) -> None:
         with (out / name).open("w", encoding="utf-8", newline="") as file:
             to, mode = csv.writer(file), rows[0]["mode"]
             to.writerow(["model", f"{mode}_img_size", f"{mode}_batch_size", f"{mode}_step_time", "param_count"])
-            to.writerows([r["model"], r["size"], r["batch"], r["ms"], int(r["params"]) / 1e6] for r in rows)
+            kind = "timm:" if mode == "infer" else ""
+            to.writerows([kind + r["model"], r["size"], r["batch"], r["ms"], int(r["params"]) / 1e6] for r in rows)
         print(f"{name}: {len(rows)} rows")
 
 
