@@ -57,10 +57,16 @@ PASCAL = Products(
 
 # bytes of the widest load of a thread
 LOAD = 16
-# rows that a block of fused attention takes
+# rows that a block of fused attention takes, and keys of its tiles where groups of warps take turns
 QUERIES = 128
 # FLOP of half precision in an SM's cycle from which on kernels run apart what is no product (Hopper)
 APART = 3000
+# ... FLOP of vector units that a score takes the time of: an exponential is 16; its scale, its maximum, its sum and half of a
+# conversion are instructions of 2 each
+SCORE = 23.0
+# ... and how much the shorter of products and exponentials hides behind the longer (1: nothing, infinity: all), by what cuDNN
+# and FlashAttention-3 reach on an H100 with heads of 64, 128 and 256 (Shah et al., arXiv:2407.08608, figures 5 and 6)
+HIDDEN = 1.5
 
 
 def _products(machine: Machine) -> Products:
@@ -343,7 +349,25 @@ def _attention(p: AttentionSizes, f: Features, c: Gpu, machine: Machine, xp: Any
     waits = xp.where(f.access.math > 0, 0.0, blocks / machine.units) * (c.block_wait * 1e-6)
     # a forward's kernel lets some warps take exponentials while others multiply
     beside = (rate / (machine.units * machine.clock) > APART * 0.5) & (f.bits <= 16) & (p.products_e <= 1)
-    return xp.where(beside, (products**c.overlap + rest**c.overlap) ** (1 / c.overlap), products + rest) + waits
+    if not xp.any(beside):
+        return products + rest + waits
+    masked = (products**c.overlap + rest**c.overlap) ** (1 / c.overlap)
+    taken = xp.where((f.access.mask > 0) | (f.access.math > 0), masked, _in_turns(p, f, rate, c, machine, xp))
+    return xp.where(beside, taken, products + rest) + waits
+
+
+def _in_turns(p: AttentionSizes, f: Features, rate: Value, c: Gpu, machine: Machine, xp: Any) -> Value:
+    """Seconds of a forward whose groups of warps multiply and take exponentials in turns (cuDNN's kernels for Hopper, which
+    PyTorch takes there; FlashAttention-3), over tiles of 128 keys and as many queries, or 64 where there are no more. Under a
+    causal mask the blocks of queries that meet all keys end last, while other units are idle.
+    """
+    met = p.met(xp, QUERIES)
+    scores = p.b * p.h * up(p.l, xp.where(p.l > BLOCK, QUERIES, BLOCK), xp) * up(p.s, QUERIES, xp) * met
+    products = 2 * scores * (up(p.e, 32, xp) + up(p.v, 32, xp)) / rate
+    seconds = (products**HIDDEN + (scores * SCORE / vector_of(f, machine, xp)) ** HIDDEN) ** (1 / HIDDEN)
+    blocks = p.b * p.h * xp.ceil(p.l / QUERIES)
+    last = c.tail * seconds / met * machine.units / xp.maximum(blocks, 1)
+    return seconds + xp.where(met < 1, xp.minimum(last, seconds), 0.0)
 
 
 def _rnn(p: RecurrentSizes, f: Features, c: Gpu, machine: Machine, xp: Any) -> Value:

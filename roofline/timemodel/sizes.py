@@ -108,9 +108,9 @@ class AttentionSizes(Sizes, frozen=True, gc=False):
     def macs(self) -> Value:
         return self.b * self.h * self.l * self.s * (one(self.products_e) * self.e + one(self.products_v) * self.v)
 
-    def met(self, xp: Any) -> Value:
+    def met(self, xp: Any, block: float = BLOCK) -> Value:
         """Share of the blocks of scores that are computed: those above the diagonal are skipped, which a causal mask hides."""
-        rows, columns = xp.ceil(self.l / BLOCK), xp.ceil(self.s / BLOCK)
+        rows, columns = xp.ceil(self.l / block), xp.ceil(self.s / block)
         corner = xp.minimum(rows, columns)
         seen = corner * (corner + 1) / 2 + (rows - corner) * columns
         hidden = (self.causal > 0) & (self.l > 1)

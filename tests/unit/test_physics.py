@@ -149,11 +149,12 @@ def attention(causal: bool, backward: bool = False, dtype: str = "float16") -> K
     return kernel(op("_scaled_dot_product_flash_attention", q, q, q, 0.0, causal, out=[q]))
 
 
-@pytest.mark.parametrize("name", ["rtx-3090", "h100-sxm", "t4"])
-def test_fused_attention_backward_has_five_products_for_two(name: str) -> None:
+# cuDNN's backward takes an H200 3.5 times its forward, whose exponentials hide (192 x 16 heads of 197 queries: 577, 167 us)
+@pytest.mark.parametrize(("name", "most"), [("rtx-3090", 2.5), ("h100-sxm", 3.5), ("t4", 2.5)])
+def test_fused_attention_backward_has_five_products_for_two(name: str, most: float) -> None:
     device = lookup(name)
     forward, back = (place(attention(False, b), device, setting="fp16").compute_s for b in (False, True))
-    assert 1.3 * forward < back < 2.5 * forward  # the exponentials are taken once in each
+    assert 1.3 * forward < back < most * forward  # the exponentials are taken once in each
     assert back >= 2 * 4 * 16 * 2048 * 2048 * 5 * 64 / tops(name)[0]
 
 
@@ -164,6 +165,31 @@ def test_attention_in_fp32_runs_alike_with_tf32_and_without() -> None:
     with_tf32, without = (place(whole, lookup("h200-sxm"), setting=setting).compute_s for setting in ("tf32", "fp32"))
     assert with_tf32 == pytest.approx(without)
     assert 0.6 * 743e-6 < with_tf32 < 1.1 * 810e-6
+
+
+# TFLOP/s of cuDNN's forward on an H100 SXM5 in halves, heads of 2,048 in all, 16,384 tokens in sequences of 512 to 16,384, by
+# width and causal mask (Shah et al., arXiv:2407.08608, figure 5)
+CUDNN = {
+    (64, False): (335, 373, 395, 408, 412, 413),
+    (64, True): (225, 288, 334, 363, 379, 388),
+    (128, False): (497, 574, 617, 609, 600, 595),
+    (256, False): (470, 546, 580, 581, 580, 581),
+    (256, True): (308, 391, 450, 483, 497, 509),
+}  # fmt: skip
+
+
+def test_attention_on_hopper_is_as_fast_as_published() -> None:
+    h100, ratios = lookup("h100-sxm"), []
+    for (width, causal), speeds in CUDNN.items():
+        for i, speed in enumerate(speeds):
+            length = 512 * 2**i
+            q = t(16384 // length, 2048 // width, length, width, dtype="float16")
+            once = kernel(op("_scaled_dot_product_flash_attention", q, q, q, 0.0, causal, out=[q]))
+            flops = 4 * 16384 * length * 2048 / (2 if causal else 1)
+            ratios.append(work(once, h100) / (flops / speed / 1e12))
+    errors = sorted(abs(ratio - 1) for ratio in ratios)
+    assert errors[len(errors) // 2] < 0.12, ratios
+    assert errors[-1] < 0.32, ratios
 
 
 @pytest.mark.parametrize("name", ["rtx-3090", "i9-10940x"])
