@@ -31,7 +31,7 @@ _ABOVE = 1.02
 _CONTRARY, _FAR = 3.0, 1.2
 # Most errors of the model are smaller than its standard deviation says, since a few are very large: this share of it, and
 # what is further off counts less. Who gives a known time doubts the file: its clock, memory and host are so much less sure.
-_CORE, _DOUBT = 0.7, np.array([1.5, 1.5, 1.0])
+_CORE, _DOUBT = 0.9, np.array([1.5, 1.5, 1.0])
 _STEPS = 40
 # What all known times are off by at least is no measurement of this device; and how far contradictions widen what is left.
 _ELSE, _EXCESS = 4.0, 25.0
