@@ -120,9 +120,8 @@ def _gathered(klass: str, f: Features, xp: Any) -> Value:
     threads for each element of the weight, which goes through all images and gradients (ATen/native/cuda/DepthwiseConv2d.cu);
     a weight that all products of a batch share, since `matmul` cannot lay their rows one after the other, is loaded for each.
     """
-    if klass == "gemm":
-        return f.total(lambda p, f: _shared(p, f, xp))
-    return f.total(lambda p, f: _by_tap(p, f, xp)) if klass == "depthwise_conv" else 0.0
+    each = {"gemm": _shared, "depthwise_conv": _by_tap}.get(klass)
+    return f.total(lambda p, f: each(p, f, xp)) if each else 0.0
 
 
 def _shared(p: Any, f: Features, xp: Any) -> Value:

@@ -34,25 +34,17 @@ def launched(kernels: Sequence[Kernel], torch: tuple[int, int]) -> Sequence[Kern
     """The kernels of a pass on a GPU as that version launches them."""
     if not _UNCUT <= torch < _WIDE_INDICES:
         return kernels
-    return [_laid_out(kernel) if _too_large(kernel) else kernel for kernel in kernels]
-
-
-def _too_large(kernel: Kernel) -> bool:
-    conv = kernel.whole
-    if kernel.klass != "depthwise_conv" or not isinstance(conv, Conv) or not kernel.access.last:
-        return False
-    return max(_elements(conv)) >= _FIRST_TOO_LARGE
-
-
-def _elements(conv: Conv) -> tuple[int, int]:
-    """Of the image and of the result."""
-    return conv.n * conv.c * prod(conv.image), conv.n * conv.o * prod(conv.out)
+    return [_laid_out(kernel) for kernel in kernels]
 
 
 def _laid_out(kernel: Kernel) -> Kernel:
-    """With the bytes that its windows take, laid out."""
+    """With the bytes that its windows take, where it is too large a depthwise convolution."""
     conv = kernel.whole
-    assert isinstance(conv, Conv)
-    turned = 2 * sum(o.bytes for o in kernel.operands if o.role not in ("parameter", "buffer", "weight"))
-    moved = turned + _BYTES_A_TAP * prod(conv.kernel) * _elements(conv)[1]
+    if kernel.klass != "depthwise_conv" or not isinstance(conv, Conv) or not kernel.access.last:
+        return kernel
+    image, result = conv.n * conv.c * prod(conv.image), conv.n * conv.o * prod(conv.out)
+    if max(image, result) < _FIRST_TOO_LARGE:
+        return kernel
+    turned = 2 * (kernel.bytes - kernel.weight_bytes)
+    moved = turned + _BYTES_A_TAP * prod(conv.kernel) * result
     return replace(kernel, operands=(*kernel.operands, Operand(moved, -1, "activation")))

@@ -35,7 +35,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case))
 def test_kernels_of_a_model_take_what_they_took_on_an_h200(case: tuple[str, ...]) -> None:
-    pytest.importorskip("timm")
+    pytest.importorskip("timm", reason="the tables are of its models")
     names = ("model", "mode", "layout", "dtype", "batch", "runtime")
     row = next(row for row in ROWS if tuple(row[name] for name in names) == case)
     asked = gpu_models.Case(row["model"], int(row["size"]), int(row["batch"]), *(row[n] for n in gpu_models.COLUMNS[3:7]))
@@ -70,7 +70,7 @@ def test_they_are_tables_that_validate_reads(tmp_path: Path) -> None:
 
 def test_forwards_are_predicted_with_the_norms_that_they_ran_with(tmp_path: Path) -> None:
     """An H200 took 183 us for a norm of 256 x 197 x 1024 under autocast: 2.3 TB/s in fp32. timm's own takes halves."""
-    pytest.importorskip("timm")
+    pytest.importorskip("timm", reason="the tables are of its models")
     gpu_models.tables(tmp_path)
     (table,) = tmp_path.glob("benchmark-infer-amp-nchw-*-h200.csv")
     (part,) = model_tables.parts(table, model_tables.AS_NAMED)
