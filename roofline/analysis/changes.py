@@ -177,8 +177,10 @@ def parts(analysis: Analysis, metric: str) -> dict[str, float]:
         for k in analysis.kernels:
             found[k.layer] += 1
     elif name in _OF_KERNELS:
+        # a budget of energy is that of a sample
+        samples = max(analysis.setting.batch, 1) if name == "energy" else 1
         for k in analysis.kernels:
-            found[k.layer] += getattr(k, _OF_KERNELS[name]) or 0.0
+            found[k.layer] += (getattr(k, _OF_KERNELS[name]) or 0.0) / samples
     return {path: float(value) for path, value in found.items() if value > 0}
 
 

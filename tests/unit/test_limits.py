@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from sample import hostile, sample
 
 from roofline import units
-from roofline.analysis import budgets, limits, schema
+from roofline.analysis import budgets, changes, limits, schema
 from roofline.analysis.declared import OPTIONS, keys
 from roofline.analysis.limits import Base
 from roofline.analysis.metrics import BY_NAME, METRICS, exact, parse
@@ -464,6 +464,14 @@ def test_reports(a: Analysis, tmp_path: Path) -> None:
     assert "\x1b" not in text
     commands = checked.github(found)
     assert [line[:9] for line in commands.splitlines()] == ["::warning", "::error f", "::error f", "::error f"]
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("metric", ["energy", "time", "flops", "bytes"])
+def test_what_brought_a_sum_there_adds_up_to_it(metric: str, batch: int) -> None:
+    """A budget of energy is that of a sample, and so are the layers that it names."""
+    a = sample(batch=batch)
+    assert sum(changes.parts(a, metric).values()) == pytest.approx(BY_NAME[metric].of(a))
 
 
 def test_a_baseline_reads_back_and_is_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
